@@ -1,0 +1,1 @@
+"""Posteriors, rates and their exact values."""

@@ -1,0 +1,75 @@
+"""The one line that training minimises: D + alpha R."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.objective.distortions import Distortion
+from paradise_cli.objective.rates import Rate
+
+
+@dataclass(frozen=True)
+class Task:
+    """One distortion on one head; `target` is the label column it reads."""
+
+    name: str
+    distortion: Distortion
+    target: int = 0
+    weight: float = 1.0
+
+    def mean(self, output: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """Mean distortion over the examples it applies to: the labelled ones, or all."""
+        labels = labels[:, self.target] if self.distortion.supervised else labels
+        values = self.distortion.per_example(output, images, labels)  # [B]
+        if not self.distortion.supervised:
+            return values.mean()
+        return values.sum() / (labels >= 0).sum().clamp(min=1)
+
+
+class Objective(nn.Module):
+    """D + alpha R over a list of views of each image (paper Eq. 6, method.md 2.1).
+
+    A module because q may have a state of its own, which a checkpoint must hold.
+    """
+
+    def __init__(self, tasks: Sequence[Task], rate: Rate | None, alpha: float) -> None:
+        super().__init__()
+        self.tasks = tuple(tasks)
+        self.rate = rate
+        self.alpha = alpha
+
+    def forward(
+        self, model: nn.Module, views: Sequence[Tensor], labels: Tensor, noise: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss, and every term by itself, raw and detached.
+
+        `views` are V batches [B, C, H, W] of the same B images, `labels` [B, T], `noise` [V*B, K]. The views
+        go through the model as one batch; the rate is taken on each view by itself and averaged.
+        """
+        images = torch.cat(list(views)) if len(views) > 1 else views[0]  # [V*B, C, H, W]
+        labels = labels.repeat(len(views), 1)
+        posterior, z, outputs = model(images, noise)
+        distortions = {t.name: t.mean(outputs[t.name], images, labels) for t in self.tasks}
+        distortion = torch.stack([t.weight * distortions[t.name] for t in self.tasks]).sum()
+        terms = {f"distortion/{name}": value for name, value in distortions.items()}
+        loss = distortion
+        if self.rate is not None:
+            rate_loss, terms["rate"] = self._rate(self.rate, posterior, z, len(views))
+            loss = distortion + self.alpha * rate_loss
+            terms["sigma"] = posterior.sigma.mean()
+        terms |= {"loss": loss, "distortion": distortion, "abs_mu": posterior.mu.abs().mean()}
+        return loss, {name: value.detach() for name, value in terms.items()}
+
+    @staticmethod
+    def _rate(rate: Rate, posterior: DiagonalGaussian, z: Tensor, views: int) -> tuple[Tensor, Tensor]:
+        values = [
+            rate(DiagonalGaussian(mu, sigma), z_view)
+            for mu, sigma, z_view in zip(
+                posterior.mu.chunk(views), posterior.sigma.chunk(views), z.chunk(views), strict=True
+            )
+        ]
+        loss = torch.stack([value.loss.mean() for value in values]).mean()
+        return loss, torch.stack([value.rate.mean() for value in values]).mean()

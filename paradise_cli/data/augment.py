@@ -1,0 +1,53 @@
+"""Crops and flips of whole batches on their device: one decision per image."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from paradise_cli.data.base import Augmentation, on_device
+from paradise_cli.registry import Registry
+
+AUGMENTATIONS: Registry[Augmentation] = Registry("augmentation")
+
+
+def _reflected(size: int, pad: int, device: torch.device) -> Tensor:
+    """Which of `size` pixels lies at each place of an axis reflected by `pad` without its edge."""
+    place = torch.arange(-pad, size + pad, device=device).abs()
+    return (size - 1) - (place - (size - 1)).abs()
+
+
+@AUGMENTATIONS.register
+def crop(*, pad: int = 4, mode: Literal["zero", "reflect"] = "zero") -> Augmentation:
+    """Pad every side by `pad` pixels and cut the original size at a random place."""
+
+    def augmentation(images: Tensor, draw: torch.Generator) -> Tensor:
+        b, c, h, w = images.shape
+        device = images.device
+        top, left = on_device(torch.randint(0, 2 * pad + 1, (2, b), generator=draw), device)
+        if mode == "zero":
+            padded = functional.pad(images, (pad, pad, pad, pad))
+        else:
+            padded = images.index_select(2, _reflected(h, pad, device))
+            padded = padded.index_select(3, _reflected(w, pad, device))
+        # Every row of every crop is w neighbours in memory: a window of a view with overlapping rows.
+        flat = padded.flatten()
+        windows = flat.as_strided((flat.numel() - w + 1, w), (1, 1))
+        plane = torch.arange(b * c, device=device).view(b, c, 1) * (h + 2 * pad)
+        row = plane + top[:, None, None] + torch.arange(h, device=device)  # [B, C, H]
+        start = row * (w + 2 * pad) + left[:, None, None]
+        return windows.index_select(0, start.flatten()).view(b, c, h, w)
+
+    return augmentation
+
+
+@AUGMENTATIONS.register
+def flip() -> Augmentation:
+    """Mirror every image left to right with probability one half."""
+
+    def augmentation(images: Tensor, draw: torch.Generator) -> Tensor:
+        mirrored = on_device(torch.rand(len(images), generator=draw) < 0.5, images.device)
+        return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+
+    return augmentation

@@ -1,0 +1,285 @@
+"""What a data set is: its description, its splits, and the batches a training sees."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from paradise_cli.errors import ParadiseError
+from paradise_cli.randomness import generator
+from paradise_cli.registry import Registry
+
+Key: TypeAlias = tuple[int | str, ...]
+Augmentation: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
+"""`(images uint8 [B, C, H, W] on any device, CPU generator) -> images`, one decision per image."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One column of labels and the names of its classes."""
+
+    name: str
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How any image file becomes a model's pixels; saved with the weights.
+
+    In order: grey (ITU-601) or RGB; centre crop to a square of `pre_crop` pixels where the image is at
+    least that large; short side resized to `resize` (antialiased bilinear); centre crop to `crop` = (H, W).
+    """
+
+    channels: int
+    resize: int | None
+    crop: tuple[int, int]
+    pre_crop: int | None = None
+
+    def __post_init__(self) -> None:
+        numbers = [*self.crop, *(n for n in (self.resize, self.pre_crop) if n is not None)]
+        if self.channels not in (1, 3) or len(self.crop) != 2 or any(n < 1 for n in numbers):
+            raise ParadiseError(f"{self}: channels must be 1 or 3, and every size a positive number")
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of what comes out."""
+        return (self.channels, *self.crop)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` reads."""
+        return dataclasses.asdict(self) | {"crop": list(self.crop)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Preprocessing":
+        """The inverse of `to_json`; raises ParadiseError for anything else."""
+        try:
+            return cls(**{**value, "crop": tuple(value["crop"])})
+        except (KeyError, TypeError) as error:
+            raise ParadiseError(f"not a preprocessing ({error}): {value!r}") from error
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What is known of a data set without reading its pixels; saved with the weights."""
+
+    label: str
+    shape: tuple[int, int, int]
+    targets: tuple[Target, ...]
+    train_size: int
+    preprocessing: Preprocessing
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object that `from_json` reads."""
+        return {
+            "label": self.label,
+            "shape": list(self.shape),
+            "targets": [{"name": t.name, "classes": list(t.classes)} for t in self.targets],
+            "train_size": self.train_size,
+            "preprocessing": self.preprocessing.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "DataInfo":
+        """The inverse of `to_json`; raises ParadiseError for anything else."""
+        try:
+            channels, height, width = value["shape"]
+            return cls(
+                label=value["label"],
+                shape=(channels, height, width),
+                targets=tuple(Target(t["name"], tuple(t["classes"])) for t in value["targets"]),
+                train_size=value["train_size"],
+                preprocessing=Preprocessing.from_json(value["preprocessing"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            if isinstance(error, ParadiseError):
+                raise
+            raise ParadiseError(f"not a description of data ({error!r}): {value!r}") from error
+
+
+class Batch(NamedTuple):
+    """Images float32 [B, C, H, W] in [0, 1], labels int64 [B, T] (-1 = unlabelled), rows of the split [B]."""
+
+    images: Tensor
+    labels: Tensor
+    index: Tensor  # type: ignore[assignment]  # hides tuple.index, which no one calls
+
+
+class Split(Protocol):
+    """Images that can be fetched in any order; `labels` int64 [N, T] stays on the CPU."""
+
+    @property
+    def labels(self) -> Tensor: ...
+
+    @property
+    def ids(self) -> Sequence[str]: ...
+
+    def __len__(self) -> int: ...
+
+    def fetch(self, order: Tensor, batch_size: int, key: Key, train: bool) -> Iterator[Tensor]:
+        """Batches of uint8 [B, C, H, W] in `order` (int64, CPU); training may draw crops, by `key`."""
+        ...
+
+    def select(self, rows: Tensor) -> "Split":
+        """The split made of these rows, int64 [M] on the CPU."""
+        ...
+
+    def relabel(self, labels: Tensor) -> "Split":
+        """The same images under other labels, int64 [N, T]."""
+        ...
+
+    def to(self, device: torch.device) -> "Split":
+        """The split on `device` where it fits as a whole, else itself."""
+        ...
+
+
+@dataclass(frozen=True)
+class MemorySplit:
+    """A split whose images uint8 [M, C, H, W] are in memory or memory-mapped; `rows` picks N of the M."""
+
+    images: Tensor
+    labels: Tensor
+    ids: Sequence[str]
+    rows: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def fetch(self, order: Tensor, batch_size: int, key: Key, train: bool) -> Iterator[Tensor]:
+        """See `Split.fetch`; the order travels to the images' device once."""
+        rows = (order if self.rows is None else self.rows[order]).to(self.images.device)
+        for first in range(0, len(rows), batch_size):
+            yield self.images.index_select(0, rows[first : first + batch_size])
+
+    def select(self, rows: Tensor) -> "MemorySplit":
+        """See `Split.select`; the images are shared, not copied."""
+        base = rows if self.rows is None else self.rows[rows]
+        return MemorySplit(self.images, self.labels[rows], [self.ids[i] for i in rows.tolist()], base)
+
+    def relabel(self, labels: Tensor) -> "MemorySplit":
+        """See `Split.relabel`."""
+        return dataclasses.replace(self, labels=labels)
+
+    def to(self, device: torch.device) -> "MemorySplit":
+        """See `Split.to`; on CUDA a split may take half of the memory that is free."""
+        if device == self.images.device:
+            return self
+        size = len(self) * self.images[0].numel()
+        if device.type == "cuda" and size > torch.cuda.mem_get_info(device)[0] // 2:
+            return self
+        images = self.images if self.rows is None else self.images.index_select(0, self.rows)
+        return MemorySplit(images.to(device), self.labels, self.ids)
+
+
+@dataclass(frozen=True)
+class DataBundle:
+    """A data set: its description and its splits; raises ParadiseError where the two disagree."""
+
+    info: DataInfo
+    train: Split
+    validation: Split | None = None
+    test: Split | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("train", "validation", "test"):
+            split = getattr(self, name)
+            if split is not None:
+                _check(split, self.info, f"{self.info.label}, {name} split")
+
+
+def _check(split: Split, info: DataInfo, where: str) -> None:
+    if len(split) == 0:
+        raise ParadiseError(f"{where}: holds no image")
+    if split.labels.shape != (len(split), len(info.targets)) or len(split.ids) != len(split):
+        raise ParadiseError(
+            f"{where}: {len(split.ids)} images and labels of shape {list(split.labels.shape)};"
+            f" expected one row an image and {len(info.targets)} label column(s)"
+        )
+    for column, target in zip(split.labels.unbind(1), info.targets, strict=True):
+        low, high = int(column.min()), int(column.max())
+        if low < -1 or high >= len(target.classes):
+            raise ParadiseError(
+                f"{where}: labels of '{target.name}' run from {low} to {high}, but it has"
+                f" {len(target.classes)} classes: 0 to {len(target.classes) - 1} are allowed, -1 = unlabelled"
+            )
+
+
+DATASETS: Registry[DataBundle] = Registry("data set")
+_DESCRIPTIONS: dict[str, Callable[..., DataInfo]] = {}
+
+
+def dataset(
+    describe: Callable[..., DataInfo],
+) -> Callable[[Callable[..., DataBundle]], Callable[..., DataBundle]]:
+    """Register a factory `(root, *, <hyper>) -> DataBundle` with `describe(root, **hyper) -> DataInfo`.
+
+    `describe` gets every hyper-parameter of the factory and reads no pixels.
+    """
+
+    def register(factory: Callable[..., DataBundle]) -> Callable[..., DataBundle]:
+        DATASETS.register(factory)
+        _DESCRIPTIONS[factory.__name__] = describe
+        return factory
+
+    return register
+
+
+def info_of(name: str, root: Path | None = None, **hyper: Any) -> DataInfo:
+    """The description of a data set before any pixel is read, even where its files are missing."""
+    defaults = {key: default for key, (_, default) in DATASETS.hyper_parameters(name).items()}
+    return _DESCRIPTIONS[name](root, **(defaults | hyper))
+
+
+def synthetic(info: DataInfo, n: int = 64, seed: int = 0) -> DataBundle:
+    """Random images and labels in the shape of `info`, n in each of the three splits."""
+    draw = generator(seed, "synthetic")
+
+    def split(name: str) -> MemorySplit:
+        images = torch.randint(0, 256, (n, *info.shape), generator=draw, dtype=torch.uint8)
+        columns = [torch.randint(0, len(t.classes), (n,), generator=draw) for t in info.targets]
+        labels = torch.stack(columns, 1) if columns else torch.empty(n, 0, dtype=torch.int64)
+        return MemorySplit(images, labels, [f"{name}/{i}" for i in range(n)])
+
+    info = dataclasses.replace(info, train_size=n)
+    return DataBundle(info, split("train"), split("validation"), split("test"))
+
+
+def on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a small CPU tensor to a device without making the host wait for it."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def batches(
+    split: Split,
+    *,
+    order: Tensor,
+    batch_size: int,
+    device: torch.device,
+    augment: Sequence[Augmentation] = (),
+    key: Key = (),
+    train: bool = False,
+    drop_last: bool = False,
+    start: int = 0,
+) -> Iterator[Batch]:
+    """The batches of one pass over `order` (int64 [M], CPU), from batch number `start` on.
+
+    Batch k has the same content wherever the pass began: augmentations draw from (*key, "augment", k) and
+    random crops from (*key, row). In-memory splits cost no host synchronisation per batch.
+    """
+    stop = len(order) - len(order) % batch_size if drop_last else len(order)
+    order = order[start * batch_size : stop]
+    index = on_device(order, device)
+    labels = on_device(split.labels, device)
+    fetched = split.fetch(order, batch_size, key, train)
+    for k, images in enumerate(fetched):
+        rows = index[k * batch_size : (k + 1) * batch_size]
+        images = on_device(images, device)
+        draw = generator(*key, "augment", start + k)
+        for augmentation in augment:
+            images = augmentation(images, draw)
+        yield Batch(images.to(torch.float32).div_(255), labels.index_select(0, rows), rows)

@@ -1,0 +1,17 @@
+"""Downloads that end in data or in one clear message."""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+
+from paradise_cli.errors import ParadiseError
+
+
+@contextlib.contextmanager
+def downloading(missing: ParadiseError) -> Iterator[None]:
+    """Turn a failed download into `missing` and its cause; what the downloader says goes to stderr."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except (OSError, RuntimeError) as error:
+        raise ParadiseError(f"{missing}. The download failed: {error}") from error

@@ -1,0 +1,115 @@
+"""CelebA: aligned faces with 40 yes-or-no attributes."""
+
+from pathlib import Path
+
+import torch
+
+from paradise_cli.data.base import DataBundle, DataInfo, Preprocessing, Target, dataset
+from paradise_cli.data.images import image_ids
+from paradise_cli.data.streaming import folder_split
+from paradise_cli.errors import ParadiseError
+from paradise_cli.resources import data_dir
+
+_IMAGES, _ATTRIBUTES, _PARTITION = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"
+_SPLITS = ("train", "validation", "test")
+_PART = {"0": 0, "1": 1, "2": 2}
+_LAST = (162_770, 182_637, 202_599)  # the last image number of each official split
+_NAMES = (
+    "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair"
+    " Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup"
+    " High_Cheekbones Male Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose"
+    " Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat"
+    " Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young"
+).split()
+
+
+def _folder(root: Path | None) -> Path:
+    base = data_dir() / "celeba" if root is None else root
+    return base / "celeba" if (base / "celeba" / _IMAGES).is_dir() else base
+
+
+def _describe(root: Path | None, *, size: int, pre_crop: int, memory_gib: float) -> DataInfo:
+    names, train_size = _NAMES, _LAST[0]
+    folder = _folder(root)
+    if (folder / _ATTRIBUTES).is_file():
+        names, rows = _attributes(folder / _ATTRIBUTES)
+        train_size = sum(part == 0 for part in _parts(folder, list(rows)).values())
+    targets = tuple(Target(name, ("no", "yes")) for name in names)
+    preprocessing = Preprocessing(3, size, (size, size), pre_crop)
+    return DataInfo("celeba", (3, size, size), targets, train_size, preprocessing)
+
+
+@dataset(_describe)
+def celeba(
+    root: Path | None = None, *, size: int = 64, pre_crop: int = 140, memory_gib: float = 4.0
+) -> DataBundle:
+    """CelebA under its official split, centre crop `pre_crop`, resized to `size`; one target an attribute.
+
+    `root` holds img_align_celeba/, list_attr_celeba.txt and, if present, list_eval_partition.txt.
+    """
+    folder = _folder(root)
+    for name in (_IMAGES, _ATTRIBUTES):
+        if not (folder / name).exists():
+            raise ParadiseError(
+                f"celeba: {folder / name} is missing; put the folder {_IMAGES}/ with the aligned images,"
+                f" {_ATTRIBUTES} and {_PARTITION} into {folder} (from the CelebA web page)"
+            )
+    info = _describe(root, size=size, pre_crop=pre_crop, memory_gib=memory_gib)
+    _, rows = _attributes(folder / _ATTRIBUTES)
+    absent = sorted(rows.keys() - set(image_ids(folder / _IMAGES)))
+    if absent:
+        raise ParadiseError(
+            f"celeba: {len(absent)} of the {len(rows)} images in {_ATTRIBUTES} are missing from"
+            f" {folder / _IMAGES}, {absent[0]} first; unpack img_align_celeba.zip again"
+        )
+    parts = _parts(folder, sorted(rows))
+    splits = {}
+    for part, split in enumerate(_SPLITS):
+        names = [name for name, its in parts.items() if its == part]
+        if names:
+            labels = torch.tensor([rows[name] for name in names])
+            ids = [f"{_IMAGES}/{name}" for name in names]
+            splits[split] = folder_split(folder, ids, labels, info.preprocessing, memory_gib=memory_gib)
+    if "train" not in splits:
+        raise ParadiseError(f"celeba: {folder} has no image of the training split (0 in {_PARTITION})")
+    return DataBundle(info, **splits)
+
+
+def _lines(path: Path) -> list[list[str]]:
+    try:
+        return [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParadiseError(f"{path}: cannot be read: {error}") from error
+
+
+def _attributes(path: Path) -> tuple[list[str], dict[str, list[int]]]:
+    """Attribute names, and each image's labels (0 = no, 1 = yes)."""
+    lines = _lines(path)
+    names = lines[1] if len(lines) > 2 else []
+    rows = {}
+    for number, (image, *values) in enumerate(lines[2:], 3):
+        if len(values) != len(names) or not set(values) <= {"1", "-1"}:
+            raise ParadiseError(f"{path}:{number}: expected an image and {len(names)} values of 1 or -1")
+        rows[image] = [int(value == "1") for value in values]
+    if not rows or lines[0] != [str(len(rows))]:
+        raise ParadiseError(
+            f"{path}: expected a count, a line of names and one line an image (found {len(rows)} images);"
+            " cut short or of another kind: fetch the file again"
+        )
+    return names, rows
+
+
+def _parts(folder: Path, images: list[str]) -> dict[str, int]:
+    """Split number of each image, from the partition file or else the official image numbers."""
+    path = folder / _PARTITION
+    try:
+        if path.is_file():
+            listed = {image: _PART[part] for image, part in _lines(path)}
+            return {image: listed[image] for image in images}
+        numbers = {image: int(Path(image).stem) for image in images}
+    except (ValueError, KeyError) as error:
+        raise ParadiseError(
+            f"celeba: no split is known for some images of {folder} ({error}); {_PARTITION} must list every"
+            " image with 0, 1 or 2"
+        ) from error
+    return {image: sum(number > last for last in _LAST[:2]) for image, number in numbers.items()}

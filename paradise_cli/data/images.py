@@ -1,0 +1,215 @@
+"""Image files of every common kind, read into the pixels a model expects."""
+
+import contextlib
+import io
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch.nn import functional
+
+from paradise_cli.data.base import Preprocessing
+from paradise_cli.errors import ParadiseError
+
+Pixels = NDArray[np.uint8]
+
+SUFFIXES = tuple(
+    ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
+)
+# Named, because Pillow hands some of the other formats it knows to external programs.
+_FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+_ORIENTATION = 0x0112
+
+
+class UnreadableImage(ParadiseError):
+    """A file that is no image, a damaged one, or one whose pixels have no agreed meaning."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: unreadable image: {reason}")
+        self.path = path
+        self.reason = reason
+
+
+def image_ids(folder: Path) -> list[str]:
+    """Paths relative to `folder`, with `/`, of all images in it and below, sorted; hidden files are skipped.
+
+    Raises ParadiseError for a missing folder and for one without images.
+    """
+    if not folder.is_dir():
+        kind = "is a file, not a folder" if folder.exists() else "no such folder"
+        raise ParadiseError(f"{folder}: {kind}; name a folder of images")
+    found: list[str] = []
+    others = 0
+    visited: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in visited:  # a link to a folder above would never end
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        prefix = os.path.relpath(place, folder).replace(os.sep, "/") + "/"
+        prefix = "" if prefix == "./" else prefix
+        images = [f for f in files if f.lower().endswith(SUFFIXES) and not f.startswith(".")]
+        found += [prefix + name for name in images]
+        others += len(files) - len(images)
+    if not found:
+        raise ParadiseError(
+            f"{folder}: no image among its {others} file(s); readable suffixes: {' '.join(SUFFIXES)}"
+        )
+    return sorted(found)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """All images in a folder and below, in sorted order; errors as `image_ids`."""
+    return [folder / name for name in image_ids(folder)]
+
+
+def decode(path: Path, preprocessing: Preprocessing, random_crop: torch.Generator | None = None) -> Pixels:
+    """Pixels uint8 [C, H, W] of an image file; with `random_crop`, of a random-resized crop of it.
+
+    EXIF orientation is applied, transparency composited on white, 16 bits scaled to 8 by rounding v / 257,
+    and of an animation the first frame taken. Raises UnreadableImage; safe to call from many threads.
+    """
+    try:
+        pixels = _read(path.read_bytes(), preprocessing.channels)
+        if preprocessing.pre_crop is not None and min(pixels.shape[:2]) >= preprocessing.pre_crop:
+            pixels = _centre(pixels, preprocessing.pre_crop, preprocessing.pre_crop)
+        if random_crop is None:
+            pixels = _resize(pixels, *_resized(pixels.shape, preprocessing))
+            pixels = _centre(pixels, *preprocessing.crop)
+        else:
+            pixels = _resize(_random_part(pixels, random_crop), *preprocessing.crop)
+    except OSError as error:
+        raise UnreadableImage(path, error.strerror or str(error)) from error
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        raise UnreadableImage(path, str(error) or type(error).__name__) from error
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def _read(data: bytes, channels: int) -> Pixels:
+    """Pixels uint8 [H, W, channels] of an encoded image, the right way up."""
+    if not data:
+        raise ValueError("the file is empty")
+    if data.startswith(b"\xff\xd8\xff"):
+        pixels = _read_jpeg(data)
+        if pixels is not None:
+            grey = np.array(Image.fromarray(pixels).convert("L"))[..., None] if channels == 1 else pixels
+            return grey if b"Exif\0" not in data else _upright(grey, data)
+    try:
+        image = Image.open(io.BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError:
+        raise ValueError("not an image, or of a kind that is not supported") from None
+    with image:
+        _check_size(image.height, image.width)
+        image.load()
+        with contextlib.suppress(Exception):  # damaged metadata must not cost the pixels
+            ImageOps.exif_transpose(image, in_place=True)
+        pixels = np.array(_flat(image, channels))
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def _read_jpeg(data: bytes) -> Pixels | None:
+    """RGB uint8 [H, W, 3], the same as Pillow's and faster; None where only Pillow can tell."""
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    if colours not in ("YCbCr", "Gray"):
+        return None
+    _check_size(height, width)
+    try:
+        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB")
+    except ValueError:
+        return None
+    return pixels
+
+
+def _upright(pixels: Pixels, data: bytes) -> Pixels:
+    """Turn and mirror as the EXIF orientation asks."""
+    turn = 1
+    with contextlib.suppress(Exception):  # damaged metadata must not cost the pixels
+        with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
+            turn = image.getexif().get(_ORIENTATION, 1)
+    if turn in (5, 6, 7, 8):
+        pixels = pixels.transpose(1, 0, 2)
+    if turn in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if turn in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+def _check_size(height: int, width: int) -> None:
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and height * width > limit:
+        raise ValueError(f"{height} x {width} pixels, more than the {limit:,} that are safe to open")
+
+
+def _flat(image: Image.Image, channels: int) -> Image.Image:
+    """Any Pillow mode as opaque 8-bit grey (ITU-601) or RGB."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed range; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("32-bit integer pixels have no agreed range; save it with 8 or 16 bits")
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    elif image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def _resized(shape: tuple[int, ...], preprocessing: Preprocessing) -> tuple[int, int]:
+    """Height and width before the centre crop, never smaller than it."""
+    height, width = shape[:2]
+    crop_height, crop_width = preprocessing.crop
+    new = (height, width)
+    if (short := preprocessing.resize) is not None:
+        long = int(short * max(height, width) / min(height, width))
+        new = (short, long) if height <= width else (long, short)
+    if new[0] < crop_height or new[1] < crop_width:
+        scale = max(crop_height / height, crop_width / width)
+        new = (max(crop_height, round(height * scale)), max(crop_width, round(width * scale)))
+    return new
+
+
+def _resize(pixels: Pixels, height: int, width: int) -> Pixels:
+    """Antialiased bilinear, [H, W, C] in and out.
+
+    Within 1/255 of Pillow's, but 2/255 at about one in 10,000 pixels where both round an exact tie (5:4).
+    """
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    _check_size(height, width)
+    images = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1)[None]  # channels last
+    images = functional.interpolate(
+        images, (height, width), mode="bilinear", align_corners=False, antialias=True
+    )
+    resized: Pixels = images[0].permute(1, 2, 0).numpy()
+    return resized
+
+
+def _centre(pixels: Pixels, height: int, width: int) -> Pixels:
+    top = round((pixels.shape[0] - height) / 2)
+    left = round((pixels.shape[1] - width) / 2)
+    return pixels[top : top + height, left : left + width]
+
+
+def _random_part(pixels: Pixels, draw: torch.Generator) -> Pixels:
+    """A part of 8% to 100% of the area and of aspect 3/4 to 4/3 (Szegedy et al. 2015, section 6)."""
+    height, width = pixels.shape[:2]
+    for area, log_ratio, down, right in torch.rand(10, 4, generator=draw).tolist():
+        size = height * width * (0.08 + 0.92 * area)
+        ratio = math.exp(math.log(3 / 4) + log_ratio * math.log(16 / 9))
+        w, h = round(math.sqrt(size * ratio)), round(math.sqrt(size / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            top, left = int(down * (height - h + 1)), int(right * (width - w + 1))
+            return pixels[top : top + h, left : left + w]
+    return _centre(pixels, min(height, round(width * 4 / 3)), min(width, round(height * 4 / 3)))

@@ -1,0 +1,75 @@
+"""Smaller splits made from larger ones: a validation part, a few kept labels."""
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from paradise_cli.data.base import DataBundle
+from paradise_cli.errors import ParadiseError
+from paradise_cli.randomness import permutation
+
+
+def stratified(strata: Tensor, n: int, *key: int | str) -> Tensor:
+    """n sorted rows drawn at random, every stratum in proportion to its size; strata int64 [N]."""
+    shuffled = permutation(len(strata), *key)
+    grouped = shuffled[torch.argsort(strata[shuffled], stable=True)]
+    counts = torch.unique_consecutive(strata[grouped], return_counts=True)[1]
+    first = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    place = torch.arange(len(strata), dtype=torch.float64) - first
+    # The n smallest quantiles hold the same share of every stratum, and n rows exactly.
+    quantile = (place + 0.5) / torch.repeat_interleave(counts, counts)
+    return grouped[torch.argsort(quantile, stable=True)[:n]].sort().values
+
+
+def others(rows: Tensor, size: int) -> Tensor:
+    """The rows below `size` that are not in `rows`, int64 and sorted."""
+    return torch.ones(size, dtype=torch.bool).index_fill_(0, rows, False).nonzero().flatten()
+
+
+def _strata(labels: Tensor) -> Tensor:
+    return labels[:, 0] if labels.shape[1] else torch.zeros(len(labels), dtype=torch.int64)
+
+
+def hold_out(bundle: DataBundle, fraction: float, seed: int) -> DataBundle:
+    """Move a fraction of the training images, stratified by the first target, to a validation split.
+
+    A bundle that has a validation split, and a fraction of 0, are left as they are. Raises ParadiseError
+    for a fraction outside [0, 1) or one that leaves a part empty.
+    """
+    if not 0 <= fraction < 1:
+        raise ParadiseError(f"validation fraction {fraction}: it must be at least 0 and below 1")
+    if bundle.validation is not None or fraction == 0:
+        return bundle
+    size = len(bundle.train)
+    n = round(fraction * size)
+    if not 0 < n < size:
+        raise ParadiseError(
+            f"{bundle.info.label}: {fraction:g} of {size} training images leaves a part empty; add images, or"
+            " set the validation fraction to 0 to train without validation"
+        )
+    held = stratified(_strata(bundle.train.labels), n, seed, "validation")
+    kept = others(held, size)
+    return dataclasses.replace(
+        bundle,
+        info=dataclasses.replace(bundle.info, train_size=len(kept)),
+        train=bundle.train.select(kept),
+        validation=bundle.train.select(held),
+    )
+
+
+def keep_labels(bundle: DataBundle, n: int, seed: int) -> DataBundle:
+    """Hide all training labels but those of n labelled images, stratified by the first target.
+
+    Raises ParadiseError where fewer than n training images are labelled.
+    """
+    labels = bundle.train.labels
+    labelled = (labels != -1).any(1).nonzero().flatten()
+    if not 0 < n <= len(labelled):
+        raise ParadiseError(
+            f"{bundle.info.label}: cannot keep {n} labels, {len(labelled)} of {len(labels)} training images"
+            f" are labelled; allowed: 1 to {len(labelled)}"
+        )
+    kept = labelled[stratified(_strata(labels)[labelled], n, seed, "labelled")]
+    hidden = torch.full_like(labels, -1).index_copy_(0, kept, labels[kept])
+    return dataclasses.replace(bundle, train=bundle.train.relabel(hidden))

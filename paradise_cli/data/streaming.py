@@ -1,0 +1,179 @@
+"""Images decoded by threads: streamed in bounded memory, or once into a file that is memory-mapped."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+from torch import Tensor
+
+from paradise_cli.data.base import Key, MemorySplit, Preprocessing, Split
+from paradise_cli.data.images import Pixels, UnreadableImage, decode
+from paradise_cli.errors import ParadiseError
+from paradise_cli.randomness import generator
+from paradise_cli.resources import cache_dir
+from paradise_cli.storage import publish
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+decoding_progress: ContextVar[Callable[[int, int], None] | None] = ContextVar("progress", default=None)
+"""Called as (images decoded, images in all) while a folder is decoded for the first time."""
+
+
+def worker_count() -> int:
+    """Threads that decode: one for each core this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def stream(
+    items: Iterable[T], fn: Callable[[T], R], *, workers: int | None = None, window: int | None = None
+) -> Iterator[R | UnreadableImage]:
+    """`fn(item)`, or the UnreadableImage it raised, for every item in order, computed ahead by threads.
+
+    At most `window` results (default 64) are pending or waiting at a time.
+    """
+    source = iter(items)
+    with ThreadPoolExecutor(workers or worker_count(), "paradise-decode") as pool:
+
+        def submit(item: T) -> Future[R | UnreadableImage]:
+            return pool.submit(_attempt, fn, item)
+
+        pending = deque(map(submit, islice(source, window or 64)))
+        try:
+            while pending:
+                result = pending.popleft().result()
+                pending.extend(map(submit, islice(source, 1)))
+                yield result
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def _attempt(fn: Callable[[T], R], item: T) -> R | UnreadableImage:
+    try:
+        return fn(item)
+    except UnreadableImage as error:
+        return error
+
+
+@dataclass(frozen=True)
+class FolderSplit:
+    """Image files decoded as they are needed; in training `random_crop` draws a part of each."""
+
+    root: Path
+    ids: Sequence[str]
+    labels: Tensor
+    preprocessing: Preprocessing
+    random_crop: bool = False
+    workers: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def fetch(self, order: Tensor, batch_size: int, key: Key, train: bool) -> Iterator[Tensor]:
+        """See `Split.fetch`; raises UnreadableImage naming the first file that cannot be read."""
+
+        def load(row: int) -> Pixels:
+            draw = generator(*key, "crop", row) if train and self.random_crop else None
+            return decode(self.root / self.ids[row], self.preprocessing, draw)
+
+        # Two batches ahead: the threads fill the next ones while the model works on this one.
+        decoded = stream(order.tolist(), load, workers=self.workers, window=max(64, 2 * batch_size))
+        for start in range(0, len(order), batch_size):
+            size = min(batch_size, len(order) - start)
+            images = np.empty((size, *self.preprocessing.shape), np.uint8)
+            for place, pixels in enumerate(islice(decoded, size)):
+                if isinstance(pixels, UnreadableImage):
+                    raise pixels
+                images[place] = pixels
+            yield torch.from_numpy(images)
+
+    def select(self, rows: Tensor) -> "FolderSplit":
+        """See `Split.select`."""
+        ids = [self.ids[i] for i in rows.tolist()]
+        return dataclasses.replace(self, ids=ids, labels=self.labels[rows])
+
+    def relabel(self, labels: Tensor) -> "FolderSplit":
+        """See `Split.relabel`."""
+        return dataclasses.replace(self, labels=labels)
+
+    def to(self, device: torch.device) -> "FolderSplit":
+        """Itself: what is streamed stays on the disk."""
+        return self
+
+
+def folder_split(
+    root: Path,
+    ids: Sequence[str],
+    labels: Tensor,
+    preprocessing: Preprocessing,
+    *,
+    random_crop: bool = False,
+    memory_gib: float = 4.0,
+) -> Split:
+    """Images in memory where they fit in `memory_gib` and are not cropped at random, else streamed."""
+    size = len(ids) * preprocessing.channels * preprocessing.crop[0] * preprocessing.crop[1]
+    if random_crop or size > memory_gib * 2**30:
+        return FolderSplit(root, ids, labels, preprocessing, random_crop)
+    return MemorySplit(decoded(root, ids, preprocessing), labels, ids)
+
+
+def decoded(root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> Tensor:
+    """Memory-mapped uint8 [N, C, H, W] of image files, decoded once into the user's cache.
+
+    A changed file or preprocessing is decoded again. Raises ParadiseError naming the unreadable files.
+    """
+    path = cache_dir() / "decoded" / f"{_digest(root, ids, preprocessing)}.npy"
+    if not path.is_file():
+        _decode_all(path, root, ids, preprocessing)
+    # Copy-on-write: torch takes no read-only array, and the cache must never change.
+    return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+
+
+def _digest(root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> str:
+    digest = hashlib.sha256(json.dumps([1, preprocessing.to_json()]).encode())
+    digest.update(os.fsencode(root.resolve()))
+    for name in ids:
+        try:
+            status = (root / name).stat()
+        except OSError as error:
+            raise ParadiseError(f"{root / name}: {error.strerror}") from error
+        digest.update(os.fsencode(name) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+    return digest.hexdigest()[:32]
+
+
+def _decode_all(path: Path, root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> None:
+    report = decoding_progress.get()
+    bad: list[UnreadableImage] = []
+    shape = (len(ids), *preprocessing.shape)
+    # Written in sequence: a full disk is then an error to report and not a bus error of a memory map.
+    with publish(path) as temporary, temporary.open("wb") as file:
+        npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        files = (root / name for name in ids)
+        images = stream(files, lambda p: decode(p, preprocessing), window=256)
+        for done, pixels in enumerate(images, 1):
+            if isinstance(pixels, UnreadableImage):
+                bad.append(pixels)
+            elif not bad:
+                file.write(pixels.data)
+            if report is not None and (done % 256 == 0 or done == len(ids)):
+                report(done, len(ids))
+        if bad:
+            shown = "".join(f"\n  {error}" for error in bad[:5]) + ("\n  ..." if len(bad) > 5 else "")
+            raise ParadiseError(
+                f"{root}: {len(bad)} of {len(ids)} images cannot be read; mend or move them away:{shown}"
+            )

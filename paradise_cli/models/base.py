@@ -1,0 +1,53 @@
+"""What a backbone and a head are, and the registries that name them."""
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from paradise_cli.errors import UsageError
+from paradise_cli.registry import Registry
+
+Shape = tuple[int, int, int]  # channels, height, width
+
+
+class Backbone(nn.Module):
+    """Normalised images [B, C, H, W] to features [B, out_features]."""
+
+    out_features: int
+
+
+class Head(nn.Module):
+    """Latents [B, latent_dim] to logits [B, classes] or to pre-sigmoid pixels [B, C, H, W]."""
+
+    kind: Literal["logits", "pixels"]
+
+
+BACKBONES: Registry[Backbone] = Registry("backbone")
+HEADS: Registry[Head] = Registry("head")
+
+
+@HEADS.register
+def linear(latent_dim: int, classes: int, out_shape: Shape) -> Head:
+    """One linear layer to class logits."""
+    return LinearClassifier(latent_dim, classes)
+
+
+class LinearClassifier(Head):
+    """Logits [B, classes] of a softmax classifier on z."""
+
+    kind = "logits"
+
+    def __init__(self, latent_dim: int, classes: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(latent_dim, classes)
+
+    def forward(self, z: Tensor) -> Tensor:
+        out: Tensor = self.layer(z)
+        return out
+
+
+def require_positive(owner: str, **values: int) -> None:
+    """UsageError that names the first hyper-parameter below 1."""
+    for name, value in values.items():
+        if value < 1:
+            raise UsageError(f"{owner}: {name} must be at least 1, not {value}")

@@ -1,0 +1,160 @@
+"""The stochastic encoder: normalisation, backbone, Gaussian head and named task heads."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax, softplus
+
+from paradise_cli.errors import ParadiseError, UsageError
+from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.models.base import Backbone, Head, Shape, require_positive
+from paradise_cli.randomness import generator
+from paradise_cli.registry import did_you_mean
+
+
+class StochasticEncoder(nn.Module):
+    """p(z|x) = N(mu(x), diag sigma(x)^2) and the heads that read z.
+
+    Images are float [B, C, H, W] in [0, 1], normalised inside by (x - mean) / std per channel (0 and 1 where
+    not given). sigma = softplus(rho - sigma_shift) + sigma_floor (method.md 2.1); with stochastic=False
+    sigma is 0, there is no rho layer, and the other initial weights are those of the stochastic model of the
+    same seed. Backbone and heads may run under autocast; mu and sigma are computed in the precision of the
+    weights. Raises UsageError for a mean, std, latent_dim or head name that cannot be used.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        heads: Mapping[str, Head],
+        *,
+        latent_dim: int,
+        in_shape: Shape,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        stochastic: bool = True,
+        sigma_shift: float = 0.0,
+        sigma_floor: float = 1e-4,
+    ) -> None:
+        super().__init__()
+        require_positive("model", latent_dim=latent_dim)
+        self.latent_dim = latent_dim
+        self.in_shape = in_shape
+        self.stochastic = stochastic
+        self.sigma_shift = sigma_shift
+        self.sigma_floor = sigma_floor
+        self.register_buffer("mean", _per_channel("mean", mean, 0.0, in_shape[0]))
+        self.register_buffer("std", _per_channel("std", std, 1.0, in_shape[0]))
+        if std is not None and min(std) <= 0:
+            raise UsageError(f"model: std must be positive, not {std}")
+        self.backbone = backbone
+        self.heads = nn.ModuleDict(_checked_names(heads))
+        self.mu = nn.Linear(backbone.out_features, latent_dim)
+        # Last, so that a deterministic model of the same seed starts from the same weights.
+        self.rho = nn.Linear(backbone.out_features, latent_dim) if stochastic else None
+
+    def encode(self, images: Tensor) -> DiagonalGaussian:
+        """Posterior of each image, mu and sigma [B, latent_dim]; raises ParadiseError for another shape."""
+        if tuple(images.shape[1:]) != tuple(self.in_shape):
+            raise ParadiseError(
+                f"the model reads images {_shape(self.in_shape)}, not {_shape(images.shape[1:])}"
+            )
+        features: Tensor = self.backbone((images - self.mean) / self.std)
+        with torch.autocast(images.device.type, enabled=False):
+            features = features.to(self.mu.weight.dtype)
+            mu = self.mu(features)
+            if self.rho is None:
+                return DiagonalGaussian(mu, torch.zeros_like(mu))
+            sigma = softplus(self.rho(features) - self.sigma_shift) + self.sigma_floor
+            return DiagonalGaussian(mu, sigma)
+
+    def decode(self, z: Tensor) -> dict[str, Tensor]:
+        """Output of each head for z [B, latent_dim], at least float32: logits or pre-sigmoid pixels."""
+        return {name: _at_least_float32(head(z)) for name, head in self.heads.items()}
+
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[DiagonalGaussian, Tensor, dict[str, Tensor]]:
+        """Posterior, z = mu + sigma * noise and each head's output; noise ~ N(0, I), [B, latent_dim]."""
+        posterior = self.encode(images)
+        z = posterior.rsample(noise)
+        return posterior, z, self.decode(z)
+
+    def classifier(
+        self, samples: int = 0, head: str | None = None, seed: int = 0
+    ) -> Callable[[Tensor], Tensor]:
+        """Pixels [B, C, H, W] to log-probabilities [B, classes]: the only thing that may judge a model.
+
+        samples = 0 classifies the posterior mean; samples = k averages the probabilities of k draws. The k
+        noise vectors are a function of the seed alone, the same for every image and call: the answer for an
+        image does not depend on its batch, and fresh noise is another seed. Differentiable in the pixels, and
+        always in eval mode; each module's mode is restored after the call. Raises ParadiseError for a model
+        without classification head, or with several when `head` does not say which.
+        """
+        if samples < 0:
+            raise UsageError(f"classifier: samples must be 0 (posterior mean) or more, not {samples}")
+        decoder = self.heads[self._logits_head(head)]
+        noise = torch.randn(samples, self.latent_dim, generator=generator(seed, "classifier"))
+
+        def log_probabilities(images: Tensor) -> Tensor:
+            with _eval_mode(self):
+                posterior = self.encode(images)
+                if not samples:
+                    return log_softmax(_at_least_float32(decoder(posterior.mu)), 1)
+                draws = posterior.rsample(noise.to(posterior.mu, non_blocking=True).unsqueeze(1))  # [k, B, K]
+                logits = _at_least_float32(decoder(draws.flatten(0, 1))).view(samples, len(images), -1)
+                return log_softmax(logits, 2).logsumexp(0) - math.log(samples)  # [B, classes]
+
+        return log_probabilities
+
+    def _logits_head(self, head: str | None) -> str:
+        names = [name for name, module in self.heads.items() if module.kind == "logits"]
+        known = ", ".join(names)
+        if not names:
+            raise ParadiseError(
+                f"this model has no classification head, only: {', '.join(self.heads) or 'none'}"
+            )
+        if head is None and len(names) > 1:
+            raise ParadiseError(f"this model has several classification heads; say which one of: {known}")
+        if head is not None and head not in names:
+            hint = did_you_mean(head, names)
+            raise ParadiseError(f"no classification head '{head}'{hint}; this model has: {known}")
+        return head or names[0]
+
+
+@contextmanager
+def _eval_mode(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; afterwards each module's own mode again, also where they differed."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _at_least_float32(x: Tensor) -> Tensor:
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def _per_channel(name: str, values: Sequence[float] | None, default: float, channels: int) -> Tensor:
+    values = [default] * channels if values is None else values
+    if len(values) != channels:
+        raise UsageError(f"model: {name} has {len(values)} values, the images have {channels} channels")
+    return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
+
+
+def _checked_names(heads: Mapping[str, Head]) -> dict[str, nn.Module]:
+    taken = nn.ModuleDict()
+    for name in heads:
+        if not name or "." in name or hasattr(taken, name):
+            raise UsageError(f"model: a task cannot be named '{name}'; choose another word, without a dot")
+    return dict(heads)
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape))

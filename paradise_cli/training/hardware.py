@@ -1,0 +1,60 @@
+"""What this machine can do: device, precision and memory layout, chosen by capability."""
+
+import platform
+from typing import Any, Literal
+
+import torch
+
+from paradise_cli.errors import UsageError
+
+Precision = Literal["fp32", "bf16"]
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; `auto` is the GPU where there is one. Raises UsageError if it is not here."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UsageError(f"--device {name}: no such kind of device; allowed: auto, cpu, cuda, cuda:N") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA device(s)")
+    if device.type == "mps":
+        raise UsageError("--device mps: rates are computed in float64, which mps lacks; use cpu")
+    return device
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Whether the hardware itself multiplies bf16: CUDA from Ampere on, CPUs with AMX or AVX512-BF16."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities: dict[str, Any] = torch.cpu.get_capabilities()
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+def choose_precision(name: Literal["auto", "fp32", "bf16"], device: torch.device) -> Precision:
+    """`auto` is bf16 where the hardware is fast at it, else fp32."""
+    if name != "auto":
+        return name
+    return "bf16" if fast_bf16(device) else "fp32"
+
+
+def has_convolutions(model: torch.nn.Module) -> bool:
+    """Whether channels_last pays for this model."""
+    return any(isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d) for m in model.modules())
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """Versions, processor and threads: what bit-for-bit equality depends on."""
+    processor = torch.cpu.get_capabilities().get("cpu_name", platform.processor())
+    if device.type == "cuda":
+        processor = torch.cuda.get_device_name(device)
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "system": platform.platform(),
+        "device": str(device),
+        "processor": processor,
+        "threads": torch.get_num_threads(),
+    }

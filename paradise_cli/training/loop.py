@@ -1,0 +1,221 @@
+"""The one training loop."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from paradise_cli.data.base import Augmentation, Batch, Split, batches, on_device
+from paradise_cli.errors import Interrupted
+from paradise_cli.objective.objective import Objective
+from paradise_cli.randomness import generator, permutation
+from paradise_cli.training.checkpoint import Checkpoints, State
+from paradise_cli.training.hardware import Precision
+from paradise_cli.training.optim import Schedule
+
+INERT_MARGIN = 0.1  # nats below its cap
+CHECK_SECONDS = 1.0  # how often the host looks at the loss, which waits for the device
+
+
+class Reporter(Protocol):
+    """Who is told how the training goes."""
+
+    def progress(self, step: int, total: int, terms: dict[str, float]) -> None:
+        """About once a second: steps done, and the means of the running epoch."""
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """After each epoch: the record for `metrics.jsonl`, with an `alarm` where the user should act."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Measurements on validation data, and the score (higher is better) by which `best` is chosen."""
+
+    metrics: dict[str, float]
+    score: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a training runs: all that is not a model, an objective, an optimiser or data."""
+
+    epochs: int
+    batch_size: int
+    seed: int
+    schedule: Schedule
+    augment: Sequence[Augmentation] = ()
+    precision: Precision = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    clip: float | None = None
+    checkpoint_seconds: float = 300.0
+
+
+Step = Callable[[Sequence[Tensor], Tensor, Tensor], dict[str, Tensor]]
+
+
+def make_step(
+    model: nn.Module, objective: Objective, optimizer: Optimizer, plan: Plan, device: torch.device
+) -> Step:
+    """`step(views, labels, noise) -> terms`: one update, with no wait for the device in it."""
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16")
+
+    def loss_of(views: Sequence[Tensor], labels: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        with autocast:
+            return objective(model, views, labels, noise)  # type: ignore[no-any-return]
+
+    forward = torch.compile(loss_of, fullgraph=True, dynamic=False) if plan.compile else loss_of
+
+    def step(views: Sequence[Tensor], labels: Tensor, noise: Tensor) -> dict[str, Tensor]:
+        loss, terms = forward(views, labels, noise)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if plan.clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
+        optimizer.step()
+        return terms
+
+    return step
+
+
+@dataclass
+class Fit:
+    """A training in progress: what is trained, how, and who must know."""
+
+    model: nn.Module
+    objective: Objective
+    optimizer: Optimizer
+    plan: Plan
+    latent_dim: int
+    device: torch.device
+    report: Reporter
+    checkpoints: Checkpoints | None = None
+    validate: Callable[[], Validation] | None = None
+    keep_best: Callable[[State], None] | None = None
+    stop: Callable[[], bool] = lambda: False
+
+    def run(self, train: Split) -> State:
+        """Train to the end of the plan, from the newest checkpoint if there is one.
+
+        Data order, augmentation and noise are functions of (seed, epoch, step), so that a resumed training
+        takes the very steps of an uninterrupted one. Raises Interrupted when `stop` says so and NonFinite when
+        a term of the loss is not finite; both leave a good checkpoint.
+        """
+        plan, device = self.plan, self.device
+        self.model.to(memory_format=torch.channels_last if plan.channels_last else torch.preserve_format)
+        state = self._restored() or State.new(device)
+        step = make_step(self.model, self.objective, self.optimizer, plan, device)
+        train = train.to(device)
+        batch_size = min(plan.batch_size, len(train))
+        per_epoch = len(train) // batch_size
+        total = plan.epochs * per_epoch
+        base_rates = [group["lr"] for group in self.optimizer.param_groups]
+        clock = _Clock(plan.checkpoint_seconds, state.seconds)
+        while state.step < total:
+            epoch, start = divmod(state.step, per_epoch)
+            self.model.train()
+            self.objective.train()
+            order = permutation(len(train), plan.seed, "order", epoch)
+            for batch in batches(
+                train, order=order, batch_size=batch_size, device=device, augment=plan.augment,
+                key=(plan.seed, epoch), train=True, drop_last=True, start=start,
+            ):  # fmt: skip
+                for group, rate in zip(self.optimizer.param_groups, base_rates, strict=True):
+                    group["lr"] = rate * plan.schedule(state.step, per_epoch, total)
+                views = views_of(batch, plan)
+                noise = draw_noise(views, self.latent_dim, plan.seed, state.step, device)
+                state.observe(step(views, batch.labels, noise))
+                state.step += 1
+                if clock.check_due():
+                    done = (state.step - 1) % per_epoch + 1
+                    self.report.progress(state.step, total, state.means(done))
+                if state.step % per_epoch and (self.stop() or clock.save_due()):
+                    self._save(state, clock, total)
+            self._end_epoch(state, epoch, per_epoch, batch_size, clock)
+            self._save(state, clock, total)
+        return state
+
+    def _restored(self) -> State | None:
+        if self.checkpoints is None:
+            return None
+        return self.checkpoints.restore(self.model, self.objective, self.optimizer)
+
+    def _save(self, state: State, clock: "_Clock", total: int) -> None:
+        state.seconds = clock.seconds()
+        if self.checkpoints:
+            self.checkpoints.save(state, self.model, self.objective, self.optimizer)
+        if self.stop() and state.step < total:
+            raise Interrupted(f"stopped at step {state.step} of {total}; the same command goes on from there")
+
+    def _end_epoch(self, state: State, epoch: int, per_epoch: int, batch_size: int, clock: "_Clock") -> None:
+        """Report the epoch, validate, and keep the weights if they are the best so far."""
+        record = {"epoch": epoch + 1, "step": state.step, "lr": self.optimizer.param_groups[0]["lr"]}
+        record |= {"train": state.means(per_epoch), "seconds": clock.seconds()}
+        record |= rate_record(self.objective, record["train"], batch_size)
+        if self.validate:
+            validation = self.validate()
+            record["validation"] = validation.metrics
+            if self.keep_best and (state.best_score is None or validation.score > state.best_score):
+                state.best_score, state.best_step = validation.score, state.step
+                self.keep_best(state)
+        self.report.epoch(record)
+        state.start_epoch()
+
+
+def views_of(batch: Batch, plan: Plan) -> list[Tensor]:
+    """The views of each image that the objective compares: for now the image itself."""
+    layout = torch.channels_last if plan.channels_last else torch.preserve_format
+    return [batch.images.contiguous(memory_format=layout) if plan.channels_last else batch.images]
+
+
+def draw_noise(views: Sequence[Tensor], latent_dim: int, seed: int, step: int, device: torch.device) -> Tensor:
+    """The latent noise of one step, [V*B, latent_dim]: the same numbers on every device."""
+    rows = len(views) * len(views[0])
+    return on_device(torch.randn(rows, latent_dim, generator=generator(seed, "noise", step)), device)
+
+
+def rate_record(objective: Objective, means: dict[str, float], batch_size: int) -> dict[str, Any]:
+    """Which bound the epoch's mean rate is, its cap, and an alarm when it spent the epoch at that cap.
+
+    At its cap the rate has no gradient, whatever alpha (method.md 2.6).
+    """
+    if objective.rate is None:
+        return {}
+    record: dict[str, Any] = {"rate_bound": objective.rate.bound}
+    cap = objective.rate.cap(batch_size)
+    if math.isinf(cap):
+        return record
+    record["rate_cap"] = cap
+    if means["rate"] > cap - INERT_MARGIN:
+        record["alarm"] = (
+            f"the rate, {means['rate']:.2f} nats, was within {INERT_MARGIN} of its cap log {batch_size} = {cap:.2f}"
+            " for an epoch: alpha has no effect here; use q: fitted or a smaller latent_dim"
+        )
+    return record
+
+
+class _Clock:
+    """Seconds of training so far, and what is due."""
+
+    def __init__(self, save_every: float, before: float) -> None:
+        now = time.monotonic()
+        self._save_every, self._started = save_every, now - before
+        self._checked = self._saved = now
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    def check_due(self) -> bool:
+        due = time.monotonic() - self._checked >= CHECK_SECONDS
+        self._checked = time.monotonic() if due else self._checked
+        return due
+
+    def save_due(self) -> bool:
+        due = time.monotonic() - self._saved >= self._save_every
+        self._saved = time.monotonic() if due else self._saved
+        return due

@@ -1,0 +1,121 @@
+"""A run folder: complete at every instant, owned by one training at a time."""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from paradise_cli.errors import ParadiseError, UsageError
+from paradise_cli.storage import publish_text, write_json
+
+
+class RunFolder:
+    """Where one training keeps its recipe, environment, metrics, checkpoints and result."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.recipe = path / "recipe.yaml"
+        self.environment = path / "environment.json"
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+        self.best = self.checkpoints / "best.safetensors"
+        self.model = path / "model.safetensors"
+        self.result = path / "result.json"
+        self.picture = path / "posterior.png"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the operating system's lock on the folder; it is freed even when the process is killed.
+
+        Raises ParadiseError where another training holds it or the folder cannot be written.
+        """
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise ParadiseError(
+                f"cannot write the run folder {self.path}: {error.strerror}; choose another with --out"
+            ) from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            raise ParadiseError(
+                f"another training is running in {self.path}; wait for it, stop it, or choose another --out"
+            ) from error
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+    def claim(self, recipe: dict[str, Any], environment: dict[str, Any]) -> None:
+        """Write the resolved recipe, or check that it is the one this folder was started with.
+
+        Raises UsageError with the difference where the recipe has changed.
+        """
+        if self.recipe.exists():
+            before = flat(yaml.safe_load(self.recipe.read_text(encoding="utf-8")))
+            now = flat(recipe)
+            changes = [
+                f"  {key}: {before.get(key, '(absent)')} -> {now.get(key, '(absent)')}"
+                for key in sorted(before.keys() | now.keys())
+                if before.get(key, "(absent)") != now.get(key, "(absent)")
+            ]
+            if changes:
+                raise UsageError(
+                    f"{self.path} was started with another recipe:\n" + "\n".join(changes) + "\n"
+                    "go on with the old values, choose another --out, or start over beside it with --fresh"
+                )
+        else:
+            with publish_text(self.recipe) as file:
+                yaml.safe_dump(recipe, file, sort_keys=False)
+        write_json(self.environment, environment)
+
+    def truncate_metrics(self, step: int) -> None:
+        """Drop the records of steps after `step`: the training will take those again."""
+        lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []
+        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+        if len(kept) < len(lines):
+            with publish_text(self.metrics) as file:
+                file.writelines(f"{line}\n" for line in kept)
+
+    def append_metrics(self, record: dict[str, Any]) -> None:
+        """Add one record as a line of JSON."""
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise ParadiseError(f"cannot write {self.metrics}: {error.strerror}") from error
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings and lists as one mapping from dotted paths to plain values."""
+    if isinstance(value, dict):
+        items: Any = value.items()
+    elif isinstance(value, list) and value:
+        items = enumerate(value)
+    else:
+        return {prefix: value}
+    parts = [flat(item, f"{prefix}.{key}" if prefix else str(key)) for key, item in items]
+    return {path: item for part in parts for path, item in part.items()}
+
+
+def free_name(path: Path) -> Path:
+    """`path`, or the first of `path-2`, `path-3`, ... that does not exist."""
+    number, candidate = 2, path
+    while candidate.exists():
+        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
+    return candidate
+
+
+def latest_name(path: Path) -> Path:
+    """The newest of `path`, `path-2`, ... that exists, or `path`: where the same command goes on."""
+    number, latest = 2, path
+    while (following := path.with_name(f"{path.name}-{number}")).exists():
+        latest, number = following, number + 1
+    return latest

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from paradise_cli.data.base import Augmentation, Batch, Split, batches, on_device
 from paradise_cli.errors import Interrupted
 from paradise_cli.objective.objective import Objective
-from paradise_cli.randomness import generator, permutation
+from paradise_cli.randomness import generator, permutation, seed_of
 from paradise_cli.training.checkpoint import Checkpoints, State
 from paradise_cli.training.hardware import Precision
 from paradise_cli.training.optim import Schedule
@@ -129,6 +129,8 @@ class Fit:
                     group["lr"] = rate * plan.schedule(state.step, per_epoch, total)
                 views = views_of(batch, plan)
                 noise = draw_noise(views, self.latent_dim, plan.seed, state.step, device)
+                # Dropout layers know no generator but the global one.
+                torch.manual_seed(seed_of(plan.seed, "dropout", state.step))
                 state.observe(step(views, batch.labels, noise))
                 state.step += 1
                 if clock.check_due():

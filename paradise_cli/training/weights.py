@@ -38,8 +38,8 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not isinstance(metadata, dict) or DIGEST not in metadata:
         if isinstance(metadata, dict) and "state" in metadata:
             raise ParadiseError(
-                f"{path} is a training's checkpoint, not a model: name the run folder or its model.safetensors,"
-                " or best.safetensors beside this file"
+                f"{path} is a training's checkpoint, not a model: name the run folder or its"
+                " model.safetensors, or best.safetensors beside this file"
             )
         raise _damaged(path, "it carries no digest of its content")
     stored = metadata.pop(DIGEST)
@@ -47,12 +47,13 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     version = metadata.get("format")
     if isinstance(version, int) and version > FORMAT:
         raise ParadiseError(
-            f"{path} is of format {version}, and this version of PARADISE reads up to {FORMAT}: update paradise-cli"
+            f"{path} is of format {version}, and this version of PARADISE reads up to {FORMAT}:"
+            " update paradise-cli"
         )
     if stored != _digest(tensors, metadata):
         raise _damaged(path, "its content does not match its own digest")
     if version != FORMAT:
-        raise ParadiseError(f"{path} is of format {version!r}; this version of PARADISE reads format {FORMAT}")
+        raise ParadiseError(f"{path} is of format {version!r}; this version reads format {FORMAT}")
     return tensors, metadata
 
 
@@ -94,7 +95,9 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
 
 
 def _damaged(path: Path, reason: str) -> ParadiseError:
-    return ParadiseError(f"{path} is damaged or was not written by PARADISE: {reason}; restore it or train again")
+    return ParadiseError(
+        f"{path} is damaged or was not written by PARADISE: {reason}; restore it or train again"
+    )
 
 
 def _some(names: list[str], shown: int = 3) -> str:

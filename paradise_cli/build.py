@@ -1,0 +1,132 @@
+"""The only place that turns a recipe into objects."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from paradise_cli.data import (
+    AUGMENTATIONS,
+    DATASETS,
+    DataBundle,
+    DataInfo,
+    hold_out,
+    info_of,
+    keep_labels,
+)
+from paradise_cli.errors import UsageError
+from paradise_cli.models import BACKBONES, HEADS, Head, StochasticEncoder
+from paradise_cli.objective.distortions import DISTORTIONS
+from paradise_cli.objective.objective import Objective, Task
+from paradise_cli.objective.rates import RATES
+from paradise_cli.randomness import seed_of
+from paradise_cli.recipe import Recipe
+from paradise_cli.recipe import Task as TaskSpec
+from paradise_cli.registry import did_you_mean
+from paradise_cli.training.hardware import choose_precision, has_convolutions
+from paradise_cli.training.loop import Plan
+from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
+
+
+def build_info(recipe: Recipe) -> DataInfo:
+    """What the recipe's data look like, before any pixel is read."""
+    return info_of(recipe.data.name, recipe.data.root, **recipe.data.hyper)
+
+
+def build_data(recipe: Recipe) -> DataBundle:
+    """The recipe's data, with its validation split and only the labels it may see."""
+    data = recipe.data
+    bundle = DATASETS[data.name](data.root, **data.hyper)
+    bundle = hold_out(bundle, data.validation, seed=0)
+    return bundle if data.labelled is None else keep_labels(bundle, data.labelled, seed=0)
+
+
+def build_model(recipe: Recipe, info: DataInfo) -> StochasticEncoder:
+    """The recipe's encoder with freshly drawn weights, a function of the recipe's seed alone."""
+    spec = recipe.model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(recipe.train.seed, "weights"))
+        backbone = BACKBONES[spec.backbone.name](info.shape, **spec.backbone.hyper)
+        heads = {name: _head(recipe, info, task) for name, task in named_tasks(recipe).items()}
+        return StochasticEncoder(
+            backbone,
+            heads,
+            latent_dim=spec.latent_dim,
+            in_shape=info.shape,
+            mean=spec.mean,
+            std=spec.std,
+            stochastic=spec.stochastic,
+            sigma_shift=spec.sigma_shift,
+            sigma_floor=spec.sigma_floor,
+        )
+
+
+def build_objective(recipe: Recipe, info: DataInfo) -> Objective:
+    """The recipe's D + alpha R; a deterministic encoder has no rate."""
+    tasks = []
+    for name, spec in named_tasks(recipe).items():
+        distortion = DISTORTIONS[spec.distortion.name](**spec.distortion.hyper)
+        tasks.append(Task(name, distortion, _target(info, spec), spec.weight))
+    rate = recipe.objective.rate
+    q = RATES[rate.q](recipe.model.latent_dim, **rate.hyper) if recipe.model.stochastic else None
+    return Objective(tasks, q, recipe.objective.alpha)
+
+
+def build_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> Optimizer:
+    """The recipe's optimiser over these parameters."""
+    return OPTIMIZERS[recipe.optim.name](parameters, **recipe.optim.hyper)
+
+
+def build_plan(recipe: Recipe, model: nn.Module, device: torch.device) -> Plan:
+    """How the recipe's training runs on this device."""
+    train, optim = recipe.train, recipe.optim
+    layout = has_convolutions(model) if train.channels_last == "auto" else train.channels_last
+    return Plan(
+        epochs=train.epochs,
+        batch_size=train.batch_size,
+        seed=train.seed,
+        schedule=SCHEDULES[optim.schedule.name](**optim.schedule.hyper),
+        augment=[AUGMENTATIONS[a.name](**a.hyper) for a in recipe.data.augment],
+        precision=choose_precision(train.precision, device),
+        channels_last=layout,
+        compile=train.compile,
+        clip=optim.clip,
+        checkpoint_seconds=60 * train.checkpoint_minutes,
+    )
+
+
+def named_tasks(recipe: Recipe) -> dict[str, TaskSpec]:
+    """The recipe's tasks by name: their own, else that of their distortion, numbered where it repeats."""
+    named: dict[str, TaskSpec] = {}
+    for task in recipe.objective.tasks:
+        base = task.name or task.target or task.distortion.name
+        name, number = base, 2
+        while name in named:
+            name, number = f"{base}_{number}", number + 1
+        named[name] = task
+    return named
+
+
+def _target(info: DataInfo, task: TaskSpec) -> int:
+    """The label column a task reads; raises UsageError where the data has none, or none of that name."""
+    names = [target.name for target in info.targets]
+    if not DISTORTIONS[task.distortion.name](**task.distortion.hyper).supervised:
+        return 0
+    if not names:
+        raise UsageError(f"{task.distortion.name} needs labels, and {info.label} has none: put images in class folders")
+    if task.target is not None and task.target not in names:
+        hint = did_you_mean(task.target, names)
+        raise UsageError(f"{info.label} has no target '{task.target}'{hint}; known: {', '.join(names)}")
+    return names.index(task.target) if task.target else 0
+
+
+def _head(recipe: Recipe, info: DataInfo, task: TaskSpec) -> Head:
+    target = _target(info, task)
+    classes = len(info.targets[target].classes) if info.targets else 0
+    head = HEADS[task.head.name](recipe.model.latent_dim, classes, info.shape, **task.head.hyper)
+    supervised = DISTORTIONS[task.distortion.name](**task.distortion.hyper).supervised
+    if (head.kind == "logits") != supervised:
+        wanted = "linear" if supervised else "a decoder such as mlp_decoder"
+        raise UsageError(f"distortion {task.distortion.name} cannot read head {task.head.name}; use {wanted}")
+    return head

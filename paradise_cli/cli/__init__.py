@@ -1,0 +1,68 @@
+"""The command line: parse, call the library, print. Heavy libraries are imported inside the commands."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from paradise_cli import __version__
+from paradise_cli.cli import encode, evaluate, predict, recipes, reconstruct, train
+from paradise_cli.errors import Interrupted, ParadiseError
+
+
+class Group(TyperGroup):
+    """Shows a user's mistake as one message and keeps tracebacks for --debug."""
+
+    def invoke(self, ctx: Any) -> Any:
+        debug = ctx.params.get("debug", False)
+        try:
+            return super().invoke(ctx)
+        except ParadiseError as error:
+            if debug:
+                raise
+            label = "stopped" if isinstance(error, Interrupted) else "error"
+            print(f"{label}: {error}", file=sys.stderr)
+            raise typer.Exit(error.exit_code) from error
+        except BrokenPipeError as error:
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    cls=Group,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"paradise {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Rate-regularised stochastic encoders: train, measure and use them.
+
+    \b
+    paradise train digits                          seconds, nothing to download
+    paradise evaluate runs/digits                  accuracy, distortion and rate, with intervals
+    paradise encode photos/ --out z.npy            embeddings from a folder of images
+    paradise recipes ls                            what else can be trained
+    """
+
+
+app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.command()(encode.encode)
+app.command()(predict.predict)
+app.command()(reconstruct.reconstruct)
+app.add_typer(recipes.app, name="recipes")

@@ -1,0 +1,67 @@
+"""`paradise encode`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paradise_cli.cli.images import (
+    AheadOption,
+    DeviceOption,
+    ImagesArgument,
+    JsonOption,
+    ModelOption,
+    in_order,
+    load_and_say,
+    report_skipped,
+)
+from paradise_cli.cli.output import note, print_json
+
+
+def encode(
+    images: ImagesArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="z.npy (means) or z.npz (everything).")],
+    model: ModelOption = None,
+    samples: Annotated[
+        int, typer.Option(min=0, help="K draws from each posterior, [N, K, latent_dim].", show_default="none")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    batch_size: AheadOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Write the embedding of every image: its posterior in the latent space of a model.
+
+    \b
+    paradise encode photos/ --out z.npy                     the packaged model, means float32 [N, latent_dim]
+    paradise encode photos/ --out z.npz --model runs/mine   mean, log_variance, labels and ids
+    paradise encode 'photos/**/*.jpg' --out z.npy           a pattern, quoted
+    paradise encode pixels.npy --out z.npy                  [N, H, W], [N, H, W, C] or [N, C, H, W]
+    paradise encode digits:train --out z.npy --samples 10   ten draws from each posterior
+
+    z.index.csv beside the output says which row is which image. Order is sorted by path and the bytes are the
+    same on every run. Files that cannot be read are skipped and listed, and the exit code is then 1.
+    """
+    from paradise_cli.cli.progress import progress_bar
+    from paradise_cli.encoding import encode_to_file
+
+    loaded = load_and_say(model, device)
+    source = loaded.open(in_order(images))
+    with progress_bar(len(source.ids), "encoding") as advance:
+        done = encode_to_file(
+            loaded, source, out, samples=samples, seed=seed, ahead=batch_size, progress=advance
+        )
+    if as_json:
+        print_json(
+            {
+                "out": str(done.out),
+                "index": str(done.index),
+                "model": str(loaded.source),
+                "latent_dim": loaded.model.latent_dim,
+                "images": done.images,
+                "rows": done.rows,
+                "skipped": [{"path": path, "error": reason} for path, reason in done.skipped],
+            }
+        )
+    note(f"{done.out}: {done.rows:,} rows of {loaded.model.latent_dim} dimensions; index: {done.index}")
+    report_skipped(done.skipped, done.images, done.index)

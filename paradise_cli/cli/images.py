@@ -1,0 +1,64 @@
+"""What the commands that read images share: their options, and how they report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from paradise_cli.cli.output import note
+
+if TYPE_CHECKING:
+    from paradise_cli.loading import LoadedModel
+
+_SHOWN = 20
+
+ImagesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IMAGES",
+        help="A folder (all images below it), files, a quoted pattern such as 'photos/**/*.jpg', an .npy"
+        " array, or a data set such as digits or fashion_mnist:train.",
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="A run folder, a weights file or a packaged model's name."),
+]
+AheadOption = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size", min=1, help="Images decoded ahead: memory and speed only, never a result.",
+        show_default="enough for every core",
+    ),
+]  # fmt: skip
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def load_and_say(model: str | None, device: str) -> "LoadedModel":
+    """The model asked for, or the packaged default; says on stderr which one it is."""
+    from paradise_cli.loading import DEFAULT_MODEL, load
+
+    loaded = load(model, device)
+    if model is None:
+        trained = f"trained on {loaded.info.label}"
+        note(f"model: {DEFAULT_MODEL}, the packaged default, {trained} (--model names another)")
+    return loaded
+
+
+def in_order(images: Sequence[str]) -> list[str]:
+    """Names as given on a command line in one order, whatever the shell's language."""
+    return sorted(set(images))
+
+
+def report_skipped(skipped: Sequence[tuple[str, str]], images: int, listed: Path | None) -> None:
+    """List the unreadable files on stderr and end with exit code 1, if there are any."""
+    if not skipped:
+        return
+    for path, reason in skipped[:_SHOWN]:
+        note(f"skipped {path}: {reason}")
+    if len(skipped) > _SHOWN:
+        note(f"skipped {len(skipped) - _SHOWN:,} more" + (f": see {listed}" if listed else ""))
+    note(f"{len(skipped):,} of {images:,} images cannot be read and were left out")
+    raise typer.Exit(1)

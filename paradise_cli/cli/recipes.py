@@ -1,0 +1,79 @@
+"""`paradise recipes ls | show | check`."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="List, show and check recipes.")
+
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change a value, as in train.")
+]
+
+
+@app.command()
+def ls(as_json: AsJson = False) -> None:
+    """The shipped recipes, one a line."""
+    from paradise_cli.recipe_files import read_header, shipped_recipes
+
+    rows = [
+        {"name": name, "path": str(path), **read_header(path)} for name, path in shipped_recipes().items()
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    width = max((len(row["name"]) for row in rows), default=0)
+    for row in rows:
+        typer.echo(f"{row['name']:<{width}}  {row['shows']}")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A shipped recipe's name, or a file.")],
+    overrides: Overrides = None,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Every default filled in.")] = False,
+) -> None:
+    """A recipe's text, to read or to start an own one from."""
+    from paradise_cli.recipe_files import find_recipe, read_text
+
+    if resolved or overrides:
+        from paradise_cli.recipe import load_recipe
+        from paradise_cli.recipe_yaml import dump
+
+        typer.echo(dump(load_recipe(name, overrides or ()).recipe.resolved()), nl=False)
+    else:
+        typer.echo(read_text(find_recipe(name)[0]), nl=False)
+
+
+@app.command()
+def check(
+    paths: Annotated[list[str], typer.Argument(help="Recipe files, or names of shipped recipes.")],
+    overrides: Overrides = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check recipes against the schema; every mistake is listed, and no data is touched."""
+    from paradise_cli.errors import UsageError
+    from paradise_cli.recipe import RecipeError, load_recipe
+
+    results: list[dict[str, Any]] = []
+    messages: list[str] = []
+    for path in paths:
+        problems: list[dict[str, str]] = []
+        try:
+            load_recipe(path, overrides or ())
+        except RecipeError as error:
+            problems = [{"at": p.place.text, "key": p.path, "problem": p.text} for p in error.problems]
+            messages.append(str(error))
+        except UsageError as error:
+            problems = [{"at": path, "key": "", "problem": str(error)}]
+            messages.append(str(error))
+        results.append({"recipe": path, "problems": problems})
+    if as_json:
+        typer.echo(json.dumps(results, indent=2))
+    else:
+        for result in results:
+            typer.echo(f"{result['recipe']}: {'wrong' if result['problems'] else 'ok'}")
+    if messages:
+        raise UsageError("\n".join(messages))

@@ -1,0 +1,57 @@
+"""`paradise reconstruct`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from paradise_cli.cli.images import (
+    AheadOption,
+    DeviceOption,
+    ImagesArgument,
+    JsonOption,
+    ModelOption,
+    in_order,
+    load_and_say,
+    report_skipped,
+)
+from paradise_cli.cli.output import note, print_json
+
+
+def reconstruct(
+    images: ImagesArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="A folder, or one picture that ends in .png.")],
+    model: ModelOption = None,
+    batch_size: AheadOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Draw what a model with a decoder keeps of every image.
+
+    \b
+    paradise reconstruct faces/ --out kept/ --model runs/celeba_mse   a PNG for each image, and kept/grid.png
+    paradise reconstruct faces/ --out a.png --model runs/celeba_mse   the first 32, under their originals
+
+    Files that cannot be read are skipped and listed, and the exit code is then 1.
+    """
+    from paradise_cli.cli.progress import progress_bar
+    from paradise_cli.reconstruction import reconstruct_to_files
+
+    loaded = load_and_say(model, device)
+    source = loaded.open(in_order(images))
+    with progress_bar(len(source.ids), "reconstructing") as advance:
+        done = reconstruct_to_files(loaded, source, out, ahead=batch_size, progress=advance)
+    if as_json:
+        print_json(
+            {
+                "grid": str(done.grid),
+                "index": done.index and str(done.index),
+                "model": str(loaded.source),
+                "rows": done.rows,
+                "skipped": [{"path": path, "error": reason} for path, reason in done.skipped],
+            }
+        )
+    note(f"{done.grid}: {min(done.rows, 32)} originals over their reconstructions")
+    if done.index:
+        note(f"{out}: {done.rows:,} reconstructions; index: {done.index}")
+    report_skipped(done.skipped, len(source.ids), done.index)

@@ -1,0 +1,93 @@
+"""`paradise train`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from paradise_cli.cli.output import note, print_json, print_table
+
+if TYPE_CHECKING:
+    from paradise_cli.recipe import Recipe
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated."),
+]
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
+    out: Annotated[Path | None, typer.Option(help="Run folder; without it runs/<name of the recipe>.")] = None,
+    overrides: Overrides = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only print parameters, memory and seconds per epoch.")
+    ] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over in a new folder beside the old run.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Train a recipe; the same command again goes on where it stopped.
+
+    \b
+    paradise train digits
+    paradise train fashion_mnist_supervised --set objective.alpha=0.1 --out runs/alpha-0.1
+    paradise train my_recipe.yaml --dry-run
+    """
+    from paradise_cli.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    if loaded.note:
+        note(loaded.note)
+    if dry_run:
+        _estimate(loaded.recipe, device, as_json)
+    else:
+        _train(loaded.recipe, out, device, fresh, as_json)
+
+
+def _estimate(recipe: "Recipe", device: str, as_json: bool) -> None:
+    import dataclasses
+
+    from paradise_cli.cli.progress import duration
+    from paradise_cli.runner import dry_run
+
+    cost = dry_run(recipe, device)
+    if as_json:
+        print_json(dataclasses.asdict(cost))
+        return
+    per_epoch, total = cost.seconds_per_epoch, cost.seconds_per_epoch * recipe.train.epochs
+    rows = [
+        ("data", cost.data),
+        ("device, precision", f"{cost.device}, {cost.precision}"),
+        ("parameters", f"{cost.parameters:,}"),
+        ("memory", f"{cost.memory_bytes / 2**20:,.0f} MiB"),
+        ("steps per epoch", f"{cost.steps_per_epoch:,} of {recipe.train.batch_size}"),
+        ("time per epoch", f"{per_epoch:.1f}s" if per_epoch < 60 else duration(per_epoch)),
+        ("time in all", f"{duration(total)} ({recipe.train.epochs} epochs)"),
+    ]
+    print_table(f"{recipe.name}: a trial on random data", ("what", "value"), rows)
+
+
+def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json: bool) -> None:
+    from paradise_cli.cli.evaluate import print_evaluation
+    from paradise_cli.cli.progress import TrainingProgress
+    from paradise_cli.runner import train
+
+    with TrainingProgress() as progress:
+        trained = train(recipe, out=out, device=device, fresh=fresh, report=progress)
+    if as_json:
+        print_json(
+            {
+                "folder": str(trained.folder),
+                "picture": trained.picture and str(trained.picture),
+                "test": trained.evaluation and trained.evaluation.to_json(),
+            }
+        )
+        return
+    if trained.evaluation:
+        print_evaluation(trained.evaluation)
+    note(f"run folder: {trained.folder}")
+    if trained.picture:
+        note(f"picture:    {trained.picture}")

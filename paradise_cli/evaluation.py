@@ -1,0 +1,265 @@
+"""What a trained model is worth on a split: accuracy, calibration, distortion and exact rate."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn.functional import pad
+
+from paradise_cli.build import build_objective, named_tasks
+from paradise_cli.data.base import DataInfo, Split, batches, on_device
+from paradise_cli.errors import ParadiseError
+from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.rate import ExactRate, exact_rate
+from paradise_cli.metrics import Classification, Distortion, TaskScores, Unit
+from paradise_cli.models import StochasticEncoder
+from paradise_cli.objective.objective import Objective
+from paradise_cli.objective.rates import Rate
+from paradise_cli.randomness import generator
+from paradise_cli.recipe import Recipe
+from paradise_cli.training.hardware import Precision, describe, has_convolutions
+from paradise_cli.training.loop import Validation
+
+ACTIVE_RATIO = 0.01  # of a dimension's variance, the least that an active one's mean carries (method.md 7)
+NO_RATE = (
+    "not defined: the encoder is deterministic (z = mu), its information about distinct images is infinite"
+)
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class TrainingRate:
+    """The rate as training estimates it, with q made from these images; in expectation a `bound` of I_N."""
+
+    q: str
+    nats: float
+    bound: Literal["lower", "upper"]
+    cap: float | None
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Scale-free facts of the latent space.
+
+    `relative_sigma` is mean sigma over the root mean square, across dimensions, of std(mu), None where all
+    means are one. A dimension is active where Var(mu) > 1% of Var(mu) + E sigma^2.
+    """
+
+    dimensions: int
+    active: int
+    relative_sigma: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All measurements of one model on one split; rates and cross-entropies in nats.
+
+    `rate` is None, with the reason in `rate_note`, where the rate is not defined.
+    """
+
+    data: str
+    n: int
+    unlabelled: int
+    classification: tuple[Classification, ...]
+    distortion: tuple[Distortion, ...]
+    rate: ExactRate | None
+    rate_note: str | None
+    training_rate: TrainingRate | None
+    latents: Latents
+    settings: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; the exact rate also in bits."""
+        value = asdict(self)
+        if self.rate is not None:
+            value["rate"]["bits"] = self.rate.nats / math.log(2)
+        return value
+
+    def title(self, recipe: Recipe) -> str:
+        """Data, n, alpha, rate and accuracy, or distortion, in one line for a figure."""
+        parts = [f"{self.data}, n = {self.n:,}", f"alpha = {recipe.objective.alpha:g}"]
+        if self.rate is not None:
+            parts.append(f"rate {self.rate.nats:.2f} nats")
+        if self.classification:
+            parts.append(f"accuracy {self.classification[0].top1.value:.1%}")
+        elif self.distortion:
+            first = self.distortion[0]
+            parts.append(f"distortion {first.mean:.2f} {first.unit}")
+        return " · ".join(parts)
+
+
+def evaluate(
+    model: StochasticEncoder,
+    recipe: Recipe,
+    info: DataInfo,
+    split: Split,
+    *,
+    device: torch.device,
+    data: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure a model, made by `recipe` for data like `info`, on a split whose labels follow `info.targets`.
+
+    In fp32; numbers do not depend on how the split is batched or read, and the noise is a function of the
+    seed. `progress` is told of images passed through the model, then of rows of the exact rate (N and N).
+    Raises ParadiseError for a model whose outputs are not finite.
+    """
+    # The layout in which convolutions are fast; always the same, as it decides how they round.
+    layout = torch.channels_last if has_convolutions(model) else torch.contiguous_format
+    model.to(device).to(memory_format=layout)
+    objective = build_objective(recipe, info).to(device)
+    scores = [TaskScores(task) for task in objective.tasks]
+    posterior = _pass(model, split, device, scores, seed, progress)
+    if not bool(posterior.mu.isfinite().all() & posterior.sigma.isfinite().all()):
+        raise ParadiseError("the model gives numbers that are not finite: its training diverged; train again")
+    classified = [score.classification() for score in scores]
+    units = [_unit(task.distortion.name) for task in named_tasks(recipe).values()]
+    distorted = [score.distortion(unit) for score, unit in zip(scores, units, strict=True)]
+    return Evaluation(
+        data=data or info.label,
+        n=len(split),
+        unlabelled=int((split.labels < 0).all(1).sum()),
+        classification=tuple(c for c in classified if c is not None),
+        distortion=tuple(d for d in distorted if d is not None),
+        rate=exact_rate(posterior, seed=seed, progress=progress) if model.stochastic else None,
+        rate_note=None if model.stochastic else NO_RATE,
+        training_rate=_training_rate(objective.rate, recipe, posterior, seed),
+        latents=latents(posterior),
+        settings={"seed": seed, "precision": "fp32", **describe(device)},
+    )
+
+
+def posteriors(
+    model: StochasticEncoder, split: Split, device: torch.device, progress: Progress | None = None
+) -> DiagonalGaussian:
+    """The posterior of every image of a split, in fp32 on `device`, [N, K]."""
+    return _pass(model.to(device), split, device, [], None, progress)
+
+
+def validation_of(
+    model: StochasticEncoder,
+    objective: Objective,
+    split: Split,
+    device: torch.device,
+    *,
+    precision: Precision = "fp32",
+) -> Callable[[], Validation]:
+    """What a training loop calls after an epoch: distortions and accuracies at z = mu.
+
+    The score is the accuracy of the first supervised task, else minus the weighted distortion. Each module's
+    mode is as it was afterwards.
+    """
+    split = split.to(device)
+
+    def validate() -> Validation:
+        scores = [TaskScores(task) for task in objective.tasks]
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            _pass(model, split, device, scores, None, None)
+        metrics = {f"distortion/{score.task.name}": score.mean() for score in scores}
+        accuracies = {
+            f"accuracy/{score.task.name}": score.accuracy()
+            for score in scores
+            if score.task.distortion.supervised
+        }
+        distortion = sum(score.task.weight * score.mean() for score in scores)
+        return Validation(metrics | accuracies, next(iter(accuracies.values()), -distortion))
+
+    return validate
+
+
+def latents(posterior: DiagonalGaussian) -> Latents:
+    """Active dimensions and relative sigma of N posteriors."""
+    mu, sigma = posterior.double()
+    spread, noise = mu.var(0, correction=0), sigma.square().mean(0)  # [K]
+    active = int((spread > ACTIVE_RATIO * (spread + noise)).sum())
+    scale = math.sqrt(float(spread.mean()))
+    return Latents(mu.shape[1], active, float(sigma.mean()) / scale if scale > 0 else None)
+
+
+def _unit(distortion: str) -> Unit:
+    return "squared pixels" if distortion == "squared_error" else "nats"
+
+
+def _training_rate(
+    rate: Rate | None, recipe: Recipe, posterior: DiagonalGaussian, seed: int
+) -> TrainingRate | None:
+    """The q-step on these images: in batches of the training's size where q is the batch, else on all."""
+    if rate is None:
+        return None
+    n, latent_dim = posterior.mu.shape
+    size = min(recipe.train.batch_size, n) if math.isfinite(rate.cap(n)) else n
+    noise = torch.randn(n, latent_dim, generator=generator(seed, "training rate")).to(posterior.mu.device)
+    z = posterior.rsample(noise)
+    values = []
+    with torch.no_grad():
+        for rows in torch.split(torch.arange(n - n % size, device=z.device), size):
+            part = DiagonalGaussian(posterior.mu[rows], posterior.sigma[rows])
+            values.append(rate.train()(part, z[rows]).rate.double().mean())
+    cap = rate.cap(size)
+    nats = float(torch.stack(values).mean())
+    return TrainingRate(recipe.objective.rate.q, nats, rate.bound, cap if math.isfinite(cap) else None)
+
+
+def _rows(model: StochasticEncoder) -> int:
+    """Images that pass the model at a time: kernels round differently at other shapes."""
+    return 256 if math.prod(model.in_shape) <= 3 * 64 * 64 else 32
+
+
+def _pass(
+    model: StochasticEncoder,
+    split: Split,
+    device: torch.device,
+    scores: Sequence[TaskScores],
+    seed: int | None,
+    progress: Progress | None,
+) -> DiagonalGaussian:
+    """Every image once through the model, at one shape: its posterior, and the tasks' scores.
+
+    Without a seed the scores are those of z = mu only.
+    """
+    rows = _rows(model)
+    found: list[DiagonalGaussian] = []
+    order = torch.arange(len(split))
+    with _frozen(model, device):
+        for k, batch in enumerate(batches(split, order=order, batch_size=rows, device=device)):
+            n = len(batch.images)
+            posterior = model.encode(pad(batch.images, (0, 0) * 3 + (0, rows - n)))
+            found.append(DiagonalGaussian(posterior.mu[:n], posterior.sigma[:n]))
+            if scores:
+                at_mean = model.decode(posterior.mu)
+                at_sample = {}
+                if seed is not None:
+                    noise = torch.randn(posterior.mu.shape, generator=generator(seed, "evaluate", k))
+                    at_sample = model.decode(posterior.rsample(on_device(noise, device)))
+                for score in scores:
+                    name, sampled = score.task.name, at_sample.get(score.task.name)
+                    sampled = None if sampled is None else sampled[:n]
+                    score.add(at_mean[name][:n], sampled, batch.images, batch.labels)
+            if progress:
+                progress(n)
+        mu, sigma = (torch.cat(column) for column in zip(*found, strict=True))
+    return DiagonalGaussian(mu, sigma)
+
+
+@contextmanager
+def _frozen(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Eval mode, no gradients, and on CUDA no TF32; afterwards each module's own mode again."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    exact = (
+        torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+        if device.type == "cuda"
+        else nullcontext()
+    )
+    try:
+        with torch.inference_mode(), exact:
+            yield
+    finally:
+        for module in training:
+            module.training = True

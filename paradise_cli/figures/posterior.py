@@ -1,0 +1,124 @@
+"""The latent plane: every posterior as its 95% ellipse (paper Fig. 1)."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.collections import EllipseCollection
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+from torch import Tensor
+
+from paradise_cli.data.base import DataInfo
+from paradise_cli.errors import ParadiseError
+from paradise_cli.figures.canvas import save
+from paradise_cli.information.gaussian import DiagonalGaussian
+
+MOST = 2000
+WIDTH = 2 * math.sqrt(-2 * math.log(0.05))  # in sigmas: 95% of a 2-D Gaussian lie inside (method.md 6)
+UNLABELLED = "#9aa0a6"
+LEGEND_CLASSES = 20
+MARGIN = 0.03
+
+
+def draw_posteriors(
+    posterior: DiagonalGaussian, labels: Tensor, info: DataInfo, path: Path, title: str
+) -> None:
+    """Draw the 95% ellipses of the first 2,000 posteriors in data units, coloured by their first label.
+
+    mu and sigma are [N, 2], labels int64 [N, T]; -1 is drawn grey. Publishes a PNG with the same bytes for
+    the same input. Raises ParadiseError for latents that are not 2-D or not finite.
+    """
+    if posterior.mu.shape[1] != 2:
+        raise ParadiseError(f"the picture shows 2 latent dimensions; this model has {posterior.mu.shape[1]}")
+    mu, sigma = (part[:MOST].double().cpu().numpy() for part in posterior)
+    if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
+        raise ParadiseError("the picture cannot be drawn: some posteriors are not finite")
+    classes = info.targets[0].classes if info.targets else ()
+    numbers = labels[:MOST, 0].cpu().numpy() if labels.shape[1] else np.full(len(mu), -1)
+    palette = _palette(len(classes))
+    figure = Figure(figsize=(8.6, 7.2), facecolor="white")
+    axes = figure.add_axes((0.075, 0.07, 0.745, 0.86))
+    _ellipses(axes, mu, sigma, palette[numbers])
+    _frame(axes, mu, sigma, title)
+    if 0 < len(classes) <= LEGEND_CLASSES:
+        _legend(axes, classes, palette, bool((numbers < 0).any()))
+    save(figure, path)
+
+
+def _palette(classes: int) -> NDArray[np.float64]:
+    """A colour for each class, and the unlabelled grey last, where -1 finds it: [classes + 1, 3]."""
+    if classes <= 10:
+        colours = [to_rgb(colour) for colour in _TEN[:classes]]
+    elif classes <= LEGEND_CLASSES:
+        colours = [to_rgb(colormaps["tab20"](i)) for i in range(classes)]
+    else:
+        colours = [to_rgb(colormaps["turbo"](i / (classes - 1))) for i in range(classes)]
+    return np.array([*colours, to_rgb(UNLABELLED)])
+
+
+_TEN = (
+    "#3b6fb6", "#e8833a", "#3f9b5f", "#c9403f", "#8463b0",
+    "#8a5a44", "#d873ad", "#5c5c5c", "#b5b037", "#2fa9bd",
+)  # fmt: skip
+
+
+def _ellipses(
+    axes: Axes, mu: NDArray[np.float64], sigma: NDArray[np.float64], colours: NDArray[np.float64]
+) -> None:
+    faces, edges = (np.column_stack([colours, np.full(len(colours), a)]) for a in _opacity(len(mu)))
+    axes.add_collection(
+        EllipseCollection(
+            WIDTH * sigma[:, 0],
+            WIDTH * sigma[:, 1],
+            np.zeros(len(mu)),
+            units="xy",
+            offsets=mu,
+            offset_transform=axes.transData,
+            facecolors=faces,
+            edgecolors=edges,
+            linewidths=0.5,
+        )
+    )
+    # In data units an ellipse much smaller than the spread of the means would vanish.
+    axes.scatter(mu[:, 0], mu[:, 1], s=1.6, c=colours, alpha=0.75, linewidths=0)
+
+
+def _opacity(n: int) -> tuple[float, float]:
+    """Of faces and edges: the more ellipses, the thinner."""
+    return min(0.35, 3 / math.sqrt(n) + 0.02), min(0.8, 12 / math.sqrt(n) + 0.05)
+
+
+def _frame(axes: Axes, mu: NDArray[np.float64], sigma: NDArray[np.float64], title: str) -> None:
+    low, high = (mu - WIDTH / 2 * sigma).min(0), (mu + WIDTH / 2 * sigma).max(0)
+    # Zero width where a deterministic model maps all images to one point.
+    margin = np.maximum(MARGIN * (high - low), 1e-6)
+    axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
+    axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
+    axes.set_title(title, fontsize=11, loc="left", pad=10, color="#202124")
+    axes.set_xlabel("$z_1$", fontsize=10)
+    axes.set_ylabel("$z_2$", fontsize=10, labelpad=2)
+    axes.tick_params(labelsize=8, colors="#5f6368", length=3)
+    for spine in axes.spines.values():
+        spine.set_color("#dadce0")
+
+
+def _legend(axes: Axes, classes: Sequence[str], palette: NDArray[np.float64], unlabelled: bool) -> None:
+    names = [*classes, *(["unlabelled"] if unlabelled else [])]
+    handles = [
+        Line2D([], [], linestyle="", marker="o", markersize=7, color=palette[i], label=_shortened(name))
+        for i, name in enumerate(names)
+    ]
+    axes.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9,
+        handletextpad=0.3, borderaxespad=0,
+    )  # fmt: skip
+
+
+def _shortened(name: str) -> str:
+    return (name if len(name) <= 18 else f"{name[:17]}…").replace("$", r"\$")

@@ -1,0 +1,262 @@
+"""`paradise train`: a recipe becomes a run folder, from its beginning or from where it stopped."""
+
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+
+from paradise_cli import __version__
+from paradise_cli.build import build_data, build_info, build_model, build_objective, build_optimizer, build_plan
+from paradise_cli.data import DataBundle, DataInfo, batches, synthetic
+from paradise_cli.evaluation import Evaluation, evaluate, posteriors, validation_of
+from paradise_cli.figures.posterior import draw_posteriors
+from paradise_cli.loading import init_from
+from paradise_cli.models import StochasticEncoder
+from paradise_cli.objective.objective import Objective
+from paradise_cli.recipe import Recipe
+from paradise_cli.storage import write_json
+from paradise_cli.training.checkpoint import Checkpoints, State
+from paradise_cli.training.hardware import choose_device, describe
+from paradise_cli.training.loop import Fit, Plan, Reporter, draw_noise, make_step, views_of
+from paradise_cli.training.run_folder import RunFolder, free_name, latest_name
+from paradise_cli.training.weights import save_model
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a finished training leaves: its folder, its test results and its picture, where there are any."""
+
+    folder: Path
+    evaluation: Evaluation | None
+    picture: Path | None
+    resumed: bool
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training would cost, measured on a few steps of random data."""
+
+    parameters: int
+    steps_per_epoch: int
+    seconds_per_epoch: float
+    memory_bytes: int
+    device: str
+    precision: str
+    data: str
+
+
+def train(
+    recipe: Recipe, *, out: Path | None = None, device: str = "auto", fresh: bool = False, report: Reporter
+) -> Trained:
+    """Train a recipe in its run folder, going on from the newest checkpoint there.
+
+    The folder is `out`, else `runs/<name>`; `fresh` takes a new one beside it. Raises ParadiseError or
+    UsageError for a folder in use, a changed recipe or missing data, Interrupted after a signal.
+    """
+    target = choose_device(device)
+    path = out or Path("runs") / recipe.name
+    folder = RunFolder(free_name(path) if fresh else latest_name(path))
+    with folder.locked(), stop_on_signal() as stop:
+        folder.claim(recipe.resolved(), environment(target))
+        data = build_data(recipe)
+        model = build_model(recipe, data.info).to(target)
+        if recipe.train.init is not None:
+            init_from(model, recipe.train.init)
+        objective = build_objective(recipe, data.info).to(target)
+        state = _fit(recipe, folder, data, model, objective, target, report, stop)
+        metadata = weights_metadata(recipe, data.info, target, state.step)
+        save_model(folder.model, model, metadata)
+        return _finish(recipe, folder, data, model, target, state)
+
+
+def _fit(
+    recipe: Recipe,
+    folder: RunFolder,
+    data: DataBundle,
+    model: StochasticEncoder,
+    objective: Objective,
+    device: torch.device,
+    report: Reporter,
+    stop: Callable[[], bool],
+) -> State:
+    def keep_best(state: State) -> None:
+        save_model(folder.best, model, weights_metadata(recipe, data.info, device, state.step))
+
+    checkpoints = Checkpoints(folder.checkpoints, {"recipe": recipe.name})
+    validation = data.validation
+    fit = Fit(
+        model,
+        objective,
+        build_optimizer(recipe, model.parameters()),
+        build_plan(recipe, model, device),
+        recipe.model.latent_dim,
+        device,
+        _Recorder(folder, report),
+        checkpoints,
+        validate=validation and validation_of(model, objective, validation, device),
+        keep_best=keep_best,
+        stop=stop,
+    )
+    folder.truncate_metrics(checkpoints.newest_step())
+    return fit.run(data.train)
+
+
+def _finish(
+    recipe: Recipe,
+    folder: RunFolder,
+    data: DataBundle,
+    model: StochasticEncoder,
+    device: torch.device,
+    state: State,
+) -> Trained:
+    """Evaluate on test data, draw 2-D latents, and write the result."""
+    evaluation = picture = None
+    if data.test is not None:
+        evaluation = evaluate(model, recipe, data.info, data.test, device=device)
+        if recipe.model.latent_dim == 2 and recipe.model.stochastic:
+            picture = folder.picture
+            posterior = posteriors(model, data.test, device)
+            draw_posteriors(posterior, data.test.labels, data.info, picture, evaluation.title(recipe))
+    best = {"step": state.best_step, "score": state.best_score} if state.best_score is not None else None
+    write_json(
+        folder.result,
+        {
+            "name": recipe.name,
+            "data": data.info.label,
+            "steps": state.step,
+            "seconds": round(state.seconds, 3),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "best_on_validation": best,
+            "test": evaluation and evaluation.to_json(),
+        },
+    )
+    return Trained(folder.path, evaluation, picture, resumed=False)
+
+
+def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
+    """Measure a few training steps on random data of the recipe's shape; no data set is read."""
+    target, info = choose_device(device), build_info(recipe)
+    model, objective = build_model(recipe, info).to(target), build_objective(recipe, info).to(target)
+    plan = build_plan(recipe, model, target)
+    if plan.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    seconds = _time_steps(recipe, model, objective, plan, info, target, steps)
+    batch_size = min(plan.batch_size, info.train_size)
+    per_epoch = max(1, round(info.train_size * _training_share(recipe)) // batch_size)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return Estimate(
+        parameters=sum(p.numel() for p in model.parameters()),
+        steps_per_epoch=per_epoch,
+        seconds_per_epoch=seconds * per_epoch,
+        memory_bytes=torch.cuda.max_memory_allocated(target) if target.type == "cuda" else peak,
+        device=str(target),
+        precision=plan.precision,
+        data=f"{info.label}: {info.train_size:,} images {'x'.join(map(str, info.shape))}",
+    )
+
+
+def _training_share(recipe: Recipe) -> float:
+    return 1 - recipe.data.validation
+
+
+def _time_steps(
+    recipe: Recipe,
+    model: StochasticEncoder,
+    objective: Objective,
+    plan: Plan,
+    info: DataInfo,
+    device: torch.device,
+    steps: int,
+) -> float:
+    """Median seconds of one training step, after two that warm up."""
+    split = synthetic(info, plan.batch_size).train.to(device)
+    step = make_step(model, objective, build_optimizer(recipe, model.parameters()), plan, device)
+    times = []
+    for number in range(steps + 2):
+        started = time.perf_counter()
+        order = torch.arange(len(split))
+        for batch in batches(
+            split, order=order, batch_size=plan.batch_size, device=device, augment=plan.augment, train=True
+        ):
+            views = views_of(batch, plan)
+            step(views, batch.labels, draw_noise(views, recipe.model.latent_dim, 0, number, device))
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+    return sorted(times[2:])[steps // 2]
+
+
+class _Recorder:
+    """Writes each epoch to `metrics.jsonl` and tells the display."""
+
+    def __init__(self, folder: RunFolder, display: Reporter) -> None:
+        self._folder, self._display = folder, display
+
+    def progress(self, step: int, total: int, terms: dict[str, float]) -> None:
+        self._display.progress(step, total, terms)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        self._folder.append_metrics(record)
+        self._display.epoch(record)
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Where a number was measured: versions, commit, hardware."""
+    return {"paradise": __version__, "commit": commit()} | describe(device)
+
+
+def commit() -> str | None:
+    """The checkout's commit, with `+changes` where files differ from it; None for an installed package."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        head = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=root, capture_output=True).returncode
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{head}+changes" if changed else head
+
+
+def weights_metadata(recipe: Recipe, info: DataInfo, device: torch.device, step: int) -> dict[str, Any]:
+    """What a weights file says of itself: everything needed to rebuild and judge the model."""
+    return {
+        "recipe": recipe.resolved(),
+        "data": info.to_json(),
+        "provenance": environment(device) | {"step": step},
+    }
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM ask for a stop, after which everything is saved; a second one is obeyed at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.set()
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

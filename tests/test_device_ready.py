@@ -1,0 +1,107 @@
+"""A step that is ready for a GPU: no wait for the device, no graph break, no CPU tensor left behind."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch._dynamo.utils import counters
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from paradise_cli.build import build_info, build_model, build_objective, build_optimizer, build_plan
+from paradise_cli.data import batches, synthetic
+from paradise_cli.recipe import Recipe, load_recipe
+from paradise_cli.training.checkpoint import State
+from paradise_cli.training.loop import draw_noise, make_step, views_of
+
+CPU = torch.device("cpu")
+RATES = ["{q: batch, gradient: full}", "{q: batch, gradient: paper}", "{q: batch, gradient: path}"]
+RATES += ["{q: fitted}", "{q: fitted, covariance: diagonal}", "{q: fixed}"]
+
+
+class NoWaiting(TorchDispatchMode):
+    """Fails on every operation that makes the host wait for the device.
+
+    `host` are tensors that live on the host on every device: an optimiser's step counts.
+    """
+
+    def __init__(self, host: list[Tensor]) -> None:
+        super().__init__()
+        self._host = {t.data_ptr() for t in host}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func._schema.name
+        waits = name in ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal")
+        if name == "aten::index":
+            waits = any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1])
+        if waits and args[0].data_ptr() not in self._host:
+            raise AssertionError(f"{name} waits for the device")
+        return func(*args, **(kwargs or {}))
+
+
+def recipe(rate: str, *more: str) -> Recipe:
+    small = ["model.backbone={name: preact_resnet, depth: 8}", "model.latent_dim=4", "train.precision=fp32"]
+    augment = "data.augment=[{name: crop, pad: 1}, {name: crop, pad: 1, mode: reflect}, flip]"
+    return load_recipe("digits", [*small, augment, f"objective.rate={rate}", *more]).recipe
+
+
+def test_the_mode_catches_what_it_should() -> None:
+    with NoWaiting([]), pytest.raises(AssertionError, match="_local_scalar_dense"):
+        torch.ones(1).item()
+    with NoWaiting([]), pytest.raises(AssertionError, match="index"):
+        torch.ones(2)[torch.tensor([True, False])]
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_a_training_step_never_waits(rate: str, optimizer: str) -> None:
+    chosen = recipe(rate, f"optim={{name: {optimizer}, lr: 0.01, clip: 1.0}}")
+    info = build_info(chosen)
+    model, objective = build_model(chosen, info).train(), build_objective(chosen, info).train()
+    plan, optim = build_plan(chosen, model, CPU), build_optimizer(chosen, model.parameters())
+    step, state = make_step(model, objective, optim, plan, CPU), State.new(CPU)
+    data = batches(
+        synthetic(info, 24).train, order=torch.arange(24), batch_size=8, device=CPU, augment=plan.augment
+    )
+
+    def take(number: int) -> None:
+        views = views_of(batch := next(data), plan)
+        state.observe(step(views, batch.labels, draw_noise(views, 4, 0, number, CPU)))
+
+    take(0)  # makes the optimiser's state
+    with NoWaiting([entry["step"] for entry in optim.state.values() if "step" in entry]):
+        take(1)
+        take(2)
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_a_step_compiles_whole_and_once(rate: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda f, **options: real(f, backend="aot_eager", **options))
+    torch._dynamo.reset()
+    counters.clear()
+    chosen = recipe(rate, "train.compile=true")
+    info = build_info(chosen)
+    model, objective = build_model(chosen, info).train(), build_objective(chosen, info).train()
+    plan, optim = build_plan(chosen, model, CPU), build_optimizer(chosen, model.parameters())
+    step = make_step(model, objective, optim, plan, CPU)
+    batch = next(batches(synthetic(info, 8).train, order=torch.arange(8), batch_size=8, device=CPU))
+    for number in range(3):
+        views = views_of(batch, plan)
+        terms = step(views, batch.labels, draw_noise(views, 4, 0, number, CPU))
+    assert all(bool(value.isfinite()) for value in terms.values())
+    assert not counters["graph_break"]
+    assert counters["stats"]["unique_graphs"] <= 2  # one, and at most one recompilation
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_the_objective_stays_on_its_device(rate: str) -> None:
+    chosen = recipe(rate)
+    info = build_info(chosen)
+    with FakeTensorMode(), torch.device("cuda"):
+        model, objective = build_model(chosen, info), build_objective(chosen, info)
+        images, labels = torch.rand(8, *info.shape), torch.zeros(8, 1, dtype=torch.int64)
+        loss, terms = objective.train()(model, [images, images], labels, torch.randn(16, 4))
+    assert loss.device.type == "cuda"
+    assert {value.device.type for value in terms.values()} == {"cuda"}

@@ -1,0 +1,81 @@
+"""`paradise recipes ls | show | check`."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from paradise_cli.cli.recipes import app
+from paradise_cli.errors import UsageError
+from paradise_cli.recipe_files import shipped_recipes
+from paradise_cli.recipe_yaml import parse
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_ls_has_one_line_a_recipe() -> None:
+    lines = run("ls").stdout.splitlines()
+    assert [line.split()[0] for line in lines] == list(shipped_recipes())
+    assert all(len(line.split()) > 3 for line in lines)
+
+
+def test_ls_as_json_holds_the_headers() -> None:
+    rows = json.loads(run("ls", "--json").stdout)
+    assert [row["name"] for row in rows] == list(shipped_recipes())
+    assert all(row["shows"] and row["command"] and Path(row["path"]).is_file() for row in rows)
+
+
+def test_ls_needs_no_torch() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from paradise_cli.cli.recipes import app;"
+        "assert CliRunner().invoke(app, ['ls']).exit_code == 0; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_show_prints_the_text_as_it_is() -> None:
+    assert run("show", "digits").stdout == shipped_recipes()["digits"].read_text()
+
+
+def test_show_resolved_is_a_complete_recipe_with_its_overrides(tmp_path: Path) -> None:
+    result = run("show", "digits", "--resolved", "--set", "train.epochs=7")
+    shown = parse(result.stdout, "shown").data
+    assert shown["train"]["epochs"] == 7 and shown["train"]["precision"] == "auto"
+    copy = tmp_path / "copy.yaml"
+    copy.write_text(result.stdout)
+    assert run("check", str(copy)).exit_code == 0
+
+
+def test_check_accepts_every_shipped_recipe() -> None:
+    result = run("check", *map(str, shipped_recipes().values()))
+    assert result.exit_code == 0
+    assert [line.rpartition(": ")[2] for line in result.stdout.splitlines()] == ["ok"] * len(
+        shipped_recipes()
+    )
+
+
+def test_check_reports_the_mistakes_of_all_files(tmp_path: Path) -> None:
+    paths = [str(tmp_path / name) for name in ("a.yaml", "b.yaml")]
+    for path in paths:
+        Path(path).write_text(shipped_recipes()["digits"].read_text().replace("alpha", "alfa"))
+    result = run("check", "digits", *paths)
+    assert isinstance(result.exception, UsageError)
+    message = str(result.exception)
+    assert all(
+        f"{path}:17:3: objective.alfa: unknown key; did you mean 'alpha'?" in message for path in paths
+    )
+    assert "digits: ok" in result.stdout
+    rows = json.loads(run("check", "digits", *paths, "--json").stdout)
+    assert [len(row["problems"]) for row in rows] == [0, 2, 2]
+    assert rows[1]["problems"][1]["at"] == f"{paths[0]}:17:3"
+
+
+@pytest.mark.parametrize("name", ["nothing", "nothing.yaml"])
+def test_an_unknown_recipe_is_named(name: str) -> None:
+    for command in ("show", "check"):
+        assert str(run(command, name).exception).startswith(f"{name}: no such recipe file")

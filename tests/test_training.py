@@ -1,0 +1,271 @@
+"""The loop: exact resumption, run folders, signals, alarms and non-finite losses."""
+
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from paradise_cli.errors import Interrupted, ParadiseError, UsageError
+from paradise_cli.recipe import Recipe, load_recipe
+from paradise_cli.runner import dry_run, train
+from paradise_cli.storage import load_tensors
+from paradise_cli.training.checkpoint import NonFinite, State
+from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
+from paradise_cli.training.run_folder import RunFolder
+from paradise_cli.training.weights import read_model
+
+SMALL = [
+    "model.backbone.hidden=[16]", "train.epochs=3", "train.batch_size=100", "optim.schedule.name=constant",
+    "train.precision=fp32",
+]  # fmt: skip
+STEPS = 3 * (1293 // 100)  # 1,437 training images less a validation tenth
+
+
+class Listener:
+    """A Reporter that remembers, and can raise at a step."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+
+    def progress(self, step: int, total: int, terms: dict[str, float]) -> None:
+        pass
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
+
+
+def recipe(*overrides: str) -> Recipe:
+    return load_recipe("digits", [*SMALL, *overrides]).recipe
+
+
+def run(folder: Path, *overrides: str, **options: Any) -> Listener:
+    listener = Listener()
+    train(recipe(*overrides), out=folder, device="cpu", report=listener, **options)
+    return listener
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return read_model(folder / "model.safetensors")[0]
+
+
+def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
+    assert a.keys() == b.keys()
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_folder_holds_exactly_these_files(tmp_path: Path) -> None:
+    listener = run(tmp_path / "run")
+    files = sorted(str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*") if p.is_file())
+    assert files == [
+        ".lock", "checkpoints/best.safetensors", f"checkpoints/step-{STEPS // 3 * 2:09d}.safetensors",
+        f"checkpoints/step-{STEPS:09d}.safetensors", "environment.json", "metrics.jsonl", "model.safetensors",
+        "posterior.png", "recipe.yaml", "result.json",
+    ]  # fmt: skip
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [STEPS // 3, STEPS // 3 * 2, STEPS]
+    assert lines == listener.records
+    assert all(0 <= line["train"]["rate"] <= math.log(100) for line in lines)
+
+
+def test_the_same_command_after_the_end_changes_no_weight(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    assert run(tmp_path).records == []
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("q", ["batch", "fitted"])
+def test_stopping_at_any_step_and_going_on_changes_no_bit(
+    tmp_path: Path, optimizer: str, q: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = [f"optim={{name: {optimizer}, lr: 0.01, schedule: one_cycle, clip: 1.0}}", f"objective.rate={{q: {q}}}"]
+    run(tmp_path / "whole", *chosen)
+    rng = random.Random(0)
+    observe = State.observe
+    for stop in sorted(rng.sample(range(1, STEPS), 3)):
+
+        def interrupt(self: State, terms: dict[str, torch.Tensor], at: int = stop) -> None:
+            observe(self, terms)
+            if self.step + 1 == at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        monkeypatch.setattr(State, "observe", interrupt)
+        with pytest.raises(Interrupted, match=f"stopped at step {stop} of {STEPS}"):
+            run(tmp_path / "parts", *chosen)
+    monkeypatch.setattr(State, "observe", observe)
+    run(tmp_path / "parts", *chosen)
+    assert_same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    metrics = [
+        [{**json.loads(line), "seconds": 0} for line in (tmp_path / part / "metrics.jsonl").read_text().splitlines()]
+        for part in ("whole", "parts")
+    ]
+    assert metrics[0] == metrics[1]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from paradise_cli.training.checkpoint import State
+from paradise_cli.runner import train
+from paradise_cli.recipe import load_recipe
+from tests.test_training import Listener, recipe
+
+observe = State.observe
+def slow(self, terms):
+    observe(self, terms)
+    print(self.step + 1, flush=True)
+State.observe = slow
+train(recipe("train.checkpoint_minutes=1.0e-9"), out=Path(sys.argv[1]), device="cpu", report=Listener())
+print("done", flush=True)
+"""
+
+
+def test_kill_9_at_random_moments_loses_no_bit_and_leaves_no_unreadable_file(tmp_path: Path) -> None:
+    run(tmp_path / "whole", "train.checkpoint_minutes=1.0e-9")
+    folder, rng, kills, last = tmp_path / "killed", random.Random(1), 0, 0
+    while True:
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(folder)], stdout=subprocess.PIPE, text=True,
+            cwd=Path(__file__).parent.parent,
+        )  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line == "done\n":
+                break
+            last = int(line)
+            if kills < 4 and last >= (kills + 1) * STEPS // 6 + rng.randrange(4):
+                assert 0 < last < STEPS
+                process.kill()
+                kills += 1
+                break
+        process.stdout.close()
+        finished = process.wait() == 0
+        for path in folder.rglob("*.safetensors"):
+            load_tensors(path)
+        if finished:
+            break
+    assert kills == 4
+    assert_same(weights(tmp_path / "whole"), weights(folder))
+
+
+def test_two_trainings_cannot_share_a_folder(tmp_path: Path) -> None:
+    with RunFolder(tmp_path).locked(), pytest.raises(ParadiseError, match="another training is running in"):
+        run(tmp_path)
+    run(tmp_path)
+
+
+def test_a_changed_recipe_refuses_with_the_difference(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match=r"objective\.alpha: .* -> 0\.5\n") as error:
+        run(tmp_path, "objective.alpha=0.5")
+    assert "--fresh" in str(error.value) and "latent_dim" not in str(error.value)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_fresh_starts_beside_the_old_run(tmp_path: Path) -> None:
+    run(tmp_path / "run")
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    run(tmp_path / "run", "objective.alpha=0.5", fresh=True)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+    assert yaml.safe_load((tmp_path / "run-2" / "recipe.yaml").read_text())["objective"]["alpha"] == 0.5
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ParadiseError, match=r"cannot write the run folder .*file/run"):
+        run(tmp_path / "file" / "run")
+
+
+def test_a_non_finite_loss_stops_and_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
+    run(tmp_path)
+    with pytest.raises(NonFinite, match=r"not finite at step \d+\. Likely cause: .*optim\.lr"):
+        run(tmp_path / "bad", "optim={name: sgd, lr: 1.0e+30}")
+    checkpoints = list((tmp_path / "bad" / "checkpoints").glob("step-*"))
+    assert all(t.isfinite().all() for path in checkpoints for t in load_tensors(path)[0].values())
+
+
+def test_the_first_bad_term_and_step_are_named() -> None:
+    state = State.new(torch.device("cpu"))
+    for value in (1.0, math.nan, 1.0):
+        state.observe({"rate": torch.tensor(value), "loss": torch.tensor(1.0)})
+        state.step += 1
+    with pytest.raises(NonFinite, match="rate not finite at step 1"):
+        state.means(3)
+
+
+def test_disk_full_while_saving_is_one_message(tmp_path: Path) -> None:
+    program = (
+        "import resource, sys; from pathlib import Path\n"
+        "from tests.test_training import run\n"
+        "from paradise_cli.errors import ParadiseError\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\n"
+        "try: run(Path(sys.argv[1]))\n"
+        "except ParadiseError as error: print('one message:', error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True,
+        cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    assert "one message: cannot write" in done.stdout, done.stderr
+    assert not list(tmp_path.rglob("*.tmp")) and not (tmp_path / "model.safetensors").exists()
+
+
+def test_inert_rate_raises_the_alarm(tmp_path: Path) -> None:
+    far = run(tmp_path / "far", "model.latent_dim=32", "model.sigma_shift=9")
+    assert "alpha has no effect here; use q: fitted or a smaller latent_dim" in far.records[0]["alarm"]
+    near = run(tmp_path / "near", "model.latent_dim=32", "objective.rate={q: fitted}", "model.sigma_shift=9")
+    assert all("alarm" not in record and "rate_cap" not in record for record in near.records)
+
+
+def test_init_starts_from_trained_weights(tmp_path: Path) -> None:
+    run(tmp_path / "first")
+    run(tmp_path / "second", f"train.init={tmp_path / 'first'}", "train.epochs=0")
+    assert_same(weights(tmp_path / "first"), weights(tmp_path / "second"))
+
+
+def test_standard_is_the_same_encoder_without_noise(tmp_path: Path) -> None:
+    overrides = ["model.stochastic=false", "objective.alpha=0", "train.epochs=0"]
+    run(tmp_path / "standard", *overrides)
+    run(tmp_path / "paradise", "train.epochs=0")
+    standard, paradise = weights(tmp_path / "standard"), weights(tmp_path / "paradise")
+    assert_same(standard, {name: t for name, t in paradise.items() if not name.startswith("rho.")})
+
+
+def test_dry_run_counts_without_touching_data() -> None:
+    cost = dry_run(recipe(), "cpu", steps=1)
+    # 64*16 + 16, then mu and rho 16*2 + 2 each, then 2*10 + 10
+    assert cost.parameters == 1040 + 2 * 34 + 30
+    assert cost.steps_per_epoch == STEPS // 3
+    assert cost.seconds_per_epoch > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "hyper", "expected"),
+    [
+        ("constant", {}, {0: 1.0, 99: 1.0}),
+        ("steps", {"at": [4, 8], "factor": 0.1}, {0: 1.0, 39: 1.0, 40: 0.1, 80: 0.01}),
+        ("steps", {"at": [4], "factor": 0.1, "warmup_steps": 5, "warmup_factor": 0.5}, {4: 0.5, 5: 1.0}),
+        ("one_cycle", {"warmup": 0.5}, {0: 2 / 101, 50: 1 - 1 / 101, 99: 2 / 101}),
+        ("cosine", {}, {49: 0.5 * (1 + math.cos(math.pi * 50 / 101))}),
+        ("exponential", {"factor": 0.9, "every": 2}, {19: 1.0, 20: 0.9, 40: 0.81}),
+    ],
+)
+def test_schedules(name: str, hyper: dict[str, Any], expected: dict[int, float]) -> None:
+    schedule = SCHEDULES[name](**hyper)
+    assert {step: schedule(step, 10, 100) for step in expected} == pytest.approx(expected)
+
+
+def test_every_schedule_is_tested() -> None:
+    assert set(SCHEDULES) == {"constant", "steps", "one_cycle", "cosine", "exponential"}

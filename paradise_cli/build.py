@@ -114,7 +114,9 @@ def _target(info: DataInfo, task: TaskSpec) -> int:
     if not DISTORTIONS[task.distortion.name](**task.distortion.hyper).supervised:
         return 0
     if not names:
-        raise UsageError(f"{task.distortion.name} needs labels, and {info.label} has none: put images in class folders")
+        raise UsageError(
+            f"{task.distortion.name} needs labels, and {info.label} has none: put images in class folders"
+        )
     if task.target is not None and task.target not in names:
         hint = did_you_mean(task.target, names)
         raise UsageError(f"{info.label} has no target '{task.target}'{hint}; known: {', '.join(names)}")

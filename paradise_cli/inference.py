@@ -7,7 +7,7 @@ model share them as the work falls, and results do not depend on the number of c
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -132,7 +132,8 @@ class _Block:
     def run(self, compute: Compute, device: torch.device, layout: torch.memory_format) -> None:
         pixels = torch.from_numpy(self.images).to(device)
         images = pixels.to(torch.float32, memory_format=layout)
-        with torch.inference_mode():
+        exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+        with torch.inference_mode(), exact if device.type == "cuda" else nullcontext():
             found = compute(images.div_(255) if pixels.dtype == torch.uint8 else images)
         self.values = {name: value[: self.stop - self.start].cpu().numpy() for name, value in found.items()}
         del self.images

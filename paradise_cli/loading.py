@@ -96,9 +96,7 @@ class LoadedModel:
         self, source: Source, compute: Compute, *, ahead: int | None = None, progress: Advance | None = None
     ) -> Iterator[Results]:
         """`compute` on blocks of images, in order and in bounded memory: see `stream_results`."""
-        return stream_results(
-            source, self.model, compute, device=self.device, ahead=ahead, progress=progress
-        )
+        return stream_results(source, self.model, compute, device=self.device, ahead=ahead, progress=progress)
 
     def encode(self, images: Images, *, samples: int = 0, seed: int = 0) -> Encoding:
         """Posterior of each image and, where asked for, draws from it, a function of seed and row."""

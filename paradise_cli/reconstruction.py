@@ -71,7 +71,7 @@ def _folder(blocks: Iterator[Results], source: Source, heads: list[str], out: Pa
     with index_file(out / "index.csv") as index:
         for block in blocks:
             for number, (row, strip) in enumerate(_strips(block, heads), index.rows):
-                stem = f"{number:06d}-{Path(source.ids[row]).stem}"
+                stem = f"{number:06d}-{Path(source.ids[row]).stem[:60]}"
                 for head, pixels in zip(heads, strip[1:], strict=True):
                     _save(pixels, out / (f"{stem}.png" if len(heads) == 1 else f"{stem}.{head}.png"))
                 if len(shown) < GRID_IMAGES:

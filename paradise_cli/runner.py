@@ -16,7 +16,14 @@ from typing import Any
 import torch
 
 from paradise_cli import __version__
-from paradise_cli.build import build_data, build_info, build_model, build_objective, build_optimizer, build_plan
+from paradise_cli.build import (
+    build_data,
+    build_info,
+    build_model,
+    build_objective,
+    build_optimizer,
+    build_plan,
+)
 from paradise_cli.data import DataBundle, DataInfo, batches, synthetic
 from paradise_cli.evaluation import Evaluation, evaluate, posteriors, validation_of
 from paradise_cli.figures.posterior import draw_posteriors
@@ -93,7 +100,9 @@ def _fit(
         save_model(folder.best, model, weights_metadata(recipe, data.info, device, state.step))
 
     checkpoints = Checkpoints(folder.checkpoints, {"recipe": recipe.name})
-    validation = data.validation
+    validate = None
+    if data.validation is not None:
+        validate = validation_of(model, objective, data.validation, device)
     fit = Fit(
         model,
         objective,
@@ -103,7 +112,7 @@ def _fit(
         device,
         _Recorder(folder, report),
         checkpoints,
-        validate=validation and validation_of(model, objective, validation, device),
+        validate=validate,
         keep_best=keep_best,
         stop=stop,
     )
@@ -149,7 +158,7 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
     model, objective = build_model(recipe, info).to(target), build_objective(recipe, info).to(target)
     plan = build_plan(recipe, model, target)
     if plan.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.to(memory_format=torch.channels_last)
     seconds = _time_steps(recipe, model, objective, plan, info, target, steps)
     batch_size = min(plan.batch_size, info.train_size)
     per_epoch = max(1, round(info.train_size * _training_share(recipe)) // batch_size)

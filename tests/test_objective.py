@@ -47,7 +47,10 @@ def test_entropy_and_log_prob_are_those_of_torch() -> None:
 def test_kl_to_a_gaussian_is_the_textbook_one() -> None:
     q = posteriors(6, 4)
     factor = torch.randn(4, 4, generator=generator("factor"), dtype=F64)
-    mean, covariance = torch.randn(4, dtype=F64, generator=generator("mean")), factor @ factor.T + torch.eye(4)
+    mean, covariance = (
+        torch.randn(4, dtype=F64, generator=generator("mean")),
+        factor @ factor.T + torch.eye(4),
+    )
     expected = kl_divergence(
         MultivariateNormal(q.mu, torch.diag_embed(q.sigma.square())), MultivariateNormal(mean, covariance)
     )
@@ -116,7 +119,9 @@ def test_three_gradient_modes_agree_in_mean() -> None:
         assert bool((difference <= allowance).all()), (a, b, difference / allowance)
     # The modes exist for their variances: the paper's is the noisiest where posteriors separate.
     separated = {
-        mode: mean_gradient(RATES["batch"](2, gradient=mode), 30 * mu, log_sigma, noise[:2000])[1][:, :2].mean()
+        mode: mean_gradient(RATES["batch"](2, gradient=mode), 30 * mu, log_sigma, noise[:2000])[1][
+            :, :2
+        ].mean()
         for mode in ("paper", "full")
     }
     assert separated["full"] < 0.5 * separated["paper"]
@@ -267,7 +272,5 @@ def test_two_equal_views_cost_what_one_does() -> None:
     objective = Objective([Task("y", DISTORTIONS["cross_entropy"]())], RATES["batch"](3), 0.5)
     logits = torch.randn(6, 4, generator=generator("logits"), dtype=F64)
     one, _ = objective(Stub(q, {"y": logits}), [images], labels, noise)
-    two, _ = objective(
-        Stub(twice, {"y": logits.repeat(2, 1)}), [images, images], labels, noise.repeat(2, 1)
-    )
+    two, _ = objective(Stub(twice, {"y": logits.repeat(2, 1)}), [images, images], labels, noise.repeat(2, 1))
     torch.testing.assert_close(one, two)

@@ -72,11 +72,11 @@ def print_evaluation(evaluation: "Evaluation") -> None:
     unlabelled = f", {evaluation.unlabelled:,} unlabelled" if evaluation.unlabelled else ""
     title = f"{evaluation.data}: {evaluation.n:,} images{unlabelled}"
     table = Table(title=Text(title, style="bold"), title_justify="left")
-    for column, justify in (("what", "left"), ("value", "right"), ("", "left")):
+    for column, justify in (("what", "left"), ("value", "right"), ("95% interval, unit or bound", "left")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     sections = [
         *(_classification(c, len(evaluation.classification) > 1) for c in evaluation.classification),
-        [row for d in evaluation.distortion for row in _distortion(d)],
+        [row for d in evaluation.distortion for row in _distortion(d, len(evaluation.distortion) > 1)],
         _rate(evaluation),
         _latents(evaluation),
     ]
@@ -91,22 +91,24 @@ Row = tuple[str, str, str]
 
 
 def _classification(scores: "Classification", several: bool) -> list[Row]:
-    of = f" ({scores.task})" if several else ""
-    rows = [(f"accuracy{of}", f"{scores.top1.value:.2%}", f"{_interval(scores.top1)}, n = {scores.n:,}")]
+    of = f" ({scores.task}, n = {scores.n:,})" if several else ""
+    rows = [(f"accuracy{of}", f"{scores.top1.value:.2%}", _interval(scores.top1))]
     if scores.top5 is not None:
         rows.append((f"top-5 accuracy{of}", f"{scores.top5.value:.2%}", _interval(scores.top5)))
-    rows.append((f"negative log-likelihood{of}", *_nats(scores.nll)))
-    rows.append((f"calibration error{of}", f"{scores.ece:.4f}", "ECE, 15 bins"))
+    rows.append((f"log loss (NLL){of}", *_nats(scores.nll)))
+    rows.append((f"calibration error (ECE){of}", f"{scores.ece:.4f}", ""))
     rows.append((f"Brier score{of}", f"{scores.brier:.4f}", ""))
     return rows
 
 
-def _distortion(distortion: "Distortion") -> list[Row]:
+def _distortion(distortion: "Distortion", several: bool) -> list[Row]:
+    of = f" ({distortion.task})" if several else ""
+
     def row(what: str, value: float) -> Row:
-        name = f"distortion {distortion.task}, {what}"
+        name = f"distortion{of}, {what}"
         if distortion.unit == "nats":
             return (name, *_nats(value))
-        return (name, f"{value:.4f}", f"{distortion.unit}, summed over an image")
+        return (name, f"{value:.4f}", distortion.unit)
 
     return [row("sampled z", distortion.sampled), row("mean z", distortion.mean)]
 
@@ -115,10 +117,10 @@ def _rate(evaluation: "Evaluation") -> list[Row]:
     rate = evaluation.rate
     if rate is None:
         return [("rate", "-", evaluation.rate_note or "")]
-    error = f"± {1.96 * rate.standard_error:.4f}"
-    cap = f"at most log {rate.n} = {rate.cap:.4f} nats = {rate.cap * BITS:.4f} bits"
+    low, high = (rate.nats + side * 1.96 * rate.standard_error for side in (-1, 1))
+    cap = f"at most log n = {rate.cap:.4f} nats"
     rows = [
-        ("exact rate", f"{rate.nats:.4f} nats", f"{error} (95%)"),
+        ("exact rate", f"{rate.nats:.4f} nats", f"{low:.4f} to {min(high, rate.cap):.4f}"),
         ("", f"{rate.nats * BITS:.4f} bits", cap),
     ]
     trained = evaluation.training_rate
@@ -133,12 +135,12 @@ def _latents(evaluation: "Evaluation") -> list[Row]:
     sigma = "-" if latents.relative_sigma is None else f"{latents.relative_sigma:.4g}"
     return [
         ("active dimensions", f"{latents.active} of {latents.dimensions}", ""),
-        ("relative sigma", sigma, "mean sigma / spread of the means"),
+        ("relative sigma", sigma, "sigma / std of mu"),
     ]
 
 
 def _interval(share: "Proportion") -> str:
-    return f"95% interval {share.low:.2%} to {share.high:.2%}"
+    return f"{share.low:.2%} to {share.high:.2%}"
 
 
 def _nats(value: float) -> tuple[str, str]:

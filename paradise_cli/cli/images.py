@@ -52,12 +52,17 @@ def in_order(images: Sequence[str]) -> list[str]:
     return sorted(set(images))
 
 
+def printable(text: str) -> str:
+    """The text with a mark where a file name holds bytes that are no UTF-8."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def report_skipped(skipped: Sequence[tuple[str, str]], images: int, listed: Path | None) -> None:
     """List the unreadable files on stderr and end with exit code 1, if there are any."""
     if not skipped:
         return
     for path, reason in skipped[:_SHOWN]:
-        note(f"skipped {path}: {reason}")
+        note(printable(f"skipped {path}: {reason}"))
     if len(skipped) > _SHOWN:
         note(f"skipped {len(skipped) - _SHOWN:,} more" + (f": see {listed}" if listed else ""))
     note(f"{len(skipped):,} of {images:,} images cannot be read and were left out")

@@ -14,6 +14,7 @@ from paradise_cli.cli.images import (
     ModelOption,
     in_order,
     load_and_say,
+    printable,
     report_skipped,
 )
 from paradise_cli.cli.output import note, print_json, print_table
@@ -59,8 +60,8 @@ def predict(
         shown = {"out": str(out)} if out else {"images": [answer.to_json() for answer in listed]}
         print_json({"model": str(loaded.source), **shown})
     elif out is None:
-        rows = [row for answer in listed if answer.error is None for row in answer.rows()]
-        print_table(str(loaded.source), COLUMNS[:-1], [row[:-1] for row in rows])
+        rows = [row[:-1] for answer in listed if answer.error is None for row in answer.rows()]
+        print_table(str(loaded.source), COLUMNS[:-1], [(printable(row[0]), *row[1:]) for row in rows])
         if len(listed) < total:
             note(f"the first {len(listed)} of {total:,} images; --out FILE.csv writes all")
     report_skipped([(answer.path, answer.error or "") for answer in skipped], total, out)

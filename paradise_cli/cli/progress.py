@@ -92,7 +92,9 @@ class TrainingProgress:
             self._last_epoch = now
             validation = record.get("validation", {})
             parts = [_terms(record["train"])] + [f"validation {k} {v:.4g}" for k, v in validation.items()]
-            note(f"epoch {record['epoch']} ({duration(record['seconds'])}): " + ", ".join(filter(None, parts)))
+            note(
+                f"epoch {record['epoch']} ({duration(record['seconds'])}): " + ", ".join(filter(None, parts))
+            )
 
     def __enter__(self) -> "TrainingProgress":
         return self

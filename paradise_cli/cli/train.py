@@ -18,7 +18,9 @@ Overrides = Annotated[
 
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
-    out: Annotated[Path | None, typer.Option(help="Run folder; without it runs/<name of the recipe>.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; without it runs/<name of the recipe>.")
+    ] = None,
     overrides: Overrides = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     dry_run: Annotated[

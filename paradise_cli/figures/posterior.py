@@ -24,6 +24,7 @@ WIDTH = 2 * math.sqrt(-2 * math.log(0.05))  # in sigmas: 95% of a 2-D Gaussian l
 UNLABELLED = "#9aa0a6"
 LEGEND_CLASSES = 20
 MARGIN = 0.03
+DOT_SHADE = 0.75
 
 
 def draw_posteriors(
@@ -71,7 +72,9 @@ _TEN = (
 def _ellipses(
     axes: Axes, mu: NDArray[np.float64], sigma: NDArray[np.float64], colours: NDArray[np.float64]
 ) -> None:
-    faces, edges = (np.column_stack([colours, np.full(len(colours), a)]) for a in _opacity(len(mu)))
+    order = np.argsort(-sigma.prod(1), kind="stable")  # small ones on top of those that would hide them
+    mu, sigma, colours = mu[order], sigma[order], colours[order]
+    faces, edges = (np.column_stack([colours, opacity]) for opacity in _opacity(mu, sigma))
     axes.add_collection(
         EllipseCollection(
             WIDTH * sigma[:, 0],
@@ -82,16 +85,23 @@ def _ellipses(
             offset_transform=axes.transData,
             facecolors=faces,
             edgecolors=edges,
-            linewidths=0.5,
+            linewidths=0.4,
         )
     )
-    # In data units an ellipse much smaller than the spread of the means would vanish.
-    axes.scatter(mu[:, 0], mu[:, 1], s=1.6, c=colours, alpha=0.75, linewidths=0)
+    # An ellipse much smaller than the spread of the means would vanish; a dot marks each centre.
+    size = float(np.clip(4000 / len(mu), 2, 14))
+    axes.scatter(mu[:, 0], mu[:, 1], s=size, c=DOT_SHADE * colours, alpha=0.7, linewidths=0)
 
 
-def _opacity(n: int) -> tuple[float, float]:
-    """Of faces and edges: the more ellipses, the thinner."""
-    return min(0.35, 3 / math.sqrt(n) + 0.02), min(0.8, 12 / math.sqrt(n) + 0.05)
+def _opacity(
+    mu: NDArray[np.float64], sigma: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of faces and edges, [N] each: the more ellipses lie on top of each other, the thinner."""
+    low, high = (mu - WIDTH / 2 * sigma).min(0), (mu + WIDTH / 2 * sigma).max(0)
+    area = math.pi / 4 * WIDTH**2 * sigma.prod(1) / max((high - low).prod(), 1e-300)
+    layers = len(mu) * area
+    # Below 0.03 the renderer rounds each of many layers to another hue.
+    return np.clip(0.5 / (layers + 1), 0.03, 0.35), np.clip(2.0 / (layers + 1), 0.08, 0.8)
 
 
 def _frame(axes: Axes, mu: NDArray[np.float64], sigma: NDArray[np.float64], title: str) -> None:

@@ -73,4 +73,5 @@ def kl_to_gaussian(posterior: DiagonalGaussian, mean: Tensor, covariance: Tensor
     distance = ((mu - mean) @ whitening.T).square().sum(1)  # [B]
     spread = sigma.square() @ whitening.square().sum(0)  # [B]
     log_determinant = 2 * factor.diagonal().log().sum()
-    return 0.5 * (distance + spread - mu.shape[1] + log_determinant) - sigma.log().sum(1)
+    rate: Tensor = 0.5 * (distance + spread - mu.shape[1] + log_determinant) - sigma.log().sum(1)
+    return rate

@@ -52,7 +52,7 @@ class State:
         self.first_bad = torch.full((len(self.terms),), -1, device=device)
 
     def means(self, steps: int) -> dict[str, float]:
-        """Mean of each term over `steps` steps; waits for the device. Raises ParadiseError if one is not finite."""
+        """Mean of each term over `steps` steps, waiting for the device; raises NonFinite for a bad one."""
         bad = {t: s for t, s in zip(self.terms, self.first_bad.tolist(), strict=True) if s >= 0}
         if bad:
             raise NonFinite(bad)

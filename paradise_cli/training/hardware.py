@@ -1,6 +1,7 @@
 """What this machine can do: device, precision and memory layout, chosen by capability."""
 
 import platform
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -17,7 +18,9 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError as error:
-        raise UsageError(f"--device {name}: no such kind of device; allowed: auto, cpu, cuda, cuda:N") from error
+        raise UsageError(
+            f"--device {name}: no such kind of device; allowed: auto, cpu, cuda, cuda:N"
+        ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA device(s)")
     if device.type == "mps":
@@ -28,8 +31,8 @@ def choose_device(name: str) -> torch.device:
 def fast_bf16(device: torch.device) -> bool:
     """Whether the hardware itself multiplies bf16: CUDA from Ampere on, CPUs with AMX or AVX512-BF16."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities: dict[str, Any] = torch.cpu.get_capabilities()
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities: Mapping[str, Any] = torch.cpu.get_capabilities()
     return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 

@@ -103,8 +103,8 @@ class Fit:
         """Train to the end of the plan, from the newest checkpoint if there is one.
 
         Data order, augmentation and noise are functions of (seed, epoch, step), so that a resumed training
-        takes the very steps of an uninterrupted one. Raises Interrupted when `stop` says so and NonFinite when
-        a term of the loss is not finite; both leave a good checkpoint.
+        takes the very steps of an uninterrupted one. Raises Interrupted when `stop` says so, NonFinite when a
+        term of the loss is not finite; both leave a good checkpoint.
         """
         plan, device = self.plan, self.device
         self.model.to(memory_format=torch.channels_last if plan.channels_last else torch.preserve_format)
@@ -175,7 +175,9 @@ def views_of(batch: Batch, plan: Plan) -> list[Tensor]:
     return [batch.images.contiguous(memory_format=layout) if plan.channels_last else batch.images]
 
 
-def draw_noise(views: Sequence[Tensor], latent_dim: int, seed: int, step: int, device: torch.device) -> Tensor:
+def draw_noise(
+    views: Sequence[Tensor], latent_dim: int, seed: int, step: int, device: torch.device
+) -> Tensor:
     """The latent noise of one step, [V*B, latent_dim]: the same numbers on every device."""
     rows = len(views) * len(views[0])
     return on_device(torch.randn(rows, latent_dim, generator=generator(seed, "noise", step)), device)
@@ -195,8 +197,8 @@ def rate_record(objective: Objective, means: dict[str, float], batch_size: int) 
     record["rate_cap"] = cap
     if means["rate"] > cap - INERT_MARGIN:
         record["alarm"] = (
-            f"the rate, {means['rate']:.2f} nats, was within {INERT_MARGIN} of its cap log {batch_size} = {cap:.2f}"
-            " for an epoch: alpha has no effect here; use q: fitted or a smaller latent_dim"
+            f"the rate, {means['rate']:.2f} nats, was within {INERT_MARGIN} of its cap,"
+            f" log {batch_size} = {cap:.2f}, for an epoch: alpha has no effect here; use q: fitted or a smaller latent_dim"
         )
     return record
 

@@ -95,7 +95,9 @@ def cosine(*, warmup: float = 0.0) -> Schedule:
 
     def schedule(step: int, per_epoch: int, total: int) -> float:
         done = (step + 1) / (total + 1)
-        return done / warmup if done < warmup else 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+        return (
+            done / warmup if done < warmup else 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+        )
 
     return schedule
 
@@ -108,4 +110,6 @@ def exponential(*, factor: float, every: int = 1) -> Schedule:
 
 def _require_share(name: str, share: float) -> None:
     if not 0 <= share < 1:
-        raise UsageError(f"schedule {name}: warmup is a share of all steps, at least 0 and below 1, not {share}")
+        raise UsageError(
+            f"schedule {name}: warmup is a share of all steps, at least 0 and below 1, not {share}"
+        )

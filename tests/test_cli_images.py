@@ -1,0 +1,156 @@
+"""`paradise encode`, `predict` and `reconstruct` as a user meets them."""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from paradise_cli.cli import app
+
+from .tiny_model import CLASSES, LATENT, save_images, save_tiny
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors"))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return save_images(tmp_path / "photos", 6)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_encode(model: str, photos: Path, tmp_path: Path) -> None:
+    done = run("encode", photos, "--out", tmp_path / "z.npy", "--model", model, "--batch-size", 2)
+    assert done.exit_code == 0, done.output
+    assert done.stdout == ""
+    assert "6 rows of 3 dimensions" in done.stderr
+    assert np.load(tmp_path / "z.npy").shape == (6, LATENT)
+
+
+def test_file_names_need_not_be_text(model: str, photos: Path, tmp_path: Path) -> None:
+    first = min(photos.rglob("*.png"))
+    strange = Path(os.fsdecode(os.fsencode(photos) + b"/caf\xe9 \xff, \n.png"))
+    try:
+        first.rename(strange)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    assert run("encode", photos, "-o", tmp_path / "z.npz", "-m", model).exit_code == 0
+    with np.load(tmp_path / "z.npz") as z:
+        assert str(strange) in z["ids"].tolist()
+    with (tmp_path / "z.index.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        assert str(strange) in [row["path"] for row in csv.DictReader(file)]
+    assert run("predict", photos, "-m", model).exit_code == 0
+    assert run("predict", photos, "-m", model, "-o", tmp_path / "p.csv").exit_code == 0
+    assert run("reconstruct", photos, "-m", model, "-o", tmp_path / "r").exit_code == 0
+    strange.write_text("hello")
+    assert run("encode", photos, "-o", tmp_path / "z.npy", "-m", model).exit_code == 1
+
+
+def test_the_order_of_arguments_does_not_matter(model: str, photos: Path, tmp_path: Path) -> None:
+    files = sorted(photos.rglob("*.png"))
+    for name, given in (("a", files), ("b", [*reversed(files), files[0]])):
+        assert run("encode", *given, "-o", tmp_path / f"{name}.npy", "-m", model).exit_code == 0
+    for kind in ("npy", "index.csv"):
+        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+
+
+@pytest.mark.parametrize("command", ["encode", "predict", "reconstruct"])
+def test_unreadable_files_set_the_exit_code(model: str, photos: Path, tmp_path: Path, command: str) -> None:
+    (photos / "bad.jpg").write_text("hello")
+    out = tmp_path / {"encode": "z.npz", "predict": "p.csv", "reconstruct": "r"}[command]
+    done = run(command, photos, "--out", out, "--model", model, "--json")
+    assert done.exit_code == 1
+    assert f"skipped {photos / 'bad.jpg'}: not an image" in done.stderr
+    assert "1 of 7 images cannot be read" in done.stderr
+    assert json.loads(done.stdout)["model"] == model
+    assert out.exists()
+
+
+@pytest.mark.parametrize("command", ["encode", "predict", "reconstruct"])
+def test_mistakes_are_one_message(model: str, photos: Path, tmp_path: Path, command: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("hello")
+    pickled = tmp_path / "pickled.safetensors"
+    pickled.write_bytes(b"\x80\x04K\x01.")
+    out = ["--out", tmp_path / "out.json"] if command == "predict" else ["--out", tmp_path / "out.npy"]
+    for images, weights, message in (
+        (tmp_path / "empty", model, "no image among its 0 file(s)"),
+        (tmp_path / "texts", model, "no image among its 1 file(s)"),
+        (tmp_path / "nowhere", model, "no such file or folder"),
+        (photos, tmp_path / "nowhere", "no such run folder or weights file"),
+        (photos, pickled, "pickled weights are never opened"),
+    ):
+        done = run(command, images, *out, "--model", weights)
+        assert done.exit_code in (1, 2)
+        assert done.stderr.startswith("error: ") and message in done.stderr
+        assert "Traceback" not in done.output
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_predict_names_the_classes(model: str, photos: Path, tmp_path: Path) -> None:
+    table = run("predict", photos, "--model", model)
+    assert table.exit_code == 0 and any(name in table.stdout for name in CLASSES)
+    document = json.loads(run("predict", photos, "--model", model, "--json", "--top", 3).stdout)
+    assert [image["path"] for image in document["images"]] == sorted(map(str, photos.rglob("*.png")))
+    for image in document["images"]:
+        best = image["heads"]["animal"]
+        assert sorted(entry["class"] for entry in best) == CLASSES
+        assert best == sorted(best, key=lambda entry: -entry["probability"])
+        assert abs(sum(entry["probability"] for entry in best) - 1) < 1e-5
+    (photos / "bad.jpg").write_text("hello")
+    run("predict", photos, "--model", model, "--out", tmp_path / "p.csv")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "p.csv").read_text())))
+    good = [row for row in rows if not row["error"]]
+    assert [(row["path"], row["class"]) for row in good] == [
+        (image["path"], image["heads"]["animal"][0]["class"]) for image in document["images"]
+    ]
+    assert [row["path"] for row in rows if row["error"]] == [str(photos / "bad.jpg")]
+    run("predict", photos, "--model", model, "--out", tmp_path / "p.json", "--top", 3)
+    entries = json.loads((tmp_path / "p.json").read_text())
+    assert [entry for entry in entries if "error" not in entry] == document["images"]
+    assert run("predict", photos, "--model", model, "--out", tmp_path / "p.txt").exit_code == 2
+
+
+def test_reconstruct_writes_pictures(model: str, photos: Path, tmp_path: Path) -> None:
+    done = run("reconstruct", photos, "--out", tmp_path / "r", "--model", model)
+    assert done.exit_code == 0, done.output
+    names = sorted(path.name for path in (tmp_path / "r").iterdir())
+    assert len(names) == 6 + 2 and {"grid.png", "index.csv"} < set(names)
+    with Image.open(tmp_path / "r" / names[0]) as picture:
+        assert picture.size == (12, 12) and picture.mode == "L"
+    done = run("reconstruct", photos, "--out", tmp_path / "one.png", "--model", model)
+    assert done.exit_code == 0
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "r" / "grid.png").read_bytes()
+
+
+def test_reconstruct_needs_a_decoder(photos: Path, tmp_path: Path) -> None:
+    model = save_tiny(tmp_path / "m.safetensors", decoder=False)
+    done = run("reconstruct", photos, "--out", tmp_path / "r", "--model", model)
+    assert done.exit_code == 1 and "has no decoder" in done.stderr
+    assert not (tmp_path / "r").exists()
+
+
+def test_the_default_model_is_named(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_tiny(tmp_path / "small.safetensors")
+    monkeypatch.setattr("paradise_cli.loading.resource_dir", lambda kind: tmp_path)
+    monkeypatch.setattr("paradise_cli.loading.DEFAULT_MODEL", "small")
+    done = run("encode", photos, "--out", tmp_path / "z.npy")
+    assert done.exit_code == 0
+    assert "model: small, the packaged default" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["encode", "predict", "reconstruct"])
+def test_help_teaches_by_example(command: str) -> None:
+    assert f"  paradise {command} " in run(command, "--help").stdout

@@ -1,0 +1,310 @@
+"""Encoding: the same bytes however it is batched, and every image accounted for."""
+
+import csv
+import resource
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from paradise_cli.data import decode, list_images
+from paradise_cli.encoding import Encoded, encode_to_file
+from paradise_cli.errors import ParadiseError, UsageError
+from paradise_cli.inference import block_size
+from paradise_cli.loading import LoadedModel, load
+from paradise_cli.reconstruction import reconstruct_to_files
+from paradise_cli.sources import Images
+
+from .tiny_model import CLASSES, LATENT, save_images, save_tiny
+
+COUNT = 70  # more than one block of 64
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    return load(save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors"))
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_images(tmp_path_factory.mktemp("images") / "photos", COUNT)
+
+
+def write(model: LoadedModel, images: Images, out: Path, **options: Any) -> Encoded:
+    return encode_to_file(model, model.open(images), out, **options)
+
+
+def index_of(done: Encoded) -> list[dict[str, str]]:
+    with done.index.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_rows_are_the_posterior_means(model: LoadedModel, photos: Path, tmp_path: Path) -> None:
+    done = write(model, photos, tmp_path / "z.npy")
+    z = np.load(done.out)
+    files = list_images(photos)
+    pixels = torch.stack([torch.from_numpy(decode(f, model.info.preprocessing)) for f in files])
+    with torch.no_grad():
+        expected = model.model.encode(pixels.float() / 255).mu
+    assert z.dtype == np.float32
+    np.testing.assert_allclose(z, expected, atol=1e-5)
+    assert index_of(done) == [{"row": str(i), "path": str(f), "error": ""} for i, f in enumerate(files)]
+    assert (done.images, done.rows, done.skipped) == (COUNT, COUNT, [])
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+@pytest.mark.parametrize("samples", [0, 2])
+def test_bytes_do_not_depend_on_run_or_batch(
+    model: LoadedModel, photos: Path, tmp_path: Path, suffix: str, samples: int
+) -> None:
+    files = {
+        ahead: write(model, photos, tmp_path / f"{ahead}.{suffix}", ahead=ahead, samples=samples).out
+        for ahead in (None, 1, 7, 64, 1000)
+    }
+    again = write(model, photos, tmp_path / f"again.{suffix}", samples=samples).out
+    assert len({file.read_bytes() for file in [*files.values(), again]}) == 1
+
+
+def test_an_image_does_not_depend_on_its_neighbours(model: LoadedModel, photos: Path) -> None:
+    everything = model.encode(photos)
+    path = everything.ids[66]
+    assert np.array_equal(model.encode(path).mean[0], everything.mean[66])
+
+
+def test_npz_holds_everything(model: LoadedModel, photos: Path, tmp_path: Path) -> None:
+    (photos / "bad.png").write_text("not an image")
+    try:
+        done = write(model, photos, tmp_path / "z.npz", samples=2, seed=5)
+    finally:
+        (photos / "bad.png").unlink()
+    with np.load(done.out, allow_pickle=False) as z:
+        assert sorted(z) == ["ids", "labels", "log_variance", "mean", "samples"]
+        same = model.encode(photos)
+        assert np.array_equal(z["mean"], same.mean)
+        assert np.array_equal(z["log_variance"], same.log_variance)
+        assert z["ids"].tolist() == same.ids == [str(path) for path in list_images(photos)]
+        folders = [Path(i).parent.name for i in same.ids]
+        assert z["labels"].tolist() == [[CLASSES.index(f) if f in CLASSES else -1] for f in folders]
+        assert z["labels"].dtype == np.int64
+        assert z["samples"].shape == (COUNT, 2, LATENT)
+    with zipfile.ZipFile(done.out) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_samples_are_draws_keyed_by_seed_and_row(model: LoadedModel, tmp_path: Path) -> None:
+    same = np.full((400, 12, 12), 90, np.uint8)
+    found = model.encode(same, samples=50, seed=1)
+    assert found.samples is not None
+    standard = (found.samples - found.mean[:, None]) / np.exp(found.log_variance / 2)[:, None]
+    assert abs(standard.mean()) < 5 / standard.size**0.5
+    assert abs(standard.var() - 1) < 5 * (2 / standard.size) ** 0.5
+    assert len(np.unique(found.samples[:, 0, 0])) == 400
+    few = model.encode(same[:3], samples=50, seed=1)
+    assert few.samples is not None and np.array_equal(few.samples, found.samples[:3])
+    other = model.encode(same[:3], samples=50, seed=2)
+    assert other.samples is not None and not np.array_equal(other.samples, few.samples)
+    done = write(model, same[:3], tmp_path / "z.npy", samples=50, seed=1)
+    assert np.array_equal(np.load(done.out), few.samples)
+
+
+def test_a_deterministic_encoder(tmp_path: Path, photos: Path) -> None:
+    model = load(save_tiny(tmp_path / "tiny.safetensors", stochastic=False))
+    with np.load(write(model, photos, tmp_path / "z.npz").out) as z:
+        assert np.isneginf(z["log_variance"]).all()
+    with pytest.raises(UsageError, match="deterministic"):
+        write(model, photos, tmp_path / "z.npy", samples=1)
+
+
+def test_unreadable_files_are_skipped_and_listed(model: LoadedModel, tmp_path: Path) -> None:
+    folder = save_images(tmp_path / "photos", 9)
+    whole = write(model, folder, tmp_path / "whole.npy")
+    (folder / "a.jpg").write_bytes(b"\xff\xd8\xff damaged")
+    (folder / "dog" / "zz.png").write_bytes(b"")
+    done = write(model, folder, tmp_path / "z.npy")
+    assert np.load(done.out).shape == (9, LATENT)
+    assert np.array_equal(np.load(done.out), np.load(whole.out))
+    assert (done.images, done.rows) == (11, 9)
+    assert [path for path, _ in done.skipped] == [str(folder / "a.jpg"), str(folder / "dog" / "zz.png")]
+    index = index_of(done)
+    assert [entry["path"] for entry in index] == [str(path) for path in list_images(folder)]
+    assert [entry["row"] for entry in index if entry["error"] == ""] == [str(row) for row in range(9)]
+    assert {entry["row"] for entry in index if entry["error"]} == {""}
+    with pytest.warns(UserWarning, match="2 of 11 images"):
+        assert len(model.encode(folder).skipped) == 2
+
+
+def test_nothing_readable_writes_nothing(model: LoadedModel, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    with pytest.raises(ParadiseError, match="no image among its 0 file"):
+        write(model, folder, tmp_path / "z.npy")
+    (folder / "notes.txt").write_text("hello")
+    with pytest.raises(ParadiseError, match="no image among its 1 file"):
+        write(model, folder, tmp_path / "z.npy")
+    (folder / "a.png").write_text("hello")
+    (tmp_path / "z.npy").write_text("precious")
+    with pytest.raises(ParadiseError, match=r"none of the 1 images can be read(.|\n)*a.png"):
+        write(model, folder, tmp_path / "z.npy")
+    assert (tmp_path / "z.npy").read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "z.npy"]
+
+
+def test_patterns_files_and_lists(model: LoadedModel, photos: Path) -> None:
+    cats = model.open(str(photos / "cat" / "*.png")).ids
+    assert cats == sorted(str(path) for path in (photos / "cat").iterdir())
+    assert model.open(str(photos / "**" / "*.png")).ids == sorted(str(p) for p in photos.rglob("*.png"))
+    assert model.open([cats[3], Path(cats[1])]).ids == [cats[3], cats[1]]
+    with pytest.raises(ParadiseError, match="no file matches"):
+        model.open(str(photos / "*.tiff"))
+    with pytest.raises(ParadiseError, match="no such file or folder"):
+        model.open("nowhere.png")
+    with pytest.raises(ParadiseError, match="did you mean 'digits'"):
+        model.open("digts")
+    with pytest.raises(UsageError, match="cannot be mixed"):
+        model.open(["digits", cats[0]])
+    with pytest.raises(UsageError, match="no images"):
+        model.open([])
+
+
+def test_arrays_of_every_layout_agree(model: LoadedModel, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (COUNT, 12, 12), np.uint8)
+    layouts: dict[str, NDArray[Any]] = {
+        "grey": pixels,
+        "first": pixels[:, None],
+        "last": pixels[..., None],
+        "floats": (pixels / np.float32(255)),
+        "fortran": np.asfortranarray(pixels),
+    }
+    written = set()
+    for name, array in layouts.items():
+        np.save(tmp_path / f"{name}.npy", array)
+        written.add(write(model, tmp_path / f"{name}.npy", tmp_path / "z.npy").out.read_bytes())
+        written.add(write(model, array, tmp_path / "z.npy").out.read_bytes())
+    written.add(write(model, torch.from_numpy(pixels), tmp_path / "z.npy").out.read_bytes())
+    assert len(written) == 1
+    assert model.open(pixels).ids == [str(row) for row in range(COUNT)]
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((4, 9, 9), np.uint8), r"shape \[9, 9\] do not fit.*\[N, 12, 12\]"),
+        (np.zeros((12, 12), np.uint8), "holds no images"),
+        (np.zeros((0, 12, 12), np.uint8), "holds no images"),
+        (np.zeros((2, 12, 12), np.int64), "pixels of type int64"),
+        (np.full((2, 12, 12), 255.0), r"outside \[0, 1\]"),
+        (np.full((2, 12, 12), np.nan), r"outside \[0, 1\]"),
+    ],
+)
+def test_arrays_that_do_not_fit(
+    model: LoadedModel, tmp_path: Path, array: NDArray[Any], message: str
+) -> None:
+    np.save(tmp_path / "images.npy", array)
+    for images in (array, tmp_path / "images.npy"):
+        with pytest.raises(ParadiseError, match=message):
+            write(model, images, tmp_path / "z.npy")
+    assert not (tmp_path / "z.npy").exists()
+
+
+def test_damaged_arrays(model: LoadedModel, tmp_path: Path) -> None:
+    path = tmp_path / "images.npy"
+    np.save(path, np.zeros((80, 12, 12), np.uint8))
+    whole = path.read_bytes()
+    source = model.open(path)
+    for content in (whole[:-1], whole[:40], b"", b"hello", b"\x80\x04K\x01."):
+        path.write_bytes(content)
+        with pytest.raises(ParadiseError, match=r"not a readable \.npy array"):
+            model.open(path)
+    path.write_bytes(whole[:-200])
+    with pytest.raises(ParadiseError, match="cut short while"):
+        encode_to_file(model, source, tmp_path / "z.npy")
+
+
+def test_data_sets(tmp_path: Path) -> None:
+    from paradise_cli.build import build_model
+    from paradise_cli.recipe import load_recipe
+    from paradise_cli.training.weights import save_model
+
+    from .tiny_model import info_for
+
+    recipe = load_recipe("digits").recipe
+    info = info_for(recipe)
+    path = tmp_path / "digits.safetensors"
+    metadata = {"recipe": recipe.resolved(), "data": info.to_json(), "provenance": {}}
+    save_model(path, build_model(recipe, info), metadata)
+    model = load(path)
+    test, train = model.encode("digits"), model.encode("digits:train")
+    assert test.mean.shape == (360, 2) and train.mean.shape == (1437, 2)
+    assert set(test.labels[:, 0].tolist()) == set(range(10))
+    assert not set(test.ids) & set(train.ids)
+    with pytest.raises(UsageError, match="did you mean 'train'"):
+        model.open("digits:trian")
+    with pytest.raises(ParadiseError, match="no split 'validation'; it has: train, test"):
+        model.open("digits:validation")
+
+
+@contextmanager
+def small_disk(size: int) -> Iterator[None]:
+    """No file may grow beyond `size` bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_a_full_disk_leaves_what_was_there(model: LoadedModel, tmp_path: Path, suffix: str) -> None:
+    images = np.zeros((3000, 12, 12), np.uint8)
+    out = tmp_path / f"z.{suffix}"
+    write(model, images[:5], out)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with small_disk(20_000), pytest.raises(ParadiseError, match=r"cannot write.*untouched") as error:
+        write(model, images, out)
+    assert "\n" not in str(error.value)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_places_that_cannot_be_written(model: LoadedModel, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(ParadiseError, match=r"cannot write .*file/z"):
+        write(model, photos, tmp_path / "file" / "z.npy")
+    with pytest.raises(ParadiseError, match="cannot write"):
+        reconstruct_to_files(model, model.open(photos), tmp_path / "file" / "folder")
+    with pytest.raises(ParadiseError, match="is a file; name a folder"):
+        reconstruct_to_files(model, model.open(photos), tmp_path / "file")
+    with pytest.raises(UsageError, match=r"end it in \.npy"):
+        write(model, photos, tmp_path / "z.csv")
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_predict_and_reconstruct_from_python(model: LoadedModel, photos: Path) -> None:
+    prediction = model.predict(photos)
+    assert prediction.probabilities["animal"].shape == (COUNT, 3)
+    np.testing.assert_allclose(prediction.probabilities["animal"].sum(1), 1, rtol=1e-5)
+    assert prediction.labels() == [CLASSES[i] for i in prediction.probabilities["animal"].argmax(1)]
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 1, 12, 12), np.uint8)
+    found = model.reconstruct(pixels)
+    assert np.array_equal(found.originals, pixels / np.float32(255))
+    with torch.no_grad():
+        mean = model.model.encode(torch.from_numpy(found.originals)).mu
+        expected = model.model.decode(mean)["picture"].sigmoid()
+    np.testing.assert_allclose(found.pixels["picture"], expected, atol=1e-5)
+
+
+def test_threads_are_given_back(model: LoadedModel) -> None:
+    before = torch.get_num_threads()
+    model.encode(np.zeros((3, 12, 12), np.uint8))
+    assert torch.get_num_threads() == before
+
+
+def test_block_size_depends_on_the_image_alone() -> None:
+    sizes = {side: block_size((3, side, side)) for side in (8, 28, 32, 64, 224)}
+    assert sizes == {8: 64, 28: 64, 32: 64, 64: 32, 224: 16}

@@ -1,0 +1,122 @@
+"""Pictures: the same bytes for the same input, ellipses of the right size, and whole files or none."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from matplotlib import image
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from paradise_cli.data.base import DataInfo, Preprocessing, Target
+from paradise_cli.errors import ParadiseError
+from paradise_cli.figures import posterior as plane
+from paradise_cli.figures.posterior import WIDTH, draw_posteriors
+from paradise_cli.figures.reconstruction import draw_reconstructions
+from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.randomness import generator
+
+
+def info(classes):
+    targets = (Target("class", tuple(f"class {i}" for i in range(classes))),) if classes else ()
+    return DataInfo("toy", (1, 8, 8), targets, 10, Preprocessing(1, None, (8, 8)))
+
+
+def cloud(n, latent_dim=2, sigma=0.1):
+    mu = torch.randn(n, latent_dim, generator=generator("cloud"))
+    return DiagonalGaussian(mu, torch.full((n, latent_dim), sigma))
+
+
+def numbers(n, classes):
+    return (torch.arange(n) % max(classes, 1))[:, None]
+
+
+def colours(path):
+    """How many pixels are not grey."""
+    pixels = image.imread(path)[..., :3]
+    return int((np.ptp(pixels, axis=2) > 0.1).sum())
+
+
+def test_95_percent_of_a_gaussian_lie_inside_its_ellipse():
+    z = torch.randn(200_000, 2, generator=generator("inside"), dtype=torch.float64)
+    assert float((z.square().sum(1) <= (WIDTH / 2) ** 2).double().mean()) == pytest.approx(0.95, abs=0.002)
+    assert pytest.approx(4.8955, abs=1e-4) == WIDTH
+
+
+def test_an_ellipse_has_its_width_and_height_in_data_units():
+    """Axes of unequal scale: 10 x 40 units on 5 x 5 inches at 100 dpi."""
+    figure = Figure(figsize=(5, 5), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    plane._ellipses(axes, np.array([[5.0, 20.0]]), np.array([[1.0, 2.0]]), np.zeros((1, 3)))
+    axes.set_xlim(0, 10)
+    axes.set_ylim(0, 40)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    dark = np.asarray(canvas.buffer_rgba())[..., 0] < 250
+    across, down = dark.any(0).sum(), dark.any(1).sum()
+    assert across == pytest.approx(WIDTH * 1 / 10 * 500, abs=4)
+    assert down == pytest.approx(WIDTH * 2 / 40 * 500, abs=4)
+
+
+@pytest.mark.parametrize("classes", [0, 3, 10, 15, 200])
+def test_a_picture_is_the_same_whenever_it_is_drawn(tmp_path, classes):
+    for name in ("a.png", "b.png"):
+        draw_posteriors(cloud(60), numbers(60, classes), info(classes), tmp_path / name, "toy")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png"]
+    assert (colours(tmp_path / "a.png") > 0) == (classes > 0)
+
+
+def test_unlabelled_images_are_grey(tmp_path):
+    draw_posteriors(cloud(60), torch.full((60, 1), -1), info(0), tmp_path / "grey.png", "toy")
+    draw_posteriors(cloud(60), torch.empty(60, 0).long(), info(0), tmp_path / "none.png", "toy")
+    assert (tmp_path / "grey.png").read_bytes() == (tmp_path / "none.png").read_bytes()
+    assert colours(tmp_path / "grey.png") == 0
+    some = torch.cat([numbers(30, 3), torch.full((30, 1), -1)])
+    draw_posteriors(cloud(60), some, info(3), tmp_path / "some.png", "toy")
+    assert colours(tmp_path / "some.png") > 0
+
+
+def test_only_the_first_2000_are_drawn(tmp_path):
+    draw_posteriors(cloud(2500), numbers(2500, 3), info(3), tmp_path / "all.png", "toy")
+    first = DiagonalGaussian(*(part[:2000] for part in cloud(2500)))
+    draw_posteriors(first, numbers(2000, 3), info(3), tmp_path / "first.png", "toy")
+    assert (tmp_path / "all.png").read_bytes() == (tmp_path / "first.png").read_bytes()
+
+
+@pytest.mark.parametrize("n", [1, 5])
+def test_points_in_one_place_without_width_can_be_drawn(tmp_path, n):
+    posterior = DiagonalGaussian(torch.zeros(n, 2), torch.zeros(n, 2))
+    draw_posteriors(posterior, numbers(n, 2), info(2), tmp_path / "point.png", "$not math")
+    assert colours(tmp_path / "point.png") > 0
+
+
+def test_what_cannot_be_drawn_leaves_no_file(tmp_path):
+    for posterior, reason in ((cloud(5, 3), "2 latent"), (cloud(5, sigma=math.nan), "not finite")):
+        with pytest.raises(ParadiseError, match=reason):
+            draw_posteriors(posterior, numbers(5, 2), info(2), tmp_path / "no.png", "toy")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("n", "channels"), [(1, 1), (7, 3), (23, 1), (60, 3)])
+def test_reconstructions_stand_below_their_originals(tmp_path, n, channels):
+    images = torch.rand(n, channels, 8, 8, generator=generator("images"))
+    for name in ("a.png", "b.png"):
+        draw_reconstructions(images, images.flip(3), tmp_path / name, "toy")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert (colours(tmp_path / "a.png") > 0) == (channels == 3)
+
+
+def test_a_black_image_over_a_white_one(tmp_path):
+    draw_reconstructions(torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8), tmp_path / "a.png")
+    pixels = image.imread(tmp_path / "a.png")[..., 0]
+    height, width = pixels.shape
+    assert pixels[height // 4, width // 2] == 0
+    assert pixels[3 * height // 4, width // 2] == 1
+
+
+def test_reconstructions_of_another_shape_are_refused(tmp_path):
+    with pytest.raises(ParadiseError, match="one shape"):
+        draw_reconstructions(torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 4, 4), tmp_path / "a.png")

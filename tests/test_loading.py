@@ -1,0 +1,197 @@
+"""Weights files: what is saved comes back, and nothing damaged ever loads."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+import paradise_cli
+from paradise_cli.build import build_model
+from paradise_cli.errors import ParadiseError, UsageError
+from paradise_cli.loading import init_from, load
+from paradise_cli.storage import save_tensors, write_json
+from paradise_cli.training import weights
+from paradise_cli.training.run_folder import RunFolder
+from paradise_cli.training.weights import read_model, save_model
+
+from .tiny_model import CLASSES, LATENT, info_for, save_tiny, tiny_recipe
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
+
+
+def test_a_model_comes_back_as_it_was(file: Path) -> None:
+    loaded = load(file)
+    recipe = tiny_recipe()
+    fresh = build_model(recipe, info_for(recipe)).eval()
+    images = torch.rand(5, 1, 12, 12)
+    with torch.no_grad():
+        for ours, theirs in zip(loaded.model.encode(images), fresh.encode(images), strict=True):
+            assert torch.equal(ours, theirs)
+    assert not loaded.model.training
+    assert loaded.recipe == recipe
+    assert loaded.info == info_for(recipe)
+    assert loaded.provenance == {"step": 0}
+    assert loaded.classes() == {"animal": tuple(CLASSES)}
+
+
+def test_equal_models_are_equal_bytes(tmp_path: Path, file: Path) -> None:
+    assert save_tiny(tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
+
+
+def test_channels_last_and_scalars_have_the_same_digest(tmp_path: Path) -> None:
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    save_model(tmp_path / "a", model, {"x": 1})
+    save_model(tmp_path / "b", model.to(memory_format=torch.channels_last), {"x": 1})  # type: ignore[call-overload]
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    read_model(tmp_path / "b")
+
+
+@settings(max_examples=300, deadline=None)
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7), header=st.booleans())
+def test_no_flipped_bit_loads(file: Path, place: float, bit: int, header: bool) -> None:
+    data = bytearray(file.read_bytes())
+    before = read_model(file)
+    head = 8 + int.from_bytes(data[:8], "little")
+    data[int(place * (head if header else len(data)))] ^= 1 << bit
+    damaged = file.with_name("damaged.safetensors")
+    damaged.write_bytes(data)
+    try:
+        tensors, metadata = read_model(damaged)
+    except ParadiseError as error:
+        assert str(damaged) in str(error)
+        assert "\n" not in str(error)
+    else:  # such as 1e-05 and 1E-05: another spelling of the same content
+        assert metadata == before[1]
+        assert all(torch.equal(tensors[name], t) for name, t in before[0].items())
+
+
+@settings(max_examples=50, deadline=None)
+@given(length=st.floats(0, 1, exclude_max=True))
+def test_no_file_cut_short_loads(file: Path, length: float) -> None:
+    damaged = file.with_name("short.safetensors")
+    data = file.read_bytes()
+    damaged.write_bytes(data[: int(length * len(data))])
+    with pytest.raises(ParadiseError, match=r"short\.safetensors"):
+        load(damaged)
+
+
+def test_a_flipped_weight_is_seen(tmp_path: Path, file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    path = tmp_path / "flipped.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(ParadiseError, match="does not match its own digest"):
+        load(path)
+
+
+def test_a_pickle_is_never_opened(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (Path.touch, (tmp_path / "exploded",))
+
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(ParadiseError, match="pickled weights are never opened"):
+        load(path)
+    torch.save({"a": torch.zeros(2)}, path)
+    with pytest.raises(ParadiseError, match="not a readable safetensors file"):
+        load(path)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_foreign_tensors_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.safetensors"
+    save_file({"a": torch.zeros(2)}, path)
+    with pytest.raises(ParadiseError, match="no PARADISE metadata"):
+        load(path)
+    save_tensors(path, {"a": torch.zeros(2)}, {"state": {"step": 3}})
+    with pytest.raises(ParadiseError, match="checkpoint, not a model"):
+        load(path)
+    save_tensors(path, {"a": torch.zeros(2)}, {"recipe": {}})
+    with pytest.raises(ParadiseError, match="carries no digest"):
+        load(path)
+
+
+def test_a_newer_format_asks_for_an_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "FORMAT", 2)
+    newer = save_tiny(tmp_path / "newer.safetensors")
+    monkeypatch.undo()
+    with pytest.raises(ParadiseError, match=r"format 2.*update paradise-cli"):
+        load(newer)
+
+
+def test_weights_of_another_model_are_named(file: Path) -> None:
+    recipe = tiny_recipe(latent_dim=LATENT + 1)
+    model = build_model(recipe, info_for(recipe))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(ParadiseError, match=r"another model: .*mu.weight \[3, 8\] instead of \[4, 8\]"):
+        init_from(model, file)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    deterministic = tiny_recipe(stochastic=False)
+    with pytest.raises(ParadiseError, match=r"another model: 2 unexpected \(rho"):
+        init_from(build_model(deterministic, info_for(deterministic)), file)
+
+
+def test_init_from_takes_the_weights(tmp_path: Path) -> None:
+    source = save_tiny(tmp_path / "source.safetensors")
+    recipe = tiny_recipe()
+    model = build_model(recipe, info_for(recipe))
+    torch.nn.init.zeros_(model.mu.weight)
+    init_from(model, source)
+    assert torch.equal(model.mu.weight, load(source).model.mu.weight)
+
+
+def test_run_folders(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    with pytest.raises(UsageError, match="no such run folder or weights file"):
+        load(run.path)
+    run.checkpoints.mkdir(parents=True)
+    with pytest.raises(ParadiseError, match="not a run folder"):
+        load(run.path)
+    write_json(run.recipe, {})
+    with pytest.raises(ParadiseError, match=r"has not finished.*same `paradise train`"):
+        load(run.path)
+    save_tiny(run.best)
+    with pytest.raises(ParadiseError, match=r"has not finished.*best\.safetensors"):
+        load(str(run.path))
+    assert load(run.best).source == run.best
+    save_tiny(run.model)
+    assert load(run.path).source == run.model
+
+
+def test_an_unknown_name_lists_the_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_tiny(tmp_path / "small_encoder.safetensors")
+    monkeypatch.setattr("paradise_cli.loading.resource_dir", lambda kind: tmp_path)
+    monkeypatch.setattr("paradise_cli.loading.DEFAULT_MODEL", "small_encoder")
+    assert load("small_encoder").source == load().source == tmp_path / "small_encoder.safetensors"
+    with pytest.raises(UsageError, match="did you mean 'small_encoder'"):
+        load("small_encodr")
+
+
+def test_a_model_says_what_it_cannot_do(tmp_path: Path) -> None:
+    coder = load(save_tiny(tmp_path / "a.safetensors", decoder=False))
+    with pytest.raises(ParadiseError, match="has no decoder, only: animal"):
+        coder.decoders()
+    painter = load(save_tiny(tmp_path / "b.safetensors", classifier=False))
+    with pytest.raises(ParadiseError, match="cannot predict"):
+        painter.classes()
+
+
+def test_load_is_lent_without_importing_torch() -> None:
+    assert paradise_cli.load is load
+    program = (
+        "import sys, paradise_cli; assert 'torch' not in sys.modules; assert callable(paradise_cli.load)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+    with pytest.raises(AttributeError, match="lode"):
+        paradise_cli.lode  # noqa: B018

@@ -1,0 +1,50 @@
+"""Every shipped recipe, built on synthetic images of its data's shape, takes two steps."""
+
+import math
+
+import pytest
+import torch
+
+from paradise_cli.build import build_info, build_model, build_objective, build_optimizer, build_plan
+from paradise_cli.data import batches, synthetic
+from paradise_cli.recipe import load_recipe
+from paradise_cli.recipe_files import shipped_recipes
+from paradise_cli.training.loop import draw_noise, make_step, views_of
+
+CPU = torch.device("cpu")
+NAMES = sorted(shipped_recipes())
+
+
+def test_the_recipes_of_the_paper_are_shipped() -> None:
+    cifar = {f"cifar10_rn{depth}_{kind}" for depth in (20, 32, 56, 110) for kind in ("standard", "paradise")}
+    mnist = {f"{data}_{kind}" for data in ("mnist", "fashion_mnist") for kind in ("supervised", "unsupervised")}
+    others = {"digits", "celeba_mse", "cifar10_wrn_28_10", "cifar10_jpeg75_rn20", "beta_vae", "dvib"}
+    imagenet = {"imagenet_rn34_standard", "imagenet_rn34_paradise"}
+    assert cifar | mnist | others | imagenet <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_steps_with_finite_loss(name: str) -> None:
+    recipe = load_recipe(name, ["train.precision=fp32"]).recipe
+    info = build_info(recipe)
+    model, objective = build_model(recipe, info).train(), build_objective(recipe, info).train()
+    optimizer, plan = build_optimizer(recipe, model.parameters()), build_plan(recipe, model, CPU)
+    step = make_step(model, objective, optimizer, plan, CPU)
+    before = model.mu.weight.clone()
+    train = synthetic(info, 4).train
+    for number, batch in enumerate(
+        batches(train, order=torch.arange(4), batch_size=2, device=CPU, augment=plan.augment)
+    ):
+        views = views_of(batch, plan)
+        terms = step(views, batch.labels, draw_noise(views, recipe.model.latent_dim, 0, number, CPU))
+        assert all(math.isfinite(value.item()) for value in terms.values()), terms
+    assert not torch.equal(model.mu.weight, before)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_where_the_rate_of_a_batch_saturates_a_fitted_twin_is_beside(name: str) -> None:
+    recipe = load_recipe(name).recipe
+    if recipe.model.stochastic and recipe.model.latent_dim >= 32 and recipe.objective.rate.q == "batch":
+        twin = load_recipe(f"{name}_fitted").recipe
+        assert twin.objective.rate.q == "fitted"
+        assert twin.model == recipe.model and twin.optim == recipe.optim

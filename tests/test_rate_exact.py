@@ -21,12 +21,12 @@ def normal(*shape, key):
 def direct(posterior, noise):
     """The definition, one point at a time, in float64."""
     mu, sigma = posterior.double()
-    n, latent_dim = mu.shape
+    n = len(mu)
     rows = []
     for i in range(n):
         z = mu[i] + sigma[i] * noise[i]
         standard = (z - mu) / sigma
-        log_p = -0.5 * standard.square().sum(1) - sigma.log().sum(1) - 0.5 * latent_dim * math.log(2 * math.pi)
+        log_p = -0.5 * standard.square().sum(1) - sigma.log().sum(1)  # up to a constant that cancels
         rows.append(log_p[i] - log_p.logsumexp(0) + math.log(n))
     return torch.stack(rows)
 
@@ -43,7 +43,7 @@ def neighbours(n, latent_dim, scale, shift=0.0):
 def test_far_apart_posteriors_carry_log_n_nats():
     measured = exact_rate(DiagonalGaussian(torch.arange(50.0)[:, None] * 100, torch.ones(50, 1)))
     assert measured.nats == pytest.approx(math.log(50), abs=1e-12)
-    assert measured.cap == math.log(50)
+    assert measured.nats <= measured.cap == math.log(50)
     assert (measured.n, measured.draws) == (50, 1)
 
 
@@ -81,15 +81,15 @@ def test_correlated_gaussians_give_nearly_their_mutual_information():
     ("scale", "shift", "tolerance"), [(1.0, 0, 1e-10), (1e-3, 0, 1e-6), (1e-3, 5, 1e-6), (1e-5, 5, 1e-3)]
 )
 def test_equals_the_definition_down_to_tiny_sigma(scale, shift, tolerance):
-    posterior, noise = neighbours(128, 256, scale, shift), normal(128, 256, key="noise")
+    posterior, noise = neighbours(64, 256, scale, shift), normal(64, 256, key="noise")
     found, expected = point_rates(posterior, noise), direct(posterior, noise)
-    assert (expected < math.log(128) - 0.1).any()  # neighbours do overlap
+    assert (expected < math.log(64) - 0.1).any()  # neighbours do overlap
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
 
 
 def test_a_log_density_matrix_alone_would_miss_the_bound(monkeypatch):
     """The recomputed pairs are what keeps 1e-3 at sigma = 1e-5 of the scale."""
-    posterior, noise = neighbours(128, 256, 1e-5, 5), normal(128, 256, key="noise")
+    posterior, noise = neighbours(64, 256, 1e-5, 5), normal(64, 256, key="noise")
     exact = (point_rates(posterior, noise) - direct(posterior, noise)).abs().max()
     monkeypatch.setattr(rate, "CANCELLATION", math.inf)
     products = (point_rates(posterior, noise) - direct(posterior, noise)).abs().max()
@@ -113,11 +113,11 @@ def test_noise_is_a_function_of_the_seed():
 
 
 def test_more_draws_narrow_the_error_and_agree():
-    posterior = neighbours(200, 3, 1.0)
+    posterior = neighbours(50, 3, 1.0)
     one, many = exact_rate(posterior, seed=0), exact_rate(posterior, seed=1, draws=16)
     assert many.standard_error < one.standard_error / 3
     assert abs(one.nats - many.nats) < 4 * one.standard_error
-    spread = torch.tensor([exact_rate(posterior, seed=s, draws=4).nats for s in range(60)]).std()
+    spread = torch.tensor([exact_rate(posterior, seed=s, draws=4).nats for s in range(40)]).std()
     assert float(spread) == pytest.approx(exact_rate(posterior, draws=4).standard_error, rel=0.5)
 
 
@@ -139,7 +139,8 @@ def test_never_above_log_n_and_blind_to_shift_and_scale(n, latent_dim, scale, sh
 
 
 @pytest.mark.parametrize(
-    ("mu", "sigma", "reason"), [(1.0, 0.0, "deterministic"), (math.nan, 1.0, "finite"), (1.0, math.inf, "finite")]
+    ("mu", "sigma", "reason"),
+    [(1.0, 0.0, "deterministic"), (math.nan, 1.0, "finite"), (1.0, math.inf, "finite")],
 )
 def test_what_has_no_rate_says_why(mu, sigma, reason):
     with pytest.raises(ParadiseError, match=reason):

@@ -53,8 +53,10 @@ def exact_rate(
         values.append(point_rates(posterior, noise.to(posterior.mu.device), progress=progress))
     rates = torch.stack(values)  # [draws, N]
     spread = rates.var(0, correction=1).mean() if draws > 1 else rates.var(correction=int(n > 1))
+    cap = math.log(n)
+    # No point is above the cap, but their mean may be by a rounding.
     return ExactRate(
-        float(rates.mean()), math.sqrt(float(spread) / rates.numel()), math.log(n), n=n, draws=draws
+        min(float(rates.mean()), cap), math.sqrt(float(spread) / rates.numel()), cap, n=n, draws=draws
     )
 
 

@@ -1,0 +1,402 @@
+"""Evaluation of small untrained models: every number from a plain computation, whatever the batches."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from paradise_cli import evaluation
+from paradise_cli.build import build_model, build_objective
+from paradise_cli.cli import app
+from paradise_cli.data import DataInfo, Preprocessing, Target, synthetic
+from paradise_cli.errors import ParadiseError, UsageError
+from paradise_cli.evaluation import evaluate, latents, posteriors, validation_of
+from paradise_cli.evaluation_data import fit_labels, open_split
+from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.rate import exact_rate
+from paradise_cli.randomness import generator
+from paradise_cli.recipe import RecipeError, load_recipe
+from paradise_cli.training.weights import save_model
+
+from .tiny_model import save_images
+
+CPU = torch.device("cpu")
+SMALL = ["train.batch_size=16", "model.latent_dim=3"]
+
+
+def digits(*overrides, recipe="digits"):
+    """Recipe, description and a freshly drawn model of the embedded digits."""
+    recipe = load_recipe(recipe, [*SMALL, *overrides]).recipe
+    info = DataInfo(
+        "digits", (1, 8, 8), (Target("digit", tuple("0123456789")),), 60, Preprocessing(1, 8, (8, 8))
+    )
+    return recipe, info, build_model(recipe, info)
+
+
+def measure(*overrides, recipe="digits", n=60, split=None, **options):
+    recipe, info, model = digits(*overrides, recipe=recipe)
+    split = synthetic(info, n).test if split is None else split(info)
+    return evaluate(model, recipe, info, split, device=CPU, **options)
+
+
+def pixels(split):
+    return next(split.fetch(torch.arange(len(split)), len(split), (), False)).float() / 255
+
+
+def test_numbers_are_those_of_a_plain_computation():
+    recipe, info, model = digits()
+    split = synthetic(info, 60).test
+    measured = evaluate(model, recipe, info, split, device=CPU)
+    log_p, labels = model.classifier()(pixels(split)).detach(), split.labels[:, 0]
+    found = measured.classification[0]
+    assert found.top1.value == pytest.approx(float((log_p.argmax(1) == labels).double().mean()))
+    assert found.nll == pytest.approx(float(-log_p.gather(1, labels[:, None]).mean()), abs=1e-6)
+    assert found.top1.low < found.top1.value < found.top1.high
+    assert (found.n, found.classes, measured.n, measured.unlabelled) == (60, 10, 60, 0)
+    assert measured.distortion[0].mean == pytest.approx(found.nll, abs=1e-6)
+    assert measured.distortion[0].unit == "nats"
+    posterior = posteriors(model, split, CPU)
+    assert measured.rate == exact_rate(posterior)
+    assert measured.latents == latents(posterior)
+    assert measured.rate.nats <= measured.rate.cap == math.log(60)
+    assert measured.settings["seed"] == 0
+    assert measured.settings["precision"] == "fp32"
+
+
+def test_pixel_distortion_is_summed_and_agrees_with_training():
+    recipe, info, model = digits(recipe="digits_multi_task")
+    split = synthetic(info, 40).test
+    measured = evaluate(model, recipe, info, split, device=CPU)
+    objective = build_objective(recipe, info)
+    images, labels = pixels(split), split.labels
+    _, terms = objective(model.eval(), [images], labels, torch.zeros(40, 3))
+    for distortion in measured.distortion:
+        assert distortion.mean == pytest.approx(float(terms[f"distortion/{distortion.task}"]), rel=1e-5)
+    assert [d.unit for d in measured.distortion] == ["nats", "squared pixels"]
+    assert measured.distortion[1].n == 40
+
+
+def test_sampled_distortion_is_its_expectation_within_its_error():
+    recipe, info, model = digits("model.sigma_shift=-2")
+    split = synthetic(info, 60).test
+    many = [evaluate(model, recipe, info, split, device=CPU, seed=s).distortion[0].sampled for s in range(20)]
+    posterior, labels = posteriors(model, split, CPU), split.labels[:, 0]
+    noise = torch.randn(2000, 60, 3, generator=generator("draws"))
+    logits = model.decode((posterior.mu + posterior.sigma * noise).flatten(0, 1))["cross_entropy"]
+    expected = float(torch.nn.functional.cross_entropy(logits, labels.repeat(2000)).detach())
+    values = torch.tensor(many)
+    assert abs(float(values.mean()) - expected) < 4 * float(values.std()) / math.sqrt(20)
+    assert len(set(many)) == 20
+
+
+def test_an_image_is_measured_alike_whatever_its_neighbours():
+    _, info, model = digits()
+    split = synthetic(info, 300).test
+    whole, few = posteriors(model, split, CPU), posteriors(model, split.select(torch.arange(256, 300)), CPU)
+    assert torch.equal(whole.mu[256:], few.mu)
+    assert torch.equal(whole.sigma[256:], few.sigma)
+
+
+def test_results_do_not_depend_on_how_the_split_is_read():
+    class Streamed:
+        """The same images, one fetch at a time, as a streamed folder gives them."""
+
+        def __init__(self, inner):
+            self.inner, self.labels, self.ids = inner, inner.labels, inner.ids
+
+        def __len__(self):
+            return len(self.inner)
+
+        def fetch(self, order, batch_size, key, train):
+            for rows in order.split(batch_size):
+                yield torch.cat([next(self.inner.fetch(row[None], 1, key, train)) for row in rows])
+
+    kept = torch.arange(300)
+    plain = measure(split=lambda info: synthetic(info, 300).test)
+    assert plain == measure(split=lambda info: Streamed(synthetic(info, 300).test))
+    assert plain == measure(split=lambda info: synthetic(info, 300).test.select(kept))
+
+
+def test_the_seed_moves_only_what_is_sampled():
+    one, other = measure(seed=0), measure(seed=1)
+    assert one == measure(seed=0)
+    assert one.classification == other.classification
+    assert one.distortion[0].mean == other.distortion[0].mean
+    assert one.distortion[0].sampled != other.distortion[0].sampled
+    assert one.rate.nats != other.rate.nats
+
+
+@pytest.mark.parametrize("stochastic", [True, False])
+def test_progress_counts_images_then_rows(stochastic):
+    done = []
+    overrides = [] if stochastic else ["model.stochastic=false", "objective.alpha=0"]
+    measure(*overrides, n=300, progress=done.append)
+    assert sum(done) == 300 * (2 if stochastic else 1)
+
+
+def test_a_deterministic_encoder_has_no_rate_and_says_so():
+    measured = measure("model.stochastic=false", "objective.alpha=0")
+    assert measured.rate is None
+    assert measured.training_rate is None
+    assert measured.rate_note.startswith("not defined: the encoder is deterministic (z = mu)")
+    assert measured.latents.relative_sigma == 0
+    assert measured.distortion[0].sampled == measured.distortion[0].mean
+
+
+def hide(labels, keep):
+    return torch.where(torch.arange(len(labels))[:, None] < keep, labels, -1)
+
+
+def test_unlabelled_images_count_in_the_rate_only():
+    def half(info):
+        split = synthetic(info, 60).test
+        return split.relabel(hide(split.labels, 20))
+
+    measured = measure(split=half)
+    assert (measured.n, measured.unlabelled, measured.classification[0].n) == (60, 40, 20)
+    assert measured.rate == measure().rate
+
+
+def test_without_labels_only_rate_and_latents_are_left():
+    def none(info):
+        split = synthetic(info, 60).test
+        return split.relabel(hide(split.labels, 0))
+
+    measured = measure(split=none)
+    assert (measured.classification, measured.distortion, measured.unlabelled) == ((), (), 60)
+    assert measured.rate == measure().rate
+
+
+@pytest.mark.parametrize(("q", "bound"), [("batch", "lower"), ("fitted", "upper"), ("fixed", "upper")])
+def test_the_rate_of_training_lies_on_its_side_of_the_exact_rate(q, bound):
+    measured = measure(f"objective.rate={{q: {q}}}", n=200)
+    found, exact = measured.training_rate, measured.rate
+    assert (found.q, found.bound) == (q, bound)
+    assert found.cap == (math.log(16) if q == "batch" else None)
+    # Far from saturation an in-batch mean falls short of I_N; both carry noise.
+    slack = 4 * exact.standard_error
+    assert found.nats < exact.nats + slack if bound == "lower" else found.nats > exact.nats - slack
+
+
+def test_active_dimensions_do_not_depend_on_scale():
+    mu = torch.randn(500, 3, generator=generator("mu")) * torch.tensor([1.0, 1e-3, 0.2])
+    sigma = torch.tensor([0.1, 1.0, 1.0]).expand(500, 3)  # ratios .99, 1e-6, .04
+    found = latents(DiagonalGaussian(mu, sigma))
+    assert (found.dimensions, found.active) == (3, 2)
+    scaled = latents(DiagonalGaussian(1000 * mu, 1000 * sigma))
+    assert scaled.active == 2
+    assert scaled.relative_sigma == pytest.approx(found.relative_sigma, rel=1e-5)
+    assert found.relative_sigma == pytest.approx(0.7 / math.sqrt((1 + 0.04) / 3), rel=0.1)
+    assert latents(DiagonalGaussian(torch.ones(4, 2), torch.ones(4, 2))).relative_sigma is None
+
+
+def test_a_model_that_diverged_is_named():
+    recipe, info, model = digits()
+    with torch.no_grad():
+        model.mu.bias.fill_(math.nan)
+    with pytest.raises(ParadiseError, match="diverged"):
+        evaluate(model, recipe, info, synthetic(info, 5).test, device=CPU)
+
+
+def test_json_has_bits_and_no_surprise():
+    value = json.loads(json.dumps(measure().to_json(), allow_nan=False))
+    assert value["rate"]["bits"] == pytest.approx(value["rate"]["nats"] / math.log(2))
+    assert value["classification"][0]["top1"].keys() == {"value", "low", "high"}
+
+
+def test_title_names_data_n_alpha_rate_and_accuracy():
+    recipe, _, _ = digits()
+    measured = measure(n=60)
+    title = measured.title(recipe)
+    for part in (
+        "digits",
+        "n = 60",
+        f"alpha = {recipe.objective.alpha:g}",
+        f"rate {measured.rate.nats:.2f} nats",
+    ):
+        assert part in title
+    assert "accuracy" in title
+    recipe, _, _ = digits(recipe="digits_unsupervised")
+    assert "squared pixels" in measure(recipe="digits_unsupervised").title(recipe)
+
+
+def test_validation_scores_and_leaves_every_mode_as_it_was():
+    recipe, info, model = digits(recipe="digits_multi_task")
+    split = synthetic(info, 40).validation
+    model.train()
+    model.heads.eval()
+    modes = [module.training for module in model.modules()]
+    found = validation_of(model, build_objective(recipe, info), split, CPU)()
+    assert [module.training for module in model.modules()] == modes
+    measured = evaluate(model, recipe, info, split, device=CPU)
+    assert found.score == measured.classification[0].top1.value == found.metrics["accuracy/classify"]
+    for distortion in measured.distortion:
+        assert found.metrics[f"distortion/{distortion.task}"] == pytest.approx(distortion.mean, rel=1e-12)
+
+
+def test_validation_without_classes_scores_by_distortion():
+    recipe, info, model = digits(recipe="digits_unsupervised")
+    objective = build_objective(recipe, info)
+    found = validation_of(model, objective, synthetic(info, 40).validation, CPU)()
+    assert found.score == -found.metrics["distortion/squared_error"] < 0
+    halved = dataclasses.replace(objective.tasks[0], weight=0.5)
+    objective.tasks = (halved,)
+    again = validation_of(model, objective, synthetic(info, 40).validation, CPU)()
+    assert again.score == pytest.approx(found.score / 2)
+
+
+def test_evaluation_leaves_the_gradients_of_training_possible():
+    recipe, info, model = digits()
+    measure_first = validation_of(model, build_objective(recipe, info), synthetic(info, 8).validation, CPU)
+    measure_first()
+    images = torch.rand(4, 1, 8, 8)
+    model(images, torch.zeros(4, 3))[1].sum().backward()
+    assert model.mu.weight.grad is not None
+
+
+def description(classes=("a", "b", "c"), shape=(1, 8, 8), name="digit", more=()):
+    return DataInfo("other", shape, (Target(name, tuple(classes)), *more), 9, Preprocessing(1, 8, (8, 8)))
+
+
+def test_labels_follow_the_models_classes_and_targets():
+    labels = torch.tensor([[0, 1], [2, 0], [-1, 1]])
+    data = description(more=(Target("size", ("small", "large")),))
+    model = DataInfo(
+        "own", (1, 8, 8), (Target("size", ("large", "small")), Target("digit", ("c", "a", "b"))), 9,
+        Preprocessing(1, 8, (8, 8)),
+    )  # fmt: skip
+    found, notes = fit_labels(labels, data, model)
+    assert found.tolist() == [[0, 1], [1, 0], [0, -1]]
+    assert notes == []
+
+
+def test_a_lone_target_is_matched_whatever_its_name():
+    found, notes = fit_labels(torch.tensor([[0], [2]]), description(name="kind"), description())
+    assert (found.tolist(), notes) == ([[0], [2]], [])
+
+
+def test_other_class_names_are_noted():
+    found, notes = fit_labels(torch.tensor([[0], [2]]), description(("a", "x", "c")), description())
+    assert found.tolist() == [[0], [2]]
+    assert "class 1 is 'x' in other and 'b' for the model" in notes[0]
+
+
+def test_data_without_labels_are_unlabelled():
+    data = dataclasses.replace(description(), targets=())
+    found, notes = fit_labels(torch.empty(4, 0, dtype=torch.int64), data, description())
+    assert found.tolist() == [[-1]] * 4
+    assert "no labels of 'digit'" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (description(("a", "b")), "other has 2 classes of 'digit', the model tells 3 apart"),
+        (description(shape=(3, 8, 8)), "other has images 3x8x8, the model reads 1x8x8"),
+    ],
+)
+def test_data_that_do_not_fit_are_refused_in_one_message(data, message):
+    with pytest.raises(ParadiseError, match=message):
+        fit_labels(torch.zeros(2, 1, dtype=torch.int64), data, description())
+
+
+def test_the_split_is_that_of_the_recipe():
+    recipe, info, _ = digits()
+    sizes = {
+        name: len(open_split(recipe, info, split=name).split) for name in ("train", "validation", "test")
+    }
+    assert sizes == {"train": 1293, "validation": 144, "test": 360}
+    assert open_split(recipe, info).label == "digits, test"
+    half = open_split(recipe, info, split="validation", overrides=["data.validation=0.5"])
+    assert len(half.split) == round(1437 / 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"split": "tset"}, UsageError, "no split 'tset'; did you mean 'test'"),
+        ({"data": "digit"}, UsageError, "did you mean 'digits'"),
+        ({"overrides": ["train.epochs=3"]}, UsageError, "only data can be changed"),
+        ({"overrides": ["data.rot=x"]}, RecipeError, "--set data.rot=x: data.rot: unknown"),
+        ({"overrides": ["data.validation=2"]}, RecipeError, "--set data.validation=2"),
+        ({"split": "validation", "overrides": ["data.validation=0"]}, ParadiseError, "no validation split"),
+    ],
+)
+def test_data_that_cannot_be_had_are_named(options, kind, message):
+    recipe, info, _ = digits()
+    with pytest.raises(kind, match=message):
+        open_split(recipe, info, **options)
+
+
+@pytest.fixture
+def weights(tmp_path):
+    recipe, info, model = digits()
+    path = tmp_path / "model.safetensors"
+    metadata = {"recipe": recipe.resolved(), "data": info.to_json(), "provenance": {"step": 0}}
+    save_model(path, model, metadata)
+    return path
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments), "--device", "cpu"])
+
+
+def test_the_command_prints_a_table_for_people(weights):
+    result = run(weights)
+    assert result.exit_code == 0, result.output
+    for word in (
+        "digits, test: 360 images",
+        "accuracy",
+        "top-5",
+        "ECE",
+        "exact rate",
+        "bits",
+        "active dimensions",
+    ):
+        assert word in result.stdout
+
+
+def test_the_command_prints_one_json_document_and_writes_it(weights, tmp_path):
+    result = run(weights, "--json", "--split", "validation", "--out", tmp_path / "e.json")
+    assert result.exit_code == 0, result.output
+    value = json.loads(result.stdout)
+    assert value == json.loads((tmp_path / "e.json").read_text())
+    assert (value["n"], value["data"]) == (144, "digits, validation")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--split", "nowhere"], 2, "no split 'nowhere'"),
+        (["--set", "data.rooot=x"], 2, "data.rooot: unknown"),
+        (["--data", "image_folder"], 1, "data.root"),
+    ],
+)
+def test_mistakes_end_in_one_message(weights, arguments, code, message):
+    result = run(weights, *arguments)
+    assert result.exit_code == code
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_class_count_that_does_not_match_ends_in_one_message(weights, tmp_path):
+    save_images(tmp_path / "photos", 9)
+    result = run(
+        weights, "--data", "image_folder", "--split", "train", "--set", f"data.root={tmp_path / 'photos'}",
+        "--set", "data.validation=0",
+    )  # fmt: skip
+    assert result.exit_code == 1
+    assert "photos has 2 classes of 'class', the model tells 10 apart" in result.stderr
+
+
+def test_the_passes_have_one_shape(monkeypatch):
+    """What makes the numbers independent of batching: every forward pass sees as many rows."""
+    recipe, info, model = digits()
+    seen = []
+    encode = type(model).encode
+    monkeypatch.setattr(type(model), "encode", lambda self, x: seen.append(len(x)) or encode(self, x))
+    evaluation.evaluate(model, recipe, info, synthetic(info, 300).test, device=CPU)
+    assert seen == [256, 256]

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -61,7 +61,8 @@ def encode_to_file(
         raise UsageError(f"--samples: {model.source} is deterministic, every draw is its mean; leave it out")
     blocks = model.stream(source, model.posterior(), ahead=ahead, progress=progress)
     shape = (samples, model.model.latent_dim) if samples else (model.model.latent_dim,)
-    with index_file(out.with_name(f"{out.stem}.index.csv")) as index, publish(out) as temporary:
+    index_path = out.with_name(f"{out.stem}.index.csv")
+    with index_file(index_path) as index, publish(out) as temporary, closing(blocks):
         parts = _parts(blocks, source, index, samples, seed)
         with temporary.open("wb") as file:
             if out.suffix == ".npy":

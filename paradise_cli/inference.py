@@ -6,8 +6,8 @@ model share them as the work falls, and results do not depend on the number of c
 """
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,12 +54,13 @@ def stream_results(
     device: torch.device,
     ahead: int | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Iterator[Results]:
+) -> Generator[Results, None, None]:
     """`compute` on every image of a source, block after block, in order.
 
     The model is in eval mode and fp32. At most `ahead` images are decoded ahead of the results (by default
     enough to keep every core busy); it changes speed and memory, never a result. `progress` is called with
-    the number of images decoded since its last call.
+    the number of images decoded since its last call. Close it where it is left early: its threads are then
+    stopped, and torch has its cores back.
     """
     size, workers = block_size(source.shape), worker_count()
     window = max(1, (ahead or (workers + 2) * size) // source.stride)
@@ -74,8 +75,9 @@ def stream_results(
             block.run(compute, device, layout)
         return piece
 
-    with _one_thread_each():
-        for piece in stream(_pieces(source, size), work, workers=workers, window=window):
+    pieces = stream(_pieces(source, size), work, workers=workers, window=window)
+    with _one_thread_each(), closing(pieces):
+        for piece in pieces:
             if isinstance(piece, UnreadableImage):
                 raise piece
             block, start, stop = piece

@@ -1,7 +1,7 @@
 """From a run folder, a weights file or a zoo name to a model that can be used."""
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +94,7 @@ class LoadedModel:
 
     def stream(
         self, source: Source, compute: Compute, *, ahead: int | None = None, progress: Advance | None = None
-    ) -> Iterator[Results]:
+    ) -> Generator[Results, None, None]:
         """`compute` on blocks of images, in order and in bounded memory: see `stream_results`."""
         return stream_results(source, self.model, compute, device=self.device, ahead=ahead, progress=progress)
 

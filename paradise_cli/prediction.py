@@ -1,7 +1,8 @@
 """Class and probability of any number of images."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,17 +53,19 @@ def answers(
     top: int = 1,
     ahead: int | None = None,
     progress: Advance | None = None,
-) -> Iterator[Answer]:
-    """The `top` classes of every image in order; raises ParadiseError for a model without classifier."""
+) -> Generator[Answer, None, None]:
+    """The `top` classes of every image in order; raises ParadiseError for a model without classifier.
+
+    Close it where it is left early.
+    """
     classes = model.classes()
-    for block in model.stream(source, model.classifier(), ahead=ahead, progress=progress):
-        found = {
-            row: Answer(source.ids[row], {h: _best(block.values[h][i], classes[h], top) for h in classes})
-            for i, row in enumerate(block.rows)
-        }
-        for row, error in block.skipped:
-            found[row] = Answer(source.ids[row], {}, error.reason)
-        yield from (found[row] for row in sorted(found))
+    with closing(model.stream(source, model.classifier(), ahead=ahead, progress=progress)) as blocks:
+        for block in blocks:
+            found = {row: Answer(source.ids[row], {}, error.reason) for row, error in block.skipped}
+            for i, row in enumerate(block.rows):
+                heads = {head: _best(block.values[head][i], classes[head], top) for head in classes}
+                found[row] = Answer(source.ids[row], heads)
+            yield from (found[row] for row in sorted(found))
 
 
 def _best(probabilities: Any, classes: tuple[str, ...], top: int) -> list[tuple[str, float]]:
@@ -71,7 +74,7 @@ def _best(probabilities: Any, classes: tuple[str, ...], top: int) -> list[tuple[
     return [(classes[i], float(probabilities[i])) for i in order.tolist()]
 
 
-def write_answers(found: Iterator[Answer], out: Path) -> tuple[int, list[Answer]]:
+def write_answers(found: Iterable[Answer], out: Path) -> tuple[int, list[Answer]]:
     """Write a `.csv` (a row for each image, head and rank) or `.json`; how many, and the unreadable ones.
 
     Raises UsageError for another suffix, ParadiseError where `out` cannot be written.

@@ -1,6 +1,7 @@
 """Pictures of images and of what a model's decoders make of them."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,9 +48,9 @@ def reconstruct_to_files(
     if out.is_file() and out.suffix.lower() != ".png":
         raise ParadiseError(f"--out {out} is a file; name a folder, or a picture that ends in .png")
     blocks = model.stream(source, model.reconstructor(), ahead=ahead, progress=progress)
-    if out.suffix.lower() == ".png":
-        return _picture(blocks, source, heads, out)
-    return _folder(blocks, source, heads, out)
+    with closing(blocks):
+        write = _picture if out.suffix.lower() == ".png" else _folder
+        return write(blocks, source, heads, out)
 
 
 def _picture(blocks: Iterator[Results], source: Source, heads: list[str], out: Path) -> Reconstructed:

@@ -260,13 +260,15 @@ def small_disk(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("suffix", ["npy", "npz"])
-def test_a_full_disk_leaves_what_was_there(model: LoadedModel, tmp_path: Path, suffix: str) -> None:
+@pytest.mark.parametrize(("suffix", "size"), [("npy", 20_000), ("npz", 20_000), ("npz", 40_000)])
+def test_a_full_disk_leaves_what_was_there(
+    model: LoadedModel, tmp_path: Path, suffix: str, size: int
+) -> None:
     images = np.zeros((3000, 12, 12), np.uint8)
     out = tmp_path / f"z.{suffix}"
     write(model, images[:5], out)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    with small_disk(20_000), pytest.raises(ParadiseError, match=r"cannot write.*untouched") as error:
+    with small_disk(size), pytest.raises(ParadiseError, match=r"cannot write.*untouched") as error:
         write(model, images, out)
     assert "\n" not in str(error.value)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -299,9 +301,16 @@ def test_predict_and_reconstruct_from_python(model: LoadedModel, photos: Path) -
     np.testing.assert_allclose(found.pixels["picture"], expected, atol=1e-5)
 
 
-def test_threads_are_given_back(model: LoadedModel) -> None:
+def test_threads_are_given_back(model: LoadedModel, tmp_path: Path) -> None:
     before = torch.get_num_threads()
     model.encode(np.zeros((3, 12, 12), np.uint8))
+    assert torch.get_num_threads() == before
+    bad = np.zeros((5000, 12, 12), np.float32)
+    bad[70] = 2
+    with pytest.raises(ParadiseError, match="rows 64 to 127"):
+        write(model, bad, tmp_path / "z.npy")
+    assert torch.get_num_threads() == before
+    reconstruct_to_files(model, model.open(bad[71:]), tmp_path / "first.png")
     assert torch.get_num_threads() == before
 
 

@@ -1,5 +1,6 @@
 """`paradise predict`."""
 
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -48,12 +49,12 @@ def predict(
     source = loaded.open(in_order(images))
     total = len(source.ids)
     with progress_bar(total, "predicting") as advance:
-        found = answers(loaded, source, top=top, ahead=batch_size, progress=advance)
-        if out is None:
-            listed = list(found) if as_json else list(islice(found, _SHOWN))
-            skipped = [answer for answer in listed if answer.error is not None]
-        else:
-            count, skipped = write_answers(found, out)
+        with closing(answers(loaded, source, top=top, ahead=batch_size, progress=advance)) as found:
+            if out is None:
+                listed = list(islice(found, None if as_json else _SHOWN))
+                skipped = [answer for answer in listed if answer.error is not None]
+            else:
+                count, skipped = write_answers(found, out)
     if out is not None:
         note(f"{out}: predictions for {count - len(skipped):,} images")
     if as_json:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -41,26 +41,26 @@ def worker_count() -> int:
 
 def stream(
     items: Iterable[T], fn: Callable[[T], R], *, workers: int | None = None, window: int | None = None
-) -> Iterator[R | UnreadableImage]:
+) -> Generator[R | UnreadableImage, None, None]:
     """`fn(item)`, or the UnreadableImage it raised, for every item in order, computed ahead by threads.
 
     At most `window` results (default 64) are pending or waiting at a time.
     """
     source = iter(items)
-    with ThreadPoolExecutor(workers or worker_count(), "paradise-decode") as pool:
+    pool = ThreadPoolExecutor(workers or worker_count(), "paradise-decode")
 
-        def submit(item: T) -> Future[R | UnreadableImage]:
-            return pool.submit(_attempt, fn, item)
+    def submit(item: T) -> Future[R | UnreadableImage]:
+        return pool.submit(_attempt, fn, item)
 
+    try:
         pending = deque(map(submit, islice(source, window or 64)))
-        try:
-            while pending:
-                result = pending.popleft().result()
-                pending.extend(map(submit, islice(source, 1)))
-                yield result
-        finally:
-            for future in pending:
-                future.cancel()
+        while pending:
+            result = pending.popleft().result()
+            pending.extend(map(submit, islice(source, 1)))
+            yield result
+    finally:
+        # Not waited for: a stream left early may be collected in one of its own threads.
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _attempt(fn: Callable[[T], R], item: T) -> R | UnreadableImage:

@@ -1,0 +1,82 @@
+"""Paired timing: two things in turn, in one run, and the median of their ratios."""
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call, the device's work included."""
+    started = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def pairs(a: Callable[[], object], b: Callable[[], object], n: int) -> list[tuple[float, float]]:
+    """Seconds of `a` and `b`, n times in turn, after one of each that does not count; the first alternates."""
+    a(), b()
+    found = []
+    for number in range(n):
+        if number % 2:
+            second, first = seconds(b), seconds(a)
+        else:
+            first, second = seconds(a), seconds(b)
+        found.append((first, second))
+    return found
+
+
+def ratio(timed: list[tuple[float, float]]) -> float:
+    """Median over the pairs of first / second."""
+    return statistics.median(a / b for a, b in timed)
+
+
+def median(timed: list[tuple[float, float]], which: int) -> float:
+    """Median seconds of the first (0) or the second (1) of each pair."""
+    return statistics.median(pair[which] for pair in timed)
+
+
+def report(claim: str, measured: float, bound: float, *, at_least: bool) -> None:
+    """One line: what was claimed, what was measured, and whether it holds."""
+    holds = measured >= bound if at_least else measured <= bound
+    sign = ">=" if at_least else "<="
+    print(f"{'holds ' if holds else 'MISSED'}  {claim}: {measured:.4g} (claim: {sign} {bound:g})", flush=True)
+
+
+def peak_bytes() -> int:
+    """Largest resident size of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def fresh(script: str, *arguments: str) -> str:
+    """What this script prints in a new process, so that its memory is its own."""
+    command = [sys.executable, script, *arguments]
+    return subprocess.run(command, check=True, text=True, stdout=subprocess.PIPE).stdout
+
+
+def machine() -> None:
+    """The line every benchmark starts with."""
+    cpu = torch.cpu.get_capabilities()
+    load = os.getloadavg()[0]
+    print(
+        f"torch {torch.__version__}, {cpu.get('cpu_name')}, {torch.get_num_threads()} threads,"
+        f" amx_bf16 {bool(cpu.get('amx_bf16'))}, avx512_bf16 {bool(cpu.get('avx512_bf16'))}, load {load:.1f}",
+        flush=True,
+    )
+
+
+def options(description: str | None, **defaults: int | str | Path | None) -> argparse.Namespace:
+    """Command-line options with these defaults."""
+    parser = argparse.ArgumentParser(description=description)
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name}", default=default, type=type(default) if default is not None else Path)
+    return parser.parse_args()

@@ -50,7 +50,8 @@ if __name__ == "__main__":
         machine()
         for sigma, bound in ((0.1, 1e-6), (1e-3, 1e-6), (1e-5, 1e-3)):
             found = json.loads(fresh(__file__, str(sigma)))
-            print(f"N={N}, K={K}, sigma {sigma:g} of the latent scale: {found['nats']:.3f} nats of {math.log(N):.3f}")
+            nats = f"{found['nats']:.3f} nats of {math.log(N):.3f}"
+            print(f"N={N}, K={K}, sigma {sigma:g} of the latent scale: {nats}")
             report("seconds", found["seconds"], 30, at_least=False)
             report("extra memory, GiB, fresh process", found["gib"], 1, at_least=False)
             report(f"largest error of {ROWS} rows, nats", found["error"], bound, at_least=False)

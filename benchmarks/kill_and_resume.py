@@ -68,4 +68,6 @@ if __name__ == "__main__":
         a, b = weights(whole), weights(killed)
         same = a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
         print(f"{len(steps)} kills at steps {steps} of {TOTAL}; no unreadable file seen")
-        print(f"{'holds ' if same else 'MISSED'}  final weights bit-identical to the uninterrupted run: {same}")
+        print(
+            f"{'holds ' if same else 'MISSED'}  final weights bit-identical to the uninterrupted run: {same}"
+        )

@@ -23,7 +23,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def pairs(a: Callable[[], object], b: Callable[[], object], n: int) -> list[tuple[float, float]]:
-    """Seconds of `a` and `b`, n times in turn, after one of each that does not count; the first alternates."""
+    """Seconds of `a` and `b`, n times in turn, after one uncounted of each; the first alternates."""
     a(), b()
     found = []
     for number in range(n):

@@ -79,13 +79,19 @@ if __name__ == "__main__":
     chosen = options(__doc__, pairs=5, steps=8, device="auto")
     device = choose_device(chosen.device)
     machine()
-    timed = pairs(bare(chosen.steps, device, like_fit=True), fitting(chosen.steps, device, STANDARD), chosen.pairs)
+    timed = pairs(
+        bare(chosen.steps, device, like_fit=True), fitting(chosen.steps, device, STANDARD), chosen.pairs
+    )
     print(f"ResNet-20, B=128: {chosen.steps * 128 / median(timed, 1):.0f} images/s in fit")
     report("fit's speed, of a bare loop's", ratio(timed), 0.93, at_least=True)
     timed = pairs(fitting(chosen.steps, device), fitting(chosen.steps, device, STANDARD), chosen.pairs)
     report("step time, PARADISE / standard", ratio(timed), 1.05, at_least=False)
-    timed = pairs(bare(chosen.steps, device, like_fit=False), fitting(chosen.steps, device, STANDARD), chosen.pairs)
+    timed = pairs(
+        bare(chosen.steps, device, like_fit=False), fitting(chosen.steps, device, STANDARD), chosen.pairs
+    )
     if fast_bf16(device):
         report("precision auto, times the fp32 contiguous loop", ratio(timed), 2.0, at_least=True)
     else:
-        print(f"no fast bf16 here: precision auto is fp32, {ratio(timed):.2f} times the fp32 contiguous loop's speed")
+        print(
+            f"no fast bf16 here: precision auto is fp32, {ratio(timed):.2f} times the contiguous loop's speed"
+        )

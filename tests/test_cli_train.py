@@ -74,7 +74,10 @@ def test_an_unknown_recipe_lists_the_shipped_ones() -> None:
     [
         (["--set", "data={name: image_folder}"], "name the folder"),
         (["--set", "data={name: image_folder, root: nowhere}"], "no such folder: nowhere"),
-        (["--set", "objective.tasks.0.head={name: mlp_decoder, hidden: [8]}"], "cannot read head mlp_decoder"),
+        (
+            ["--set", "objective.tasks.0.head={name: mlp_decoder, hidden: [8]}"],
+            "cannot read head mlp_decoder",
+        ),
         (["--set", "objective.tasks.0.target=colour"], "no target 'colour'"),
         (["--set", "train.init=nowhere.safetensors"], "nowhere.safetensors"),
         (["--device", "tpu9"], "allowed: auto, cpu, cuda"),
@@ -167,7 +170,9 @@ def installed(wheel: Path, *arguments: str) -> str:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 
 
-def test_the_wheel_finds_its_recipes_and_its_model_in_an_empty_folder(wheel: Path, empty_folder: Path) -> None:
+def test_the_wheel_finds_its_recipes_and_its_model_in_an_empty_folder(
+    wheel: Path, empty_folder: Path
+) -> None:
     where = installed(wheel, "recipes", "ls", "--json")
     rows = json.loads(where)
     assert {row["name"] for row in rows} == {path.stem for path in (ROOT / "recipes").glob("*.yaml")}

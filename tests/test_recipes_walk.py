@@ -17,7 +17,9 @@ NAMES = sorted(shipped_recipes())
 
 def test_the_recipes_of_the_paper_are_shipped() -> None:
     cifar = {f"cifar10_rn{depth}_{kind}" for depth in (20, 32, 56, 110) for kind in ("standard", "paradise")}
-    mnist = {f"{data}_{kind}" for data in ("mnist", "fashion_mnist") for kind in ("supervised", "unsupervised")}
+    mnist = {
+        f"{data}_{kind}" for data in ("mnist", "fashion_mnist") for kind in ("supervised", "unsupervised")
+    }
     others = {"digits", "celeba_mse", "cifar10_wrn_28_10", "cifar10_jpeg75_rn20", "beta_vae", "dvib"}
     imagenet = {"imagenet_rn34_standard", "imagenet_rn34_paradise"}
     assert cifar | mnist | others | imagenet <= set(NAMES)

@@ -198,7 +198,8 @@ def rate_record(objective: Objective, means: dict[str, float], batch_size: int) 
     if means["rate"] > cap - INERT_MARGIN:
         record["alarm"] = (
             f"the rate, {means['rate']:.2f} nats, was within {INERT_MARGIN} of its cap,"
-            f" log {batch_size} = {cap:.2f}, for an epoch: alpha has no effect here; use q: fitted or a smaller latent_dim"
+            f" log {batch_size} = {cap:.2f}, for an epoch: alpha has no effect here;"
+            " use q: fitted or a smaller latent_dim"
         )
     return record
 

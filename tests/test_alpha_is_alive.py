@@ -1,0 +1,50 @@
+"""The knob works: the exact rate falls as alpha grows, where the estimator of q can see it."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from paradise_cli.build import build_data, build_model, build_objective, build_optimizer, build_plan
+from paradise_cli.evaluation import posteriors
+from paradise_cli.information.rate import ExactRate, exact_rate
+from paradise_cli.recipe import load_recipe
+from paradise_cli.training.loop import Fit
+
+CPU = torch.device("cpu")
+QUICK = ["train.epochs=12", "train.precision=fp32", "model.backbone.hidden=[128]"]
+
+
+class Records(list[dict[str, Any]]):
+    def progress(self, step: int, total: int, terms: dict[str, float]) -> None:
+        pass
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        self.append(record)
+
+
+def trained(*overrides: str) -> tuple[ExactRate, Records]:
+    """The exact rate of the test images after a short training on digits, and the epochs' records."""
+    recipe = load_recipe("digits", [*QUICK, *overrides]).recipe
+    data, records = build_data(recipe), Records()
+    model, objective = build_model(recipe, data.info), build_objective(recipe, data.info)
+    optimizer, plan = build_optimizer(recipe, model.parameters()), build_plan(recipe, model, CPU)
+    Fit(model, objective, optimizer, plan, recipe.model.latent_dim, CPU, records).run(data.train)
+    assert data.test is not None
+    return exact_rate(posteriors(model, data.test, CPU)), records
+
+
+@pytest.mark.parametrize(
+    ("latent_dim", "q", "alpha"), [(2, "batch", 0.03), (32, "fitted", 0.01)], ids=["batch-2", "fitted-32"]
+)
+def test_the_exact_rate_falls_with_alpha(latent_dim: int, q: str, alpha: float) -> None:
+    overrides = [f"model.latent_dim={latent_dim}", f"objective.rate={{q: {q}}}"]
+    rates = [trained(*overrides, f"objective.alpha={alpha * factor}")[0] for factor in (0, 1, 10, 100)]
+    for weak, strong in zip(rates, rates[1:], strict=False):
+        assert strong.nats < weak.nats - 3 * (weak.standard_error + strong.standard_error)
+    assert rates[-1].nats < 0.5 * rates[0].nats
+
+
+def test_with_q_from_the_batch_the_alarm_tells_that_alpha_is_dead_at_32_latents() -> None:
+    _, records = trained("model.latent_dim=32", "objective.alpha=0.01")
+    assert any("alpha has no effect here" in record.get("alarm", "") for record in records)

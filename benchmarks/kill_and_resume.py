@@ -18,10 +18,7 @@ from pathlib import Path
 from paradise_cli.recipe import load_recipe
 from paradise_cli.runner import train
 from paradise_cli.training.checkpoint import State
-
-class Silent:
-    def progress(self, *a): pass
-    def epoch(self, record): pass
+from paradise_cli.training.loop import Reporter
 
 observe = State.observe
 def told(self, terms):
@@ -29,7 +26,7 @@ def told(self, terms):
     print(self.step + 1, flush=True)
 State.observe = told
 recipe = load_recipe("digits", ["train.epochs=30", "train.checkpoint_minutes=0.0005"]).recipe
-train(recipe, out=Path(sys.argv[1]), device="cpu", report=Silent())
+train(recipe, out=Path(sys.argv[1]), device="cpu", report=Reporter())
 """
 TOTAL = 30 * (1293 // 64)
 

@@ -1,7 +1,6 @@
 """What the loop costs around the network, what bf16 gains, and what the rate costs."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from timing import machine, median, options, pairs, ratio, report
@@ -12,15 +11,9 @@ from paradise_cli.build import build_info, build_model, build_objective, build_o
 from paradise_cli.data import synthetic
 from paradise_cli.recipe import load_recipe
 from paradise_cli.training.hardware import choose_device, fast_bf16
-from paradise_cli.training.loop import Fit
+from paradise_cli.training.loop import Fit, Reporter
 
 STANDARD = ["model.stochastic=false", "objective.alpha=0"]
-
-
-class Silent:
-    def progress(self, step: int, total: int, terms: dict[str, float]) -> None: ...
-
-    def epoch(self, record: dict[str, Any]) -> None: ...
 
 
 def fitting(steps: int, device: torch.device, overrides: Sequence[str] = ()) -> Callable[[], object]:
@@ -33,7 +26,7 @@ def fitting(steps: int, device: torch.device, overrides: Sequence[str] = ()) -> 
 
     def work() -> None:
         latent = recipe.model.latent_dim
-        Fit(model, objective, optimizer, plan, latent, device, Silent()).run(train)
+        Fit(model, objective, optimizer, plan, latent, device, Reporter()).run(train)
 
     return work
 

@@ -1,5 +1,6 @@
 """`paradise train`: a recipe becomes a run folder, from its beginning or from where it stopped."""
 
+import functools
 import resource
 import signal
 import subprocess
@@ -46,7 +47,6 @@ class Trained:
     folder: Path
     evaluation: Evaluation | None
     picture: Path | None
-    resumed: bool
 
 
 @dataclass(frozen=True)
@@ -67,23 +67,31 @@ def train(
 ) -> Trained:
     """Train a recipe in its run folder, going on from the newest checkpoint there.
 
-    The folder is `out`, else `runs/<name>`; `fresh` takes a new one beside it. Raises ParadiseError or
-    UsageError for a folder in use, a changed recipe or missing data, Interrupted after a signal.
+    The folder is `out`, else the newest `runs/<name>[-N]`; `fresh` takes a new one beside it. Raises
+    ParadiseError or UsageError for a folder in use, a changed recipe or missing data, Interrupted after a
+    signal.
     """
     target = choose_device(device)
     path = out or Path("runs") / recipe.name
-    folder = RunFolder(free_name(path) if fresh else latest_name(path))
+    if fresh:
+        path = free_name(path)
+    elif out is None:
+        path = latest_name(path)
+    folder = RunFolder(path)
     with folder.locked(), stop_on_signal() as stop:
-        folder.claim(recipe.resolved(), environment(target))
+        folder.check(recipe.resolved())
         data = build_data(recipe)
         model = build_model(recipe, data.info).to(target)
         if recipe.train.init is not None:
             init_from(model, recipe.train.init)
         objective = build_objective(recipe, data.info).to(target)
+        moved = folder.begin(recipe.resolved(), environment(target))
+        if moved:
+            report.say(f"warning: {moved}")
         state = _fit(recipe, folder, data, model, objective, target, report, stop)
         metadata = weights_metadata(recipe, data.info, target, state.step)
         save_model(folder.model, model, metadata)
-        return _finish(recipe, folder, data, model, target, state)
+        return _finish(recipe, folder, data, model, target, state, report)
 
 
 def _fit(
@@ -99,7 +107,11 @@ def _fit(
     def keep_best(state: State) -> None:
         save_model(folder.best, model, weights_metadata(recipe, data.info, device, state.step))
 
+    plan = build_plan(recipe, model, device)
     checkpoints = Checkpoints(folder.checkpoints, {"recipe": recipe.name})
+    step = checkpoints.newest_step()
+    resumed = f", going on from step {step:,}" if step else ""
+    report.say(f"{folder.path}: {device}, {plan.precision}{resumed}")
     validate = None
     if data.validation is not None:
         validate = validation_of(model, objective, data.validation, device)
@@ -107,7 +119,7 @@ def _fit(
         model,
         objective,
         build_optimizer(recipe, model.parameters()),
-        build_plan(recipe, model, device),
+        plan,
         recipe.model.latent_dim,
         device,
         _Recorder(folder, report),
@@ -116,7 +128,7 @@ def _fit(
         keep_best=keep_best,
         stop=stop,
     )
-    folder.truncate_metrics(checkpoints.newest_step())
+    folder.truncate_metrics(step)
     return fit.run(data.train)
 
 
@@ -127,11 +139,21 @@ def _finish(
     model: StochasticEncoder,
     device: torch.device,
     state: State,
+    report: Reporter,
 ) -> Trained:
     """Evaluate on test data, draw 2-D latents, and write the result."""
     evaluation = picture = None
     if data.test is not None:
-        evaluation = evaluate(model, recipe, data.info, data.test, device=device)
+        label, total, done = f"{data.info.label}, test", len(data.test) * (1 + model.stochastic), 0
+
+        def progress(more: int) -> None:
+            nonlocal done
+            done += more
+            report.evaluation(done, total)
+
+        evaluation = evaluate(
+            model, recipe, data.info, data.test, device=device, data=label, progress=progress
+        )
         if recipe.model.latent_dim == 2 and recipe.model.stochastic:
             picture = folder.picture
             posterior = posteriors(model, data.test, device)
@@ -149,7 +171,7 @@ def _finish(
             "test": evaluation and evaluation.to_json(),
         },
     )
-    return Trained(folder.path, evaluation, picture, resumed=False)
+    return Trained(folder.path, evaluation, picture)
 
 
 def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
@@ -205,7 +227,7 @@ def _time_steps(
     return sorted(times[2:])[steps // 2]
 
 
-class _Recorder:
+class _Recorder(Reporter):
     """Writes each epoch to `metrics.jsonl` and tells the display."""
 
     def __init__(self, folder: RunFolder, display: Reporter) -> None:
@@ -224,6 +246,7 @@ def environment(device: torch.device) -> dict[str, Any]:
     return {"paradise": __version__, "commit": commit()} | describe(device)
 
 
+@functools.cache
 def commit() -> str | None:
     """The checkout's commit, with `+changes` where files differ from it; None for an installed package."""
     root = Path(__file__).resolve().parent.parent

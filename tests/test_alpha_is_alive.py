@@ -1,5 +1,6 @@
 """The knob works: the exact rate falls as alpha grows, where the estimator of q can see it."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -9,18 +10,18 @@ from paradise_cli.build import build_data, build_model, build_objective, build_o
 from paradise_cli.evaluation import posteriors
 from paradise_cli.information.rate import ExactRate, exact_rate
 from paradise_cli.recipe import load_recipe
-from paradise_cli.training.loop import Fit
+from paradise_cli.training.loop import Fit, Reporter
 
 CPU = torch.device("cpu")
 QUICK = ["train.epochs=12", "train.precision=fp32", "model.backbone.hidden=[128]"]
 
 
-class Records(list[dict[str, Any]]):
-    def progress(self, step: int, total: int, terms: dict[str, float]) -> None:
-        pass
+class Records(Reporter):
+    def __init__(self) -> None:
+        self.all: list[dict[str, Any]] = []
 
     def epoch(self, record: dict[str, Any]) -> None:
-        self.append(record)
+        self.all.append(record)
 
 
 def trained(*overrides: str) -> tuple[ExactRate, Records]:
@@ -40,11 +41,11 @@ def trained(*overrides: str) -> tuple[ExactRate, Records]:
 def test_the_exact_rate_falls_with_alpha(latent_dim: int, q: str, alpha: float) -> None:
     overrides = [f"model.latent_dim={latent_dim}", f"objective.rate={{q: {q}}}"]
     rates = [trained(*overrides, f"objective.alpha={alpha * factor}")[0] for factor in (0, 1, 10, 100)]
-    for weak, strong in zip(rates, rates[1:], strict=False):
+    for weak, strong in pairwise(rates):
         assert strong.nats < weak.nats - 3 * (weak.standard_error + strong.standard_error)
     assert rates[-1].nats < 0.5 * rates[0].nats
 
 
 def test_with_q_from_the_batch_the_alarm_tells_that_alpha_is_dead_at_32_latents() -> None:
     _, records = trained("model.latent_dim=32", "objective.alpha=0.01")
-    assert any("alpha has no effect here" in record.get("alarm", "") for record in records)
+    assert any("alpha has no effect here" in record.get("alarm", "") for record in records.all)

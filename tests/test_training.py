@@ -19,6 +19,7 @@ from paradise_cli.recipe import Recipe, load_recipe
 from paradise_cli.runner import dry_run, train
 from paradise_cli.storage import load_tensors
 from paradise_cli.training.checkpoint import NonFinite, State
+from paradise_cli.training.loop import Reporter
 from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
 from paradise_cli.training.run_folder import RunFolder
 from paradise_cli.training.weights import read_model
@@ -30,17 +31,18 @@ SMALL = [
 STEPS = 3 * (1293 // 100)  # 1,437 training images less a validation tenth
 
 
-class Listener:
-    """A Reporter that remembers, and can raise at a step."""
+class Listener(Reporter):
+    """Remembers."""
 
     def __init__(self) -> None:
         self.records: list[dict[str, Any]] = []
-
-    def progress(self, step: int, total: int, terms: dict[str, float]) -> None:
-        pass
+        self.said: list[str] = []
 
     def epoch(self, record: dict[str, Any]) -> None:
         self.records.append(record)
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
 
 def recipe(*overrides: str) -> Recipe:
@@ -187,6 +189,15 @@ def test_fresh_starts_beside_the_old_run(tmp_path: Path) -> None:
     assert yaml.safe_load((tmp_path / "run-2" / "recipe.yaml").read_text())["objective"]["alpha"] == 0.5
 
 
+def test_going_on_with_other_threads_warns(tmp_path: Path) -> None:
+    run(tmp_path, "train.epochs=0")
+    environment = json.loads((tmp_path / "environment.json").read_text())
+    (tmp_path / "environment.json").write_text(json.dumps({**environment, "threads": 99}))
+    warning, _ = run(tmp_path, "train.epochs=0").said
+    assert "threads 99 ->" in warning and "exact only to rounding" in warning
+    assert run(tmp_path, "train.epochs=0").said == [f"{tmp_path}: cpu, fp32"]
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ParadiseError, match=r"cannot write the run folder .*file/run"):
@@ -275,3 +286,9 @@ def test_schedules(name: str, hyper: dict[str, Any], expected: dict[int, float])
 
 def test_every_schedule_is_tested() -> None:
     assert set(SCHEDULES) == {"constant", "steps", "one_cycle", "cosine", "exponential"}
+
+
+def test_a_run_that_never_began_does_not_claim_its_folder(tmp_path: Path) -> None:
+    with pytest.raises(ParadiseError, match="no such folder"):
+        run(tmp_path, "data={name: image_folder, root: nowhere}")
+    run(tmp_path, "train.epochs=0")

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -70,42 +69,6 @@ def progress_bar(total: int | None, label: str) -> Iterator[Callable[[int], None
         yield advance
     finally:
         line.close()
-
-
-class TrainingProgress:
-    """The `Reporter` of a training: its steps, a line after each epoch, alarms once."""
-
-    def __init__(self) -> None:
-        self._line = ProgressLine("training", None)
-        self._alarmed = False
-        self._last_epoch = 0.0
-
-    def progress(self, step: int, total: int, terms: dict[str, float]) -> None:
-        self._line.update(step, _terms(terms), total)
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        if "alarm" in record and not self._alarmed:
-            self._alarmed = True
-            note(f"warning: epoch {record['epoch']}: {record['alarm']}")
-        now = time.monotonic()
-        if now - self._last_epoch >= 1:
-            self._last_epoch = now
-            validation = record.get("validation", {})
-            parts = [_terms(record["train"])] + [f"validation {k} {v:.4g}" for k, v in validation.items()]
-            note(
-                f"epoch {record['epoch']} ({duration(record['seconds'])}): " + ", ".join(filter(None, parts))
-            )
-
-    def __enter__(self) -> "TrainingProgress":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._line.close()
-
-
-def _terms(terms: dict[str, float]) -> str:
-    shown = {"loss": "loss", "distortion": "distortion", "rate": "rate (nats)"}
-    return ", ".join(f"{label} {terms[name]:.4g}" for name, label in shown.items() if name in terms)
 
 
 def duration(seconds: float) -> str:

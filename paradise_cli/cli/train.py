@@ -74,7 +74,7 @@ def _estimate(recipe: "Recipe", device: str, as_json: bool) -> None:
 
 def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json: bool) -> None:
     from paradise_cli.cli.evaluate import print_evaluation
-    from paradise_cli.cli.progress import TrainingProgress
+    from paradise_cli.cli.training_progress import TrainingProgress
     from paradise_cli.runner import train
 
     with TrainingProgress() as progress:

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,14 +22,20 @@ INERT_MARGIN = 0.1  # nats below its cap
 CHECK_SECONDS = 1.0  # how often the host looks at the loss, which waits for the device
 
 
-class Reporter(Protocol):
-    """Who is told how the training goes."""
+class Reporter:
+    """Who is told how the training goes; this one keeps it to itself."""
 
     def progress(self, step: int, total: int, terms: dict[str, float]) -> None:
         """About once a second: steps done, and the means of the running epoch."""
 
     def epoch(self, record: dict[str, Any]) -> None:
         """After each epoch: the record for `metrics.jsonl`, with an `alarm` where the user should act."""
+
+    def evaluation(self, done: int, total: int) -> None:
+        """While the finished model is evaluated: how much of it is done."""
+
+    def say(self, text: str) -> None:
+        """Where and how the training runs, and what matters to its result without stopping it."""
 
 
 @dataclass(frozen=True)

@@ -53,28 +53,47 @@ class RunFolder:
         finally:
             os.close(handle)
 
-    def claim(self, recipe: dict[str, Any], environment: dict[str, Any]) -> None:
-        """Write the resolved recipe, or check that it is the one this folder was started with.
+    def check(self, recipe: dict[str, Any]) -> None:
+        """Raise UsageError with the difference where this folder was started with another recipe."""
+        if not self.recipe.exists():
+            return
+        before = flat(yaml.safe_load(self.recipe.read_text(encoding="utf-8")))
+        now = flat(recipe)
+        changes = [
+            f"  {key}: {before.get(key, '(absent)')} -> {now.get(key, '(absent)')}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key, "(absent)") != now.get(key, "(absent)")
+        ]
+        if changes:
+            raise UsageError(
+                f"{self.path} was started with another recipe:\n" + "\n".join(changes) + "\n"
+                "go on with the old values, choose another --out, or start over beside it with --fresh"
+            )
 
-        Raises UsageError with the difference where the recipe has changed.
+    def begin(self, recipe: dict[str, Any], environment: dict[str, Any]) -> str | None:
+        """Write the resolved recipe, once, and where the training runs now.
+
+        Gives a warning where the machine has changed in what bit-for-bit equality depends on.
         """
-        if self.recipe.exists():
-            before = flat(yaml.safe_load(self.recipe.read_text(encoding="utf-8")))
-            now = flat(recipe)
-            changes = [
-                f"  {key}: {before.get(key, '(absent)')} -> {now.get(key, '(absent)')}"
-                for key in sorted(before.keys() | now.keys())
-                if before.get(key, "(absent)") != now.get(key, "(absent)")
-            ]
-            if changes:
-                raise UsageError(
-                    f"{self.path} was started with another recipe:\n" + "\n".join(changes) + "\n"
-                    "go on with the old values, choose another --out, or start over beside it with --fresh"
-                )
-        else:
+        if not self.recipe.exists():
             with publish_text(self.recipe) as file:
                 yaml.safe_dump(recipe, file, sort_keys=False)
+        moved = self._moved(environment)
         write_json(self.environment, environment)
+        return moved
+
+    def _moved(self, environment: dict[str, Any]) -> str | None:
+        if not self.environment.exists():
+            return None
+        before = json.loads(self.environment.read_text(encoding="utf-8"))
+        changed = [
+            f"{key} {before.get(key)} -> {environment.get(key)}"
+            for key in ("torch", "device", "processor", "threads")
+            if before.get(key) != environment.get(key)
+        ]
+        if not changed:
+            return None
+        return f"this run began elsewhere ({', '.join(changed)}): going on is exact only to rounding"
 
     def truncate_metrics(self, step: int) -> None:
         """Drop the records of steps after `step`: the training will take those again."""

@@ -1,0 +1,55 @@
+"""How a training is shown: imported by its command alone, since it loads torch."""
+
+import time
+from typing import Any
+
+from paradise_cli.cli.output import note
+from paradise_cli.cli.progress import ProgressLine, duration
+from paradise_cli.training.loop import Reporter
+
+
+class TrainingProgress(Reporter):
+    """The reporter of a training: its steps, a line after each epoch, alarms once."""
+
+    def __init__(self) -> None:
+        self._line = ProgressLine("training", None)
+        self._evaluating = False
+        self._alarmed = False
+        self._last_epoch = 0.0
+
+    def progress(self, step: int, total: int, terms: dict[str, float]) -> None:
+        self._line.update(step, _terms(terms), total)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        if "alarm" in record and not self._alarmed:
+            self._alarmed = True
+            note(f"warning: epoch {record['epoch']}: {record['alarm']}")
+        now = time.monotonic()
+        if now - self._last_epoch >= 1:
+            self._last_epoch = now
+            validation = record.get("validation", {})
+            parts = [_terms(record["train"])] + [f"validation {k} {v:.4g}" for k, v in validation.items()]
+            note(
+                f"epoch {record['epoch']} ({duration(record['seconds'])}): " + ", ".join(filter(None, parts))
+            )
+
+    def evaluation(self, done: int, total: int) -> None:
+        if not self._evaluating:
+            self._evaluating = True
+            self._line.close()
+            self._line = ProgressLine("evaluating", total)
+        self._line.update(done)
+
+    def say(self, text: str) -> None:
+        note(text)
+
+    def __enter__(self) -> "TrainingProgress":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._line.close()
+
+
+def _terms(terms: dict[str, float]) -> str:
+    shown = {"loss": "loss", "distortion": "distortion", "rate": "rate (nats)"}
+    return ", ".join(f"{label} {terms[name]:.4g}" for name, label in shown.items() if name in terms)

@@ -25,7 +25,7 @@ from paradise_cli.training.hardware import choose_device
 from paradise_cli.training.run_folder import RunFolder
 from paradise_cli.training.weights import fill, read_model
 
-DEFAULT_MODEL = "fashion_mnist_encoder"
+DEFAULT_MODEL = "cifar10_jpeg75_rn20"
 """The packaged model that is used where none is named."""
 
 Advance = Callable[[int], None]

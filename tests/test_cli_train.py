@@ -95,14 +95,14 @@ def test_debug_shows_the_traceback() -> None:
 
 def test_ctrl_c_saves_and_the_same_command_goes_on(empty_folder: Path) -> None:
     command = [sys.executable, "-m", "paradise_cli", "train", "digits", "--device", "cpu"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("epoch"):
-            process.send_signal(signal.SIGINT)
-            break
-    error = process.stderr.read()
-    assert process.wait() == 130
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch"):
+                process.send_signal(signal.SIGINT)
+                break
+        error = process.stderr.read()
+    assert process.returncode == 130
     assert "the same command goes on from there" in error and "Traceback" not in error
     done = len(Path("runs/digits/metrics.jsonl").read_text().splitlines())
     assert 0 < done < 100

@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from test_models import FAMILIES, images, make
 
 from paradise_cli.errors import ParadiseError, UsageError
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.randomness import generator
+from tests.test_models import FAMILIES, images, make
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import sys
 import time
 
 import torch
-from timing import fresh, machine, peak_bytes, report
+from timing import fresh, machine, peak_bytes, report, resident_bytes
 from torch import Tensor
 
 from paradise_cli.information.gaussian import DiagonalGaussian
@@ -20,7 +20,9 @@ def posterior(sigma: float) -> tuple[DiagonalGaussian, Tensor]:
     draw = torch.Generator().manual_seed(0)
     centres = torch.randn(N // 2, K, generator=draw, dtype=torch.float64).repeat_interleave(2, 0)
     mu = centres + sigma * torch.randn(N, K, generator=draw, dtype=torch.float64) / math.sqrt(K)
-    widths = sigma * (0.5 + torch.rand(N, K, generator=draw, dtype=torch.float64))
+    widths = sigma * (0.5 + torch.rand(N // 2, K, generator=draw, dtype=torch.float64)).repeat_interleave(
+        2, 0
+    )
     return DiagonalGaussian(mu, widths), torch.randn(N, K, generator=draw, dtype=torch.float64)
 
 
@@ -34,7 +36,7 @@ def direct(q: DiagonalGaussian, noise: Tensor, row: int) -> Tensor:
 def measure(sigma: float) -> None:
     q, noise = posterior(sigma)
     exact_rate(DiagonalGaussian(q.mu[:64], q.sigma[:64]))
-    before, started = peak_bytes(), time.perf_counter()
+    before, started = resident_bytes(), time.perf_counter()
     exact_rate(q)
     seconds, extra = time.perf_counter() - started, peak_bytes() - before
     rates = point_rates(q, noise)

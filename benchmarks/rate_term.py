@@ -4,7 +4,7 @@ import math
 import sys
 
 import torch
-from timing import fresh, machine, median, options, pairs, peak_bytes, ratio, report
+from timing import fresh, machine, median, options, pairs, peak_bytes, ratio, report, resident_bytes
 
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.objective.rates import RATES
@@ -44,7 +44,7 @@ def broadcast(dtype: torch.dtype = torch.float32) -> torch.Tensor:
 def memory() -> None:
     q, noise = posterior()
     RATES["batch"](D)(DiagonalGaussian(q.mu[:8], q.sigma[:8]), noise[:8]).loss.mean().backward()
-    before = peak_bytes()
+    before = resident_bytes()
     ours()
     print((peak_bytes() - before) / 2**20)
 

@@ -1,5 +1,6 @@
 """A step that is ready for a GPU: no wait for the device, no graph break, no CPU tensor left behind."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from paradise_cli.build import build_info, build_model, build_objective, build_optimizer, build_plan
 from paradise_cli.data import batches, synthetic
+from paradise_cli.loading import LoadedModel
 from paradise_cli.recipe import Recipe, load_recipe
 from paradise_cli.training.checkpoint import State
 from paradise_cli.training.loop import draw_noise, make_step, views_of
@@ -73,6 +75,16 @@ def test_a_training_step_never_waits(rate: str, optimizer: str) -> None:
     with NoWaiting([entry["step"] for entry in optim.state.values() if "step" in entry]):
         take(1)
         take(2)
+
+
+def test_encoding_never_waits() -> None:
+    chosen = recipe("{q: batch}")
+    info = build_info(chosen)
+    loaded = LoadedModel(build_model(chosen, info).eval(), chosen, info, {}, Path("none"), CPU)
+    images = torch.rand(4, *info.shape)
+    with torch.no_grad(), NoWaiting([]):
+        found = loaded.posterior()(images)
+    assert {name: tuple(value.shape) for name, value in found.items()} == dict.fromkeys(found, (4, 4))
 
 
 @pytest.mark.parametrize("rate", RATES)

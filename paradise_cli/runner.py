@@ -183,7 +183,7 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
         model.to(memory_format=torch.channels_last)
     seconds = _time_steps(recipe, model, objective, plan, info, target, steps)
     batch_size = min(plan.batch_size, info.train_size)
-    per_epoch = max(1, round(info.train_size * _training_share(recipe)) // batch_size)
+    per_epoch = max(1, round(info.train_size * (1 - recipe.data.validation)) // batch_size)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Estimate(
         parameters=sum(p.numel() for p in model.parameters()),
@@ -194,10 +194,6 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
         precision=plan.precision,
         data=f"{info.label}: {info.train_size:,} images {'x'.join(map(str, info.shape))}",
     )
-
-
-def _training_share(recipe: Recipe) -> float:
-    return 1 - recipe.data.validation
 
 
 def _time_steps(

@@ -75,6 +75,7 @@ def test_a_training_step_never_waits(rate: str, optimizer: str) -> None:
     with NoWaiting([entry["step"] for entry in optim.state.values() if "step" in entry]):
         take(1)
         take(2)
+    assert state.totals.isfinite().all() and state.means(3)["loss"] > 0
 
 
 def test_encoding_never_waits() -> None:

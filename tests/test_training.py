@@ -125,14 +125,13 @@ import sys
 from pathlib import Path
 from paradise_cli.training.checkpoint import State
 from paradise_cli.runner import train
-from paradise_cli.recipe import load_recipe
 from tests.test_training import Listener, recipe
 
 observe = State.observe
-def slow(self, terms):
+def told(self, terms):
     observe(self, terms)
     print(self.step + 1, flush=True)
-State.observe = slow
+State.observe = told
 train(recipe("train.checkpoint_minutes=1.0e-9"), out=Path(sys.argv[1]), device="cpu", report=Listener())
 print("done", flush=True)
 """

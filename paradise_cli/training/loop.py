@@ -177,8 +177,9 @@ class Fit:
 
 def views_of(batch: Batch, plan: Plan) -> list[Tensor]:
     """The views of each image that the objective compares: for now the image itself."""
-    layout = torch.channels_last if plan.channels_last else torch.preserve_format
-    return [batch.images.contiguous(memory_format=layout) if plan.channels_last else batch.images]
+    if plan.channels_last:
+        return [batch.images.contiguous(memory_format=torch.channels_last)]
+    return [batch.images]
 
 
 def draw_noise(

@@ -44,6 +44,13 @@ class _Dumper(yaml.SafeDumper):
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
 
 
+def _represent_str(dumper: _Dumper, text: str) -> yaml.Node:
+    # A single-quoted U+0085 or U+2028 is folded to a space by the reader; double quotes escape it.
+    style = None if text.splitlines() in ([], [text]) else '"'
+    return dumper.represent_scalar(_TAG + "str", text, style)
+
+
+_Dumper.add_representer(str, _represent_str)
 for _name, (_pattern, _first) in _SCALARS.items():
     for _side in (Loader, _Dumper):
         _side.add_implicit_resolver(_TAG + _name, re.compile(f"^(?:{_pattern})$"), _first)

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from paradise_cli.recipe_yaml import dump, parse
@@ -40,6 +40,8 @@ PLAIN = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["a", "on", "1", "null", "1e3"]), PLAIN, min_size=1))
+@example({"a": "\x85"})
+@example({"a": "x\u2028 y\n"})
 def test_what_is_dumped_is_parsed_back(data: dict[str, Any]) -> None:
     document = parse(dump(data), "r.yaml")
     assert document.problems == [] and document.data == data

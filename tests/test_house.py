@@ -11,11 +11,11 @@ import paradise_cli
 
 PACKAGE = Path(paradise_cli.__file__).parent
 LAYERS = [
-    {"__init__", "errors", "registry", "resources", "randomness", "storage"},
+    {"__init__", "errors", "registry", "resources", "randomness", "storage", "recipe_yaml"},
     {"information", "data"},
     {"models", "objective"},
     {"training"},
-    {"recipe", "recipe_check", "recipe_component", "recipe_files", "recipe_yaml"},
+    {"recipe", "recipe_check", "recipe_component", "recipe_files"},
     {"build"},
     {"loading", "inference", "sources", "encoding", "prediction", "reconstruction"}
     | {"metrics", "evaluation", "evaluation_data", "figures", "runner"},
@@ -70,7 +70,7 @@ def test_modules_and_functions_are_short(module: Path) -> None:
     assert text.count("\n") <= 350
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef):
-            assert node.end_lineno is not None and node.end_lineno - node.lineno < 60, (
+            assert node.end_lineno is not None and node.end_lineno - node.lineno < 50, (
                 f"{module}: {node.name}"
             )
 

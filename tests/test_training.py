@@ -188,6 +188,12 @@ def test_fresh_starts_beside_the_old_run(tmp_path: Path) -> None:
     assert yaml.safe_load((tmp_path / "run-2" / "recipe.yaml").read_text())["objective"]["alpha"] == 0.5
 
 
+def test_a_damaged_recipe_in_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("train: {epochs: 1")
+    with pytest.raises(UsageError, match=r"recipe\.yaml:1:\d+"):
+        RunFolder(tmp_path).check({})
+
+
 def test_going_on_with_other_threads_warns(tmp_path: Path) -> None:
     run(tmp_path, "train.epochs=0")
     environment = json.loads((tmp_path / "environment.json").read_text())

@@ -7,14 +7,13 @@ import typer
 
 from paradise_cli.cli.images import (
     AheadOption,
-    DeviceOption,
     ImagesArgument,
-    JsonOption,
     ModelOption,
     in_order,
     load_and_say,
     report_skipped,
 )
+from paradise_cli.cli.options import DeviceOption, JsonOption
 from paradise_cli.cli.output import note, print_json
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption
 from paradise_cli.cli.output import console, note, print_json
 
 if TYPE_CHECKING:
@@ -21,14 +22,11 @@ def evaluate(
         str | None, typer.Option(metavar="NAME", help="Another data set than the one of the model's recipe.")
     ] = None,
     split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change the data section: data.root=FOLDER."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    overrides: OverridesOption = None,
+    device: DeviceOption = "auto",
     seed: Annotated[int, typer.Option(help="Of the noise in z.")] = 0,
     out: Annotated[Path | None, typer.Option(help="Also write the JSON document to this file.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Accuracy, calibration, distortion and exact rate of a model, with intervals.
 

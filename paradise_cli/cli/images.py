@@ -32,8 +32,6 @@ AheadOption = Annotated[
         show_default="enough for every core",
     ),
 ]  # fmt: skip
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
 def load_and_say(model: str | None, device: str) -> "LoadedModel":

@@ -5,16 +5,13 @@ from typing import Annotated, Any
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="List, show and check recipes.")
+from paradise_cli.cli.options import JsonOption, OverridesOption
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change a value, as in train.")
-]
+app = typer.Typer(no_args_is_help=True, help="List, show and check recipes.")
 
 
 @app.command()
-def ls(as_json: AsJson = False) -> None:
+def ls(as_json: JsonOption = False) -> None:
     """The shipped recipes, one a line."""
     from paradise_cli.recipe_files import read_header, shipped_recipes
 
@@ -32,7 +29,7 @@ def ls(as_json: AsJson = False) -> None:
 @app.command()
 def show(
     name: Annotated[str, typer.Argument(help="A shipped recipe's name, or a file.")],
-    overrides: Overrides = None,
+    overrides: OverridesOption = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="Every default filled in.")] = False,
 ) -> None:
     """A recipe's text, to read or to start an own one from."""
@@ -50,8 +47,8 @@ def show(
 @app.command()
 def check(
     paths: Annotated[list[str], typer.Argument(help="Recipe files, or names of shipped recipes.")],
-    overrides: Overrides = None,
-    as_json: AsJson = False,
+    overrides: OverridesOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Check recipes against the schema; every mistake is listed, and no data is touched."""
     from paradise_cli.errors import UsageError

@@ -5,15 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption
 from paradise_cli.cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
     from paradise_cli.recipe import Recipe
-
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated."),
-]
 
 
 def train(
@@ -21,15 +17,15 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Run folder; without it runs/<name of the recipe>.")
     ] = None,
-    overrides: Overrides = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    overrides: OverridesOption = None,
+    device: DeviceOption = "auto",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print parameters, memory and seconds per epoch.")
     ] = False,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over in a new folder beside the old run.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train a recipe; the same command again goes on where it stopped.
 

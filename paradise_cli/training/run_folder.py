@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from paradise_cli import recipe_yaml
 from paradise_cli.errors import ParadiseError, UsageError
 from paradise_cli.storage import publish_text, write_json
 
@@ -57,7 +56,10 @@ class RunFolder:
         """Raise UsageError with the difference where this folder was started with another recipe."""
         if not self.recipe.exists():
             return
-        before = flat(yaml.safe_load(self.recipe.read_text(encoding="utf-8")))
+        written = recipe_yaml.parse(self.recipe.read_text(encoding="utf-8"), str(self.recipe))
+        if written.problems:
+            raise UsageError("\n".join(map(str, written.problems)))
+        before = flat(written.data)
         now = flat(recipe)
         changes = [
             f"  {key}: {before.get(key, '(absent)')} -> {now.get(key, '(absent)')}"
@@ -77,7 +79,7 @@ class RunFolder:
         """
         if not self.recipe.exists():
             with publish_text(self.recipe) as file:
-                yaml.safe_dump(recipe, file, sort_keys=False)
+                file.write(recipe_yaml.dump(recipe))
         moved = self._moved(environment)
         write_json(self.environment, environment)
         return moved

@@ -13,6 +13,11 @@ def resource_dir(kind: str) -> Path:
     raise FileNotFoundError(f"this installation has no folder '{kind}'; reinstall paradise-cli")
 
 
+def physical_memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def cache_dir() -> Path:
     """The user's cache: `$PARADISE_CACHE`, else `$XDG_CACHE_HOME/paradise`, else `~/.cache/paradise`."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

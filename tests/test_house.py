@@ -11,13 +11,14 @@ import paradise_cli
 
 PACKAGE = Path(paradise_cli.__file__).parent
 LAYERS = [
-    {"__init__", "errors", "registry", "resources", "randomness", "storage", "recipe_yaml"},
+    {"__init__", "errors", "registry", "resources", "randomness", "storage", "ranges"} | {"recipe_yaml"},
     {"information", "data"},
     {"models", "objective"},
     {"training"},
     {"recipe", "recipe_check", "recipe_component", "recipe_files"},
     {"build"},
     {"loading", "inference", "sources", "encoding", "prediction", "reconstruction"}
+    | {"rate_distortion", "distribution_files"}
     | {"metrics", "evaluation", "evaluation_data", "figures", "runner"},
     {"cli", "__main__"},
 ]

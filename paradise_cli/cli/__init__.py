@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from paradise_cli import __version__
-from paradise_cli.cli import encode, evaluate, predict, recipes, reconstruct, train
+from paradise_cli.cli import encode, evaluate, predict, rd, recipes, reconstruct, train
 from paradise_cli.errors import Interrupted, ParadiseError
 
 
@@ -65,4 +65,5 @@ app.command()(evaluate.evaluate)
 app.command()(encode.encode)
 app.command()(predict.predict)
 app.command()(reconstruct.reconstruct)
+app.command()(rd.rd)
 app.add_typer(recipes.app, name="recipes")

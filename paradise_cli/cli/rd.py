@@ -1,0 +1,117 @@
+"""`paradise rd`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from paradise_cli.cli.options import JsonOption
+from paradise_cli.cli.output import console, note, print_json, print_table
+
+if TYPE_CHECKING:
+    from paradise_cli.information.known_sources import KnownSource
+    from paradise_cli.rate_distortion import RateDistortion
+
+Probability = Annotated[float | None, typer.Option(help="bernoulli: probability of a 1.")]
+Letters = Annotated[int | None, typer.Option(help="uniform: number of letters.")]
+Sigma = Annotated[float | None, typer.Option(help="gaussian: standard deviation.")]
+Scale = Annotated[float | None, typer.Option(help="laplacian: mean of |x|.")]
+Grid = Annotated[int | None, typer.Option(help="gaussian, laplacian: size of the grid.")]
+Measure = Annotated[
+    str | None, typer.Option(help="For a file with probabilities only: hamming, squared or absolute.")
+]
+
+
+def rd(
+    source: Annotated[
+        str,
+        typer.Argument(help="bernoulli, uniform, gaussian, laplacian, or a .npz, .json or .npy file."),
+    ],
+    p: Probability = None,
+    m: Letters = None,
+    sigma: Sigma = None,
+    scale: Scale = None,
+    letters: Grid = None,
+    distortion: Measure = None,
+    slopes: Annotated[
+        str | None, typer.Option(help="Slopes beta = 1 / alpha: 0.5,1,2 or first:last:count.")
+    ] = None,
+    points: Annotated[int, typer.Option(min=1, help="Without --slopes: how many points.")] = 20,
+    tol: Annotated[float, typer.Option(min=0.0, help="Gap between the bounds of a point, in nats.")] = 1e-5,
+    at_distortion: Annotated[list[float] | None, typer.Option(help="Ask for R at a distortion.")] = None,
+    at_rate: Annotated[list[float] | None, typer.Option(help="Ask for D at a rate, in nats.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for curve.csv, .json and .png; without it curves/<source>.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Exact rate-distortion function of a finite source, between certified bounds.
+
+    \b
+    paradise rd bernoulli --p 0.3
+    paradise rd gaussian --sigma 2 --at-distortion 0.5
+    paradise rd source.npz --slopes 0.1:10:20        p [n] and d [n, m]
+    paradise rd counts.json --distortion absolute    p [n], and letters x [n] if they are not 0, 1, 2, ...
+    """
+    from paradise_cli.cli.progress import progress_bar
+    from paradise_cli.figures.rate_distortion import draw_curve
+    from paradise_cli.ranges import parse_range
+    from paradise_cli.rate_distortion import default_slopes, solve
+
+    given = {"p": p, "m": m, "sigma": sigma, "scale": scale, "letters": letters}
+    known = _open(source, distortion, given)
+    wanted = parse_range(slopes, "--slopes") if slopes is not None else default_slopes(known, points)
+    with progress_bar(len(wanted), "solving") as advance:
+        solved = solve(
+            known, wanted,
+            tolerance=tol, distortions=at_distortion or (), rates=at_rate or (), progress=advance,
+        )  # fmt: skip
+    folder = out or Path("curves") / Path(source).stem
+    solved.write(folder)
+    draw_curve(solved, folder / "curve.png")
+    if as_json:
+        print_json(solved.to_json())
+    else:
+        _print(solved)
+    if solved.unfinished:
+        worst = max(point.gap for point in solved.unfinished)
+        note(f"note: {len(solved.unfinished)} points stopped at gaps up to {worst:.1e} nats, short of --tol")
+    note(f"{folder}: curve.csv, curve.json, curve.png")
+
+
+def _open(source: str, distortion: str | None, given: dict[str, float | None]) -> "KnownSource":
+    from paradise_cli.distribution_files import KINDS, read_source
+    from paradise_cli.errors import UsageError
+    from paradise_cli.information.known_sources import build_source
+
+    if Path(source).suffix not in KINDS:
+        if distortion is not None:
+            raise UsageError(f"--distortion is for files; {source} has its own")
+        return build_source(source, **given)
+    for name, value in given.items():
+        if value is not None:
+            raise UsageError(f"--{name} is for built-in sources; {source} is a file")
+    return read_source(Path(source), distortion)
+
+
+def _print(solved: "RateDistortion") -> None:
+    rows = [
+        [
+            "D_min" if row["slope"] is None else f"{row['slope']:.4g}",
+            f"{row['distortion']:.4g}",
+            *(f"{row[name]:.5f}" for name in ("lower_nats", "upper_nats")),
+            f"{row['gap_nats']:.0e}",
+            *(f"{row[name]:.5f}" for name in ("lower_bits", "upper_bits")),
+            "" if row["closed_form_nats"] is None else f"{row['closed_form_nats']:.5f}",
+        ]
+        for row in solved.rows()
+    ]
+    columns = ["slope", "D", "R >=", "R <=", "gap", "bits >=", "bits <=", "exact"]
+    print_table(
+        f"{solved.known.name}: R(D) in nats, 0 from D_max = {solved.curve.d_max:.6g} on", columns, rows
+    )
+    for answer in solved.answers:
+        other = "R in nats" if answer.asked == "distortion" else "D"
+        console.print(
+            f"at {answer.asked} {answer.at:g}: {other} between {answer.lower:.6f} and {answer.upper:.6f}"
+        )

@@ -1,0 +1,141 @@
+"""Sources whose R(D) is known, as finite alphabets that Blahut-Arimoto can solve."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from paradise_cli.errors import UsageError
+from paradise_cli.information import closed_forms
+from paradise_cli.information.blahut_arimoto import DiscreteSource, check_fits
+from paradise_cli.information.closed_forms import ClosedForm
+
+GRID_STEPS = 6  # the least distortion, in steps, at which a grid stands for its density
+GAUSSIAN_WIDTH = 5.0  # half the grid, in standard deviations
+LAPLACIAN_WIDTH = 10.0  # half the grid, in scales
+
+Measure = Literal["hamming", "squared", "absolute"]
+MEASURES = get_args(Measure)
+
+
+@dataclass(frozen=True)
+class KnownSource:
+    """A finite source, its exact curve where there is one, and the step of the grid it stands for, if any."""
+
+    name: str
+    source: DiscreteSource
+    closed_form: ClosedForm | None = None
+    step: float = 0.0
+
+    @property
+    def least_resolved(self) -> float:
+        """The distortion below which the grid no longer stands for its density."""
+        return GRID_STEPS * self.step
+
+    def rate(self, distortion: float) -> float | None:
+        """The exact R(D) in nats, None where it is not known or the grid is too coarse to show it."""
+        if self.closed_form is None or distortion < self.least_resolved:
+            return None
+        return self.closed_form.rate(distortion)
+
+
+def bernoulli(p: float = 0.5) -> KnownSource:
+    """A coin with P(1) = p under Hamming distortion."""
+    form = closed_forms.bernoulli(p)
+    source = DiscreteSource(
+        torch.tensor([1 - p, p], dtype=torch.float64), _between("hamming", torch.arange(2))
+    )
+    return KnownSource(f"bernoulli, p = {p:g}", source, form)
+
+
+def uniform(m: int = 8) -> KnownSource:
+    """m equally likely letters under Hamming distortion."""
+    form = closed_forms.uniform(m)
+    source = DiscreteSource(
+        torch.full((m,), 1 / m, dtype=torch.float64), _between("hamming", torch.arange(m))
+    )
+    return KnownSource(f"uniform, m = {m}", source, form)
+
+
+def gaussian(sigma: float = 1.0, letters: int = 401) -> KnownSource:
+    """N(0, sigma^2) under squared error, on a grid of letters over 5 sigma to both sides."""
+    form = closed_forms.gaussian([sigma**2])
+    grid, edges = _grid(GAUSSIAN_WIDTH * sigma, letters)
+    below = torch.special.ndtr(edges / sigma)
+    source = DiscreteSource(_masses(below), _between("squared", grid))
+    return KnownSource(f"gaussian, sigma = {sigma:g}", source, form, _step(grid))
+
+
+def laplacian(scale: float = 1.0, letters: int = 401) -> KnownSource:
+    """Density exp(-|x| / scale) / (2 scale) under absolute error, on a grid over 10 scales to both sides."""
+    form = closed_forms.laplacian(scale)
+    grid, edges = _grid(LAPLACIAN_WIDTH * scale, letters)
+    tail = 0.5 * torch.exp(-edges.abs() / scale)
+    source = DiscreteSource(_masses(torch.where(edges < 0, tail, 1 - tail)), _between("absolute", grid))
+    return KnownSource(f"laplacian, scale = {scale:g}", source, form, _step(grid))
+
+
+BUILDERS: dict[str, Callable[..., KnownSource]] = {
+    builder.__name__: builder for builder in (bernoulli, uniform, gaussian, laplacian)
+}
+
+
+def build_source(name: str, **given: float | None) -> KnownSource:
+    """A source by its name; what is None takes its default.
+
+    Raises UsageError for an unknown name and for a parameter that this source does not have.
+    """
+    if name not in BUILDERS:
+        raise UsageError(
+            f"unknown source '{name}'; known: {', '.join(BUILDERS)}, or a .npz, .json or .npy file"
+        )
+    chosen = {key: value for key, value in given.items() if value is not None}
+    known = inspect.signature(BUILDERS[name]).parameters
+    for key in chosen.keys() - known.keys():
+        raise UsageError(f"{name} has no --{key}; it takes {', '.join(f'--{own}' for own in known)}")
+    return BUILDERS[name](**chosen)
+
+
+def measured(probabilities: Tensor, measure: str, letters: Tensor | None = None) -> DiscreteSource:
+    """A source whose letters are reproduced by each other under a named distortion.
+
+    `letters` [n] are their values, without them 0, 1, 2, ... Raises UsageError for another name.
+    """
+    if measure not in MEASURES:
+        raise UsageError(f"unknown distortion '{measure}'; known: {', '.join(MEASURES)}")
+    values = torch.arange(len(probabilities)) if letters is None else letters
+    return DiscreteSource(probabilities, _between(measure, values))
+
+
+def _between(measure: str, values: Tensor) -> Tensor:
+    """Distortion of every letter by every other, float64 [n, n]."""
+    check_fits(len(values), len(values))
+    difference = values.double()[:, None] - values.double()
+    match measure:
+        case "hamming":
+            return (difference != 0).double()
+        case "squared":
+            return difference.square()
+        case _:
+            return difference.abs()
+
+
+def _grid(half: float, letters: int) -> tuple[Tensor, Tensor]:
+    """Letters [n], symmetric around 0, and the edges [n - 1] between their cells."""
+    if letters < 2:
+        raise UsageError(f"a grid needs at least 2 letters; got {letters}")
+    grid = torch.linspace(-half, half, letters, dtype=torch.float64)
+    return grid, (grid[1:] + grid[:-1]) / 2
+
+
+def _masses(below: Tensor) -> Tensor:
+    """Probability of each cell from the distribution function at the edges between them."""
+    ends = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    return torch.cat([ends[:1], below, ends[1:]]).diff()
+
+
+def _step(grid: Tensor) -> float:
+    return float(grid[1] - grid[0])

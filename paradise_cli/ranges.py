@@ -1,0 +1,30 @@
+"""Lists of numbers as users write them."""
+
+import math
+
+from paradise_cli.errors import UsageError
+
+
+def parse_range(text: str, what: str) -> list[float]:
+    """`0.1,1,10` as written, or `0.1:10:5` as 5 numbers from 0.1 to 10 in equal ratios.
+
+    Raises UsageError, naming `what`, for anything that is not a list of finite numbers > 0.
+    """
+    ends = text.split(":")
+    try:
+        if len(ends) == 3:
+            return _geometric(float(ends[0]), float(ends[1]), int(ends[2]))
+        numbers = [float(part) for part in text.split(",")]
+        if all(0 < number < math.inf for number in numbers):
+            return numbers
+    except ValueError:
+        pass
+    raise UsageError(
+        f"{what} '{text}' is not a list of numbers > 0: write 0.1,1,10 or first:last:count, as in 0.1:10:5"
+    )
+
+
+def _geometric(first: float, last: float, count: int) -> list[float]:
+    if not (0 < first < math.inf and 0 < last < math.inf and count >= 1 and (count > 1 or first == last)):
+        raise ValueError
+    return [first * (last / first) ** (index / max(1, count - 1)) for index in range(count)]

@@ -1,0 +1,160 @@
+"""`paradise rd`: what a user gets, and what a mistake says."""
+
+import csv
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from paradise_cli.cli import app
+from paradise_cli.errors import UsageError
+from paradise_cli.ranges import parse_range
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def rd(*arguments: str) -> dict[str, Any]:
+    result = CliRunner().invoke(app, ["rd", *arguments, "--json"])
+    assert result.exit_code == 0, result.stderr
+    value: dict[str, Any] = json.loads(result.stdout)
+    return value
+
+
+def test_a_coin_is_solved_asked_and_drawn() -> None:
+    solved = rd("bernoulli", "--p", "0.3", "--at-distortion", "0.1", "--at-rate", "0.2", "--points", "6")
+    at_distortion, at_rate = solved["answers"]
+    exact = -sum(p * math.log(p) for p in (0.3, 0.7)) + sum(d * math.log(d) for d in (0.1, 0.9))
+    assert at_distortion["lower"] <= exact <= at_distortion["upper"] <= at_distortion["lower"] + 1e-5
+    assert at_rate["upper"] - at_rate["lower"] <= 1e-5
+    for row in solved["points"]:
+        assert row["lower_nats"] - 1e-12 <= row["closed_form_nats"] <= row["upper_nats"] + 1e-12
+        assert row["upper_bits"] == pytest.approx(row["upper_nats"] / math.log(2))
+    with open("curves/bernoulli/curve.csv") as file:
+        assert len(list(csv.DictReader(file))) == len(solved["points"]) == 7
+    assert json.loads(Path("curves/bernoulli/curve.json").read_text()) == solved
+    assert Path("curves/bernoulli/curve.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_table_shows_every_point() -> None:
+    result = CliRunner().invoke(app, ["rd", "uniform", "--m", "5", "--slopes", "2,4"])
+    assert result.exit_code == 0
+    assert "0.3512" in result.stdout and "0.47436" in result.stdout and "D_min" in result.stdout
+
+
+def test_a_grid_says_nothing_below_its_resolution() -> None:
+    solved = rd("laplacian", "--letters", "201", "--slopes", "1.2,5", "--tol", "1e-4")
+    fine, coarse = solved["points"]  # D about 0.8 and 0.2, with steps of 0.1
+    assert fine["closed_form_nats"] == pytest.approx(fine["upper_nats"], abs=5e-3)
+    assert coarse["closed_form_nats"] is None
+
+
+def write(name: str, value: Any) -> str:
+    path = Path(name)
+    match path.suffix:
+        case ".npz":
+            np.savez(path, **value)
+        case ".npy":
+            np.save(path, value)
+        case _:
+            path.write_text(value if isinstance(value, str) else json.dumps(value))
+    return name
+
+
+HAMMING = [[0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "options"),
+    [
+        ("coin.npz", {"p": [0.3, 0.7], "d": HAMMING}, []),
+        ("coin.json", {"p": [0.3, 0.7], "d": HAMMING}, []),
+        ("coin.json", [0.3, 0.7], ["--distortion", "hamming"]),
+        ("coin.json", {"p": [0.3, 0.7], "x": [2, 3]}, ["--distortion", "absolute"]),
+        ("coin.npy", [0.3, 0.7], ["--distortion", "squared"]),
+    ],
+)
+def test_files_give_what_the_built_in_coin_gives(name: str, value: Any, options: list[str]) -> None:
+    own = rd(write(name, value), *options, "--slopes", "1.5,3")
+    known = rd("bernoulli", "--p", "0.7", "--slopes", "1.5,3")
+    for mine, theirs in zip(own["points"], known["points"], strict=True):
+        assert mine["upper_nats"] == pytest.approx(theirs["upper_nats"], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "options", "message"),
+    [
+        ("s.json", {"p": [0.5, 0.6], "d": HAMMING}, [], "s.json: probabilities must sum to 1"),
+        ("s.json", {"p": [0.5, 0.5], "d": [[0, 1], [-1, 0]]}, [], r"s.json: distortions .* d\[1, 0\] is -1"),
+        ("s.json", '{"p": [0.5, 0.5], "d": [[0, NaN], [1, 0]]}', [], r"d\[0, 1\] is nan"),
+        ("s.json", {"p": [0.5, 0.5], "d": [[0, 1], [1]]}, [], "'d' is not a full array of numbers"),
+        ("s.json", {"p": ["a", "b"], "d": HAMMING}, [], "'p' is not a full array of numbers"),
+        ("s.json", {"d": HAMMING}, [], "no 'p'"),
+        ("s.json", {"p": [1], "d": [[0]], "q": [1]}, [], r"unknown \['q'\]; known: p, d, x"),
+        ("s.json", {"p": [0.5, 0.5]}, [], "no distortion matrix 'd': choose --distortion hamming"),
+        ("s.json", {"p": [0.5, 0.5], "d": HAMMING}, ["--distortion", "hamming"], "not both"),
+        ("s.json", {"p": [0.5, 0.5], "x": [1]}, ["--distortion", "squared"], "1 letters 'x' for 2"),
+        ("s.json", [0.5, 0.5], ["--distortion", "euclid"], "unknown distortion 'euclid'; known: hamming"),
+        ("s.json", "[0.5, ", [], "s.json is not a readable .json file"),
+        ("s.json", "3", ["--distortion", "hamming"], "do not fit"),
+        ("s.npz", {"p": np.array([None, 1], dtype=object), "d": HAMMING}, [], "not a readable .npz file"),
+        ("s.npy", np.zeros((2, 2)), ["--distortion", "hamming"], "do not fit"),
+        ("s.json", [0.5, 0.5], ["--distortion", "hamming", "--p", "0.3"], "--p is for built-in sources"),
+    ],
+)  # fmt: skip
+def test_bad_files_get_one_message(name: str, value: Any, options: list[str], message: str) -> None:
+    fails([write(name, value), *options], message)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["coin"], "unknown source 'coin'; known: bernoulli, uniform"),
+        (["missing.npz"], "no such file: missing.npz"),
+        (["gaussian", "--p", "0.3"], "gaussian has no --p; it takes --sigma, --letters"),
+        (["gaussian", "--distortion", "squared"], "--distortion is for files"),
+        (["gaussian", "--sigma", "0"], "variance must be a number > 0"),
+        (["gaussian", "--letters", "1"], "at least 2 letters"),
+        (["gaussian", "--letters", "1000000"], r"alphabets of 1,000,000 .* use fewer letters"),
+        (["laplacian", "--letters", "9"], "too coarse"),
+        (["bernoulli", "--p", "1.5"], "p is a probability"),
+        (["uniform", "--m", "1"], "at least 2 letters"),
+        (["bernoulli", "--slopes", ""], "not a list of numbers > 0"),
+        (["bernoulli", "--slopes", "1,-2"], "not a list of numbers > 0"),
+        (["bernoulli", "--at-distortion", "0.9"], r"distortion 0\.9 is outside \[0, 0\.5\]"),
+        (["bernoulli", "--at-rate", "0.7"], r"rate 0\.7 is outside \[0, 0\.693147\]"),
+        (["gaussian", "--at-distortion", "0.01", "--points", "2"], r"outside \[0\.15, 1"),
+    ],
+)  # fmt: skip
+def test_mistakes_get_one_message(arguments: list[str], message: str) -> None:
+    fails(arguments, message)
+
+
+def fails(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(app, ["rd", *arguments])
+    assert result.exit_code == 2
+    assert result.stderr.count("error:") == 1 and not Path("curves").exists()
+    assert re.search(message, result.stderr), result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [("2", [2]), ("0.1, 1", [0.1, 1]), ("1:100:3", [1, 10, 100]), (".03:.7:2", [0.03, 0.7]), ("3:3:1", [3])],
+)  # fmt: skip
+def test_ranges(text: str, numbers: list[float]) -> None:
+    assert parse_range(text, "--slopes") == pytest.approx(numbers)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "0", "1,,2", "1:2", "1:2:0", "1:2:1", "0:2:3", "1:inf:3", "nan", "1:2:2.5"]
+)
+def test_ranges_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match=r"--alpha .* is not a list of numbers"):
+        parse_range(text, "--alpha")

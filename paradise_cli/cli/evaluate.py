@@ -1,18 +1,16 @@
 """`paradise evaluate`."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paradise_cli.cli.output import console, note, print_json
+from paradise_cli.cli.output import note, print_json
+from paradise_cli.cli.tables import Row, latent_rows, nats, print_sections, rate_rows
 
 if TYPE_CHECKING:
     from paradise_cli.evaluation import Evaluation
     from paradise_cli.metrics import Classification, Distortion, Proportion
-
-BITS = 1 / math.log(2)
 
 
 def evaluate(
@@ -66,28 +64,19 @@ def evaluate(
 
 def print_evaluation(evaluation: "Evaluation") -> None:
     """The measurements as a table on stdout."""
-    from rich.table import Table
-    from rich.text import Text
-
     unlabelled = f", {evaluation.unlabelled:,} unlabelled" if evaluation.unlabelled else ""
-    title = f"{evaluation.data}: {evaluation.n:,} images{unlabelled}"
-    table = Table(title=Text(title, style="bold"), title_justify="left")
-    for column, justify in (("what", "left"), ("value", "right"), ("95% interval, unit or bound", "left")):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    sections = [
-        *(_classification(c, len(evaluation.classification) > 1) for c in evaluation.classification),
-        [row for d in evaluation.distortion for row in _distortion(d, len(evaluation.distortion) > 1)],
-        _rate(evaluation),
-        _latents(evaluation),
-    ]
-    for rows in sections:
-        for row in rows:
-            table.add_row(*(Text(cell) for cell in row))
-        table.add_section()
-    console.print(table)
-
-
-Row = tuple[str, str, str]
+    print_sections(
+        f"{evaluation.data}: {evaluation.n:,} images{unlabelled}",
+        ("what", "value", "95% interval, unit or bound"),
+        [
+            *(_classification(c, len(evaluation.classification) > 1) for c in evaluation.classification),
+            [row for d in evaluation.distortion for row in _distortion(d, len(evaluation.distortion) > 1)],
+            _rate(evaluation),
+            latent_rows(evaluation.latents),
+        ],
+    )
+    if evaluation.rate is not None and evaluation.rate.warning is not None:
+        note(f"rate: {evaluation.rate.warning}")
 
 
 def _classification(scores: "Classification", several: bool) -> list[Row]:
@@ -95,7 +84,7 @@ def _classification(scores: "Classification", several: bool) -> list[Row]:
     rows = [(f"accuracy{of}", f"{scores.top1.value:.2%}", _interval(scores.top1))]
     if scores.top5 is not None:
         rows.append((f"top-5 accuracy{of}", f"{scores.top5.value:.2%}", _interval(scores.top5)))
-    rows.append((f"log loss (NLL){of}", *_nats(scores.nll)))
+    rows.append((f"log loss (NLL){of}", *nats(scores.nll)))
     rows.append((f"calibration error (ECE){of}", f"{scores.ece:.4f}", ""))
     rows.append((f"Brier score{of}", f"{scores.brier:.4f}", ""))
     return rows
@@ -107,22 +96,16 @@ def _distortion(distortion: "Distortion", several: bool) -> list[Row]:
     def row(what: str, value: float) -> Row:
         name = f"distortion{of}, {what}"
         if distortion.unit == "nats":
-            return (name, *_nats(value))
+            return (name, *nats(value))
         return (name, f"{value:.4f}", distortion.unit)
 
     return [row("sampled z", distortion.sampled), row("mean z", distortion.mean)]
 
 
 def _rate(evaluation: "Evaluation") -> list[Row]:
-    rate = evaluation.rate
-    if rate is None:
+    if evaluation.rate is None:
         return [("rate", "-", evaluation.rate_note or "")]
-    low, high = (rate.nats + side * 1.96 * rate.standard_error for side in (-1, 1))
-    cap = f"at most log n = {rate.cap:.4f} nats"
-    rows = [
-        ("exact rate", f"{rate.nats:.4f} nats", f"{low:.4f} to {min(high, rate.cap):.4f}"),
-        ("", f"{rate.nats * BITS:.4f} bits", cap),
-    ]
+    rows = rate_rows(evaluation.rate)
     trained = evaluation.training_rate
     if trained is not None:
         bound = f"{trained.bound} bound" + (f", at most {trained.cap:.4f}" if trained.cap is not None else "")
@@ -130,18 +113,5 @@ def _rate(evaluation: "Evaluation") -> list[Row]:
     return rows
 
 
-def _latents(evaluation: "Evaluation") -> list[Row]:
-    latents = evaluation.latents
-    sigma = "-" if latents.relative_sigma is None else f"{latents.relative_sigma:.4g}"
-    return [
-        ("active dimensions", f"{latents.active} of {latents.dimensions}", ""),
-        ("relative sigma", sigma, "sigma / std of mu"),
-    ]
-
-
 def _interval(share: "Proportion") -> str:
     return f"{share.low:.2%} to {share.high:.2%}"
-
-
-def _nats(value: float) -> tuple[str, str]:
-    return f"{value:.4f} nats", f"{value * BITS:.4f} bits"

@@ -286,7 +286,7 @@ def test_json_has_every_bound_with_its_tags_and_bits():
 
 @pytest.mark.parametrize("n", [1, FEWEST - 1])
 def test_too_few_points_are_refused(n):
-    with pytest.raises(ParadiseError, match="encode at least 4"):
+    with pytest.raises(ParadiseError, match="at least 4"):
         rate_interval(cloud(n))
     assert rate_interval(cloud(FEWEST)).exact.n == FEWEST
 

@@ -43,6 +43,17 @@ def rate_rows(rate: "RateInterval") -> list[Row]:
     ]
 
 
+def bound_rows(rate: "RateInterval") -> list[Row]:
+    """Every bound of a rate, and after its margin what it says of which information."""
+    rows = []
+    for bound in rate.bounds:
+        sign = {"lower": " >= ", "upper": " <= ", "point": ": "}[bound.side]
+        end = "a point, no bound" if bound.end is None else f"{bound.end:.4f}"
+        cap = "" if bound.cap is None else f" (cap {bound.cap:.4f})"
+        rows.append((bound.name, f"{bound.nats:.4f} nats", f"{bound.estimand}{sign}{end}{cap}"))
+    return rows
+
+
 def latent_rows(latents: "Latents") -> list[Row]:
     """Active dimensions and relative sigma."""
     sigma = "-" if latents.relative_sigma is None else f"{latents.relative_sigma:.4g}"

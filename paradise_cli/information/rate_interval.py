@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from paradise_cli.errors import ParadiseError
+from paradise_cli.errors import UsageError
 from paradise_cli.information.bounds import batch_rates, held_out_rates, pairwise_rates
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.rate import ExactRate, drawn_rates
@@ -166,11 +166,11 @@ def rate_interval(
 
     A function of the seed, not of how the work is cut. `draws` is how many z the exact rate takes for each
     point; `progress` is told how many of its draws * N rows were done. O(N^2 K) time, O(N K) memory. Raises
-    ParadiseError for fewer points, and where mu or sigma is not finite or sigma is 0.
+    UsageError for fewer points, ParadiseError where mu or sigma is not finite or sigma is 0.
     """
     n = len(posterior.mu)
     if n < FEWEST:
-        raise ParadiseError(f"the rate of {n} points says nothing of any other: encode at least {FEWEST}")
+        raise UsageError(f"N = {n}: a rate with its errors needs at least {FEWEST} posteriors")
     batch_size = min(batch_size, n)
     batch = batch_rates(posterior, batch_size, seed=seed)
     least, most = PAIRWISE_ROWS

@@ -76,10 +76,10 @@ def report(
 ) -> PosteriorReport:
     """Measure N posteriors, with their classes int64 [N] (-1: unknown) where there are any.
 
-    Options and errors as `rate_interval`; UsageError for labels that are few or hardly ever alike.
+    Options and errors as `rate_interval`; UsageError for classes that are `unfit`.
     """
-    if classes is not None:
-        _check(classes)
+    if classes is not None and (reason := unfit(classes)):
+        raise UsageError(f"labels: {reason}")
     rate = rate_interval(posterior, seed=seed, batch_size=batch_size, draws=draws, progress=progress)
     labelled = None if classes is None else label_excess(posterior, classes, rate.exact, seed=seed)
     return PosteriorReport(len(posterior.mu), rate, latents(posterior), labelled)
@@ -109,13 +109,15 @@ def label_excess(
     )
 
 
-def _check(classes: Tensor) -> None:
-    known = classes[classes >= 0]
+def unfit(classes: Tensor) -> str | None:
+    """Why classes, int64 [N] (-1: unknown), are too few or too seldom alike for a probe; None if they fit."""
+    known = classes[classes >= 0].tolist()
     if len(known) < FEWEST_LABELLED:
-        raise UsageError(f"{len(known)} labelled rows: the probe needs at least {FEWEST_LABELLED}")
-    kinds = len(set(known.tolist()))
+        return f"{len(known)} labelled rows, the probe needs at least {FEWEST_LABELLED}"
+    kinds = len(set(known))
     if kinds * FEWEST_A_CLASS > len(known):
-        raise UsageError(f"the labels are of {kinds:,} kinds in {len(known):,} rows: these are no classes")
+        return f"{kinds:,} kinds in {len(known):,} rows are no classes"
+    return None
 
 
 def _mean(values: Tensor) -> tuple[float, float]:

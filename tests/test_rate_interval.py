@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from paradise_cli.errors import ParadiseError
+from paradise_cli.errors import ParadiseError, UsageError
 from paradise_cli.information import bounds, rate
 from paradise_cli.information.bounds import batch_rates, held_out_rates, pairwise_rates
 from paradise_cli.information.gaussian import DiagonalGaussian
@@ -242,13 +242,6 @@ def test_the_tightest_end_after_margins_is_taken():
     assert wider.population.upper > found.population.upper
 
 
-def test_the_mws_value_is_too_high_by_log_n_and_is_not_among_the_bounds():
-    """method.md 2.3: rate_MWS = in-batch rate + log N exactly."""
-    names = [bound.name for bound in rate_interval(cloud()).bounds]
-    assert not [name for name in names if "MWS" in name or "weighted" in name]
-    assert all(bound.nats < 6 for bound in rate_interval(cloud()).bounds if bound.estimand == "I_N")
-
-
 def test_does_not_depend_on_how_the_work_is_cut(monkeypatch):
     posterior, done = cloud(60), []
     whole = rate_interval(posterior, seed=3, batch_size=16)
@@ -286,9 +279,15 @@ def test_json_has_every_bound_with_its_tags_and_bits():
 
 @pytest.mark.parametrize("n", [1, FEWEST - 1])
 def test_too_few_points_are_refused(n):
-    with pytest.raises(ParadiseError, match="at least 4"):
+    with pytest.raises(UsageError, match="at least 4"):
         rate_interval(cloud(n))
     assert rate_interval(cloud(FEWEST)).exact.n == FEWEST
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 1}, {"draws": 0}])
+def test_impossible_options_are_refused(options):
+    with pytest.raises(UsageError, match="are needed"):
+        rate_interval(cloud(), **options)
 
 
 @pytest.mark.parametrize(

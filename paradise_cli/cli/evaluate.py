@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paradise_cli.cli.output import note, print_json
+from paradise_cli.cli.output import deliver, note
 from paradise_cli.cli.tables import Row, latent_rows, nats, print_sections, rate_rows
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Also write the JSON document to this file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Accuracy, calibration, distortion and exact rate of a model, with intervals.
+    """Accuracy, calibration, distortion and rate of a model, with intervals.
 
     \b
     paradise evaluate runs/digits
@@ -39,7 +39,6 @@ def evaluate(
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.evaluation_data import open_split
     from paradise_cli.loading import load
-    from paradise_cli.storage import write_json
     from paradise_cli.training.hardware import choose_device
 
     loaded = load(model, device)
@@ -54,12 +53,7 @@ def evaluate(
             loaded.model, loaded.recipe, loaded.info, opened.split,
             device=choose_device(device), data=opened.label, seed=seed, progress=advance,
         )  # fmt: skip
-    if out is not None:
-        write_json(out, measured.to_json())
-    if as_json:
-        print_json(measured.to_json())
-    else:
-        print_evaluation(measured)
+    deliver(measured.to_json(), out, as_json, lambda: print_evaluation(measured))
 
 
 def print_evaluation(evaluation: "Evaluation") -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paradise_cli.cli.output import note, print_json
+from paradise_cli.cli.output import deliver, note
 from paradise_cli.cli.tables import Row, bound_rows, latent_rows, nats, print_sections, rate_rows
 
 if TYPE_CHECKING:
@@ -52,20 +52,17 @@ def rate(
     """
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.posterior_files import read_labels, read_posterior
-    from paradise_cli.posterior_report import report
-    from paradise_cli.storage import write_json
+    from paradise_cli.posterior_report import report, unfit
 
     gaussians, classes = read_posterior(posterior, widths, sigma=sigma)
     if labels is not None:
         classes = read_labels(labels, len(gaussians.mu))
+    elif classes is not None and (reason := unfit(classes)):  # they came along unasked
+        note(f"note: the labels in {posterior} are left out: {reason}")
+        classes = None
     with progress_bar(draws * len(gaussians.mu), "exact rate") as advance:
         measured = report(gaussians, classes, seed=seed, batch_size=batch_size, draws=draws, progress=advance)
-    if out is not None:
-        write_json(out, measured.to_json())
-    if as_json:
-        print_json(measured.to_json())
-    else:
-        print_report(str(posterior), measured)
+    deliver(measured.to_json(), out, as_json, lambda: print_report(str(posterior), measured))
 
 
 def print_report(source: str, report: "PosteriorReport") -> None:

@@ -166,11 +166,13 @@ def rate_interval(
 
     A function of the seed, not of how the work is cut. `draws` is how many z the exact rate takes for each
     point; `progress` is told how many of its draws * N rows were done. O(N^2 K) time, O(N K) memory. Raises
-    UsageError for fewer points, ParadiseError where mu or sigma is not finite or sigma is 0.
+    UsageError for fewer points or a batch of one, ParadiseError where mu or sigma is infinite or sigma is 0.
     """
     n = len(posterior.mu)
     if n < FEWEST:
         raise UsageError(f"N = {n}: a rate with its errors needs at least {FEWEST} posteriors")
+    if batch_size < 2 or draws < 1:
+        raise UsageError(f"batch_size = {batch_size}, draws = {draws}: at least 2 and 1 are needed")
     batch_size = min(batch_size, n)
     batch = batch_rates(posterior, batch_size, seed=seed)
     least, most = PAIRWISE_ROWS

@@ -14,7 +14,8 @@ from paradise_cli.build import build_objective, named_tasks
 from paradise_cli.data.base import DataInfo, Split, batches, on_device
 from paradise_cli.errors import ParadiseError
 from paradise_cli.information.gaussian import DiagonalGaussian
-from paradise_cli.information.rate import ExactRate, exact_rate
+from paradise_cli.information.latents import Latents, latents
+from paradise_cli.information.rate_interval import FEWEST, RateInterval, rate_interval
 from paradise_cli.metrics import Classification, Distortion, TaskScores, Unit
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.objective.objective import Objective
@@ -24,7 +25,6 @@ from paradise_cli.recipe import Recipe
 from paradise_cli.training.hardware import Precision, describe, has_convolutions
 from paradise_cli.training.loop import Validation
 
-ACTIVE_RATIO = 0.01  # of a dimension's variance, the least that an active one's mean carries (method.md 7)
 NO_RATE = (
     "not defined: the encoder is deterministic (z = mu), its information about distinct images is infinite"
 )
@@ -43,19 +43,6 @@ class TrainingRate:
 
 
 @dataclass(frozen=True)
-class Latents:
-    """Scale-free facts of the latent space.
-
-    `relative_sigma` is mean sigma over the root mean square, across dimensions, of std(mu), None where all
-    means are one. A dimension is active where Var(mu) > 1% of Var(mu) + E sigma^2.
-    """
-
-    dimensions: int
-    active: int
-    relative_sigma: float | None
-
-
-@dataclass(frozen=True)
 class Evaluation:
     """All measurements of one model on one split; rates and cross-entropies in nats.
 
@@ -67,24 +54,21 @@ class Evaluation:
     unlabelled: int
     classification: tuple[Classification, ...]
     distortion: tuple[Distortion, ...]
-    rate: ExactRate | None
+    rate: RateInterval | None
     rate_note: str | None
     training_rate: TrainingRate | None
     latents: Latents
     settings: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object; the exact rate also in bits."""
-        value = asdict(self)
-        if self.rate is not None:
-            value["rate"]["bits"] = self.rate.nats / math.log(2)
-        return value
+        """A JSON object; rates also in bits."""
+        return asdict(self) | {"rate": self.rate and self.rate.to_json()}
 
     def title(self, recipe: Recipe) -> str:
         """Data, n, alpha, rate and accuracy, or distortion, in one line for a figure."""
         parts = [f"{self.data}, n = {self.n:,}", f"alpha = {recipe.objective.alpha:g}"]
         if self.rate is not None:
-            parts.append(f"rate {self.rate.nats:.2f} nats")
+            parts.append(f"rate {self.rate.population}")
         if self.classification:
             parts.append(f"accuracy {self.classification[0].top1.value:.1%}")
         elif self.distortion:
@@ -121,14 +105,15 @@ def evaluate(
     classified = [score.classification() for score in scores]
     units = [_unit(task.distortion.name) for task in named_tasks(recipe).values()]
     distorted = [score.distortion(unit) for score, unit in zip(scores, units, strict=True)]
+    no_rate = _no_rate(model, len(split))
     return Evaluation(
         data=data or info.label,
         n=len(split),
         unlabelled=int((split.labels < 0).all(1).sum()),
         classification=tuple(c for c in classified if c is not None),
         distortion=tuple(d for d in distorted if d is not None),
-        rate=exact_rate(posterior, seed=seed, progress=progress) if model.stochastic else None,
-        rate_note=None if model.stochastic else NO_RATE,
+        rate=rate_interval(posterior, seed=seed, progress=progress) if no_rate is None else None,
+        rate_note=no_rate,
         training_rate=_training_rate(objective.rate, recipe, posterior, seed),
         latents=latents(posterior),
         settings={"seed": seed, "precision": "fp32", **describe(device)},
@@ -173,13 +158,11 @@ def validation_of(
     return validate
 
 
-def latents(posterior: DiagonalGaussian) -> Latents:
-    """Active dimensions and relative sigma of N posteriors."""
-    mu, sigma = posterior.double()
-    spread, noise = mu.var(0, correction=0), sigma.square().mean(0)  # [K]
-    active = int((spread > ACTIVE_RATIO * (spread + noise)).sum())
-    scale = math.sqrt(float(spread.mean()))
-    return Latents(mu.shape[1], active, float(sigma.mean()) / scale if scale > 0 else None)
+def _no_rate(model: StochasticEncoder, n: int) -> str | None:
+    """Why the rate is not measured, if it is not."""
+    if not model.stochastic:
+        return NO_RATE
+    return None if n >= FEWEST else f"not defined for fewer than {FEWEST} images"
 
 
 def _unit(distortion: str) -> Unit:

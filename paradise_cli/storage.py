@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -91,8 +91,17 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     Raises ParadiseError for a missing, damaged or foreign file.
     """
     metadata = load_metadata(path)
+    return read_tensors(path)[0], metadata
+
+
+def read_tensors(
+    path: Path, wanted: Collection[str] | None = None
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Tensors of any safetensors file, those wanted or all, and all names; errors as `load_tensors`."""
     with _opened(path) as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, metadata
+        names = list(file.keys())
+        kept = names if wanted is None else [name for name in names if name in wanted]
+        return {name: file.get_tensor(name) for name in kept}, names
 
 
 def load_metadata(path: Path) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from paradise_cli.build import build_model, build_objective
 from paradise_cli.cli import app
 from paradise_cli.data import DataInfo, Preprocessing, Target, synthetic
 from paradise_cli.errors import ParadiseError, UsageError
-from paradise_cli.evaluation import evaluate, latents, posteriors, validation_of
+from paradise_cli.evaluation import evaluate, posteriors, validation_of
 from paradise_cli.evaluation_data import fit_labels, open_split
 from paradise_cli.information.gaussian import DiagonalGaussian
-from paradise_cli.information.rate import exact_rate
+from paradise_cli.information.latents import latents
+from paradise_cli.information.rate_interval import rate_interval
 from paradise_cli.randomness import generator
 from paradise_cli.recipe import RecipeError, load_recipe
 from paradise_cli.training.weights import save_model
@@ -59,9 +60,9 @@ def test_numbers_are_those_of_a_plain_computation():
     assert measured.distortion[0].mean == pytest.approx(found.nll, abs=1e-6)
     assert measured.distortion[0].unit == "nats"
     posterior = posteriors(model, split, CPU)
-    assert measured.rate == exact_rate(posterior)
+    assert measured.rate == rate_interval(posterior)
     assert measured.latents == latents(posterior)
-    assert measured.rate.nats <= measured.rate.cap == math.log(60)
+    assert measured.rate.exact.nats <= measured.rate.exact.cap == math.log(60)
     assert measured.settings["seed"] == 0
     assert measured.settings["precision"] == "fp32"
 
@@ -126,7 +127,7 @@ def test_the_seed_moves_only_what_is_sampled():
     assert one.classification == other.classification
     assert one.distortion[0].mean == other.distortion[0].mean
     assert one.distortion[0].sampled != other.distortion[0].sampled
-    assert one.rate.nats != other.rate.nats
+    assert one.rate.exact.nats != other.rate.exact.nats
 
 
 @pytest.mark.parametrize("stochastic", [True, False])
@@ -173,7 +174,7 @@ def test_without_labels_only_rate_and_latents_are_left():
 @pytest.mark.parametrize(("q", "bound"), [("batch", "lower"), ("fitted", "upper"), ("fixed", "upper")])
 def test_the_rate_of_training_lies_on_its_side_of_the_exact_rate(q, bound):
     measured = measure(f"objective.rate={{q: {q}}}", n=200)
-    found, exact = measured.training_rate, measured.rate
+    found, exact = measured.training_rate, measured.rate.exact
     assert (found.q, found.bound) == (q, bound)
     assert found.cap == (math.log(16) if q == "batch" else None)
     # Far from saturation an in-batch mean falls short of I_N; both carry noise.
@@ -201,9 +202,18 @@ def test_a_model_that_diverged_is_named():
         evaluate(model, recipe, info, synthetic(info, 5).test, device=CPU)
 
 
+@pytest.mark.parametrize("n", [1, 3])
+def test_too_few_images_have_no_rate_and_say_so(n):
+    measured = measure("objective.alpha=0", n=n)
+    assert (measured.rate, measured.rate_note) == (None, "not defined for fewer than 4 images")
+
+
 def test_json_has_bits_and_no_surprise():
-    value = json.loads(json.dumps(measure().to_json(), allow_nan=False))
-    assert value["rate"]["bits"] == pytest.approx(value["rate"]["nats"] / math.log(2))
+    measured = measure()
+    value = json.loads(json.dumps(measured.to_json(), allow_nan=False))
+    assert value["rate"]["exact"]["bits"] == pytest.approx(value["rate"]["exact"]["nats"] / math.log(2))
+    assert value["rate"] == json.loads(json.dumps(measured.rate.to_json()))
+    assert measure("model.stochastic=false", "objective.alpha=0").to_json()["rate"] is None
     assert value["classification"][0]["top1"].keys() == {"value", "low", "high"}
 
 
@@ -215,7 +225,7 @@ def test_title_names_data_n_alpha_rate_and_accuracy():
         "digits",
         "n = 60",
         f"alpha = {recipe.objective.alpha:g}",
-        f"rate {measured.rate.nats:.2f} nats",
+        f"rate {measured.rate.population.lower:.2f} to {measured.rate.population.upper:.2f} nats",
     ):
         assert part in title
     assert "accuracy" in title
@@ -352,6 +362,7 @@ def test_the_command_prints_a_table_for_people(weights):
         "accuracy",
         "top-5",
         "ECE",
+        "rate I(X;Z)",
         "exact rate",
         "bits",
         "active dimensions",

@@ -18,8 +18,8 @@ LAYERS = [
     {"recipe", "recipe_check", "recipe_component", "recipe_files"},
     {"build"},
     {"loading", "inference", "sources", "encoding", "prediction", "reconstruction"}
-    | {"rate_distortion", "distribution_files"}
-    | {"metrics", "evaluation", "evaluation_data", "figures", "runner"},
+    | {"metrics", "evaluation", "evaluation_data", "figures", "runner"}
+    | {"posterior_files", "posterior_report", "distribution_files", "rate_distortion"},
     {"cli", "__main__"},
 ]
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -89,7 +89,9 @@ def test_nothing_unpickles() -> None:
         assert "torch.load" not in module.read_text() and "allow_pickle=True" not in module.read_text()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["encode", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["train", "--help"], ["encode", "--help"], ["rate", "--help"]]
+)
 def test_help_loads_no_heavy_library(arguments: list[str]) -> None:
     program = (
         "import sys; from paradise_cli.__main__ import main\n"

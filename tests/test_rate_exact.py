@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paradise_cli.errors import ParadiseError
-from paradise_cli.information import rate
+from paradise_cli.information import mixture, rate
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.rate import exact_rate, point_rates
 from paradise_cli.randomness import generator
@@ -91,7 +91,7 @@ def test_a_log_density_matrix_alone_would_miss_the_bound(monkeypatch):
     """The recomputed pairs are what keeps 1e-3 at sigma = 1e-5 of the scale."""
     posterior, noise = neighbours(64, 256, 1e-5, 5), normal(64, 256, key="noise")
     exact = (point_rates(posterior, noise) - direct(posterior, noise)).abs().max()
-    monkeypatch.setattr(rate, "CANCELLATION", math.inf)
+    monkeypatch.setattr(mixture, "CANCELLATION", math.inf)
     products = (point_rates(posterior, noise) - direct(posterior, noise)).abs().max()
     assert exact < 1e-7 < products
 

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from paradise_cli import __version__
-from paradise_cli.cli import encode, evaluate, predict, rd, recipes, reconstruct, train
+from paradise_cli.cli import encode, evaluate, predict, rate, rd, recipes, reconstruct, train
 from paradise_cli.errors import Interrupted, ParadiseError
 
 
@@ -55,6 +55,7 @@ def root(
     \b
     paradise train digits                          seconds, nothing to download
     paradise evaluate runs/digits                  accuracy, distortion and rate, with intervals
+    paradise rate mu.npy logvar.npy                the rate of any VAE, as an interval
     paradise encode photos/ --out z.npy            embeddings from a folder of images
     paradise recipes ls                            what else can be trained
     """
@@ -62,6 +63,7 @@ def root(
 
 app.command()(train.train)
 app.command()(evaluate.evaluate)
+app.command()(rate.rate)
 app.command()(encode.encode)
 app.command()(predict.predict)
 app.command()(reconstruct.reconstruct)

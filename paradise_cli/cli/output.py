@@ -1,7 +1,8 @@
 """Where a command writes: results on stdout, everything else on stderr."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -20,6 +21,18 @@ def note(text: str) -> None:
 def print_json(value: Any) -> None:
     """Exactly one JSON document on stdout."""
     print(json.dumps(value, indent=2))
+
+
+def deliver(document: dict[str, Any], out: Path | None, as_json: bool, show: Callable[[], None]) -> None:
+    """Write the document to `out`, if any; on stdout it is JSON, or else what `show` prints."""
+    from paradise_cli.storage import write_json
+
+    if out is not None:
+        write_json(out, document)
+    if as_json:
+        print_json(document)
+    else:
+        show()
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

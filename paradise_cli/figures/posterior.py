@@ -110,7 +110,8 @@ def _frame(axes: Axes, mu: NDArray[np.float64], sigma: NDArray[np.float64], titl
     margin = np.maximum(MARGIN * (high - low), 1e-6)
     axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
     axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
-    axes.set_title(title, fontsize=11, loc="left", pad=10, color="#202124")
+    size = min(11.0, 1050 / len(title)) if title else 11.0  # a long title fits beside the legend
+    axes.set_title(title, fontsize=size, loc="left", pad=10, color="#202124")
     axes.set_xlabel("$z_1$", fontsize=10)
     axes.set_ylabel("$z_2$", fontsize=10, labelpad=2)
     axes.tick_params(labelsize=8, colors="#5f6368", length=3)

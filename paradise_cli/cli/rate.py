@@ -1,0 +1,107 @@
+"""`paradise rate`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from paradise_cli.cli.options import JsonOption
+from paradise_cli.cli.output import deliver, note
+from paradise_cli.cli.tables import Row, bound_rows, latent_rows, nats, print_sections, rate_rows
+
+if TYPE_CHECKING:
+    from paradise_cli.posterior_report import Labelled, PosteriorReport
+
+
+def rate(
+    posterior: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MU",
+            help="An .npy of means [N, latent_dim]; or one .npz or .safetensors with mu (or mean) and logvar"
+            " (or log_var, log_variance, sigma, scale), and perhaps labels.",
+        ),
+    ],
+    widths: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="LOGVAR", help="An .npy of log sigma^2, where MU is an .npy.", show_default=False
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="An .npy of N integer labels, -1 for unknown: adds D + R - H(Y).")
+    ] = None,
+    sigma: Annotated[bool, typer.Option("--sigma", help="LOGVAR holds sigma instead.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the noise in z.")] = 0,
+    batch_size: Annotated[int, typer.Option(min=2, help="Of the in-batch bound, at most log of it.")] = 128,
+    draws: Annotated[int, typer.Option(min=1, help="z for each point in the exact rate.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Also write the JSON document to this file.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The rate of any VAE or VIB as an interval, from the posteriors of N examples.
+
+    \b
+    paradise rate mu.npy logvar.npy
+    paradise rate mu.npy sigma.npy --sigma --labels y.npy
+    paradise rate z.npz --draws 4 --out rate.json            np.savez("z.npz", mu=mu, logvar=logvar, labels=y)
+    paradise rate z.safetensors --json
+    paradise encode photos/ --out z.npz && paradise rate z.npz
+
+    Use examples that the encoder was not trained on. I(X;Z) is what z tells of any such example, I_N which of
+    these N it came from: at most log N, so give as many as you have. Each end holds with three standard
+    errors to spare. With labels, D + R - H(Y) is how many nats z keeps or wastes beyond the label's own.
+    """
+    from paradise_cli.cli.progress import progress_bar
+    from paradise_cli.posterior_files import read_labels, read_posterior
+    from paradise_cli.posterior_report import report, unfit
+
+    gaussians, classes = read_posterior(posterior, widths, sigma=sigma)
+    if labels is not None:
+        classes = read_labels(labels, len(gaussians.mu))
+    elif classes is not None and (reason := unfit(classes)):  # they came along unasked
+        note(f"note: the labels in {posterior} are left out: {reason}")
+        classes = None
+    with progress_bar(draws * len(gaussians.mu), "exact rate") as advance:
+        measured = report(gaussians, classes, seed=seed, batch_size=batch_size, draws=draws, progress=advance)
+    deliver(measured.to_json(), out, as_json, lambda: print_report(str(posterior), measured))
+
+
+def print_report(source: str, report: "PosteriorReport") -> None:
+    """The measurements as a table on stdout, what they leave open on stderr."""
+    print_sections(
+        f"{source}: {report.n:,} posteriors",
+        ("what", "value", "bound or unit"),
+        [
+            rate_rows(report.rate),
+            bound_rows(report.rate),
+            _labelled(report.labelled),
+            latent_rows(report.latents),
+        ],
+    )
+    if report.rate.warning is not None:
+        note(f"rate: {report.rate.warning}")
+    if report.labelled is not None:
+        note(f"labels: {report.labelled.probe}")
+
+
+def _labelled(labelled: "Labelled | None") -> list[Row]:
+    if labelled is None:
+        return []
+    rows = [
+        (
+            f"H(Y), {labelled.classes} classes, n = {labelled.n:,}",
+            labelled.entropy,
+            labelled.entropy_error,
+            "",
+        ),
+        ("D of a probe", labelled.distortion, labelled.distortion_error, ""),
+        ("excess D + I_N - H(Y)", labelled.excess, labelled.excess_error, "at least: I_N is at its cap"),
+    ]
+    return [
+        (
+            name,
+            nats(value)[0],
+            f"standard error {error:.4f}" + (f"; {more}" if more and labelled.at_cap else ""),
+        )
+        for name, value, error, more in rows
+    ]

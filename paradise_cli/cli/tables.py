@@ -1,0 +1,68 @@
+"""Tables of three columns, and the rows that more than one command prints."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from paradise_cli.cli.output import console
+
+if TYPE_CHECKING:
+    from paradise_cli.information.latents import Latents
+    from paradise_cli.information.rate_interval import RateInterval
+
+BITS = 1 / math.log(2)
+
+Row = tuple[str, str, str]
+
+
+def print_sections(title: str, columns: Row, sections: Sequence[Sequence[Row]]) -> None:
+    """A table on stdout, its sections ruled apart."""
+    table = Table(title=Text(title, style="bold"), title_justify="left")
+    for column, justify in zip(columns, ("left", "right", "left"), strict=True):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    for rows in sections:
+        for row in rows:
+            table.add_row(*(Text(cell) for cell in row))
+        table.add_section()
+    console.print(table)
+
+
+def rate_rows(rate: "RateInterval") -> list[Row]:
+    """The two intervals of a rate, and the exact value."""
+    exact, population, empirical = rate.exact, rate.population, rate.empirical
+    low, high = (f"{bits:.2f}" for bits in population.bits)
+    by = f"{low} to {high} bits; ends: {population.lower_by}; {population.upper_by}"
+    error = f"{rate.standard_errors:g} standard errors: {empirical.lower:.4f} to {empirical.upper:.4f}"
+    return [
+        ("rate I(X;Z)", str(population), by),
+        (f"exact rate I_N, N = {exact.n:,}", f"{exact.nats:.4f} nats", error),
+        ("", f"{exact.nats * BITS:.4f} bits", f"at most log N = {exact.cap:.4f} nats"),
+    ]
+
+
+def bound_rows(rate: "RateInterval") -> list[Row]:
+    """Every bound of a rate, and after its margin what it says of which information."""
+    rows = []
+    for bound in rate.bounds:
+        sign = {"lower": " >= ", "upper": " <= ", "point": ": "}[bound.side]
+        end = "a point, no bound" if bound.end is None else f"{bound.end:.4f}"
+        cap = "" if bound.cap is None else f" (cap {bound.cap:.4f})"
+        rows.append((bound.name, f"{bound.nats:.4f} nats", f"{bound.estimand}{sign}{end}{cap}"))
+    return rows
+
+
+def latent_rows(latents: "Latents") -> list[Row]:
+    """Active dimensions and relative sigma."""
+    sigma = "-" if latents.relative_sigma is None else f"{latents.relative_sigma:.4g}"
+    return [
+        ("active dimensions", f"{latents.active} of {latents.dimensions}", ""),
+        ("relative sigma", sigma, "sigma / std of mu"),
+    ]
+
+
+def nats(value: float) -> tuple[str, str]:
+    """A value in nats, and in bits."""
+    return f"{value:.4f} nats", f"{value * BITS:.4f} bits"

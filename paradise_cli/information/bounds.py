@@ -1,0 +1,133 @@
+"""Bounds of the rate, point by point: every mean over the points is one bound (method.md 2.4)."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from paradise_cli.information.gaussian import DiagonalGaussian, kl_to_gaussian
+from paradise_cli.information.mixture import CELLS, Mixture
+from paradise_cli.randomness import generator, permutation
+
+POINTS_PER_LATENT = 2  # fewer in a half than this, and its covariance is taken as diagonal
+
+
+class BatchRates(NamedTuple):
+    """What batches of B points say of the rate, in nats, a value for each point used, [M].
+
+    In expectation `in_batch` is a lower bound of I(X;Z), at most log B, `leave_one_out` an upper one, of such
+    variance that its mean is no interval's end, and `stratified` an upper bound of I_N, at most log N.
+    """
+
+    in_batch: Tensor
+    leave_one_out: Tensor
+    stratified: Tensor
+
+
+class PairwiseRates(NamedTuple):
+    """Sampling-free bounds of I_N in nats, a value for each row used, [M] (Kolchinsky and Tracey 2017)."""
+
+    bhattacharyya: Tensor
+    kl: Tensor
+
+
+@torch.no_grad()
+def batch_rates(
+    posterior: DiagonalGaussian, batch_size: int, *, n: int | None = None, seed: int = 0
+) -> BatchRates:
+    """The rates in disjoint random batches of B >= 2 points out of an n-point data set, float64.
+
+    Points that fill no batch are left out; `n`, which counts in `stratified` alone, is by default the number
+    of points. Noise and batches are functions of the seed.
+    """
+    points, latent_dim = posterior.mu.shape
+    noise = torch.randn(points, latent_dim, generator=generator(seed, "rate batches"), dtype=torch.float64)
+    noise = noise.to(posterior.mu.device)
+    order = permutation(points, seed, "rate batches", "order").to(noise.device)
+    found = []
+    for rows in torch.split(order[: points - points % batch_size], batch_size):
+        batch = Mixture(DiagonalGaussian(posterior.mu[rows], posterior.sigma[rows]))
+        gaps = batch.gaps(torch.arange(batch_size, device=rows.device), noise[rows])  # [B, B]
+        found.append(_rates_of(gaps, points if n is None else n))
+    return BatchRates(*(torch.cat(column) for column in zip(*found, strict=True)))
+
+
+def _rates_of(gaps: Tensor, n: int) -> BatchRates:
+    """The three estimates from log p(z_i|x_j) - log p(z_i|x_i), [B, B].
+
+    The stratified weights are 1/N on the diagonal and (N-1)/(N(B-1)) off it: the symmetric form of Chen et
+    al. 2018, whose published matrix fills a column in place of the diagonal (method.md 2.3).
+    """
+    size = len(gaps)
+    own = torch.eye(size, dtype=torch.bool, device=gaps.device)
+    log_weight = torch.full_like(gaps, math.log((n - 1) / (n * (size - 1))))
+    return BatchRates(
+        math.log(size) - gaps.logsumexp(1),
+        math.log(size - 1) - gaps.masked_fill(own, -math.inf).logsumexp(1),
+        -(gaps + log_weight.masked_fill_(own, -math.log(n))).logsumexp(1),
+    )
+
+
+@torch.no_grad()
+def pairwise_rates(posterior: DiagonalGaussian, rows: int, *, seed: int = 0) -> PairwiseRates:
+    """The pairwise bounds over all N components for at most `rows` random rows, float64.
+
+    O(rows N K) time, with a logarithm for each in the Bhattacharyya distance; O(N K) memory.
+    """
+    n = len(posterior.mu)
+    mixture = Mixture(posterior)
+    chosen = permutation(n, seed, "pairwise rate")[:rows].sort().values.to(posterior.mu.device)
+    kl = [
+        math.log(n) - mixture.divergences(part).logsumexp(1)
+        for part in torch.split(chosen, max(1, CELLS // n))
+    ]
+    size = max(1, CELLS // posterior.mu.numel())
+    near = [
+        math.log(n) - _bhattacharyya(mixture, part).neg_().logsumexp(1) for part in torch.split(chosen, size)
+    ]
+    return PairwiseRates(torch.cat(near), torch.cat(kl))
+
+
+def _bhattacharyya(mixture: Mixture, rows: Tensor) -> Tensor:
+    """Bhattacharyya distances of M rows from all components, in nats, [M, N] (method.md 3.1)."""
+    sum_squares = mixture.sigma[rows, None].square() + mixture.sigma.square()  # [M, N, K]
+    distances = (mixture.mu[rows, None] - mixture.mu).square_().div_(sum_squares).sum(2).mul_(0.25)
+    log_sigma = mixture.sigma.log().sum(1)
+    distances += 0.5 * (sum_squares.div_(2).log_().sum(2) - log_sigma[rows, None] - log_sigma)
+    distances[torch.arange(len(rows), device=rows.device), rows] = 0.0
+    return distances
+
+
+@torch.no_grad()
+def held_out_rates(posterior: DiagonalGaussian, *, seed: int = 0) -> Tensor:
+    """KL(p(z|x_i) || r) in nats, float64 [N], r being the Gaussian fitted to the half without point i.
+
+    r does not know the points that it judges, so each half's mean is an upper bound of I(X;Z) in expectation;
+    the same r fitted to all of them may fall below. N >= 4.
+    """
+    n = len(posterior.mu)
+    order = permutation(n, seed, "held-out rate").to(posterior.mu.device)
+    rates = torch.empty(n, dtype=torch.float64, device=order.device)
+    halves = order[: n // 2], order[n // 2 :]
+    for judged, fitted in (halves, halves[::-1]):
+        mu, sigma = posterior.double()
+        mean, covariance = _aggregate(DiagonalGaussian(mu[fitted], sigma[fitted]))
+        rates[judged] = kl_to_gaussian(DiagonalGaussian(mu[judged], sigma[judged]), mean, covariance)
+    return rates
+
+
+def _aggregate(posterior: DiagonalGaussian) -> tuple[Tensor, Tensor]:
+    """Mean [K] and covariance [K, K] of the mixture of the posteriors, by the law of total variance.
+
+    Only the diagonal is kept where the points are too few to give more, or rounding leaves the whole not
+    positive definite.
+    """
+    mu, sigma = posterior
+    mean = mu.mean(0)
+    centred = mu - mean
+    covariance = centred.T @ centred / len(mu) + torch.diag(sigma.square().mean(0))
+    few = len(mu) < POINTS_PER_LATENT * mu.shape[1]
+    if few or int(torch.linalg.cholesky_ex(covariance).info):
+        covariance = torch.diag(covariance.diagonal())
+    return mean, covariance

@@ -1,0 +1,214 @@
+"""The rate as an interval: which of its bounds hold for which information, and how certainly."""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Literal
+
+from torch import Tensor
+
+from paradise_cli.errors import UsageError
+from paradise_cli.information.bounds import batch_rates, held_out_rates, pairwise_rates
+from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.rate import ExactRate, drawn_rates
+
+Side = Literal["lower", "upper", "point"]
+Estimand = Literal["I(X;Z)", "I_N"]
+
+FEWEST = 4  # points that can be halved and leave a spread in each half
+AT_CAP = 0.1  # nats below its cap at which a lower bound says nothing more
+PAIRWISE_ROWS = 64, 512  # of the pairwise bounds, least and most
+PAIRWISE_CELLS = 2**27  # rows * N * K, each a logarithm: about a second
+STANDARD_ERRORS = 3.0
+ROUNDING = 1e-7  # nats that every margin adds for the arithmetic, as `mixture.CANCELLATION`
+BITS = 1 / math.log(2)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One bound in nats: it lies on its side of its estimand in expectation, and with its margin in fact.
+
+    `cap` is the largest value the bound can take, None where there is none. A point bounds nothing.
+    """
+
+    name: str
+    side: Side
+    estimand: Estimand
+    nats: float
+    standard_error: float
+    margin: float
+    cap: float | None = None
+
+    @property
+    def end(self) -> float | None:
+        """The bound after its margin, which no information puts below 0; None for a point."""
+        if self.side == "point":
+            return None
+        return max(0.0, self.nats + (self.margin if self.side == "upper" else -self.margin))
+
+    @property
+    def at_cap(self) -> bool:
+        """Whether the bound would say the same of any larger information."""
+        return self.cap is not None and self.nats > self.cap - AT_CAP
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object, also in bits."""
+        return asdict(self) | {"end": self.end, "bits": self.nats * BITS, "at_cap": self.at_cap}
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The tightest certified ends of one estimand in nats, and the names of the bounds they come from.
+
+    `cap` is that of the lower end where it sits there: the information may then be any larger.
+    """
+
+    estimand: Estimand
+    lower: float
+    upper: float
+    lower_by: str
+    upper_by: str
+    cap: float | None
+
+    def __str__(self) -> str:
+        return f"{self.lower:.2f}{'' if self.cap is None else ' (at its cap)'} to {self.upper:.2f} nats"
+
+    @property
+    def bits(self) -> tuple[float, float]:
+        """Lower and upper end in bits."""
+        return self.lower * BITS, self.upper * BITS
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object, also in bits."""
+        return asdict(self) | {"lower_bits": self.bits[0], "upper_bits": self.bits[1]}
+
+
+@dataclass(frozen=True)
+class RateInterval:
+    """What N encoded points, drawn independently from a population, tell of the rate.
+
+    Two informations are bounded: I(X;Z) of the population, and I_N, between z and which of these N points was
+    encoded, which `exact` estimates without bias. I_N never exceeds log N, and in expectation over the points
+    it is a lower bound of I(X;Z); no upper bound of I_N is one of I(X;Z). `rows` is how many of the N points
+    the pairwise bounds average over, the margins are `standard_errors` wide.
+    """
+
+    exact: ExactRate
+    bounds: tuple[Bound, ...]
+    batch_size: int
+    rows: int
+    seed: int
+    standard_errors: float
+
+    @property
+    def population(self) -> Ends:
+        """Of I(X;Z)."""
+        return self._ends("I(X;Z)", ())
+
+    @property
+    def empirical(self) -> Ends:
+        """Of I_N; the cap log N is one of its upper bounds."""
+        exact = self.exact
+        margin = self.standard_errors * exact.standard_error + ROUNDING
+        lower, upper = (
+            Bound("exact", side, "I_N", exact.nats, exact.standard_error, margin, exact.cap)
+            for side in ("lower", "upper")
+        )
+        return self._ends("I_N", (lower, upper, Bound("log N", "upper", "I_N", exact.cap, 0.0, 0.0)))
+
+    @property
+    def warning(self) -> str | None:
+        """Why the lower end of I(X;Z) says little, where it does."""
+        ends = self.population
+        if ends.cap is None:
+            return None
+        return (
+            f"the lower end of I(X;Z) is within {AT_CAP:g} nat of its cap, {ends.cap:.2f} nats, and would be"
+            " the same for any larger information: only the upper end limits it; more points raise the cap"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object: both intervals, the exact rate and every bound with its tags, in nats and bits."""
+        return {
+            "population": self.population.to_json(),
+            "empirical": self.empirical.to_json(),
+            "warning": self.warning,
+            "exact": asdict(self.exact) | {"bits": self.exact.nats * BITS},
+            "bounds": [bound.to_json() for bound in self.bounds],
+            "settings": {
+                "batch_size": self.batch_size,
+                "pairwise_rows": self.rows,
+                "seed": self.seed,
+                "margin_in_standard_errors": self.standard_errors,
+            },
+        }
+
+    def _ends(self, estimand: Estimand, more: tuple[Bound, ...]) -> Ends:
+        bounds = [bound for bound in (*more, *self.bounds) if bound.estimand == estimand]
+        lowers = [(bound.end, bound) for bound in bounds if bound.side == "lower" and bound.end is not None]
+        uppers = [(bound.end, bound) for bound in bounds if bound.side == "upper" and bound.end is not None]
+        lower, low = max(lowers, key=lambda pair: pair[0])
+        upper, high = min(uppers, key=lambda pair: pair[0])
+        return Ends(estimand, lower, upper, low.name, high.name, low.cap if low.at_cap else None)
+
+
+def rate_interval(
+    posterior: DiagonalGaussian,
+    *,
+    seed: int = 0,
+    batch_size: int = 128,
+    draws: int = 1,
+    standard_errors: float = STANDARD_ERRORS,
+    progress: Callable[[int], None] | None = None,
+) -> RateInterval:
+    """All bounds of the rate of N >= 4 posteriors, float64 on their device (method.md 2.4).
+
+    A function of the seed, not of how the work is cut. `draws` is how many z the exact rate takes for each
+    point; `progress` is told how many of its draws * N rows were done. O(N^2 K) time, O(N K) memory. Raises
+    UsageError for fewer points or a batch of one, ParadiseError where mu or sigma is infinite or sigma is 0.
+    """
+    n = len(posterior.mu)
+    if n < FEWEST:
+        raise UsageError(f"N = {n}: a rate with its errors needs at least {FEWEST} posteriors")
+    if batch_size < 2 or draws < 1:
+        raise UsageError(f"batch_size = {batch_size}, draws = {draws}: at least 2 and 1 are needed")
+    batch_size = min(batch_size, n)
+    batch = batch_rates(posterior, batch_size, seed=seed)
+    least, most = PAIRWISE_ROWS
+    rows = min(n, most, max(least, PAIRWISE_CELLS // posterior.mu.numel()))
+    pairwise = pairwise_rates(posterior, rows, seed=seed)
+    # Rows are drawn without replacement: all n of them leave no error.
+    unseen = math.sqrt(1 - rows / n)
+    rates = drawn_rates(posterior, seed=seed, draws=draws, progress=progress)
+    exact = ExactRate.of(rates)
+
+    bound = partial(_bound, standard_errors)
+    bounds = (
+        bound("exact", "lower", "I(X;Z)", rates.mean(0), exact.cap),
+        bound("in-batch", "lower", "I(X;Z)", batch.in_batch, math.log(batch_size)),
+        bound("fitted Gaussian, held out", "upper", "I(X;Z)", held_out_rates(posterior, seed=seed)),
+        bound("fixed N(0, I)", "upper", "I(X;Z)", posterior.double().kl_to_standard_normal()),
+        bound("leave-one-out", "point", "I(X;Z)", batch.leave_one_out),
+        bound("Bhattacharyya", "lower", "I_N", pairwise.bhattacharyya, exact.cap, unseen),
+        bound("pairwise KL", "upper", "I_N", pairwise.kl, exact.cap, unseen),
+        bound("stratified", "upper", "I_N", batch.stratified, exact.cap),
+    )
+    return RateInterval(exact, bounds, batch_size, rows, seed, standard_errors)
+
+
+def _bound(
+    standard_errors: float,
+    name: str,
+    side: Side,
+    estimand: Estimand,
+    values: Tensor,
+    cap: float | None = None,
+    share: float = 1.0,
+) -> Bound:
+    """The mean of values [M], with `share` of the standard error that M independent ones would have."""
+    nats = float(values.mean())
+    error = share * math.sqrt(float(values.var()) / len(values))
+    # No value is above the cap, but their mean may be by a rounding.
+    nats = nats if cap is None else min(nats, cap)
+    return Bound(name, side, estimand, nats, error, standard_errors * error + ROUNDING, cap)

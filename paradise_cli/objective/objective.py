@@ -35,7 +35,12 @@ class Objective(nn.Module):
     A module because q may have a state of its own, which a checkpoint must hold.
     """
 
-    def __init__(self, tasks: Sequence[Task], rate: Rate | None, alpha: float) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        rate: Rate | None,
+        alpha: float,
+    ) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
         self.rate = rate
@@ -57,19 +62,29 @@ class Objective(nn.Module):
         terms = {f"distortion/{name}": value for name, value in distortions.items()}
         loss = distortion
         if self.rate is not None:
-            rate_loss, terms["rate"] = self._rate(self.rate, posterior, z, len(views))
+            rate_loss, rate, fit = self._rate(self.rate, model, posterior, z, len(views))
             loss = distortion + self.alpha * rate_loss
-            terms["sigma"] = posterior.sigma.mean()
+            if fit is not None:
+                loss = loss + (fit - fit.detach())  # trains q, whatever alpha, and adds nothing
+            terms |= {"rate": rate, "sigma": posterior.sigma.mean()}
         terms |= {"loss": loss, "distortion": distortion, "abs_mu": posterior.mu.abs().mean()}
         return loss, {name: value.detach() for name, value in terms.items()}
 
     @staticmethod
-    def _rate(rate: Rate, posterior: DiagonalGaussian, z: Tensor, views: int) -> tuple[Tensor, Tensor]:
-        values = [
-            rate(DiagonalGaussian(mu, sigma), z_view)
-            for mu, sigma, z_view in zip(
-                posterior.mu.chunk(views), posterior.sigma.chunk(views), z.chunk(views), strict=True
-            )
+    def _rate(
+        rate: Rate, model: nn.Module, posterior: DiagonalGaussian, z: Tensor, views: int
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Batch means of the rate's loss, of its value and of q's own loss."""
+        pseudo = rate.pseudo_inputs
+        extra = [] if pseudo is None else [model.encode_settled(pseudo)]  # type: ignore[operator]
+        parts = [
+            DiagonalGaussian(mu, sigma)
+            for mu, sigma in zip(posterior.mu.chunk(views), posterior.sigma.chunk(views), strict=True)
         ]
+        values = [rate(part, z_view, *extra) for part, z_view in zip(parts, z.chunk(views), strict=True)]
+        if rate.training:
+            rate.remember(parts[0])  # a second view would be a second copy of each image
         loss = torch.stack([value.loss.mean() for value in values]).mean()
-        return loss, torch.stack([value.rate.mean() for value in values]).mean()
+        fits = [value.fit.mean() for value in values if value.fit is not None]
+        fit = torch.stack(fits).mean() if fits else None
+        return loss, torch.stack([value.rate.mean() for value in values]).mean(), fit

@@ -74,7 +74,7 @@ def build_objective(recipe: Recipe, info: DataInfo) -> Objective:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(recipe.train.seed, "rate"))
             q = RATES[objective.rate.q](recipe.model.latent_dim, info, **objective.rate.hyper)
-    return Objective(tasks, q, objective.alpha)
+    return Objective(tasks, q, objective.alpha, objective.lagrangian)
 
 
 def build_optimizer(

@@ -262,6 +262,21 @@ def test_objective_is_weighted_distortions_plus_alpha_rate() -> None:
     assert terms["rate"].item() == pytest.approx(q.kl_to_standard_normal().mean().item())
 
 
+def test_the_squared_lagrangian_is_alpha_times_the_rate_squared() -> None:
+    """Its slope is 2 alpha R, R as logged; with a rate free of noise it is that of alpha R^2 itself."""
+    mu, sigma = (part.clone().requires_grad_() for part in posteriors(6, 3))
+    q, noise = DiagonalGaussian(mu, sigma), torch.randn(6, 3, generator=generator("z"), dtype=F64)
+    for name in ("fixed", "batch"):
+        objective = Objective([Task("y", DISTORTIONS["cross_entropy"]())], RATES[name](3), 0.3, "squared")
+        model, labels = Stub(q, {"y": torch.zeros(6, 4)}), torch.full((6, 1), -1)
+        loss, terms = objective(model, [torch.zeros(6, 1, 1, 2)], labels, noise)
+        assert loss.item() == pytest.approx(0.3 * terms["rate"].item() ** 2)
+        linear = RATES[name](3)(q, q.rsample(noise)).loss.mean()
+        slopes = zip(*(torch.autograd.grad(x, (mu, sigma)) for x in (loss, linear)), strict=True)
+        for squared, plain in slopes:
+            torch.testing.assert_close(squared, 0.6 * terms["rate"] * plain)
+
+
 def test_a_batch_without_labels_has_no_distortion() -> None:
     objective = Objective([Task("y", DISTORTIONS["cross_entropy"]())], None, 0.0)
     outputs = {"y": torch.zeros(2, 4)}

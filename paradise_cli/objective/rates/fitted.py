@@ -99,7 +99,10 @@ class MixtureRate(MomentsRate):
             z, posterior = z.double(), posterior.double()
             mean, covariance = self.moments(posterior)
             scale = covariance.diagonal().sqrt()
-            components = DiagonalGaussian(mean + scale * self.means, scale * self.log_sigma.double().exp())
+            means, sigma = self.means.double(), self.log_sigma.double().exp()
+            # Their gradient in units of sigma^2, the natural one: so plain SGD can fit narrow components.
+            means = means.detach() + sigma.detach().square() * (means - means.detach())
+            components = DiagonalGaussian(mean + scale * means, scale * sigma)
             weights = self.logits.double().log_softmax(0)
             log_q = log_mixture(z, components.detach(), weights.detach())
             loss = log_own(posterior, z, self.gradient == "path") - log_q

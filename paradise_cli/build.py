@@ -1,6 +1,7 @@
 """The only place that turns a recipe into objects."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -68,14 +69,22 @@ def build_objective(recipe: Recipe, info: DataInfo) -> Objective:
     for name, spec in named_tasks(recipe).items():
         distortion = DISTORTIONS[spec.distortion.name](**spec.distortion.hyper)
         tasks.append(Task(name, distortion, _target(info, spec), spec.weight))
-    rate = recipe.objective.rate
-    q = RATES[rate.q](recipe.model.latent_dim, **rate.hyper) if recipe.model.stochastic else None
-    return Objective(tasks, q, recipe.objective.alpha)
+    objective, q = recipe.objective, None
+    if recipe.model.stochastic:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(recipe.train.seed, "rate"))
+            q = RATES[objective.rate.q](recipe.model.latent_dim, info, **objective.rate.hyper)
+    return Objective(tasks, q, objective.alpha, objective.lagrangian)
 
 
-def build_optimizer(recipe: Recipe, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """The recipe's optimiser over these parameters."""
-    return OPTIMIZERS[recipe.optim.name](parameters, **recipe.optim.hyper)
+def build_optimizer(
+    recipe: Recipe, parameters: Iterable[nn.Parameter], q: Iterable[nn.Parameter] = ()
+) -> Optimizer:
+    """The recipe's optimiser over the encoder's parameters and those of a learned q, which do not decay."""
+    groups: list[dict[str, Any]] = [{"params": list(parameters)}]
+    if learned := list(q):
+        groups.append({"params": learned, "weight_decay": 0.0})
+    return OPTIMIZERS[recipe.optim.name](groups, **recipe.optim.hyper)
 
 
 def build_plan(recipe: Recipe, model: nn.Module, device: torch.device) -> Plan:

@@ -28,17 +28,22 @@ from paradise_cli.training.loop import Validation
 NO_RATE = (
     "not defined: the encoder is deterministic (z = mu), its information about distinct images is infinite"
 )
+LEARNED_Q = "not measured: q was learned in training and is not saved with the weights; see metrics.jsonl"
 
 Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
 class TrainingRate:
-    """The rate as training estimates it, with q made from these images; in expectation a `bound` of I_N."""
+    """The rate as training estimates it, with q made from these images; in expectation a `bound` of `of`.
+
+    I_B is the information within a batch, of which a batch is a sample.
+    """
 
     q: str
     nats: float
     bound: Literal["lower", "upper"]
+    of: Literal["I_N", "I_B"]
     cap: float | None
 
 
@@ -46,7 +51,8 @@ class TrainingRate:
 class Evaluation:
     """All measurements of one model on one split; rates and cross-entropies in nats.
 
-    `rate` is None, with the reason in `rate_note`, where the rate is not defined.
+    `rate` is None, with the reason in `rate_note`, where the rate is not defined; so is `training_rate` where
+    it cannot be measured.
     """
 
     data: str
@@ -57,6 +63,7 @@ class Evaluation:
     rate: RateInterval | None
     rate_note: str | None
     training_rate: TrainingRate | None
+    training_rate_note: str | None
     latents: Latents
     settings: dict[str, Any]
 
@@ -115,6 +122,7 @@ def evaluate(
         rate=rate_interval(posterior, seed=seed, progress=progress) if no_rate is None else None,
         rate_note=no_rate,
         training_rate=_training_rate(objective.rate, recipe, posterior, seed),
+        training_rate_note=LEARNED_Q if objective.rate is not None and objective.rate.learned else None,
         latents=latents(posterior),
         settings={"seed": seed, "precision": "fp32", **describe(device)},
     )
@@ -173,7 +181,7 @@ def _training_rate(
     rate: Rate | None, recipe: Recipe, posterior: DiagonalGaussian, seed: int
 ) -> TrainingRate | None:
     """The q-step on these images: in batches of the training's size where q is the batch, else on all."""
-    if rate is None:
+    if rate is None or rate.learned:
         return None
     n, latent_dim = posterior.mu.shape
     size = min(recipe.train.batch_size, n) if math.isfinite(rate.cap(n)) else n
@@ -186,7 +194,8 @@ def _training_rate(
             values.append(rate.train()(part, z[rows]).rate.double().mean())
     cap = rate.cap(size)
     nats = float(torch.stack(values).mean())
-    return TrainingRate(recipe.objective.rate.q, nats, rate.bound, cap if math.isfinite(cap) else None)
+    of: Literal["I_N", "I_B"] = "I_B" if rate.estimand == "I_B" else "I_N"
+    return TrainingRate(recipe.objective.rate.q, nats, rate.bound, of, cap if math.isfinite(cap) else None)
 
 
 def _rows(model: StochasticEncoder) -> int:

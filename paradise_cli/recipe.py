@@ -70,11 +70,14 @@ class Rate(Configured):
 
 
 class Objective(Strict):
-    """D + alpha R."""
+    """D + alpha R, or D + alpha R^2."""
 
     tasks: list[Task] = Field(min_length=1, description="Distortions; their weighted sum is D")
     alpha: float = Field(ge=0, description="Weight of the rate: distortion given up per nat")
     rate: Annotated[Rate, OneOf(RATES, key="q")] = Field({"q": "batch"}, validate_default=True)
+    lagrangian: Literal["linear", "squared"] = Field(
+        "linear", description="squared: D + alpha R^2, which traces a frontier that is a straight line"
+    )
 
 
 class Optim(Component):

@@ -118,7 +118,7 @@ def _fit(
     fit = Fit(
         model,
         objective,
-        build_optimizer(recipe, model.parameters()),
+        build_optimizer(recipe, model.parameters(), objective.parameters()),
         plan,
         recipe.model.latent_dim,
         device,
@@ -207,7 +207,8 @@ def _time_steps(
 ) -> float:
     """Median seconds of one training step, after two that warm up."""
     split = synthetic(info, plan.batch_size).train.to(device)
-    step = make_step(model, objective, build_optimizer(recipe, model.parameters()), plan, device)
+    optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
+    step = make_step(model, objective, optimizer, plan, device)
     times = []
     for number in range(steps + 2):
         started = time.perf_counter()

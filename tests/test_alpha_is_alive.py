@@ -29,14 +29,23 @@ def trained(*overrides: str) -> tuple[ExactRate, Records]:
     recipe = load_recipe("digits", [*QUICK, *overrides]).recipe
     data, records = build_data(recipe), Records()
     model, objective = build_model(recipe, data.info), build_objective(recipe, data.info)
-    optimizer, plan = build_optimizer(recipe, model.parameters()), build_plan(recipe, model, CPU)
+    optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
+    plan = build_plan(recipe, model, CPU)
     Fit(model, objective, optimizer, plan, recipe.model.latent_dim, CPU, records).run(data.train)
     assert data.test is not None
     return exact_rate(posteriors(model, data.test, CPU)), records
 
 
 @pytest.mark.parametrize(
-    ("latent_dim", "q", "alpha"), [(2, "batch", 0.03), (32, "fitted", 0.01)], ids=["batch-2", "fitted-32"]
+    ("latent_dim", "q", "alpha"),
+    [
+        (2, "batch", 0.03),
+        (2, "pairwise", 0.04),
+        (8, "bank", 0.05),
+        (32, "fitted", 0.01),
+        (32, "mixture", 0.01),
+        (32, "vamp", 0.01),
+    ],
 )
 def test_the_exact_rate_falls_with_alpha(latent_dim: int, q: str, alpha: float) -> None:
     overrides = [f"model.latent_dim={latent_dim}", f"objective.rate={{q: {q}}}"]

@@ -19,7 +19,9 @@ from paradise_cli.training.loop import draw_noise, make_step, views_of
 
 CPU = torch.device("cpu")
 RATES = ["{q: batch, gradient: full}", "{q: batch, gradient: paper}", "{q: batch, gradient: path}"]
-RATES += ["{q: fitted}", "{q: fitted, covariance: diagonal}", "{q: fixed}"]
+RATES += ["{q: fitted}", "{q: fitted, covariance: diagonal}", "{q: fixed}", "{q: pairwise}"]
+RATES += [f"{{q: bank, size: 20, gradient: {gradient}}}" for gradient in ("full", "paper", "path")]
+RATES += ["{q: mixture}", "{q: mixture, gradient: path}", "{q: vamp, components: 5}"]
 
 
 class NoWaiting(TorchDispatchMode):
@@ -61,7 +63,8 @@ def test_a_training_step_never_waits(rate: str, optimizer: str) -> None:
     chosen = recipe(rate, f"optim={{name: {optimizer}, lr: 0.01, clip: 1.0}}")
     info = build_info(chosen)
     model, objective = build_model(chosen, info).train(), build_objective(chosen, info).train()
-    plan, optim = build_plan(chosen, model, CPU), build_optimizer(chosen, model.parameters())
+    plan = build_plan(chosen, model, CPU)
+    optim = build_optimizer(chosen, model.parameters(), objective.parameters())
     step, state = make_step(model, objective, optim, plan, CPU), State.new(CPU)
     data = batches(
         synthetic(info, 24).train, order=torch.arange(24), batch_size=8, device=CPU, augment=plan.augment
@@ -97,7 +100,8 @@ def test_a_step_compiles_whole_and_once(rate: str, monkeypatch: pytest.MonkeyPat
     chosen = recipe(rate, "train.compile=true")
     info = build_info(chosen)
     model, objective = build_model(chosen, info).train(), build_objective(chosen, info).train()
-    plan, optim = build_plan(chosen, model, CPU), build_optimizer(chosen, model.parameters())
+    plan = build_plan(chosen, model, CPU)
+    optim = build_optimizer(chosen, model.parameters(), objective.parameters())
     step = make_step(model, objective, optim, plan, CPU)
     batch = next(batches(synthetic(info, 8).train, order=torch.arange(8), batch_size=8, device=CPU))
     for number in range(3):

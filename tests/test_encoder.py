@@ -117,6 +117,19 @@ def test_classifier_ignores_neighbours_and_restores_modes(backbone, hyper, shape
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_a_settled_posterior_is_that_of_eval_mode_and_leaves_no_trace():
+    model = make("preact_resnet", {"depth": 8}, (3, 16, 16)).train()
+    model(images((3, 16, 16)), torch.zeros(4, 3))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    x = images((3, 16, 16), 2).requires_grad_()
+    posterior = model.encode_settled(x)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(module.training for module in model.modules())
+    posterior.mu.sum().backward()
+    assert x.grad.abs().max() > 0 and model.mu.weight.grad.abs().max() > 0
+    torch.testing.assert_close(posterior.mu, model.eval().encode(x).mu)
+
+
 def test_classifier_names_the_heads_to_choose_from():
     two = make(heads=["linear", ("mlp_decoder", {"hidden": []}), "linear"])
     with pytest.raises(ParadiseError, match="several classification heads; say which one of: task0, task2"):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
 from paradise_cli.information.gaussian import DiagonalGaussian, kl_to_gaussian, log_density_matrix
-from paradise_cli.objective.distortions import DISTORTIONS
+from paradise_cli.objective.distortions import DISTORTIONS, Distortion
 from paradise_cli.objective.objective import Objective, Task
 from paradise_cli.objective.rates import RATES, Rate
 from paradise_cli.randomness import generator
@@ -91,13 +91,15 @@ def test_the_mws_value_is_never_what_is_logged() -> None:
     assert RATES["batch"](2)(q, z).rate.abs().max().item() < 1e-12
 
 
-def mean_gradient(rate: Rate, mu: Tensor, log_sigma: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+def mean_gradient(
+    rate: Rate, mu: Tensor, log_sigma: Tensor, noise: Tensor, *pseudo: DiagonalGaussian
+) -> tuple[Tensor, Tensor]:
     """Mean and standard error over draws [R, B, K] of the gradient of the mean rate."""
     q_parameters = [mu.clone().requires_grad_(), log_sigma.clone().requires_grad_()]
 
     def loss(mu: Tensor, log_sigma: Tensor, eps: Tensor) -> Tensor:
         q = DiagonalGaussian(mu, log_sigma.exp())
-        return rate(q, q.rsample(eps)).loss.mean()
+        return rate(q, q.rsample(eps), *pseudo).loss.mean()
 
     gradient = torch.func.vmap(torch.func.grad(loss, argnums=(0, 1)), in_dims=(None, None, 0))
     each = torch.cat([torch.cat(gradient(*q_parameters, part), 2) for part in noise.split(2000)])
@@ -177,16 +179,20 @@ class LinearGaussian(nn.Module):
         return q, z, {"x": self.decode(z)}
 
 
-def test_linear_gaussian_optimum_with_fitted_q_beyond_log_b() -> None:
-    """Water level alpha/2: D_k = alpha/2 and R = sum 0.5 log(2 l_k / alpha), here above log B."""
-    k, b, alpha, eigenvalue = 8, 128, 0.6, 6.0
-    model = LinearGaussian(k)
+def squared_error() -> Distortion:
+    """Squared error of an output that is no picture."""
 
     def squared(output: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         return (output - images).square().sum(1)
 
-    distortion = DISTORTIONS["squared_error"]()._replace(per_example=squared)
-    objective = Objective([Task("x", distortion)], RATES["fitted"](k), alpha)
+    return DISTORTIONS["squared_error"]()._replace(per_example=squared)
+
+
+def test_linear_gaussian_optimum_with_fitted_q_beyond_log_b() -> None:
+    """Water level alpha/2: D_k = alpha/2 and R = sum 0.5 log(2 l_k / alpha), here above log B."""
+    k, b, alpha, eigenvalue = 8, 128, 0.6, 6.0
+    model = LinearGaussian(k)
+    objective = Objective([Task("x", squared_error())], RATES["fitted"](k), alpha)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     labels, steps = torch.empty(b, 0, dtype=torch.int64), 1500
     for step in range(steps):
@@ -254,6 +260,21 @@ def test_objective_is_weighted_distortions_plus_alpha_rate() -> None:
     assert loss.item() == pytest.approx(expected)
     assert terms["distortion/y"].item() == pytest.approx(math.log(4))
     assert terms["rate"].item() == pytest.approx(q.kl_to_standard_normal().mean().item())
+
+
+def test_the_squared_lagrangian_is_alpha_times_the_rate_squared() -> None:
+    """Its slope is 2 alpha R, R as logged; with a rate free of noise it is that of alpha R^2 itself."""
+    mu, sigma = (part.clone().requires_grad_() for part in posteriors(6, 3))
+    q, noise = DiagonalGaussian(mu, sigma), torch.randn(6, 3, generator=generator("z"), dtype=F64)
+    for name in ("fixed", "batch"):
+        objective = Objective([Task("y", DISTORTIONS["cross_entropy"]())], RATES[name](3), 0.3, "squared")
+        model, labels = Stub(q, {"y": torch.zeros(6, 4)}), torch.full((6, 1), -1)
+        loss, terms = objective(model, [torch.zeros(6, 1, 1, 2)], labels, noise)
+        assert loss.item() == pytest.approx(0.3 * terms["rate"].item() ** 2)
+        linear = RATES[name](3)(q, q.rsample(noise)).loss.mean()
+        slopes = zip(*(torch.autograd.grad(x, (mu, sigma)) for x in (loss, linear)), strict=True)
+        for squared, plain in slopes:
+            torch.testing.assert_close(squared, 0.6 * terms["rate"] * plain)
 
 
 def test_a_batch_without_labels_has_no_distortion() -> None:

@@ -75,7 +75,7 @@ MISTAKES = [  # (text to replace, replacement, where and what the message says)
     (
         "alpha: 1e-3",
         "alpha: 1\n  matching: {gamma: 1}",
-        "10:3: objective.matching: unknown key; known: tasks, alpha, rate",
+        "10:3: objective.matching: unknown key; known: tasks, alpha, rate, lagrangian",
     ),
     ("q: batch", "q: bach", "10:10: objective.rate.q: unknown rate 'bach'; did you mean 'batch'?"),
     (

@@ -1,5 +1,6 @@
 """The loop: exact resumption, run folders, signals, alarms and non-finite losses."""
 
+import itertools
 import json
 import math
 import os
@@ -14,11 +15,12 @@ import pytest
 import torch
 import yaml
 
+from paradise_cli.build import build_info, build_model, build_objective, build_optimizer
 from paradise_cli.errors import Interrupted, ParadiseError, UsageError
 from paradise_cli.recipe import Recipe, load_recipe
 from paradise_cli.runner import dry_run, train
 from paradise_cli.storage import load_tensors
-from paradise_cli.training.checkpoint import NonFinite, State
+from paradise_cli.training.checkpoint import Checkpoints, NonFinite, State
 from paradise_cli.training.loop import Reporter
 from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
 from paradise_cli.training.run_folder import RunFolder
@@ -85,8 +87,13 @@ def test_the_same_command_after_the_end_changes_no_weight(tmp_path: Path) -> Non
     assert (tmp_path / "model.safetensors").read_bytes() == before
 
 
-@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
-@pytest.mark.parametrize("q", ["batch", "fitted"])
+@pytest.mark.parametrize(
+    ("optimizer", "q"),
+    [
+        *itertools.product(sorted(OPTIMIZERS), ["batch", "fitted"]),
+        *itertools.product(["adamw"], ["bank, size: 150", "mixture", "vamp, components: 5"]),
+    ],
+)
 def test_stopping_at_any_step_and_going_on_changes_no_bit(
     tmp_path: Path, optimizer: str, q: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +125,8 @@ def test_stopping_at_any_step_and_going_on_changes_no_bit(
         for part in ("whole", "parts")
     ]
     assert metrics[0] == metrics[1]
+    last = f"checkpoints/step-{STEPS:09d}.safetensors"
+    assert_same(*(load_tensors(tmp_path / part / last)[0] for part in ("whole", "parts")))
 
 
 KILLED = """
@@ -249,6 +258,49 @@ def test_inert_rate_raises_the_alarm(tmp_path: Path) -> None:
     assert "alpha has no effect here; use q: fitted or a smaller latent_dim" in far.records[0]["alarm"]
     near = run(tmp_path / "near", "model.latent_dim=32", "objective.rate={q: fitted}", "model.sigma_shift=9")
     assert all("alarm" not in record and "rate_cap" not in record for record in near.records)
+
+
+@pytest.mark.parametrize("q", ["pairwise", "bank, size: 600", "bank"])
+def test_every_q_with_a_cap_raises_the_alarm_there(tmp_path: Path, q: str) -> None:
+    far = run(tmp_path, "model.latent_dim=32", f"objective.rate={{q: {q}}}", "model.sigma_shift=9")
+    assert "alpha has no effect here" in far.records[-1]["alarm"]
+    assert far.records[-1]["rate_of"] == ("I_B" if q == "pairwise" else "I(X;Z)")
+
+
+def test_pseudo_inputs_start_from_training_images_and_are_trained(tmp_path: Path) -> None:
+    """In [0, 1]; with weights that never decay, and without a trace in the weights file."""
+    vamp = "objective.rate={q: vamp, components: 2000}"
+    run(tmp_path, vamp, "train.epochs=1", "optim.weight_decay=0.1", "optim.lr=1.0e-4")
+    name = "objective.rate.logits"
+    logits = load_tensors(tmp_path / f"checkpoints/step-{STEPS // 3:09d}.safetensors")[0][name]
+    images = logits.sigmoid()
+    flat = {tuple(image.flatten().tolist()) for image in (16 * images).round()}
+    assert len(flat) == 1293  # each of them once, then again from the first
+    assert (16 * images - (16 * images).round()).abs().max() > 1e-4
+    assert not any("logits" in tensor for tensor in weights(tmp_path))
+
+
+def test_a_learned_q_does_not_decay_with_the_weights() -> None:
+    chosen = recipe("optim={name: adamw, lr: 0.01, weight_decay: 0.1}", "objective.rate={q: mixture}")
+    info = build_info(chosen)
+    model, objective = build_model(chosen, info), build_objective(chosen, info)
+    groups = build_optimizer(chosen, model.parameters(), objective.parameters()).param_groups
+    assert [(group["weight_decay"], len(group["params"])) for group in groups] == [
+        (0.1, len(list(model.parameters()))),
+        (0.0, 3),
+    ]
+
+
+def test_a_q_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
+    chosen = recipe("objective.rate={q: mixture}")
+    info = build_info(chosen)
+    model, objective = build_model(chosen, info), build_objective(chosen, info)
+    objective.rate.means.data[0] = math.nan
+    with pytest.raises(NonFinite):
+        Checkpoints(tmp_path, {}).save(
+            State.new(torch.device("cpu")), model, objective, build_optimizer(chosen, model.parameters())
+        )
+    assert not list(tmp_path.iterdir())
 
 
 def test_init_starts_from_trained_weights(tmp_path: Path) -> None:

@@ -100,8 +100,11 @@ def _rate(evaluation: "Evaluation") -> list[Row]:
     rows = rate_rows(evaluation.rate)
     trained = evaluation.training_rate
     if trained is not None:
-        bound = f"{trained.bound} bound" + (f", at most {trained.cap:.4f}" if trained.cap is not None else "")
+        cap = f", at most {trained.cap:.4f}" if trained.cap is not None else ""
+        bound = f"{trained.bound} bound of {trained.of}{cap}"
         rows.append((f"rate as trained, q: {trained.q}", f"{trained.nats:.4f} nats", bound))
+    elif evaluation.training_rate_note is not None:
+        rows.append(("rate as trained", "-", evaluation.training_rate_note))
     return rows
 
 

@@ -44,11 +44,12 @@ class DiagonalGaussian(NamedTuple):
         return 0.5 * (self.mu.square() + self.sigma.square() - 1).sum(1) - self.sigma.log().sum(1)
 
 
-def log_density_matrix(z: Tensor, components: DiagonalGaussian) -> Tensor:
+def log_density_matrix(z: Tensor, components: DiagonalGaussian, variance: Tensor | float = 0.0) -> Tensor:
     """log N(z_i; mu_j, diag sigma_j^2) in nats by two matrix products, [M, N] (method.md 2.5).
 
-    z is [M, K], the components are [N, K]. Time O(MNK), memory O(MN + (M+N)K). Both are first centred on the
-    mean of mu: the error grows with (|mu|/sigma)^2. The caller keeps autocast out.
+    z is [M, K], the components are [N, K]; with a `variance` [M, K] it is the expectation over noise of that
+    variance around z. Time O(MNK), memory O(MN + (M+N)K). Both are first centred on the mean of mu: the error
+    grows with (|mu|/sigma)^2. The caller keeps autocast out.
     """
     mu, sigma = components
     centre = mu.detach().mean(0)
@@ -56,8 +57,14 @@ def log_density_matrix(z: Tensor, components: DiagonalGaussian) -> Tensor:
     precision = sigma.square().reciprocal()
     scaled = mu * precision
     per_component = (mu * scaled).sum(1) + 2 * sigma.log().sum(1) + mu.shape[1] * LOG_2PI  # [N]
-    squares = torch.addmm(per_component, z.square(), precision.T)  # [M, N]
+    squares = torch.addmm(per_component, z.square() + variance, precision.T)  # [M, N]
     return torch.addmm(squares, z, scaled.T, beta=-0.5)
+
+
+def kl_matrix(posterior: DiagonalGaussian, components: DiagonalGaussian) -> Tensor:
+    """KL(p_i || component j) in nats by two matrix products, [M, N] (method.md 3.1); hazards as above."""
+    mu, sigma = posterior
+    return -posterior.entropy()[:, None] - log_density_matrix(mu, components, sigma.square())
 
 
 def kl_to_gaussian(posterior: DiagonalGaussian, mean: Tensor, covariance: Tensor) -> Tensor:

@@ -73,6 +73,14 @@ class StochasticEncoder(nn.Module):
             sigma = softplus(self.rho(features) - self.sigma_shift) + self.sigma_floor
             return DiagonalGaussian(mu, sigma)
 
+    def encode_settled(self, images: Tensor) -> DiagonalGaussian:
+        """`encode` in eval mode, differentiable: images that are no data leave the running statistics alone.
+
+        Each module's mode is restored.
+        """
+        with _eval_mode(self):
+            return self.encode(images)
+
     def decode(self, z: Tensor) -> dict[str, Tensor]:
         """Output of each head for z [B, latent_dim], at least float32: logits or pre-sigmoid pixels."""
         return {name: _at_least_float32(head(z)) for name, head in self.heads.items()}

@@ -89,10 +89,10 @@ class Checkpoints:
     def save(self, state: State, model: nn.Module, objective: nn.Module, optimizer: Optimizer) -> None:
         """Publish `step-N.safetensors`, then drop all but the last two. Raises NonFinite for a bad state."""
         state.means(1)
-        if not all(bool(tensor.isfinite().all()) for tensor in model.state_dict().values()):
+        tensors = _prefixed("model", model.state_dict()) | _prefixed("objective", objective.state_dict())
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
             raise NonFinite({"weights": state.step})
-        tensors = {"totals": state.totals, "first_bad": state.first_bad}
-        tensors |= _prefixed("model", model.state_dict()) | _prefixed("objective", objective.state_dict())
+        tensors |= {"totals": state.totals, "first_bad": state.first_bad}
         tensors |= _optimizer_tensors(optimizer)
         scalars = {k: v for k, v in asdict(state).items() if k not in ("totals", "first_bad")}
         save_tensors(self._path(state.step), tensors, self.metadata | {"state": scalars})

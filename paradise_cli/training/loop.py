@@ -18,7 +18,6 @@ from paradise_cli.training.checkpoint import Checkpoints, State
 from paradise_cli.training.hardware import Precision
 from paradise_cli.training.optim import Schedule
 
-INERT_MARGIN = 0.1  # nats below its cap
 CHECK_SECONDS = 1.0  # how often the host looks at the loss, which waits for the device
 
 
@@ -114,9 +113,9 @@ class Fit:
         """
         plan, device = self.plan, self.device
         self.model.to(memory_format=torch.channels_last if plan.channels_last else torch.preserve_format)
-        state = self._restored() or State.new(device)
         step = make_step(self.model, self.objective, self.optimizer, plan, device)
         train = train.to(device)
+        state = self._restored() or self._new(train)
         batch_size = min(plan.batch_size, len(train))
         per_epoch = len(train) // batch_size
         total = plan.epochs * per_epoch
@@ -152,6 +151,15 @@ class Fit:
         if self.checkpoints is None:
             return None
         return self.checkpoints.restore(self.model, self.objective, self.optimizer)
+
+    def _new(self, train: Split) -> State:
+        """The state before the first step, with a q that begins from training images where it wants to."""
+        rate = self.objective.rate
+        if rate is not None and rate.examples:
+            rows = torch.arange(rate.examples) % len(train)  # from the first again where it wants more
+            order = permutation(len(train), self.plan.seed, "examples")[rows]
+            rate.start(next(batches(train, order=order, batch_size=len(order), device=self.device)).images)
+        return State.new(self.device)
 
     def _save(self, state: State, clock: "_Clock", total: int) -> None:
         state.seconds = clock.seconds()
@@ -191,21 +199,22 @@ def draw_noise(
 
 
 def rate_record(objective: Objective, means: dict[str, float], batch_size: int) -> dict[str, Any]:
-    """Which bound the epoch's mean rate is, its cap, and an alarm when it spent the epoch at that cap.
+    """Which bound of what the epoch's mean rate is, its cap, and an alarm when it spent the epoch there.
 
     At its cap the rate has no gradient, whatever alpha (method.md 2.6).
     """
-    if objective.rate is None:
+    rate = objective.rate
+    if rate is None:
         return {}
-    record: dict[str, Any] = {"rate_bound": objective.rate.bound}
-    cap = objective.rate.cap(batch_size)
+    record: dict[str, Any] = {"rate_bound": rate.bound, "rate_of": rate.estimand}
+    cap = rate.cap(batch_size)
     if math.isinf(cap):
         return record
     record["rate_cap"] = cap
-    if means["rate"] > cap - INERT_MARGIN:
+    if means["rate"] > cap - rate.inert_margin:
         record["alarm"] = (
-            f"the rate, {means['rate']:.2f} nats, was within {INERT_MARGIN} of its cap,"
-            f" log {batch_size} = {cap:.2f}, for an epoch: alpha has no effect here;"
+            f"the rate, {means['rate']:.2f} nats, was within {rate.inert_margin:.1f} of its cap,"
+            f" log {round(math.exp(cap))} = {cap:.2f}, for an epoch: alpha has no effect here;"
             " use q: fitted or a smaller latent_dim"
         )
     return record

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
@@ -13,13 +13,16 @@ from paradise_cli.registry import Registry
 Schedule: TypeAlias = Callable[[int, int, int], float]
 """`(step, steps per epoch, steps in all) -> factor on the learning rate`: a function, never a state."""
 
+Parameters: TypeAlias = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
+"""What is optimised, or groups of it with options of their own."""
+
 OPTIMIZERS: Registry[Optimizer] = Registry("optimiser")
 SCHEDULES: Registry[Schedule] = Registry("schedule")
 
 
 @OPTIMIZERS.register
 def sgd(
-    params: Iterable[nn.Parameter],
+    params: Parameters,
     *,
     lr: float,
     momentum: float = 0.9,
@@ -32,7 +35,7 @@ def sgd(
 
 @OPTIMIZERS.register
 def adam(
-    params: Iterable[nn.Parameter],
+    params: Parameters,
     *,
     lr: float,
     beta1: float = 0.9,
@@ -45,7 +48,7 @@ def adam(
 
 @OPTIMIZERS.register
 def adamw(
-    params: Iterable[nn.Parameter],
+    params: Parameters,
     *,
     lr: float,
     beta1: float = 0.9,

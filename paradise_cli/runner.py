@@ -31,7 +31,7 @@ from paradise_cli.figures.posterior import draw_posteriors
 from paradise_cli.loading import init_from
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.objective.objective import Objective
-from paradise_cli.recipe import Recipe
+from paradise_cli.recipe import Recipe, load_recipe
 from paradise_cli.storage import write_json
 from paradise_cli.training.checkpoint import Checkpoints, State
 from paradise_cli.training.hardware import choose_device, describe
@@ -79,7 +79,8 @@ def train(
         path = latest_name(path)
     folder = RunFolder(path)
     with folder.locked(), stop_on_signal() as stop:
-        folder.check(recipe.resolved())
+        if folder.recipe.exists():  # read as a recipe, so that a default of a newer version is no change
+            folder.refuse_change(load_recipe(str(folder.recipe)).recipe.resolved(), recipe.resolved())
         data = build_data(recipe)
         model = build_model(recipe, data.info).to(target)
         if recipe.train.init is not None:

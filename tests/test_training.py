@@ -200,7 +200,18 @@ def test_fresh_starts_beside_the_old_run(tmp_path: Path) -> None:
 def test_a_damaged_recipe_in_the_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("train: {epochs: 1")
     with pytest.raises(UsageError, match=r"recipe\.yaml:1:\d+"):
-        RunFolder(tmp_path).check({})
+        run(tmp_path)
+
+
+def test_a_setting_that_the_folder_does_not_know_yet_is_its_default(tmp_path: Path) -> None:
+    run(tmp_path)
+    path = tmp_path / "recipe.yaml"
+    older = yaml.safe_load(path.read_text())
+    assert older["objective"].pop("lagrangian") == "linear"
+    path.write_text(yaml.safe_dump(older))
+    run(tmp_path)
+    with pytest.raises(UsageError, match=r"objective\.lagrangian: linear -> squared"):
+        run(tmp_path, "objective.lagrangian=squared")
 
 
 def test_going_on_with_other_threads_warns(tmp_path: Path) -> None:

@@ -52,15 +52,9 @@ class RunFolder:
         finally:
             os.close(handle)
 
-    def check(self, recipe: dict[str, Any]) -> None:
-        """Raise UsageError with the difference where this folder was started with another recipe."""
-        if not self.recipe.exists():
-            return
-        written = recipe_yaml.parse(self.recipe.read_text(encoding="utf-8"), str(self.recipe))
-        if written.problems:
-            raise UsageError("\n".join(map(str, written.problems)))
-        before = flat(written.data)
-        now = flat(recipe)
+    def refuse_change(self, started: dict[str, Any], recipe: dict[str, Any]) -> None:
+        """Raise UsageError with the difference where the resolved recipe is not that of the start."""
+        before, now = flat(started), flat(recipe)
         changes = [
             f"  {key}: {before.get(key, '(absent)')} -> {now.get(key, '(absent)')}"
             for key in sorted(before.keys() | now.keys())

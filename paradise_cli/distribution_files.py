@@ -1,7 +1,6 @@
 """Sources from users' files: probabilities with a distortion matrix, or with a named distortion."""
 
 import json
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from paradise_cli.array_files import read_archive, read_array
 from paradise_cli.errors import UsageError
 from paradise_cli.information.blahut_arimoto import DiscreteSource
 from paradise_cli.information.known_sources import MEASURES, KnownSource, measured
 
 KINDS = (".npz", ".json", ".npy")
-KEYS = {"p", "d", "x"}
+KEYS = ("p", "d", "x")
 
 
 def read_source(path: Path, measure: str | None) -> KnownSource:
@@ -22,12 +22,12 @@ def read_source(path: Path, measure: str | None) -> KnownSource:
 
     Raises UsageError for a file that is missing, damaged, ragged or lacks one of them.
     """
-    found = {key: _vector(path, key, value) for key, value in _read(path).items()}
-    if "p" not in found:
-        raise UsageError(f"{path}: no 'p', the probabilities of the source letters; it has {sorted(found)}")
-    unknown = found.keys() - KEYS
-    if unknown:
-        raise UsageError(f"{path}: unknown {sorted(unknown)}; known: p, d, x")
+    values = _read(path)
+    unknown = [key for key in values if key not in KEYS]
+    if unknown or "p" not in values:
+        wrong = f"unknown {unknown}" if unknown else "no 'p'"
+        raise UsageError(f"{path}: {wrong}; it holds p [n], and d [n, m] or perhaps the letters x [n]")
+    found = {key: _array(path, key, value) for key, value in values.items()}
     if ("d" in found) == (measure is not None):
         raise UsageError(
             f"{path}: give either a matrix 'd' in the file or --distortion ({', '.join(MEASURES)}), not both"
@@ -35,7 +35,8 @@ def read_source(path: Path, measure: str | None) -> KnownSource:
             else f"{path} has no distortion matrix 'd': choose --distortion {' or '.join(MEASURES)}"
         )
     if "x" in found and found["x"].shape != found["p"].shape:
-        raise UsageError(f"{path}: {len(found['x'])} letters 'x' for {len(found['p'])} probabilities 'p'")
+        shapes = [list(found[key].shape) for key in "xp"]
+        raise UsageError(f"{path}: letters 'x' {shapes[0]} and probabilities 'p' {shapes[1]} do not fit")
     try:
         if measure is not None:
             return KnownSource(path.name, measured(found["p"], measure, found.get("x")))
@@ -45,23 +46,21 @@ def read_source(path: Path, measure: str | None) -> KnownSource:
 
 
 def _read(path: Path) -> dict[str, Any]:
+    if path.suffix == ".npz":
+        arrays, names = read_archive(path, KEYS)
+        return dict.fromkeys(names) | arrays
+    if path.suffix == ".npy":
+        return {"p": read_array(path)}
     try:
-        match path.suffix:
-            case ".npz":
-                with np.load(path, allow_pickle=False) as archive:
-                    return dict(archive)
-            case ".npy":
-                return {"p": np.load(path, allow_pickle=False)}
-            case _:
-                value = json.loads(path.read_text(encoding="utf-8"))
-                return value if isinstance(value, dict) else {"p": value}
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UsageError(f"no such file: {path}") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{path} is not a readable {path.suffix} file: {error}") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is not readable JSON: {error}") from error
+    return value if isinstance(value, dict) else {"p": value}
 
 
-def _vector(path: Path, key: str, value: Any) -> Tensor:
+def _array(path: Path, key: str, value: Any) -> Tensor:
     try:
         return torch.from_numpy(np.asarray(value, dtype=np.float64))
     except (TypeError, ValueError) as error:

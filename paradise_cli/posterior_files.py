@@ -1,7 +1,6 @@
 """Posteriors of anyone's encoder, read from plain arrays; nothing is ever unpickled."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paradise_cli.errors import ParadiseError, UsageError
+from paradise_cli.array_files import read_archive, read_array
+from paradise_cli.errors import UsageError
 from paradise_cli.information.gaussian import DiagonalGaussian
-from paradise_cli.storage import read_tensors
 
 MEANS = ("mu", "mean")
 LOG_VARIANCES = ("logvar", "log_var", "log_variance")
@@ -42,7 +41,7 @@ def read_posterior(
         return _posterior(read_array(path), read_array(widths), str(path), str(widths), kind), None
     if widths is not None:
         raise UsageError(f"{widths}: a second file belongs to an .npy of means; {path} holds everything")
-    arrays, names = _read_archive(path)
+    arrays, names = read_archive(path, (*MEANS, *WIDTHS, *LABELS))
     mean, width = (_only(path, arrays, names, allowed) for allowed in (MEANS, WIDTHS))
     posterior = _posterior(arrays[mean], arrays[width], f"{path}: {mean}", f"{path}: {width}", width)
     if "labels" not in arrays:
@@ -75,59 +74,6 @@ def classes_of(labels: NDArray[Any], n: int, where: str) -> Tensor:
     classes = np.full(n, -1, np.int64)
     classes[known] = np.unique(labels[known], return_inverse=True)[1]
     return torch.from_numpy(classes)
-
-
-def read_array(path: Path) -> NDArray[Any]:
-    """The array of an `.npy` file; errors as `read_posterior`."""
-    _check_suffix(path, (".npy",))
-    with _loaded(path) as array:
-        if not isinstance(array, np.ndarray):
-            raise UsageError(f"{path} is an .npz archive by another name: rename it")
-        return array
-
-
-def _read_archive(path: Path) -> tuple[dict[str, NDArray[Any]], Sequence[str]]:
-    """The arrays of known names, and all names there are."""
-    _check_suffix(path, (".npy", ".npz", ".safetensors"))
-    known = (*MEANS, *WIDTHS, *LABELS)
-    if path.suffix == ".safetensors":
-        with _readable(path):
-            tensors, names = read_tensors(path, known)
-        # numpy has no bfloat16.
-        return {k: (v.double() if v.is_floating_point() else v).numpy() for k, v in tensors.items()}, names
-    with _loaded(path) as archive:
-        if isinstance(archive, np.ndarray):
-            raise UsageError(f"{path} is an .npy array by another name: rename it")
-        return {name: archive[name] for name in archive.files if name in known}, archive.files
-
-
-@contextmanager
-def _loaded(path: Path) -> Iterator[Any]:
-    """What numpy finds in a file, which it would leave open where it fails."""
-    with _readable(path), path.open("rb") as file:
-        yield np.load(file, allow_pickle=False)
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        if not path.is_file():
-            raise UsageError(f"no such file: {path}")
-        yield
-    except ParadiseError:
-        raise
-    except Exception as error:  # numpy lets through a dozen kinds, those of zipfile and tokenize among them
-        if "Object arrays" in str(error):
-            raise UsageError(
-                f"{path} holds Python objects, which are never unpickled: save plain arrays of numbers"
-            ) from error
-        raise ParadiseError(f"{path} cannot be read as numpy arrays: damaged, or of another kind") from error
-
-
-def _check_suffix(path: Path, allowed: Sequence[str]) -> None:
-    if path.suffix not in allowed:
-        kinds = " or ".join(allowed)
-        raise UsageError(f"{path}: its name must end in {kinds} (pickled files, as .pt, are never opened)")
 
 
 def _only(path: Path, arrays: dict[str, NDArray[Any]], names: Sequence[str], allowed: Sequence[str]) -> str:

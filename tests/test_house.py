@@ -19,7 +19,14 @@ LAYERS = [
     {"build"},
     {"loading", "inference", "sources", "encoding", "prediction", "reconstruction"}
     | {"metrics", "evaluation", "evaluation_data", "figures", "runner"}
-    | {"posterior_files", "posterior_report", "distribution_files", "rate_distortion"},
+    | {
+        "array_files",
+        "posterior_files",
+        "posterior_report",
+        "distribution_files",
+        "rate_distortion",
+        "selftest",
+    },
     {"cli", "__main__"},
 ]
 MODULES = sorted(PACKAGE.rglob("*.py"))

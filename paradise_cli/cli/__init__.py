@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from paradise_cli import __version__
-from paradise_cli.cli import encode, evaluate, predict, rate, rd, recipes, reconstruct, train
+from paradise_cli.cli import encode, evaluate, predict, rate, rd, recipes, reconstruct, selftest, train
 from paradise_cli.errors import Interrupted, ParadiseError
 
 
@@ -68,4 +68,5 @@ app.command()(encode.encode)
 app.command()(predict.predict)
 app.command()(reconstruct.reconstruct)
 app.command()(rd.rd)
+app.command()(selftest.selftest)
 app.add_typer(recipes.app, name="recipes")

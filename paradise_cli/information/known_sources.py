@@ -106,7 +106,7 @@ def measured(probabilities: Tensor, measure: str, letters: Tensor | None = None)
     """
     if measure not in MEASURES:
         raise UsageError(f"unknown distortion '{measure}'; known: {', '.join(MEASURES)}")
-    values = torch.arange(len(probabilities)) if letters is None else letters
+    values = torch.arange(probabilities.numel()) if letters is None else letters
     return DiscreteSource(probabilities, _between(measure, values))
 
 

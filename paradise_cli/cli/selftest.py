@@ -1,0 +1,42 @@
+"""`paradise selftest`."""
+
+from dataclasses import asdict
+
+from paradise_cli.cli.options import DeviceOption, JsonOption
+from paradise_cli.cli.output import print_json, print_table
+
+
+def selftest(device: DeviceOption = "auto", as_json: JsonOption = False) -> None:
+    """Check the identities of the method on this machine; exit code 1 where one does not hold.
+
+    \b
+    paradise selftest
+    paradise selftest --device cuda --json
+    """
+    from paradise_cli.cli.progress import progress_bar
+    from paradise_cli.errors import ParadiseError
+    from paradise_cli.selftest import CHECKS, run_checks
+    from paradise_cli.training.hardware import choose_device
+
+    done = []
+    with progress_bar(len(CHECKS), "checking") as advance:
+        for check in run_checks(choose_device(device)):
+            done.append(check)
+            advance(1)
+    if as_json:
+        print_json([asdict(check) | {"passed": check.passed} for check in done])
+    else:
+        rows = [
+            [
+                c.name,
+                f"{c.measured:.1e}",
+                f"{c.bound:.0e}",
+                f"{c.seconds:.1f}",
+                "pass" if c.passed else "FAIL",
+            ]
+            for c in done
+        ]
+        print_table("selftest", ["identity", "off by", "allowed", "seconds", ""], rows)
+    failed = [check.name for check in done if not check.passed]
+    if failed:
+        raise ParadiseError(f"{len(failed)} of {len(done)} checks failed: {'; '.join(failed)}")

@@ -1,0 +1,34 @@
+"""Eq. 5 of the paper to the letter, where q can be exact: p(z|x) is a table (method.md 2.1, 2.2)."""
+
+import torch
+from torch import Tensor
+
+from paradise_cli.information.blahut_arimoto import DiscreteSource
+
+
+def descend(source: DiscreteSource, alpha: float, steps: int) -> Tensor:
+    """F = D + alpha I(X;Z) before each of `steps` gradient steps and after the last, float64 [steps + 1].
+
+    p(z|x) is a softmax of logits [n, m], which start equal. Each step takes the gradient of
+    D + alpha (-H[p(z|x)] - E log q(z)) with q, the exact aggregate posterior, held constant; each row's by
+    itself, so that rare letters learn as fast. F never increases: the step is short, and a new q can only
+    lower F.
+    """
+    p, d = source.supported()
+    logits = torch.zeros_like(d).requires_grad_()
+    # The curvature of a row's share of F is at most this.
+    step = 1 / (2 * (float(d.max() - d.min()) + alpha))
+    values = []
+    for _ in range(steps):
+        log_table = logits.log_softmax(1)  # [n, m]
+        table = log_table.exp()
+        log_q = (p @ table).log()  # [m]
+        values.append((p @ (table * (d + alpha * (log_table - log_q))).sum(1)).detach())
+        frozen = (table * (d + alpha * (log_table - log_q.detach()))).sum()  # every row counts alike
+        (gradient,) = torch.autograd.grad(frozen, logits)
+        with torch.no_grad():
+            logits -= step * gradient
+    table = logits.detach().softmax(1)
+    channel = torch.special.xlogy(table, table / (p @ table)).sum(1)
+    values.append(p @ ((table * d).sum(1) + alpha * channel))
+    return torch.stack(values)

@@ -60,7 +60,8 @@ def plain(loaded: LoadedModel, folder: Path, out: Path) -> Callable[[], object]:
     return work
 
 
-def compare(folder: Path, paths: list[Path], size: int, bound: float, n: int) -> None:
+def compare(folder: Path, photos: Path, images: int, size: int, bound: float, n: int) -> None:
+    paths = photographs(photos, images)
     loaded, out = model(folder, size), folder / "z.npy"
     source, wanted = loaded.open(paths), loaded.info.preprocessing
     pixels = np.zeros((len(paths), *loaded.info.shape), np.uint8)
@@ -83,7 +84,7 @@ def compare(folder: Path, paths: list[Path], size: int, bound: float, n: int) ->
     timed = pairs(parts, encode, n)
     print(f"{size} px: encode {len(paths) / median(timed, 1):.0f} images/s")
     report(f"{size} px: encode, of 1/(1/decode + 1/model)", ratio(timed), 0.9, at_least=True)
-    timed = pairs(plain(loaded, folder / "photos", folder / "plain.npy"), encode, n)
+    timed = pairs(plain(loaded, photos, folder / "plain.npy"), encode, n)
     report(f"{size} px: encode, times a plain DataLoader loop", ratio(timed), bound, at_least=True)
     theirs = np.asarray(Image.open(paths[0]).resize(_short_side(size), Image.Resampling.BILINEAR), np.int16)
     left = (theirs.shape[1] - size) // 2
@@ -113,9 +114,8 @@ if __name__ == "__main__":
         machine()
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary)
-            paths = photographs(folder / "photos", chosen.images)
-            compare(folder, paths, 64, 1.15, chosen.pairs)
-            compare(folder, paths[: chosen.images // 4], 224, 1.25, chosen.pairs)
+            compare(folder, folder / "photos", chosen.images, 64, 1.15, chosen.pairs)
+            compare(folder, folder / "fewer", chosen.images // 4, 224, 1.25, chosen.pairs)
             where = [str(folder / "rn20-64.safetensors"), str(folder / "photos")]
             few, many = (float(fresh(__file__, "memory", *where, str(n))) for n in (2_000, 20_000))
             print(f"peak memory at 2,000 images {few:.0f} MiB, at 20,000 {many:.0f} MiB")

@@ -111,9 +111,11 @@ def test_the_shannon_lower_bound_is_the_rate_of_a_gaussian_and_below_that_of_a_u
 @pytest.mark.parametrize("seed", range(20))
 def test_the_independent_package_dit_agrees(seed: int) -> None:
     dit = pytest.importorskip("dit.rate_distortion.blahut_arimoto", reason="the test extra installs dit")
+    # dit stops when D moves by less than 1e-5 of itself: letters that vanish slowly would end it early.
     n = 2 + seed % 6
-    source = random_source(n, n, seed)
-    slope = 0.5 + seed
+    drawn = random_source(n, n, seed)
+    source = DiscreteSource(drawn.probabilities, (1 + drawn.distortion).fill_diagonal_(0))
+    slope = 2 + seed / 4
     d = source.distortion.numpy()
     theirs, _ = dit.blahut_arimoto(
         source.probabilities.numpy(), slope / LOG_2, distortion=lambda p, q: d, max_iters=2000, restarts=1

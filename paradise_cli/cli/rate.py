@@ -13,24 +13,27 @@ if TYPE_CHECKING:
     from paradise_cli.posterior_report import Labelled, PosteriorReport
 
 
+Means = Annotated[
+    Path,
+    typer.Argument(
+        metavar="MU",
+        help="An .npy of means [N, latent_dim]; or one .npz or .safetensors with mu (or mean) and logvar"
+        " (or log_var, log_variance, sigma, scale), and perhaps labels.",
+    ),
+]
+Widths = Annotated[
+    Path | None,
+    typer.Argument(metavar="LOGVAR", help="An .npy of log sigma^2, where MU is an .npy.", show_default=False),
+]
+Labels = Annotated[
+    Path | None, typer.Option(help="An .npy of N integer labels, -1 for unknown: adds D + R - H(Y).")
+]
+
+
 def rate(
-    posterior: Annotated[
-        Path,
-        typer.Argument(
-            metavar="MU",
-            help="An .npy of means [N, latent_dim]; or one .npz or .safetensors with mu (or mean) and logvar"
-            " (or log_var, log_variance, sigma, scale), and perhaps labels.",
-        ),
-    ],
-    widths: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="LOGVAR", help="An .npy of log sigma^2, where MU is an .npy.", show_default=False
-        ),
-    ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="An .npy of N integer labels, -1 for unknown: adds D + R - H(Y).")
-    ] = None,
+    posterior: Means,
+    widths: Widths = None,
+    labels: Labels = None,
     sigma: Annotated[bool, typer.Option("--sigma", help="LOGVAR holds sigma instead.")] = False,
     seed: Annotated[int, typer.Option(help="Of the noise in z.")] = 0,
     batch_size: Annotated[int, typer.Option(min=2, help="Of the in-batch bound, at most log of it.")] = 128,

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from paradise_cli.information.known_sources import KnownSource
     from paradise_cli.rate_distortion import RateDistortion
 
+Source = Annotated[
+    str, typer.Argument(help="bernoulli, uniform, gaussian, laplacian, or a .npz, .json or .npy file.")
+]
 Probability = Annotated[float | None, typer.Option(help="bernoulli: probability of a 1.")]
 Letters = Annotated[int | None, typer.Option(help="uniform: number of letters.")]
 Sigma = Annotated[float | None, typer.Option(help="gaussian: standard deviation.")]
@@ -20,29 +23,30 @@ Grid = Annotated[int | None, typer.Option(help="gaussian, laplacian: size of the
 Measure = Annotated[
     str | None, typer.Option(help="For a file with probabilities only: hamming, squared or absolute.")
 ]
+Slopes = Annotated[str | None, typer.Option(help="Slopes beta = 1 / alpha: 0.5,1,2 or first:last:count.")]
+Points = Annotated[int, typer.Option(min=1, help="Without --slopes: how many points.")]
+Tolerance = Annotated[float, typer.Option(min=0.0, help="Gap between the bounds of a point, in nats.")]
+AtDistortion = Annotated[list[float] | None, typer.Option(help="Ask for R at a distortion.")]
+AtRate = Annotated[list[float] | None, typer.Option(help="Ask for D at a rate, in nats.")]
+Out = Annotated[
+    Path | None, typer.Option(help="Folder for curve.csv, .json and .png; without it curves/<source>.")
+]
 
 
 def rd(
-    source: Annotated[
-        str,
-        typer.Argument(help="bernoulli, uniform, gaussian, laplacian, or a .npz, .json or .npy file."),
-    ],
+    source: Source,
     p: Probability = None,
     m: Letters = None,
     sigma: Sigma = None,
     scale: Scale = None,
     letters: Grid = None,
     distortion: Measure = None,
-    slopes: Annotated[
-        str | None, typer.Option(help="Slopes beta = 1 / alpha: 0.5,1,2 or first:last:count.")
-    ] = None,
-    points: Annotated[int, typer.Option(min=1, help="Without --slopes: how many points.")] = 20,
-    tol: Annotated[float, typer.Option(min=0.0, help="Gap between the bounds of a point, in nats.")] = 1e-5,
-    at_distortion: Annotated[list[float] | None, typer.Option(help="Ask for R at a distortion.")] = None,
-    at_rate: Annotated[list[float] | None, typer.Option(help="Ask for D at a rate, in nats.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for curve.csv, .json and .png; without it curves/<source>.")
-    ] = None,
+    slopes: Slopes = None,
+    points: Points = 20,
+    tol: Tolerance = 1e-5,
+    at_distortion: AtDistortion = None,
+    at_rate: AtRate = None,
+    out: Out = None,
     as_json: JsonOption = False,
 ) -> None:
     """Exact rate-distortion function of a finite source, between certified bounds.

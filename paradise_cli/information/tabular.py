@@ -16,8 +16,8 @@ def descend(source: DiscreteSource, alpha: float, steps: int) -> Tensor:
     """
     p, d = source.supported()
     logits = torch.zeros_like(d).requires_grad_()
-    # The curvature of a row's share of F is at most this.
-    step = 1 / (2 * (float(d.max() - d.min()) + alpha))
+    # In the logits of a row, E d has a curvature of at most half its range: twice this step would still fall.
+    step = 2 / (float(d.max() - d.min()) + alpha)
     values = []
     for _ in range(steps):
         log_table = logits.log_softmax(1)  # [n, m]

@@ -1,7 +1,6 @@
 """Does the method hold on this machine? Its identities, measured against derived values (method.md 9)."""
 
 import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -134,7 +133,8 @@ def two_products(device: torch.device) -> float:
     """Two matrix products against the sum over dimensions."""
     posterior = _posterior(device)
     z = posterior.rsample(_draw("z", B, K).to(device))
-    direct = torch.distributions.Normal(*posterior).log_prob(z[:, None]).sum(2)
+    own = torch.distributions.Normal(*posterior)
+    direct: Tensor = own.log_prob(z[:, None]).sum(2)  # type: ignore[no-untyped-call]
     return float((log_density_matrix(z, posterior) - direct).abs().max())
 
 
@@ -142,7 +142,8 @@ def linear_gaussian(device: torch.device) -> float:
     """D and R of a trained linear encoder and decoder of N(0, 1.7) at alpha 0.6, relative to theory."""
     alpha, variance = 0.6, 1.7
     encode, decode = (nn.Linear(1, 1, bias=False).double().to(device) for _ in range(2))
-    nn.init.constant_(encode.weight, 1.0), nn.init.constant_(decode.weight, 0.5)
+    nn.init.constant_(encode.weight, 1.0)
+    nn.init.constant_(decode.weight, 0.5)
     log_sigma = nn.Parameter(torch.zeros(1, dtype=torch.float64, device=device))
     rate = RATES["fitted"](1).to(device)
     optimizer = torch.optim.Adam([*encode.parameters(), *decode.parameters(), log_sigma], lr=0.02)
@@ -154,16 +155,17 @@ def linear_gaussian(device: torch.device) -> float:
         distortion = (x - decode(posterior.mu)).square() + (decode.weight * posterior.sigma).square()
         value = rate(posterior, posterior.mu)
         optimizer.zero_grad()
-        (distortion.mean() + alpha * value.loss.mean()).backward()  # type: ignore[no-untyped-call]
+        (distortion.mean() + alpha * value.loss.mean()).backward()
         optimizer.step()
         found.append((float(distortion.detach().mean()), float(value.rate.mean())))
-    d, r = (sum(column) / 50 for column in zip(*found[-50:], strict=True))
-    return max(abs(d / (alpha / 2) - 1), abs(r / (0.5 * math.log(2 * variance / alpha)) - 1))
+    d, r = (math.fsum(column) / 50 for column in zip(*found[-50:], strict=True))
+    theory = alpha / 2, 0.5 * math.log(2 * variance / alpha)
+    return max(abs(d / theory[0] - 1), abs(r / theory[1] - 1))
 
 
 def _standard_quantiles(n: int) -> Tensor:
     """n points with the mean 0 and the variance 1 of N(0, 1)."""
-    points = torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n)
+    points: Tensor = torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n)
     return points / points.square().mean().sqrt()
 
 
@@ -186,10 +188,8 @@ def kill_and_resume(device: torch.device) -> float:
 
 def _start(folder: Path, device: torch.device) -> "subprocess.Popen[bytes]":
     command = [sys.executable, "-m", "paradise_cli", "train", "digits", "--set", "train.epochs=20"]
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(
-        [*command, "--out", str(folder), "--device", str(device)], env=os.environ.copy(), **silent
-    )
+    command += ["--out", str(folder), "--device", str(device)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 CHECKS: tuple[tuple[str, float, Callable[[torch.device], float]], ...] = (

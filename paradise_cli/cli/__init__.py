@@ -57,7 +57,9 @@ def root(
     paradise evaluate runs/digits                  accuracy, distortion and rate, with intervals
     paradise rate mu.npy logvar.npy                the rate of any VAE, as an interval
     paradise encode photos/ --out z.npy            embeddings from a folder of images
+    paradise rd bernoulli --p 0.3                  exact rate-distortion, between certified bounds
     paradise recipes ls                            what else can be trained
+    paradise selftest                              does the method hold on this machine
     """
 
 

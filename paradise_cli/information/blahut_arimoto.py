@@ -10,11 +10,11 @@ from paradise_cli.errors import UsageError
 from paradise_cli.information.envelope import Curve, Point
 from paradise_cli.resources import physical_memory
 
-CELLS = 2**20  # of the kernels held at a time: 8 MiB in float64, which stay near the processor
+CELLS = 2**22  # of the kernels solved at a time: 32 MiB in float64
 LEAST = -600.0  # log of the least weight of a letter: it can still revive, and its exponential is not 0
 MIXED = 0.5  # share of the uniform start in a warm one: letters that the last slope dropped may be needed
 SUM_ERROR = 1e-9  # of the probabilities
-MATRICES = 5  # of the distortion's size that solving holds at once
+MATRICES = 6  # of the distortion's size that solving holds at once
 STEEPEST = 1e300  # a slope that gives the end of the curve itself: D_min, and the rate there
 ROUNDING = 1e-13  # relative, that the ascent may lose in one step
 RIDGE = 1e-10  # of the least-squares problem of the acceleration, relative
@@ -118,6 +118,8 @@ class _Ascent:
         least = d.min(1, keepdim=True).values
         self.excess, self.d_min = d - least, p @ least[:, 0]
         self.kernel = torch.exp(-slopes[:, None, None] * self.excess)  # [S, n, m]
+        # A row times a matrix is several times faster than a matrix times a column.
+        self.transposed = self.kernel.mT.contiguous()
         self.log_q = log_q.repeat(len(slopes), 1)  # [S, m]
         self.iterations = torch.zeros(len(slopes), dtype=torch.int64, device=d.device)
         self.memory = memory
@@ -125,8 +127,8 @@ class _Ascent:
     def run(self, tolerance: float, max_iterations: int) -> None:
         """Iterate until every gap is below the tolerance; slopes that are done are left out."""
         alive = torch.arange(len(self.slopes), device=self.p.device)
-        kernel, log_q = self.kernel, self.log_q.clone()
-        value, log_c = self._evaluate(kernel, log_q)
+        kernel, transposed, log_q = self.kernel, self.transposed, self.log_q.clone()
+        value, log_c = self._evaluate(kernel, transposed, log_q)
         past = _Past(log_q, self.memory)
         for _ in range(max_iterations):
             going = _gap(log_q, log_c) > tolerance
@@ -134,11 +136,12 @@ class _Ascent:
                 self.log_q[alive] = log_q
                 if not bool(going.any()):
                     return
-                alive, kernel, log_q = alive[going], kernel[going], log_q[going]
+                alive, kernel, transposed = alive[going], kernel[going], transposed[going]
+                log_q = log_q[going]
                 value, log_c = value[going], log_c[going]
                 past.keep(going)
             candidate = _normalised(log_q + log_c - past.correction(log_q, log_c))
-            new_value, new_log_c = self._evaluate(kernel, candidate)
+            new_value, new_log_c = self._evaluate(kernel, transposed, candidate)
             better = new_value >= value - ROUNDING * (1 + value.abs())
             past.add(candidate - log_q, new_log_c - log_c, better)
             log_q = torch.where(better[:, None], candidate, log_q)
@@ -147,17 +150,17 @@ class _Ascent:
             self.iterations[alive] += 1
         self.log_q[alive] = log_q
 
-    def _evaluate(self, kernel: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
+    def _evaluate(self, kernel: Tensor, transposed: Tensor, log_q: Tensor) -> tuple[Tensor, Tensor]:
         """sum_i p_i log Z_i, [S], and log c_j, [S, m]: a plain step is log q + log c."""
-        z = torch.bmm(kernel, log_q.exp()[:, :, None])[:, :, 0]  # [S, n]
+        z = torch.bmm(log_q.exp()[:, None, :], transposed)[:, 0]  # [S, n]
         c = torch.bmm((self.p / z)[:, None, :], kernel)[:, 0]  # [S, m]
         return z.log() @ self.p, c.clamp_min(1e-300).log()
 
     def points(self) -> list[Point]:
         """Bounds and distortion, all of the last iterate."""
-        value, log_c = self._evaluate(self.kernel, self.log_q)
+        value, log_c = self._evaluate(self.kernel, self.transposed, self.log_q)
         q = self.log_q.exp()
-        z = torch.bmm(self.kernel, q[:, :, None])[:, :, 0]  # [S, n]
+        z = torch.bmm(q[:, None, :], self.transposed)[:, 0]  # [S, n]
         excess = (torch.einsum("snm,nm,sm->sn", self.kernel, self.excess, q) / z) @ self.p
         upper = -self.slopes * excess - value - (q * log_c.exp() * log_c).sum(1)
         gap = _gap(self.log_q, log_c)

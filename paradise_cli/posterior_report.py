@@ -15,8 +15,9 @@ from paradise_cli.errors import UsageError
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.latents import Latents, latents
 from paradise_cli.information.rate import ExactRate
-from paradise_cli.information.rate_interval import AT_CAP, BITS, RateInterval, rate_interval
+from paradise_cli.information.rate_interval import AT_CAP, RateInterval, rate_interval
 from paradise_cli.randomness import generator, permutation
+from paradise_cli.units import BITS
 
 FOLDS = 5
 FEWEST_A_CLASS = 2  # labelled points, on average

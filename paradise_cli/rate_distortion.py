@@ -15,8 +15,8 @@ from paradise_cli.information.blahut_arimoto import STEEPEST, blahut_arimoto
 from paradise_cli.information.envelope import Curve, Point
 from paradise_cli.information.known_sources import KnownSource
 from paradise_cli.storage import publish_text, write_json
+from paradise_cli.units import BITS
 
-BITS = 1 / math.log(2)
 SPAN = (0.1, 30.0)  # of a default sweep's slopes, in nats per width of the range of distortion
 ROUNDS = 60  # of halving, at most, for an answer
 

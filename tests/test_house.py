@@ -11,7 +11,8 @@ import paradise_cli
 
 PACKAGE = Path(paradise_cli.__file__).parent
 LAYERS = [
-    {"__init__", "errors", "registry", "resources", "randomness", "storage", "ranges"} | {"recipe_yaml"},
+    {"__init__", "errors", "registry", "resources", "randomness", "storage", "ranges", "units"}
+    | {"recipe_yaml"},
     {"information", "data"},
     {"models", "objective"},
     {"training"},

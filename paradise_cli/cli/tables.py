@@ -1,6 +1,5 @@
 """Tables of three columns, and the rows that more than one command prints."""
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -8,12 +7,11 @@ from rich.table import Table
 from rich.text import Text
 
 from paradise_cli.cli.output import console
+from paradise_cli.units import BITS
 
 if TYPE_CHECKING:
     from paradise_cli.information.latents import Latents
     from paradise_cli.information.rate_interval import RateInterval
-
-BITS = 1 / math.log(2)
 
 Row = tuple[str, str, str]
 

@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from paradise_cli.figures.canvas import save
-from paradise_cli.rate_distortion import BITS, RateDistortion
+from paradise_cli.rate_distortion import RateDistortion
+from paradise_cli.units import BITS
 
 SAMPLES = 400
 

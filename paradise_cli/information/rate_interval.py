@@ -12,6 +12,7 @@ from paradise_cli.errors import UsageError
 from paradise_cli.information.bounds import batch_rates, held_out_rates, pairwise_rates
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.rate import ExactRate, drawn_rates
+from paradise_cli.units import BITS
 
 Side = Literal["lower", "upper", "point"]
 Estimand = Literal["I(X;Z)", "I_N"]
@@ -22,7 +23,6 @@ PAIRWISE_ROWS = 64, 512  # of the pairwise bounds, least and most
 PAIRWISE_CELLS = 2**27  # rows * N * K, each a logarithm: about a second
 STANDARD_ERRORS = 3.0
 ROUNDING = 1e-7  # nats that every margin adds for the arithmetic, as `mixture.CANCELLATION`
-BITS = 1 / math.log(2)
 
 
 @dataclass(frozen=True)

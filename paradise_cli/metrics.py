@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Categorical
 from torch.nn.functional import log_softmax
 
 from paradise_cli.objective.distortions import Unit
@@ -176,7 +175,7 @@ class TaskScores:
             nll=float(judged.nll.mean()),
             ece=calibration_error(judged.confidence, judged.rank == 0),
             brier=float(judged.brier.mean()),
-            label_entropy=float(Categorical(torch.cat(self._labels).bincount().double()).entropy()),
+            label_entropy=float(torch.special.entr(torch.cat(self._labels).bincount().double() / n).sum()),
         )
 
 

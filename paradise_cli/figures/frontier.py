@@ -23,7 +23,7 @@ def draw_frontier(result: SweepResult, path: Path) -> None:
     drawn = [each for each in result.frontiers if each.points]
     colours = COLOURS if len(drawn) <= len(COLOURS) else colormaps["turbo"](np.linspace(0, 1, len(drawn)))
     for colour, each in zip(colours, drawn, strict=False):
-        _points(axes, each, colour, label=each.title or "measured, I_N", several=len(drawn) > 1)
+        _points(axes, each, colour, label=each.title or "measured I_N, at each alpha", several=len(drawn) > 1)
     if drawn:
         _theory(axes, drawn[0])
     axes.set_ylim(bottom=0)
@@ -33,7 +33,7 @@ def draw_frontier(result: SweepResult, path: Path) -> None:
     bits.set_ylim(0, axes.get_ylim()[1] * BITS)
     bits.set_ylabel("bits")
     axes.set_title(f"{result.name}: {result.data}, n = {result.n:,}", fontsize=11, loc="left")
-    axes.legend(frameon=False, fontsize=9, title=f"bars: certified I(X;Z); D +- {ERRORS:g} standard errors")
+    axes.legend(frameon=False, fontsize=9, title=f"bars: certified I(X;Z); D ± {ERRORS:g} standard errors")
     axes.spines[["top"]].set_visible(False)
     save(figure, path)
 

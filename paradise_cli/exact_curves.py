@@ -1,7 +1,9 @@
 """The exact R(D) of a recipe's data, where it is known."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from paradise_cli.information import closed_forms, known_sources
 from paradise_cli.information.closed_forms import ClosedForm
@@ -42,11 +44,19 @@ def _laplacian(source: Data) -> ExactCurve:
 
 
 def _banana(source: Data) -> ExactCurve:
+    return _solved_banana()
+
+
+@cache
+def _solved_banana() -> ExactCurve:
     known = known_sources.banana()
     curve = solve(known, default_slopes(known, POINTS), tolerance=1e-4).curve
-    return ExactCurve(
-        f"Blahut-Arimoto, {len(known.source.distortion):,} letters", curve.rate_between, curve.d_max
-    )
+
+    def bounds(distortion: float) -> tuple[float, float]:
+        # Below what the grid resolves it says nothing of the density it stands for.
+        return curve.rate_between(distortion) if distortion >= known.least_resolved else (0.0, math.inf)
+
+    return ExactCurve(f"Blahut-Arimoto, {len(known.source.distortion):,} letters", bounds, curve.d_max)
 
 
 def _closed(name: str, form: ClosedForm) -> ExactCurve:

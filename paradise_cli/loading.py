@@ -143,10 +143,12 @@ class LoadedModel:
 
     def reconstructor(self) -> Compute:
         """Images to pixels [B, C, H, W] in [0, 1] by decoder, and to themselves under the empty name."""
-        names = self.decoders()
+        names, tasks = self.decoders(), named_tasks(self.recipe)
+        if values := [name for name in names if tasks[name].distortion.hyper.get("link") == "identity"]:
+            raise ParadiseError(f"{self.source}: {', '.join(values)} reproduces values, which are no picture")
         reproduce = {
             name: DISTORTIONS[task.distortion.name](**task.distortion.hyper).reproduce
-            for name, task in named_tasks(self.recipe).items()
+            for name, task in tasks.items()
         }
 
         def compute(images: Tensor) -> dict[str, Tensor]:

@@ -271,12 +271,18 @@ def weights_metadata(recipe: Recipe, info: DataInfo, device: torch.device, step:
 
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask for a stop, after which everything is saved; a second one is obeyed at once."""
+    """Ctrl-C, SIGTERM and a closed terminal ask for a stop, after which everything is saved.
+
+    A second one is obeyed at once.
+    """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
 
     def ask(number: int, frame: FrameType | None) -> None:
         asked.set()

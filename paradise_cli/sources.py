@@ -124,12 +124,11 @@ def _of_data_set(item: str, recipe: Recipe, info: DataInfo) -> Source:
         return _of_files(files, split.ids, labels, split.preprocessing, info)
     _check_shape(bundle.info.shape, info, item)
 
-    def read(start: int, stop: int) -> NDArray[np.uint8]:
-        batch = next(split.fetch(torch.arange(start, stop), stop - start, (), False))
-        pixels: NDArray[np.uint8] = batch.numpy()
-        return pixels
+    def read(start: int, stop: int) -> NDArray[Any]:
+        batch: NDArray[Any] = next(split.fetch(torch.arange(start, stop), stop - start, (), False)).numpy()
+        return batch
 
-    return Source(split.ids, labels, info.shape, np.uint8, _ARRAY_STRIDE, read)
+    return Source(split.ids, labels, info.shape, read(0, 1).dtype, _ARRAY_STRIDE, read)
 
 
 def _of_file(path: Path, info: DataInfo) -> Source:

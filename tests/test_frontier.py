@@ -2,12 +2,14 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 
 from paradise_cli.information import closed_forms
 from paradise_cli.information.frontier import (
+    Check,
     FrontierPoint,
     above_curve,
     above_labels,
@@ -21,12 +23,12 @@ FORM = closed_forms.gaussian([4.0, 1.0])
 ALPHAS = [0.1 * 40 ** (k / 8) for k in range(9)]
 
 
-def point(alpha: float, *, error: float = 1e-3, cap: float = math.inf, **changes: float) -> FrontierPoint:
+def point(alpha: float, *, error: float = 1e-3) -> FrontierPoint:
     """The point of the Gaussian frontier where -dD/dR is alpha."""
     d = FORM.distortion(1 / alpha)
     r = FORM.rate(d)
-    made = FrontierPoint(f"alpha = {alpha:.3g}", alpha, alpha, d, error, r, error, r - error, r + error, cap)
-    return dataclasses.replace(made, **changes)
+    ends = r - error, r + error, math.inf, math.inf
+    return FrontierPoint(f"alpha = {alpha:.3g}", alpha, alpha, d, error, r, error, *ends)
 
 
 FRONTIER = [point(alpha) for alpha in ALPHAS]
@@ -77,8 +79,9 @@ def test_errors_are_allowed_three_times() -> None:
     [
         ({}, {}, "agrees"),
         ({}, {"slope": 8.0}, "differs"),
-        ({}, {"slope": 8.0, "rate_error": 1.0}, "undecided"),
-        ({"cap": FRONTIER[3].rate + 0.9}, {}, "outside validity"),
+        ({}, {"slope": 8.0, "lower": 0.0, "upper": 9.0}, "undecided"),
+        ({"slope": 0.0}, {}, "outside validity"),
+        ({"comparable": FRONTIER[3].rate - 0.1}, {}, "outside validity"),
         ({}, {"rate": 0.09}, "outside validity"),
     ],
 )
@@ -87,9 +90,9 @@ def test_slope_verdicts(low: dict[str, float], high: dict[str, float], verdict: 
     assert slopes(pair)[0].verdict == verdict
 
 
-def test_two_points_of_one_rate_have_no_slope() -> None:
-    same = [FRONTIER[3], dataclasses.replace(FRONTIER[4], rate=FRONTIER[3].rate)]
-    assert slopes(same)[0].verdict == "undecided"
+def test_two_points_of_one_rate_have_no_finite_slope() -> None:
+    same = [FRONTIER[3], dataclasses.replace(FRONTIER[3], distortion=FRONTIER[4].distortion)]
+    assert slopes(same)[0].measured == math.inf and slopes(same)[0].verdict == "differs"
 
 
 @pytest.mark.parametrize(("excess", "verdict"), [(0.0, "holds"), (-0.0042, "holds"), (-0.0043, "violated")])
@@ -108,4 +111,20 @@ def test_a_rate_certified_below_the_curve_is_a_contradiction() -> None:
 
 def test_the_height_over_the_curve_is_told() -> None:
     above = damaged(2, lower=FRONTIER[2].rate + 0.5, distortion_error=0.0)
-    assert "by 0.5 nats at most" in above_curve(above, lambda d: (FORM.rate(d),) * 2).detail
+    assert (
+        f"{FRONTIER[2].name} is at least 0.5 nats above"
+        in above_curve(above, lambda d: (FORM.rate(d),) * 2).detail
+    )
+
+
+@pytest.mark.parametrize("check", [monotone, convex])
+def test_too_few_points_decide_nothing(check: Callable[[list[FrontierPoint]], Check]) -> None:
+    assert check(FRONTIER[:1]).verdict == "undecided"
+
+
+def test_a_rate_that_its_cap_flattens_is_no_witness_against_convexity() -> None:
+    """The exact curve cut at 2 nats turns down there."""
+    capped = [dataclasses.replace(p, rate=min(p.rate, 2.0), comparable=1.9) for p in FRONTIER]
+    blind = [dataclasses.replace(p, comparable=math.inf) for p in capped]
+    assert convex(capped).verdict == "holds"
+    assert convex(blind).verdict == "violated"

@@ -5,6 +5,9 @@ import csv
 import json
 import math
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +16,12 @@ import torch
 from typer.testing import CliRunner
 
 from paradise_cli.cli import app
-from paradise_cli.errors import UsageError
+from paradise_cli.errors import ParadiseError, UsageError
 from paradise_cli.exact_curves import exact_curve
-from paradise_cli.information import closed_forms
 from paradise_cli.recipe import load_recipe
-from paradise_cli.sweep.plan import alpha_axis, parse_axis, plan
+from paradise_cli.sweep.plan import SweepPoint, alpha_axis, parse_axis, plan
 from paradise_cli.sweep.result import components_cap, judge
-from paradise_cli.sweep.run import Outcome
+from paradise_cli.sweep.run import Outcome, environments
 
 FAST = ["train.epochs=2", "data.validation=0.0"]
 
@@ -31,6 +33,7 @@ FAST = ["train.epochs=2", "data.validation=0.0"]
         ("optim.lr=1e-3:1e-1:3", ("0.001", "0.01", "0.1")),
         ("model.backbone.hidden=[64],[64,32]", ("[64]", "[64,32]")),
         ("data.augment=[],[{name: crop, padding: 1}]", ("[]", "[{name: crop, padding: 1}]")),
+        ("a.b={name: mlp, hidden: [64]},{name: conv}", ("{name: mlp, hidden: [64]}", "{name: conv}")),
     ],
 )
 def test_an_axis_is_read(text: str, values: tuple[str, ...]) -> None:
@@ -62,7 +65,8 @@ def test_the_plan_is_every_combination() -> None:
     axes = [alpha_axis("0.1:0.4:3"), parse_axis("objective.rate={q: batch},{q: fitted}")]
     points = plan("digits", axes, seeds=2, overrides=["train.seed=5"])
     assert len(points) == len({point.name for point in points}) == 12
-    assert points[0].name == "alpha=0.1,rate=q_batch,seed=5"
+    assert points[0].name == "alpha=0.1,rate=q_batch"  # the first seed: a sweep may get more later
+    assert points[1].name == "alpha=0.1,rate=q_batch,seed=6"
     assert {point.recipe.train.seed for point in points} == {5, 6}
     assert {point.recipe.objective.alpha for point in points} == {0.1, 0.2, 0.4}
     assert {point.group[0][1] for point in points} == {"{q: batch}", "{q: fitted}"}
@@ -221,7 +225,104 @@ def test_known_sources_have_their_exact_curve() -> None:
     assert curve is not None
     low, high = curve.bounds(float(variances.clamp(max=level).sum()))
     assert low == high == pytest.approx(expected)
-    bernoulli = exact_curve(load_recipe("bernoulli_source").recipe)
-    assert bernoulli is not None
-    assert bernoulli.bounds(0.1)[0] == pytest.approx(closed_forms.bernoulli(0.3).rate(0.1))
+    bernoulli, laplacian = (
+        exact_curve(load_recipe(f"{n}_source").recipe) for n in ("bernoulli", "laplacian")
+    )
+    assert bernoulli is not None and laplacian is not None
+    assert bernoulli.bounds(0.1)[0] == pytest.approx(0.6108643 - 0.3250830)  # h(0.3) - h(0.1)
+    assert laplacian.bounds(0.1)[0] == pytest.approx(math.log(10))
     assert exact_curve(load_recipe("digits").recipe) is None
+
+
+def evaluated(alpha: float, rate: float, *, tasks: dict[str, float], **labels: Any) -> dict[str, Any]:
+    """An evaluation of 100 images: distortion by task, each with a standard error of a tenth."""
+    nats = {"nats": rate, "standard_error": 0.01, "cap": math.log(100), "bits": rate / math.log(2)}
+    ends = {"lower": rate - 0.03, "upper": rate + 0.03}
+    return {
+        "data": "made", "n": 100, "classification": [], "latents": {"active": 2, "dimensions": 2},
+        "distortion": [
+            {"task": name, "unit": "nats", "sampled": value, "sampled_error": 0.1 * value}
+            for name, value in tasks.items()
+        ],
+        "rate": {"exact": nats, "population": ends, "empirical": ends},
+    } | labels  # fmt: skip
+
+
+def test_tasks_are_weighed_by_their_names() -> None:
+    """Where one applies to no image, D is not known; it is not the other's."""
+    recipe = load_recipe("digits_multi_task").recipe
+    point = SweepPoint("one", {}, recipe)
+    both = evaluated(1.0, 2.0, tasks={"redraw": 10.0, "classify": 0.5})
+    result = judge([Outcome(point, Path(), both)], "test")
+    (measured,) = result.frontiers[0].points
+    assert measured.distortion == pytest.approx(0.5 + 0.5 * 10.0)
+    assert measured.distortion_error == pytest.approx(0.05 + 0.5 * 1.0)
+    with pytest.raises(ParadiseError, match="no labels of classify"):
+        judge([Outcome(point, Path(), evaluated(1.0, 2.0, tasks={"redraw": 10.0}))], "test")
+
+
+def test_the_spread_of_seeds_counts_as_students_t_asks() -> None:
+    """D = 1, 2, 3 under three seeds: mean 2, standard error 1 / sqrt(3); t = 19.21 is as rare as 3 sigma."""
+    points = plan("digits_unsupervised", [alpha_axis("1")], seeds=3)
+    outcomes = [
+        Outcome(point, Path(), evaluated(1.0, 2.0, tasks={"squared_error": value}))
+        for point, value in zip(points, (1.0, 2.0, 3.0), strict=True)
+    ]
+    (measured,) = judge(outcomes, "test").frontiers[0].points
+    assert measured.distortion == pytest.approx(2.0)
+    assert measured.distortion_error == pytest.approx(math.hypot(0.3, 19.2060 / 3 / math.sqrt(3)), rel=1e-4)
+
+
+def test_the_squared_lagrangian_gives_up_two_alpha_r_a_nat() -> None:
+    for rate, slope in ((2.0, 4.0 * 3.0), (-1e-9, 0.0)):
+        (point,) = plan("digits_unsupervised", [alpha_axis("3")], overrides=["objective.lagrangian=squared"])
+        evaluation = evaluated(3.0, rate, tasks={"squared_error": 1.0})
+        (measured,) = judge([Outcome(point, Path(), evaluation)], "test").frontiers[0].points
+        assert measured.slope == pytest.approx(slope)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "visible", "device", "jobs", "expected"),
+    [
+        (0, None, "auto", None, ["OMP_NUM_THREADS=2"] * 4),
+        (0, None, "cpu", 2, ["OMP_NUM_THREADS=4"] * 2),
+        (2, None, "auto", None, ["CUDA_VISIBLE_DEVICES=0", "CUDA_VISIBLE_DEVICES=1"]),
+        (2, "3,5", "cuda", 3, [f"CUDA_VISIBLE_DEVICES={n}" for n in (3, 5, 3)]),
+        (2, None, "cpu", None, ["OMP_NUM_THREADS=2"] * 4),
+        (2, None, "cuda:1", None, [""]),
+    ],
+)
+def test_every_run_gets_its_share_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: int,
+    visible: str | None,
+    device: str,
+    jobs: int | None,
+    expected: list[str],
+) -> None:
+    """Four runs on eight cores."""
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    given = environments(4, device, jobs)
+    assert [",".join(f"{key}={value}" for key, value in each.items()) for each in given] == expected
+
+
+def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "paradise_cli", "sweep", "digits", "--alpha", "0.1,1", "--jobs", "2"]
+    command += ["--set", "train.epochs=60", "--set", "data.validation=0.0", "--out", str(tmp_path)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    metrics = [tmp_path / "points" / f"alpha={alpha}" / "metrics.jsonl" for alpha in ("0.1", "1")]
+    while not all(file.exists() and file.read_text() for file in metrics):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert "the same command goes on" in process.communicate()[1] and process.returncode == 130
+    assert not any((file.parent / "result.json").exists() for file in metrics)
+    stopped = [len(file.read_text().splitlines()) for file in metrics]
+    subprocess.run(command, check=True, capture_output=True)
+    for file, before in zip(metrics, stopped, strict=True):
+        assert before < len(file.read_text().splitlines()) == 60
+        assert "going on from step" in (file.parent / "log.txt").read_text()

@@ -50,11 +50,14 @@ def sweep(
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.evaluation_data import check_split
     from paradise_cli.figures.frontier import draw_frontier
+    from paradise_cli.recipe import load_recipe
     from paradise_cli.sweep.plan import alpha_axis, parse_axis, plan
     from paradise_cli.sweep.result import judge
     from paradise_cli.sweep.run import run_points
 
     check_split(split)
+    if (shipped := load_recipe(recipe, overrides or ()).note) is not None:
+        note(shipped)
     axes = [alpha_axis(alpha)] if alpha is not None else []
     axes += [parse_axis(text) for text in grid or ()]
     points = plan(recipe, axes, seeds=seeds, overrides=overrides or ())
@@ -77,23 +80,22 @@ def sweep(
 
 
 def _print(result: "SweepResult") -> None:
-    columns = ["run", "D", "+-", "rate I_N", "+-", "I(X;Z)", "active", "accuracy"]
+    measured = [row for row in result.rows if row["error"] is None]
+    classified = any("accuracy" in row for row in measured)
+    columns = ["run", "D", "rate I_N", "I(X;Z)", "active", *(["accuracy"] if classified else [])]
     rows = [
         [
             row["run"],
-            f"{row['distortion']:.4g}",
-            f"{row['distortion_error']:.2g}",
-            f"{row['rate']:.3f}" if "rate" in row else "-",
-            f"{row['rate_error']:.2g}" if "rate" in row else "",
+            f"{row['distortion']:.4g} ± {row['distortion_error']:.1g}",
+            f"{row['rate']:.3f} ± {row['rate_error']:.1g}" if "rate" in row else "-",
             f"{row['rate_lower']:.2f} to {row['rate_upper']:.2f}" if "rate" in row else "-",
             f"{row['active']} of {row['dimensions']}",
-            f"{row['accuracy']:.2%}" if "accuracy" in row else "",
+            *([f"{row['accuracy']:.2%}" if "accuracy" in row else ""] if classified else []),
         ]
-        for row in result.rows
-        if row["error"] is None
+        for row in measured
     ]
     title = (
-        f"{result.data}, n = {result.n:,}: D in {result.unit} at sampled z, rates in nats, +- standard errors"
+        f"{result.data}, n = {result.n:,}: D in {result.unit} at sampled z, rates in nats, ± standard errors"
     )
     print_table(title, columns, rows)
     for frontier in result.frontiers:
@@ -116,5 +118,6 @@ def _print_checks(frontier: "Frontier") -> None:
         print_table(
             f"slope -dD/dR {frontier.title}".rstrip(), ["between", "measured", "alpha", "verdict"], rows
         )
-    rows = [[check.name, check.verdict, check.detail] for check in frontier.checks]
-    print_table(f"frontier {frontier.title}".rstrip(), ["check", "verdict", "evidence"], rows)
+    if frontier.checks:
+        rows = [[check.name, check.verdict, check.detail] for check in frontier.checks]
+        print_table(f"frontier {frontier.title}".rstrip(), ["check", "verdict", "evidence"], rows)

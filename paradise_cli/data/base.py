@@ -173,7 +173,7 @@ class MemorySplit:
         """See `Split.to`; on CUDA a split may take half of the memory that is free."""
         if device == self.images.device:
             return self
-        size = len(self) * self.images[0].numel()
+        size = len(self) * self.images[0].nbytes
         if device.type == "cuda" and size > torch.cuda.mem_get_info(device)[0] // 2:
             return self
         images = self.images if self.rows is None else self.images.index_select(0, self.rows)

@@ -1,5 +1,6 @@
 """The rate-distortion plane of a sweep, with intervals on both axes and what theory says."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,7 @@ def draw_frontier(result: SweepResult, path: Path) -> None:
     colours = COLOURS if len(drawn) <= len(COLOURS) else colormaps["turbo"](np.linspace(0, 1, len(drawn)))
     for colour, each in zip(colours, drawn, strict=False):
         _points(axes, each, colour, label=each.title or "measured I_N, at each alpha", several=len(drawn) > 1)
-    if drawn:
-        _theory(axes, drawn[0])
+    _theory(axes, drawn)
     axes.set_ylim(bottom=0)
     axes.set_xlabel(f"distortion D (sampled z), {result.unit}")
     axes.set_ylabel("rate R, nats")
@@ -33,7 +33,10 @@ def draw_frontier(result: SweepResult, path: Path) -> None:
     bits.set_ylim(0, axes.get_ylim()[1] * BITS)
     bits.set_ylabel("bits")
     axes.set_title(f"{result.name}: {result.data}, n = {result.n:,}", fontsize=11, loc="left")
-    axes.legend(frameon=False, fontsize=9, title=f"bars: certified I(X;Z); D ± {ERRORS:g} standard errors")
+    if drawn:
+        # On training data the encoder knows the points: they certify nothing of others.
+        bars = "I_N" if result.split == "train" else "certified I(X;Z)"
+        axes.legend(frameon=False, fontsize=9, title=f"bars: {bars}; D ± {ERRORS:g} standard errors")
     axes.spines[["top"]].set_visible(False)
     save(figure, path)
 
@@ -54,20 +57,18 @@ def _points(axes: Axes, frontier: Frontier, colour: object, label: str, several:
         )
 
 
-def _theory(axes: Axes, frontier: Frontier) -> None:
-    """The exact curve, the line of labels, and the cap that the training's q puts on a rate."""
-    d = [p.distortion for p in frontier.points]
-    if frontier.exact is not None:
-        grid = np.linspace(min(d) * 0.9, max(max(d), min(frontier.exact.d_max, 1.2 * max(d))), SAMPLES)
-        middle = [sum(frontier.exact.bounds(float(x))) / 2 for x in grid]
-        axes.plot(
-            grid, middle, "--", color="#e8833a", linewidth=1.6, label=f"exact R(D): {frontier.exact.name}"
-        )
-    if frontier.entropy is not None:
-        line = np.array([0.0, frontier.entropy])
-        axes.plot(line, line[::-1], "--", color="#e8833a", linewidth=1.6, label="D + R = H(Y)")
-    cap = min(p.cap for p in frontier.points)
-    if cap < 1.5 * max(p.upper for p in frontier.points):
-        axes.axhline(
-            cap, color="#999999", linewidth=0.9, linestyle=":", label=f"cap of q or log N: {cap:.2f} nats"
-        )
+def _theory(axes: Axes, frontiers: Sequence[Frontier]) -> None:
+    """Each exact curve, the line of labels, and the cap of the rates, where it is near."""
+    orange = {"color": "#e8833a", "linewidth": 1.6}
+    d = [point.distortion for each in frontiers for point in each.points]
+    curves = [each.exact for each in frontiers if each.exact is not None]
+    for dashes, exact in zip(("--", "-.", ":"), dict.fromkeys(curves), strict=False):
+        grid = np.linspace(0.9 * min(d), max(max(d), min(exact.d_max, 1.2 * max(d))), SAMPLES)
+        middle = [sum(exact.bounds(float(x))) / 2 for x in grid]
+        axes.plot(grid, middle, dashes, label=f"exact R(D): {exact.name}", **orange)
+    for entropy in {each.entropy for each in frontiers if each.entropy is not None}:
+        axes.plot([0.0, entropy], [entropy, 0.0], "--", label="D + R = H(Y)", **orange)
+    for cap in sorted({point.cap for each in frontiers for point in each.points}):
+        if cap < 1.5 * max(point.upper for each in frontiers for point in each.points):
+            label = f"cap of q or log N: {cap:.2f} nats"
+            axes.axhline(cap, color="#999999", linewidth=0.9, linestyle=":", label=label)

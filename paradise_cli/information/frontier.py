@@ -4,14 +4,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 ERRORS = 3.0  # standard errors that every comparison allows
 SLOPE_TOLERANCE = 0.25  # of the slope that two alphas ask for
-LEAST_RATE = 0.1  # nats, and...
-CAP_MARGIN = 1.0  # ...nats below a cap, between which a slope is comparable with alpha
+TINY = 1e-300
+LEAST_RATE = 0.1  # nats, from which a slope is comparable with alpha
 
 Verdict = Literal["holds", "violated", "undecided"]
+SlopeVerdict = Literal["agrees", "differs", "undecided", "outside validity"]
 RateBounds = Callable[[float], tuple[float, float]]
 
 
@@ -20,7 +21,8 @@ class FrontierPoint:
     """One alpha: its distortion, the exact rate I_N, and certified ends of I(X;Z); errors are standard ones.
 
     `slope` is the distortion that training gives up per nat there: alpha, or 2 alpha R for D + alpha R^2.
-    `cap` is the largest rate that the training's q and the N points let show, in nats.
+    `cap` is the largest rate that the training's q and the N points let show, and `comparable` the one up to
+    which they show it well enough for a slope, in nats.
     """
 
     name: str
@@ -33,6 +35,7 @@ class FrontierPoint:
     lower: float
     upper: float
     cap: float
+    comparable: float
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Slope:
     between: tuple[str, str]
     measured: float
     expected: float
-    verdict: Literal["agrees", "differs", "undecided", "outside validity"]
+    verdict: SlopeVerdict
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Check:
 
 def monotone(points: Sequence[FrontierPoint]) -> Check:
     """With alpha the distortion does not fall and the rate does not rise, within the errors."""
+    if len(points) < 2:
+        return Check("monotone", "undecided", "fewer than 2 points")
     points = _by_alpha(points)
     broken = [
         f"{low.name} to {high.name}"
@@ -67,8 +72,12 @@ def monotone(points: Sequence[FrontierPoint]) -> Check:
 
 
 def convex(points: Sequence[FrontierPoint]) -> Check:
-    """No point lies above the chord of its neighbours, within the errors."""
-    ordered = sorted(points, key=lambda point: point.distortion)
+    """No point lies above the chord of its neighbours, within the errors; rates near a cap are left out."""
+    ordered = sorted(
+        (point for point in points if point.rate <= point.comparable), key=lambda point: point.distortion
+    )
+    if len(ordered) < 3:
+        return Check("convex", "undecided", "fewer than 3 points whose rate is well below its cap")
     broken = []
     for left, point, right in zip(ordered, ordered[1:], ordered[2:], strict=False):
         if right.distortion <= left.distortion:
@@ -83,41 +92,43 @@ def convex(points: Sequence[FrontierPoint]) -> Check:
         )  # fmt: skip
         if above > ERRORS * error:
             broken.append(f"{point.name} by {above:.3g} nats")
-    return _check("convex", broken, "no point is above the chord of its neighbours")
+    return _check("convex", broken, f"none of {len(ordered)} points is above the chord of its neighbours")
 
 
 def slopes(points: Sequence[FrontierPoint]) -> list[Slope]:
-    """-dD/dR between neighbours against the geometric mean of their alphas, where both rates can tell."""
-    found = []
-    for low, high in pairwise(_by_alpha(points)):
-        difference = low.rate - high.rate
-        expected = math.sqrt(low.slope * high.slope)
-        measured = (high.distortion - low.distortion) / difference if difference else math.inf
-        valid = all(LEAST_RATE <= point.rate <= point.cap - CAP_MARGIN for point in (low, high))
-        # Both ends' errors are taken as independent, and D's as those of a new sample: too wide on purpose.
-        error = ERRORS * math.hypot(
-            math.hypot(low.distortion_error, high.distortion_error) / difference if difference else math.inf,
-            measured * math.hypot(low.rate_error, high.rate_error) / difference if difference else math.inf,
-        )
-        off = abs(measured - expected) - SLOPE_TOLERANCE * expected
-        if not valid:
-            verdict: Literal["agrees", "differs", "undecided", "outside validity"] = "outside validity"
-        elif off <= 0:
-            verdict = "agrees"
-        else:
-            verdict = "differs" if off > error else "undecided"
-        found.append(Slope((low.name, high.name), measured, expected, verdict))
-    return found
+    """-dD/dR between neighbours against the geometric mean of their slopes, where both rates can tell.
+
+    The measured slope takes R for I_N. It `differs` where no slope that the certified ends of the rates and
+    the errors of D allow would agree.
+    """
+    return [_slope(low, high) for low, high in pairwise(_by_alpha(points))]
+
+
+def _slope(low: FrontierPoint, high: FrontierPoint) -> Slope:
+    fall, rise = low.rate - high.rate, high.distortion - low.distortion
+    expected = math.sqrt(low.slope * high.slope)
+    measured = rise / fall if fall else math.inf
+    error = ERRORS * math.hypot(low.distortion_error, high.distortion_error)
+    least = (rise - error) / (low.upper - high.lower) if low.upper > high.lower else -math.inf
+    most = (rise + error) / (low.lower - high.upper) if low.lower > high.upper else math.inf
+    verdict: SlopeVerdict
+    if not expected or not all(LEAST_RATE <= point.rate <= point.comparable for point in (low, high)):
+        verdict = "outside validity"
+    elif abs(measured - expected) <= SLOPE_TOLERANCE * expected:
+        verdict = "agrees"
+    elif most < (1 - SLOPE_TOLERANCE) * expected or least > (1 + SLOPE_TOLERANCE) * expected:
+        verdict = "differs"
+    else:
+        verdict = "undecided"
+    return Slope((low.name, high.name), measured, expected, verdict)
 
 
 def slope_check(found: Sequence[Slope]) -> Check:
     """Whether every comparable slope is that of its alphas."""
-    counts = {
-        verdict: sum(slope.verdict == verdict for slope in found)
-        for verdict in ("agrees", "differs", "undecided", "outside validity")
-    }
-    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count) or "no neighbours"
-    detail = f"-dD/dR within {SLOPE_TOLERANCE:.0%} of the alphas: {told}"
+    verdicts = [slope.verdict for slope in found]
+    counts = {verdict: verdicts.count(verdict) for verdict in get_args(SlopeVerdict)}
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    detail = f"-dD/dR within {SLOPE_TOLERANCE:.0%} of the alphas, {len(found)} neighbours: {told}"
     if counts["differs"]:
         return Check("slope", "violated", detail)
     return Check("slope", "holds" if counts["agrees"] and not counts["undecided"] else "undecided", detail)
@@ -139,16 +150,18 @@ def above_labels(points: Sequence[FrontierPoint], entropy: float) -> Check:
 
 
 def above_curve(points: Sequence[FrontierPoint], bounds: RateBounds) -> Check:
-    """No certified rate lies below the exact R(D); the detail says how far above the curve they are."""
-    broken, gaps = [], []
+    """No certified rate lies below the exact R(D); the detail says how far above it they certainly are."""
+    broken, heights = [], []
     for point in points:
-        # The least that R(D) can be at a distortion known only within its error.
-        least = bounds(point.distortion + ERRORS * point.distortion_error)[0]
+        error = ERRORS * point.distortion_error
+        # The least and the most that R(D) can be at a distortion known only within its error.
+        least, most = bounds(point.distortion + error)[0], bounds(max(point.distortion - error, TINY))[1]
         if point.upper < least:
             broken.append(f"{point.name} by {least - point.upper:.3g} nats")
-        gaps.append(point.lower - bounds(max(point.distortion - ERRORS * point.distortion_error, 1e-300))[1])
-    at_most = max(0.0, *gaps)
-    return _check("on the exact curve", broken, f"rates certified above R(D) by {at_most:.3g} nats at most")
+        heights.append((point.lower - most, point.name))
+    height, name = max(heights)
+    told = f"{name} is at least {height:.3g} nats above" if height > 0 else "no point is certainly above"
+    return _check("not below R(D)", broken, told)
 
 
 def _by_alpha(points: Sequence[FrontierPoint]) -> list[FrontierPoint]:

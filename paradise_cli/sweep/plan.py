@@ -13,7 +13,6 @@ ALPHA = "objective.alpha"
 SEED = "train.seed"
 
 _RANGE = re.compile(r"[^,:\[\]{}]+:[^,:\[\]{}]+:\d+")
-_COMMA = re.compile(r",(?![^\[\]{}]*[\]}])")  # not inside brackets
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+,-]+")
 
 
@@ -54,7 +53,7 @@ def parse_axis(text: str, option: str = "--grid") -> Axis:
     if _RANGE.fullmatch(raw):
         values = [f"{number:.6g}" for number in parse_range(raw, option)]
     else:
-        values = [value.strip() for value in _COMMA.split(raw)]
+        values = _split(raw)
     repeated = sorted({value for value in values if values.count(value) > 1})
     if repeated or "" in values:
         what = f"{', '.join(repeated)} comes twice" if repeated else "a value is missing between commas"
@@ -72,26 +71,28 @@ def plan(
 ) -> list[SweepPoint]:
     """Every combination of the axes' values, each under `seeds` seeds from the recipe's own on.
 
-    All recipes are read and checked. Raises UsageError for a field given twice, nothing to sweep, and for
-    recipes with mistakes.
+    The first seed is in no name, so that a sweep can be given more seeds later. All recipes are read and
+    checked. Raises UsageError for a field given twice, nothing to sweep, and for recipes with mistakes.
     """
+    first = load_recipe(recipe, overrides).recipe.train.seed
+    if seeds > 1:
+        axes = [*axes, Axis(SEED, tuple(str(first + number) for number in range(seeds)))]
     keys = [axis.key for axis in axes]
     if len(set(keys)) < len(keys):
         raise UsageError(
             f"a field is swept twice: {', '.join(sorted({k for k in keys if keys.count(k) > 1}))}"
         )
-    if not axes and seeds == 1:
+    if not axes:
         raise UsageError("nothing to sweep: give --alpha first:last:count, --grid key=v1,v2 or --seeds")
-    first = load_recipe(recipe, overrides).recipe.train.seed
-    if seeds > 1:
-        axes = [*axes, Axis(SEED, tuple(str(first + number) for number in range(seeds)))]
-    short = _short_names([axis.key for axis in axes])
+    short = _short_names(keys)
     points = []
     for values in itertools.product(*(axis.values for axis in axes)):
         settings = dict(zip((axis.key for axis in axes), values, strict=True))
         chosen = [f"{key}={value}" for key, value in settings.items()]
         name = ",".join(
-            f"{short[key]}={_UNSAFE.sub('_', value).strip('_')}" for key, value in settings.items()
+            f"{short[key]}={_UNSAFE.sub('_', value).strip('_')}"
+            for key, value in settings.items()
+            if (key, value) != (SEED, str(first)) or len(settings) == 1
         )
         loaded = load_recipe(recipe, [*overrides, *chosen])
         points.append(SweepPoint(name, settings, loaded.recipe))
@@ -104,3 +105,15 @@ def _short_names(keys: Sequence[str]) -> dict[str, str]:
     """The last word of each key, or the whole where two end alike."""
     last = [key.rpartition(".")[2] for key in keys]
     return {key: word if last.count(word) == 1 else key for key, word in zip(keys, last, strict=True)}
+
+
+def _split(text: str) -> list[str]:
+    """The parts between commas that no bracket holds."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "[{") - (character in "]}")
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts]

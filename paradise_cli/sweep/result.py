@@ -8,7 +8,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from paradise_cli.build import build_info, build_objective
+from scipy.stats import norm, t
+
+from paradise_cli.build import build_info, build_objective, named_tasks
 from paradise_cli.errors import ParadiseError
 from paradise_cli.exact_curves import ExactCurve, exact_curve
 from paradise_cli.information import frontier
@@ -17,9 +19,12 @@ from paradise_cli.information.rate_interval import AT_CAP
 from paradise_cli.objective.distortions import DISTORTIONS
 from paradise_cli.recipe import Recipe
 from paradise_cli.storage import publish_text, write_json
+from paradise_cli.sweep.plan import SweepPoint
 from paradise_cli.sweep.run import Outcome
 
 COMPONENT_MARGIN = 2.0  # nats below log(components) up to which q can tell posteriors apart (method.md 2.6)
+SLOPE_MARGIN = 1.0  # nats below log(components) up to which a slope can be compared with alpha
+POINTS_MARGIN = 2.0  # nats below log N up to which I_N follows I(X;Z) closely enough for a slope
 NO_RATE = 0.05  # nats: the encoder has collapsed
 
 
@@ -65,7 +70,7 @@ class SweepResult:
             "split": self.split,
             "n": self.n,
             "distortion_unit": self.unit,
-            "runs": list(self.rows),
+            "runs": [_finite(row) for row in self.rows],
             "frontiers": [
                 {
                     "settings": dict(each.group),
@@ -91,27 +96,68 @@ class SweepResult:
         write_json(folder / "sweep.json", self.to_json())
 
 
+@dataclass(frozen=True)
+class _Run:
+    """A run that was measured: D as its objective weighs it, at sampled z, and what of its rate can be seen.
+
+    `components` is log of the number of components of the training's q, infinite where it has no cap.
+    """
+
+    point: SweepPoint
+    evaluation: dict[str, Any]
+    distortion: float
+    distortion_error: float
+    entropy: float | None
+    components: float
+
+    @property
+    def rate(self) -> dict[str, Any] | None:
+        """As `RateInterval.to_json`."""
+        rate: dict[str, Any] | None = self.evaluation["rate"]
+        return rate
+
+    def row(self) -> dict[str, Any]:
+        """A line of the table; rates and what follows from them in nats."""
+        latents = self.evaluation["latents"]
+        row: dict[str, Any] = {"n": self.evaluation["n"]}
+        row |= {"distortion": self.distortion, "distortion_error": self.distortion_error}
+        for scores in self.evaluation["classification"][:1]:
+            top1 = scores["top1"]
+            row |= {"accuracy": top1["value"], "accuracy_low": top1["low"], "accuracy_high": top1["high"]}
+        row |= {"active": latents["active"], "dimensions": latents["dimensions"]}
+        if self.rate is not None:
+            exact, population = self.rate["exact"], self.rate["population"]
+            row |= {"rate": exact["nats"], "rate_error": exact["standard_error"], "rate_cap": exact["cap"]}
+            row |= {"rate_lower": population["lower"], "rate_upper": population["upper"]}
+            row |= {"rate_bits": exact["bits"]}
+            if self.entropy is not None:
+                row["excess"] = self.distortion + exact["nats"] - self.entropy
+        return row
+
+
 def judge(outcomes: Sequence[Outcome], split: str) -> SweepResult:
     """The table, the frontiers and the warnings; raises ParadiseError where every run failed."""
-    done = [outcome for outcome in outcomes if outcome.evaluation is not None]
-    if not done:
-        reasons = "\n".join(f"  {outcome.point.name}: {outcome.error}" for outcome in outcomes)
+    found = {outcome.point.name: _measured(outcome) for outcome in outcomes}
+    runs = [run for run in found.values() if isinstance(run, _Run)]
+    failed = tuple((name, reason) for name, reason in found.items() if isinstance(reason, str))
+    if not runs:
+        reasons = "\n".join(f"  {name}: {reason}" for name, reason in failed)
         raise ParadiseError(f"every run of the sweep failed:\n{reasons}")
-    groups = {
-        outcome.point.group: [o for o in done if o.point.group == outcome.point.group] for outcome in done
-    }
-    frontiers = tuple(_frontier(group, members) for group, members in groups.items())
-    first = done[0].evaluation or {}
+    groups = dict.fromkeys(run.point.group for run in runs)
+    frontiers = tuple(
+        _frontier(group, [run for run in runs if run.point.group == group], split) for group in groups
+    )
+    first = runs[0].evaluation
     return SweepResult(
-        name=done[0].point.recipe.name,
+        name=runs[0].point.recipe.name,
         data=first["data"],
         split=split,
         n=first["n"],
         unit=" + ".join(dict.fromkeys(each["unit"] for each in first["distortion"])),
-        rows=tuple(_row(outcome) for outcome in outcomes),
+        rows=tuple(_row(outcome, found[outcome.point.name]) for outcome in outcomes),
         frontiers=frontiers,
-        warnings=tuple(text for outcome in done for text in _collapse(outcome)) + tuple(_range(frontiers)),
-        failed=tuple((o.point.name, o.error) for o in outcomes if o.error is not None),
+        warnings=tuple(text for run in runs for text in _collapse(run)) + tuple(_other_alphas(frontiers)),
+        failed=failed,
     )
 
 
@@ -121,137 +167,149 @@ def components_cap(recipe: Recipe) -> float:
     return math.inf if rate is None else rate.cap(recipe.train.batch_size)
 
 
-def _row(outcome: Outcome) -> dict[str, Any]:
-    """One line of the table; a run that failed has its reason alone."""
-    point, evaluation = outcome.point, outcome.evaluation
+def _measured(outcome: Outcome) -> "_Run | str":
+    """The run, or why it tells nothing."""
+    recipe, evaluation = outcome.point.recipe, outcome.evaluation
+    if evaluation is None:
+        return outcome.error or "not measured"
+    by_task = {each["task"]: each for each in evaluation["distortion"]}
+    tasks = named_tasks(recipe)
+    if missing := [name for name in tasks if name not in by_task]:
+        return f"{evaluation['data']} has no labels of {', '.join(missing)}: its distortion is not known"
+    terms = [(task.weight, by_task[name]) for name, task in tasks.items()]
+    return _Run(
+        outcome.point,
+        evaluation,
+        sum(weight * each["sampled"] for weight, each in terms),
+        # The tasks see the same images: their errors may add up.
+        sum(
+            weight * (math.inf if each["sampled_error"] is None else each["sampled_error"])
+            for weight, each in terms
+        ),
+        _label_entropy(recipe, evaluation),
+        components_cap(recipe),
+    )
+
+
+def _label_entropy(recipe: Recipe, evaluation: dict[str, Any]) -> float | None:
+    """H(Y) in nats of the labels that D was measured on, where it is one cross-entropy over all images."""
+    tasks, scores = recipe.objective.tasks, evaluation["classification"]
+    if len(tasks) != 1 or tasks[0].weight != 1 or not scores or scores[0]["n"] < evaluation["n"]:
+        return None
+    entropy: float = scores[0]["label_entropy"]
+    return entropy
+
+
+def _row(outcome: Outcome, found: "_Run | str") -> dict[str, Any]:
+    point = outcome.point
     row: dict[str, Any] = {"run": point.name, **point.settings}
     row |= {"alpha": point.recipe.objective.alpha, "seed": point.recipe.train.seed}
-    if evaluation is None:
-        return row | {"error": outcome.error}
-    distortion, error = _distortion(point.recipe, evaluation)
-    row |= {"n": evaluation["n"], "distortion": distortion, "distortion_error": error}
-    for scores in evaluation["classification"][:1]:
-        row |= {f"accuracy{end}": scores["top1"][of] for end, of in _INTERVAL.items()}
-    latents = evaluation["latents"]
-    row |= {"active": latents["active"], "dimensions": latents["dimensions"]}
-    if (rate := evaluation["rate"]) is not None:
-        exact, population = rate["exact"], rate["population"]
-        row |= {"rate": exact["nats"], "rate_error": exact["standard_error"], "rate_cap": exact["cap"]}
-        row |= {"rate_lower": population["lower"], "rate_upper": population["upper"]}
-    return row | {"error": None}
+    return row | ({"error": found} if isinstance(found, str) else found.row() | {"error": None})
 
 
-_INTERVAL = {"": "value", "_low": "low", "_high": "high"}
-
-
-def _distortion(recipe: Recipe, evaluation: dict[str, Any]) -> tuple[float, float]:
-    """D as the objective weighs it, at sampled z, and a standard error that holds for dependent tasks."""
-    pairs = list(zip(recipe.objective.tasks, evaluation["distortion"], strict=False))
-    total = sum(task.weight * measured["sampled"] for task, measured in pairs)
-    return total, sum(task.weight * (measured["sampled_error"] or 0.0) for task, measured in pairs)
-
-
-def _frontier(group: tuple[tuple[str, str], ...], members: Sequence[Outcome]) -> Frontier:
+def _frontier(group: tuple[tuple[str, str], ...], members: Sequence[_Run], split: str) -> Frontier:
     recipe = members[0].point.recipe
-    rated = [o for o in members if o.evaluation is not None and o.evaluation["rate"] is not None]
-    alphas = sorted({o.point.recipe.objective.alpha for o in rated})
-    points = tuple(_point([o for o in rated if o.point.recipe.objective.alpha == alpha]) for alpha in alphas)
-    supervised = [
-        DISTORTIONS[t.distortion.name](**t.distortion.hyper).supervised for t in recipe.objective.tasks
-    ]
-    exact = exact_curve(recipe)
-    entropy = _label_entropy(recipe, members[0]) if supervised == [True] else None
+    rated = [run for run in members if run.rate is not None]
+    alphas = sorted({run.point.recipe.objective.alpha for run in rated})
+    points = tuple(
+        _point([run for run in rated if run.point.recipe.objective.alpha == alpha], split) for alpha in alphas
+    )
+    exact, entropy = exact_curve(recipe), members[0].entropy
     if not points:
         return Frontier(group, (), (), (), exact, entropy)
     checks = [frontier.monotone(points), frontier.convex(points)]
-    slopes = frontier.slopes(points) if not any(supervised) else []
+    heads = [task.distortion for task in recipe.objective.tasks]
+    supervised = any(DISTORTIONS[head.name](**head.hyper).supervised for head in heads)
+    slopes = [] if supervised else frontier.slopes(points)
     if slopes:
         checks.append(frontier.slope_check(slopes))
     if entropy is not None:
         checks.append(frontier.above_labels(points, entropy))
-    if exact is not None:
+    if exact is not None and split != "train":  # of points that it learned from an encoder knows more
         checks.append(frontier.above_curve(points, exact.bounds))
     return Frontier(group, points, tuple(checks), tuple(slopes), exact, entropy)
 
 
-def _label_entropy(recipe: Recipe, outcome: Outcome) -> float | None:
-    """H(Y) in nats of the labels that D was measured on, where all images have one."""
-    evaluation = outcome.evaluation or {}
-    labelled = [s for s in evaluation["classification"] if s["n"] == evaluation["n"]]
-    return labelled[0]["label_entropy"] if labelled and recipe.objective.tasks[0].weight == 1 else None
+def _point(seeds: Sequence[_Run], split: str) -> FrontierPoint:
+    """The mean over seeds; the ends of the rate hold for each of them.
 
-
-def _point(seeds: Sequence[Outcome]) -> FrontierPoint:
-    """The mean over seeds; their spread counts as error, and the ends of I(X;Z) hold for each seed."""
-    rows = [_row(outcome) for outcome in seeds]
+    On training data, which are no sample that the encoder has not seen, they are those of I_N.
+    """
     recipe = seeds[0].point.recipe
-    rate, rate_error = _mean([row["rate"] for row in rows], [row["rate_error"] for row in rows])
-    distortion, distortion_error = _mean(
-        [row["distortion"] for row in rows], [row["distortion_error"] for row in rows]
+    rates = [run.rate for run in seeds if run.rate is not None]
+    rate, rate_error = _mean(
+        [each["exact"]["nats"] for each in rates], [each["exact"]["standard_error"] for each in rates]
     )
-    alpha = recipe.objective.alpha
+    distortion, distortion_error = _mean(
+        [run.distortion for run in seeds], [run.distortion_error for run in seeds]
+    )
+    ends = [each["empirical" if split == "train" else "population"] for each in rates]
+    alpha, squared = recipe.objective.alpha, recipe.objective.lagrangian == "squared"
+    components, log_n = seeds[0].components, rates[0]["exact"]["cap"]
+    comparable = min(components - SLOPE_MARGIN, log_n - POINTS_MARGIN)
     return FrontierPoint(
         name=f"alpha = {alpha:.4g}",
         alpha=alpha,
-        slope=alpha if recipe.objective.lagrangian == "linear" else 2 * alpha * rate,
+        slope=2 * alpha * max(0.0, rate) if squared else alpha,
         distortion=distortion,
         distortion_error=distortion_error,
         rate=rate,
         rate_error=rate_error,
-        lower=min(row["rate_lower"] for row in rows),
-        upper=max(row["rate_upper"] for row in rows),
-        cap=min(components_cap(recipe), rows[0]["rate_cap"]),
+        lower=min(end["lower"] for end in ends),
+        upper=max(end["upper"] for end in ends),
+        cap=min(components, log_n),
+        # What a fixed q makes training pay is more than I(X;Z), whose slope is then another.
+        comparable=0.0 if recipe.objective.rate.q == "fixed" else comparable,
     )
 
 
 def _mean(values: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
-    """Mean over seeds, and its standard error: that of the data, which they share, and that of the seeds."""
-    spread = stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
-    return fmean(values), math.hypot(max(errors), spread)
+    """Mean over seeds, and its standard error: that of the data, which they share, and that of the seeds.
+
+    The seeds' is widened, as Student's t asks, to make ERRORS of it as rare as of a known one.
+    """
+    count = len(values)
+    if count == 1:
+        return values[0], errors[0]
+    widened = float(t.isf(norm.sf(frontier.ERRORS), count - 1)) / frontier.ERRORS
+    return fmean(values), math.hypot(max(errors), widened * stdev(values) / math.sqrt(count))
 
 
-def _collapse(outcome: Outcome) -> list[str]:
+def _collapse(run: _Run) -> list[str]:
     """What is wrong with one run's rate or latents."""
-    row, name = _row(outcome), outcome.point.name
-    texts = []
-    if row["active"] < row["dimensions"]:
-        texts.append(f"{name}: {row['active']} of {row['dimensions']} dimensions are active")
-    if "rate" not in row:
-        return [*texts, f"{name}: {(outcome.evaluation or {})['rate_note']}"]
-    if row["rate"] < NO_RATE:
-        texts.append(f"{name}: collapsed, the rate is {row['rate']:.3f} nats")
-    if row["rate"] > row["rate_cap"] - AT_CAP:
+    name, latents, texts = run.point.name, run.evaluation["latents"], []
+    if latents["active"] < latents["dimensions"]:
+        texts.append(f"{name}: {latents['active']} of {latents['dimensions']} dimensions are active")
+    if run.rate is None:
+        return [*texts, f"{name}: {run.evaluation['rate_note']}"]
+    rate, cap = run.rate["exact"]["nats"], run.rate["exact"]["cap"]
+    if rate < NO_RATE:
+        texts.append(f"{name}: collapsed, the rate is {rate:.3f} nats")
+    if rate > cap - AT_CAP:
+        texts.append(f"{name}: the rate is at its cap log N = {cap:.2f} nats; it may be any larger")
+    if rate > run.components - COMPONENT_MARGIN:
         texts.append(
-            f"{name}: the rate is at its cap log N = {row['rate_cap']:.2f} nats; it may be any larger"
-        )
-    cap = components_cap(outcome.point.recipe)
-    if row["rate"] > cap - COMPONENT_MARGIN:
-        q = outcome.point.recipe.objective.rate.q
-        texts.append(
-            f"{name}: rate {row['rate']:.2f} nats > log(components) - {COMPONENT_MARGIN:g} ="
-            f" {cap - COMPONENT_MARGIN:.2f}: q: {q} cannot tell posteriors apart there and alpha loses its"
-            " effect; use q: fitted, or more components"
+            f"{name}: rate {rate:.2f} nats > log(components) - {COMPONENT_MARGIN:g} ="
+            f" {run.components - COMPONENT_MARGIN:.2f}: q: {run.point.recipe.objective.rate.q} cannot tell"
+            " posteriors apart there and alpha loses its effect; use q: fitted, or more components"
         )
     return texts
 
 
-def _range(frontiers: Sequence[Frontier]) -> list[str]:
+def _other_alphas(frontiers: Sequence[Frontier]) -> list[str]:
     """Where alpha acts, if some points collapsed or are at their cap."""
     texts = []
     for each in frontiers:
-        dead = [point.alpha for point in each.points if point.rate < NO_RATE]
-        full = [point.alpha for point in each.points if point.rate > point.cap - AT_CAP]
-        low, high = max(full, default=None), min(dead, default=None)
-        if low is None and high is None:
+        full = [point.alpha for point in each.points if point.alpha and point.rate > point.cap - AT_CAP]
+        dead = [point.alpha for point in each.points if point.alpha and point.rate < NO_RATE]
+        if not (full or dead):
             continue
-        low, high = (
-            (low if low is not None else (high or 1) / 100),
-            (high if high is not None else (low or 1) * 100),
-        )
+        low = max(full) if full else min(dead) / 100
+        high = min(dead) if dead else max(full) * 100
+        told = [f"{len(full)} at their cap"] * bool(full) + [f"{len(dead)} collapsed"] * bool(dead)
         where = f"{each.title}: " if each.group else ""
-        texts.append(
-            f"{where}alpha acts between the two: try --alpha {low:.3g}:{high:.3g}:{max(9, len(each.points))}"
-        )
+        count = max(9, len(each.points))
+        texts.append(f"{where}{' and '.join(told)}: try --alpha {low:.3g}:{high:.3g}:{count}")
     return texts
 
 

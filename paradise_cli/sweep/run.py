@@ -12,17 +12,20 @@ from typing import Any
 
 import torch
 
+import paradise_cli
+from paradise_cli.build import build_data
 from paradise_cli.errors import Interrupted, UsageError
 from paradise_cli.recipe import load_recipe
 from paradise_cli.runner import stop_on_signal
 from paradise_cli.sweep.plan import SweepPoint
+from paradise_cli.training.hardware import choose_device
 from paradise_cli.training.run_folder import RunFolder
 
 POLL_SECONDS = 0.2
 LOG = "log.txt"
-COMMAND = (sys.executable, "-m", "paradise_cli")
-
-Progress = Callable[[int], None]
+# With -P, a file of the user's current folder cannot stand in for a module.
+COMMAND = (sys.executable, "-P", "-m", "paradise_cli")
+PACKAGE_PATH = str(Path(paradise_cli.__file__).resolve().parents[1])
 
 
 @dataclass(frozen=True)
@@ -50,22 +53,26 @@ def run_points(
     split: str = "test",
     device: str = "auto",
     jobs: int | None = None,
-    progress: Progress | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> list[Outcome]:
     """Train and evaluate every point in `folder`, going on where an earlier sweep there stopped.
 
     A point that fails leaves the others alone. `jobs` is how many run at a time: by default as many as there
     are GPUs, else processor cores, which they share. `progress` is told of every epoch that is done. Raises
-    UsageError where the folder holds runs of other recipes, Interrupted after a signal, when every run has
-    saved its state.
+    UsageError where the folder holds runs of other recipes or the data lack the split, Interrupted after a
+    signal, when every run has saved its state.
     """
+    choose_device(device)
+    if getattr(build_data(points[0].recipe), split) is None:
+        raise UsageError(f"{points[0].recipe.data.name} has no {split} split; choose another with --split")
     runs = [RunFolder(folder / "points" / point.name) for point in points]
     for point, run in zip(points, runs, strict=True):
         if run.recipe.exists():
-            run.refuse_change(load_recipe(str(run.recipe)).recipe.resolved(), point.recipe.resolved())
+            started = load_recipe(str(run.recipe)).recipe.resolved()
+            run.refuse_change(started, point.recipe.resolved(), remedy="choose another --out")
     for point, run in zip(points, runs, strict=True):
         run.keep_recipe(point.recipe.resolved())
-    slots = _environments(len(points), device, jobs)
+    slots = environments(len(points), device, jobs)
     errors: dict[str, str] = {}
     _run_all(list(zip(points, runs, strict=True)), slots, split, device, errors, progress)
     return [
@@ -82,30 +89,29 @@ def _run_all(
     split: str,
     device: str,
     errors: dict[str, str],
-    progress: Progress | None,
+    progress: Callable[[int], None] | None,
 ) -> None:
     """Keep every slot busy until all is done; `errors` gets the reasons of the points that failed."""
     everything, told, running = [run for _, run in waiting], 0, list[_Job]()
     with stop_on_signal() as stop:
-        while (waiting and not stop()) or running:
-            free = sorted(set(range(len(slots))) - {job.slot for job in running})
-            for slot in free if not stop() else []:
-                if job := _start_next(waiting, slot, slots[slot], split, device):
-                    running.append(job)
-            if stop():
-                _interrupt(running)
-                waiting.clear()
-            for job in [job for job in running if job.process.poll() is not None]:
-                running.remove(job)
-                if job.process.returncode == 0:
-                    waiting.insert(0, (job.point, job.run))  # there may be an evaluation to do
-                elif not stop():
-                    errors[job.point.name] = _reason(job.run)
-            if progress and (done := sum(_epochs(run) for run in everything)) > told:
-                progress(done - told)
-                told = done
-            if running:
-                time.sleep(POLL_SECONDS)
+        try:
+            while (waiting or running) and not stop():
+                for slot in sorted(set(range(len(slots))) - {job.slot for job in running}):
+                    if job := _start_next(waiting, slot, slots[slot], split, device):
+                        running.append(job)
+                for job in [job for job in running if job.process.poll() is not None]:
+                    running.remove(job)
+                    if job.process.returncode == 0:
+                        waiting.insert(0, (job.point, job.run))  # there may be an evaluation to do
+                    else:
+                        errors[job.point.name] = _reason(job)
+                if progress and (done := sum(_epochs(run) for run in everything)) > told:
+                    progress(done - told)
+                    told = done
+                if running:
+                    time.sleep(POLL_SECONDS)
+        finally:
+            _interrupt(running)
         if stop():
             raise Interrupted("stopped; every run is saved, and the same command goes on from there")
 
@@ -121,11 +127,11 @@ def _start_next(
     while waiting:
         point, run = waiting.pop(0)
         if arguments := _to_do(run, split, device):
-            with (run.path / LOG).open("ab") as log:
+            with (run.path / LOG).open("wb") as log:
                 process = subprocess.Popen(
                     [*COMMAND, *arguments],
                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
-                    env=os.environ | environment,
+                    env=os.environ | environment | {"PYTHONPATH": _python_path()},
                     start_new_session=True,  # Ctrl-C reaches the sweep alone, which passes it on once
                 )  # fmt: skip
             return _Job(point, run, process, slot)
@@ -157,27 +163,24 @@ def _evaluation_file(run: RunFolder, split: str) -> Path:
 
 
 def _measured(run: RunFolder, split: str) -> dict[str, Any]:
-    if split != "test":
-        found: dict[str, Any] = json.loads(_evaluation_file(run, split).read_text(encoding="utf-8"))
-        return found
-    test: dict[str, Any] | None = json.loads(run.result.read_text(encoding="utf-8"))["test"]
-    if test is None:
-        raise UsageError(f"{run.path}: the data have no test split; measure on another with --split")
-    return test
+    file = run.result if split == "test" else _evaluation_file(run, split)
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return found["test"] if split == "test" else found  # type: ignore[no-any-return]
 
 
 def _interrupt(running: Sequence[_Job]) -> None:
     for job in running:
-        if job.process.poll() is None:
-            job.process.terminate()
-            job.process.wait()
+        job.process.terminate()
+    for job in running:
+        job.process.wait()
 
 
-def _reason(run: RunFolder) -> str:
+def _reason(job: _Job) -> str:
     """The last message of a failed run."""
-    lines = (run.path / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
-    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return errors[-1] if errors else (lines[-1] if lines else "it ended without a message")
+    if job.process.returncode < 0:
+        return f"killed by signal {-job.process.returncode}"
+    log = (job.run.path / LOG).read_text(encoding="utf-8", errors="replace").strip()
+    return log.rpartition("error: ")[2] or "it ended without a message"
 
 
 def _epochs(run: RunFolder) -> int:
@@ -187,7 +190,7 @@ def _epochs(run: RunFolder) -> int:
         return 0
 
 
-def _environments(points: int, device: str, jobs: int | None) -> list[dict[str, str]]:
+def environments(points: int, device: str, jobs: int | None) -> list[dict[str, str]]:
     """For each run at a time, the variables that give it its share of the machine."""
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs {jobs}: at least 1 is needed")
@@ -201,4 +204,10 @@ def _environments(points: int, device: str, jobs: int | None) -> list[dict[str, 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     slots = min(points, jobs or cores)
     # Threads of several processes that wait for each other on the same cores are far slower than one each.
-    return [{"OMP_NUM_THREADS": str(max(1, cores // slots))}] * slots
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores // slots)))
+    return [{"OMP_NUM_THREADS": threads}] * slots
+
+
+def _python_path() -> str:
+    """Where this very package is found first."""
+    return os.pathsep.join(filter(None, [PACKAGE_PATH, os.environ.get("PYTHONPATH")]))

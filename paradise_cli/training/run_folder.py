@@ -52,7 +52,12 @@ class RunFolder:
         finally:
             os.close(handle)
 
-    def refuse_change(self, started: dict[str, Any], recipe: dict[str, Any]) -> None:
+    def refuse_change(
+        self,
+        started: dict[str, Any],
+        recipe: dict[str, Any],
+        remedy: str = "choose another --out, or start over beside it with --fresh",
+    ) -> None:
         """Raise UsageError with the difference where the resolved recipe is not that of the start."""
         before, now = flat(started), flat(recipe)
         changes = [
@@ -63,7 +68,7 @@ class RunFolder:
         if changes:
             raise UsageError(
                 f"{self.path} was started with another recipe:\n" + "\n".join(changes) + "\n"
-                "go on with the old values, choose another --out, or start over beside it with --fresh"
+                f"go on with the old values, or {remedy}"
             )
 
     def begin(self, recipe: dict[str, Any], environment: dict[str, Any]) -> str | None:

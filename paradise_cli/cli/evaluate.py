@@ -1,11 +1,10 @@
 """`paradise evaluate`."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption
+from paradise_cli.cli.options import DeviceOption, JsonOption, OutOption, OverridesOption, SeedOption
 from paradise_cli.cli.output import deliver, note
 from paradise_cli.cli.tables import Row, latent_rows, nats, print_sections, rate_rows
 
@@ -22,8 +21,8 @@ def evaluate(
     split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
     overrides: OverridesOption = None,
     device: DeviceOption = "auto",
-    seed: Annotated[int, typer.Option(help="Of the noise in z.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Also write the JSON document to this file.")] = None,
+    seed: SeedOption = 0,
+    out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Accuracy, calibration, distortion and rate of a model, with intervals.

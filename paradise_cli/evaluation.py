@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from paradise_cli.build import build_objective, named_tasks
+from paradise_cli.build import build_objective
 from paradise_cli.data.base import DataInfo, Split, batches, on_device
 from paradise_cli.errors import ParadiseError
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.latents import Latents, latents
 from paradise_cli.information.rate import drawn_rates
 from paradise_cli.information.rate_interval import FEWEST, RateInterval, rate_interval
-from paradise_cli.metrics import Classification, Distortion, TaskScores, Unit
+from paradise_cli.metrics import Classification, Distortion, TaskScores
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.objective.objective import Objective
 from paradise_cli.objective.rates import Rate
@@ -139,8 +139,7 @@ def measure(
     if not bool(posterior.mu.isfinite().all() & posterior.sigma.isfinite().all()):
         raise ParadiseError("the model gives numbers that are not finite: its training diverged; train again")
     classified = [score.classification() for score in scores]
-    units = [_unit(task.distortion.name) for task in named_tasks(recipe).values()]
-    distorted = [score.distortion(unit) for score, unit in zip(scores, units, strict=True)]
+    distorted = [score.distortion() for score in scores]
     no_rate = _no_rate(model, len(split))
     rates = drawn_rates(posterior, seed=seed, draws=draws, progress=progress) if no_rate is None else None
     evaluation = Evaluation(
@@ -202,10 +201,6 @@ def _no_rate(model: StochasticEncoder, n: int) -> str | None:
     if not model.stochastic:
         return NO_RATE
     return None if n >= FEWEST else f"not defined for fewer than {FEWEST} images"
-
-
-def _unit(distortion: str) -> Unit:
-    return "squared pixels" if distortion == "squared_error" else "nats"
 
 
 def _training_rate(

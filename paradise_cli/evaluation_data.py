@@ -43,8 +43,7 @@ def open_split(
     `overrides` are `data.x=y` and change that section of the recipe. Raises UsageError for a split or
     override that is not one, ParadiseError where the data do not fit the model (`info`).
     """
-    if split not in SPLITS:
-        raise UsageError(f"no split '{split}'{did_you_mean(split, list(SPLITS))}; known: {', '.join(SPLITS)}")
+    check_split(split)
     bundle = build_data(_with_data(recipe, info, data, overrides, source))
     there = {name: found for name in SPLITS if (found := getattr(bundle, name)) is not None}
     if split not in there:
@@ -53,6 +52,12 @@ def open_split(
     labels, notes = fit_labels(there[split].labels, bundle.info, info)
     label = f"{bundle.info.label}, {split}"
     return EvaluationData(there[split].relabel(labels), label, (*notes, *_pixel_notes(bundle.info, info)))
+
+
+def check_split(split: str) -> None:
+    """Raise UsageError for what is not the name of a split."""
+    if split not in SPLITS:
+        raise UsageError(f"no split '{split}'{did_you_mean(split, list(SPLITS))}; known: {', '.join(SPLITS)}")
 
 
 def fit_labels(labels: Tensor, data: DataInfo, model: DataInfo) -> tuple[Tensor, list[str]]:

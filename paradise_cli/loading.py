@@ -16,6 +16,7 @@ from paradise_cli.data import DataInfo, UnreadableImage
 from paradise_cli.errors import ParadiseError, UsageError
 from paradise_cli.inference import Compute, Results, stream_results
 from paradise_cli.models import StochasticEncoder
+from paradise_cli.objective.distortions import DISTORTIONS
 from paradise_cli.randomness import generator
 from paradise_cli.recipe import Recipe, parse_resolved
 from paradise_cli.registry import did_you_mean
@@ -143,10 +144,14 @@ class LoadedModel:
     def reconstructor(self) -> Compute:
         """Images to pixels [B, C, H, W] in [0, 1] by decoder, and to themselves under the empty name."""
         names = self.decoders()
+        reproduce = {
+            name: DISTORTIONS[task.distortion.name](**task.distortion.hyper).reproduce
+            for name, task in named_tasks(self.recipe).items()
+        }
 
         def compute(images: Tensor) -> dict[str, Tensor]:
             decoded = self.model.decode(self.model.encode(images).mu)
-            return {"": images} | {name: decoded[name].sigmoid() for name in names}
+            return {"": images} | {name: reproduce[name](decoded[name]) for name in names}
 
         return compute
 

@@ -2,19 +2,18 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from paradise_cli.objective.distortions import Unit
 from paradise_cli.objective.objective import Task
 
 ECE_BINS = 15
 TOP = 5
 NORMAL_95 = 1.959963984540054  # 97.5% of a standard normal lie below
-
-Unit = Literal["nats", "squared pixels"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,10 @@ class Proportion:
 
 @dataclass(frozen=True)
 class Classification:
-    """Predictions from the posterior mean on n labelled images; `nll` in nats, `top5` for over 5 classes."""
+    """Predictions from the posterior mean on n labelled images; `top5` for over 5 classes.
+
+    `nll` and `label_entropy`, the entropy of these images' labels, are in nats.
+    """
 
     task: str
     n: int
@@ -43,17 +45,23 @@ class Classification:
     nll: float
     ece: float
     brier: float
+    label_entropy: float
 
 
 @dataclass(frozen=True)
 class Distortion:
-    """Mean of one task's raw distortion over the n images it applies to, at sampled z and at z = mu."""
+    """Mean of one task's raw distortion over the n images it applies to, at sampled z and at z = mu.
+
+    Each with its standard error, these images being draws from a population; None for a single one.
+    """
 
     task: str
     unit: Unit
     n: int
     sampled: float
     mean: float
+    sampled_error: float | None
+    mean_error: float | None
 
 
 def wilson(k: int, n: int) -> tuple[float, float]:
@@ -122,6 +130,7 @@ class TaskScores:
         self._applies: list[Tensor] = []
         self._predicted: list[Tensor] = []
         self._judged: list[Judged] = []
+        self._labels: list[Tensor] = []
         self._classes = 0
 
     def add(self, at_mean: Tensor, at_sample: Tensor | None, images: Tensor, labels: Tensor) -> None:
@@ -137,6 +146,7 @@ class TaskScores:
             at_mean, images, labels = at_mean[rows], images[rows], labels[rows]
             at_sample = None if at_sample is None else at_sample[rows]
             self._judged.append(judge(at_mean, labels))
+            self._labels.append(labels)
             self._classes = at_mean.shape[1]
         self._applies.append(applies)
         self._at_mean.append(distortion.per_example(at_mean, images, labels).double())
@@ -167,12 +177,20 @@ class TaskScores:
         right = torch.cat([judged.rank for judged in self._judged]) == 0
         return PerExample(*distortions, torch.cat(self._predicted), spread(right))
 
-    def distortion(self, unit: Unit) -> Distortion | None:
+    def distortion(self) -> Distortion | None:
         """The task's distortion; None where it applies to no image."""
-        sampled = torch.cat(self._at_sample)
+        sampled, mean = torch.cat(self._at_sample), torch.cat(self._at_mean)
         if len(sampled) == 0:
             return None
-        return Distortion(self.task.name, unit, len(sampled), float(sampled.mean()), self.mean())
+        return Distortion(
+            self.task.name,
+            self.task.distortion.unit,
+            len(sampled),
+            float(sampled.mean()),
+            self.mean(),
+            _standard_error(sampled),
+            _standard_error(mean),
+        )
 
     def classification(self) -> Classification | None:
         """A supervised task's predictions; None where no image is labelled."""
@@ -192,4 +210,9 @@ class TaskScores:
             nll=float(judged.nll.mean()),
             ece=calibration_error(judged.confidence, judged.rank == 0),
             brier=float(judged.brier.mean()),
+            label_entropy=float(torch.special.entr(torch.cat(self._labels).bincount().double() / n).sum()),
         )
+
+
+def _standard_error(values: Tensor) -> float | None:
+    return math.sqrt(float(values.var()) / len(values)) if len(values) > 1 else None

@@ -76,7 +76,7 @@ def test_pixel_distortion_is_summed_and_agrees_with_training():
     _, terms = objective(model.eval(), [images], labels, torch.zeros(40, 3))
     for distortion in measured.distortion:
         assert distortion.mean == pytest.approx(float(terms[f"distortion/{distortion.task}"]), rel=1e-5)
-    assert [d.unit for d in measured.distortion] == ["nats", "squared pixels"]
+    assert [d.unit for d in measured.distortion] == ["nats", "squared error"]
     assert measured.distortion[1].n == 40
 
 
@@ -245,7 +245,7 @@ def test_title_names_data_n_alpha_rate_and_accuracy():
         assert part in title
     assert "accuracy" in title
     recipe, _, _ = digits(recipe="digits_unsupervised")
-    assert "squared pixels" in measure(recipe="digits_unsupervised").title(recipe)
+    assert "squared error" in measure(recipe="digits_unsupervised").title(recipe)
 
 
 def test_validation_scores_and_leaves_every_mode_as_it_was():

@@ -64,7 +64,9 @@ def test_a_shipped_recipe_is_valid_and_documents_itself(path: Path) -> None:
     assert path.read_text().startswith(f"# yaml-language-server: $schema=./{SCHEMA_FILE}\n# ")
     header = read_header(path)
     assert set(header) == {"shows", *HEADINGS} and all(header.values())
-    assert header["command"].startswith(f"paradise train recipes/{path.name}")
+    assert header["command"].startswith(
+        tuple(f"paradise {verb} recipes/{path.name}" for verb in ("train", "sweep"))
+    )
     assert parse_resolved(loaded.recipe.resolved(), "w") == loaded.recipe
 
 

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from paradise_cli import __version__
-from paradise_cli.cli import encode, evaluate, predict, rate, rd, recipes, reconstruct, selftest, train
+from paradise_cli.cli import encode, evaluate, predict, rate, rd, recipes, reconstruct, selftest, sweep, train
 from paradise_cli.errors import Interrupted, ParadiseError
 
 
@@ -58,12 +58,14 @@ def root(
     paradise rate mu.npy logvar.npy                the rate of any VAE, as an interval
     paradise encode photos/ --out z.npy            embeddings from a folder of images
     paradise rd bernoulli --p 0.3                  exact rate-distortion, between certified bounds
+    paradise sweep digits --alpha 0.03:0.7:9       a rate-distortion frontier that checks itself
     paradise recipes ls                            what else can be trained
     paradise selftest                              does the method hold on this machine
     """
 
 
 app.command()(train.train)
+app.command()(sweep.sweep)
 app.command()(evaluate.evaluate)
 app.command()(rate.rate)
 app.command()(encode.encode)

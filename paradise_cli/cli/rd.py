@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from paradise_cli.rate_distortion import RateDistortion
 
 Source = Annotated[
-    str, typer.Argument(help="bernoulli, uniform, gaussian, laplacian, or a .npz, .json or .npy file.")
+    str,
+    typer.Argument(help="bernoulli, uniform, gaussian, laplacian, banana, or a .npz, .json or .npy file."),
 ]
 Probability = Annotated[float | None, typer.Option(help="bernoulli: probability of a 1.")]
 Letters = Annotated[int | None, typer.Option(help="uniform: number of letters.")]

@@ -1,6 +1,13 @@
 """Data sets, their splits, and the batches that a training sees."""
 
-from paradise_cli.data import cifar, digits, faces, folders, mnist  # noqa: F401  (each registers its data sets)
+from paradise_cli.data import (  # noqa: F401  (each registers its data sets)
+    cifar,
+    digits,
+    faces,
+    folders,
+    mnist,
+    random_sources,
+)
 from paradise_cli.data.augment import AUGMENTATIONS
 from paradise_cli.data.base import (
     DATASETS,

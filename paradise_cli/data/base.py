@@ -101,7 +101,10 @@ class DataInfo:
 
 
 class Batch(NamedTuple):
-    """Images float32 [B, C, H, W] in [0, 1], labels int64 [B, T] (-1 = unlabelled), rows of the split [B]."""
+    """Images float32 [B, C, H, W], labels int64 [B, T] (-1 = unlabelled), rows of the split [B].
+
+    Pixels are in [0, 1].
+    """
 
     images: Tensor
     labels: Tensor
@@ -120,7 +123,10 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def fetch(self, order: Tensor, batch_size: int, key: Key, train: bool) -> Iterator[Tensor]:
-        """Batches of uint8 [B, C, H, W] in `order` (int64, CPU); training may draw crops, by `key`."""
+        """Batches [B, C, H, W] in `order` (int64, CPU); training may draw crops, by `key`.
+
+        uint8 pixels, or float32 values of data that are no pictures.
+        """
         ...
 
     def select(self, rows: Tensor) -> "Split":
@@ -138,7 +144,7 @@ class Split(Protocol):
 
 @dataclass(frozen=True)
 class MemorySplit:
-    """A split whose images uint8 [M, C, H, W] are in memory or memory-mapped; `rows` picks N of the M."""
+    """A split whose images [M, C, H, W] are in memory or memory-mapped; `rows` picks N of the M."""
 
     images: Tensor
     labels: Tensor
@@ -282,4 +288,6 @@ def batches(
         draw = generator(*key, "augment", start + k)
         for augmentation in augment:
             images = augmentation(images, draw)
-        yield Batch(images.to(torch.float32).div_(255), labels.index_select(0, rows), rows)
+        if images.dtype == torch.uint8:
+            images = images.to(torch.float32).div_(255)
+        yield Batch(images, labels.index_select(0, rows), rows)

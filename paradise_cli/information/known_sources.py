@@ -1,6 +1,7 @@
 """Sources whose R(D) is known, as finite alphabets that Blahut-Arimoto can solve."""
 
 import inspect
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -16,6 +17,9 @@ from paradise_cli.information.closed_forms import ClosedForm
 GRID_STEPS = 6  # the least distortion, in steps, at which a grid stands for its density
 GAUSSIAN_WIDTH = 5.0  # half the grid, in standard deviations
 LAPLACIAN_WIDTH = 10.0  # half the grid, in scales
+BANANA_GRID = (81, 17)  # letters along the banana and across
+BANANA_WIDTH = (4.0, 3.2)  # half the grid, in standard deviations
+BANANA_THICKNESS = 0.2
 
 Measure = Literal["hamming", "squared", "absolute"]
 MEASURES = get_args(Measure)
@@ -78,8 +82,23 @@ def laplacian(scale: float = 1.0, letters: int = 401) -> KnownSource:
     return KnownSource(f"laplacian, scale = {scale:g}", source, form, _step(grid))
 
 
+def banana() -> KnownSource:
+    """A bent Gaussian in two dimensions under squared error, on a grid that is bent with it; see `bend`."""
+    axes = [_grid(half, n) for half, n in zip(BANANA_WIDTH, BANANA_GRID, strict=True)]
+    letters = bend(torch.cartesian_prod(*(grid for grid, _ in axes)))  # [n, 2]
+    along, across = (_masses(torch.special.ndtr(edges)) for _, edges in axes)
+    source = DiscreteSource(torch.outer(along, across).flatten(), torch.cdist(letters, letters).square())
+    return KnownSource("banana", source, step=_step(axes[0][0]) ** 2)  # D is a square of steps here
+
+
+def bend(normal: Tensor) -> Tensor:
+    """Standard normal (u, v), [..., 2], to the banana (u, (u^2 - 1) / sqrt(2) + 0.2 v): mean 0, [..., 2]."""
+    u, v = normal.unbind(-1)
+    return torch.stack([u, (u.square() - 1) / math.sqrt(2) + BANANA_THICKNESS * v], -1)
+
+
 BUILDERS: dict[str, Callable[..., KnownSource]] = {
-    builder.__name__: builder for builder in (bernoulli, uniform, gaussian, laplacian)
+    builder.__name__: builder for builder in (bernoulli, uniform, gaussian, laplacian, banana)
 }
 
 

@@ -80,9 +80,9 @@ def point_rates(
     mixture = Mixture(posterior)
     n = len(posterior.mu)
     noise = noise.double()
-    rates = []
+    rates = torch.empty(n, dtype=torch.float64, device=noise.device)
     for rows in torch.split(torch.arange(n, device=noise.device), max(1, CELLS // n)):
-        rates.append(math.log(n) - mixture.gaps(rows, noise[rows]).logsumexp(1))
+        rates[rows] = math.log(n) - mixture.gaps(rows, noise[rows]).logsumexp(1)
         if progress:
             progress(len(rows))
-    return torch.cat(rates)
+    return rates

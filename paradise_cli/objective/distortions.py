@@ -1,23 +1,31 @@
 """Distortions d(x, z): `(output, images, labels) -> [B]`, unreduced and unweighted."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from paradise_cli.registry import Registry
 
+Unit = Literal["nats", "squared error", "absolute error"]
+Link = Literal["sigmoid", "identity"]
+LINKS: dict[Link, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "identity": lambda output: output}
+"""From a decoder's output to what it reproduces: pixels are in [0, 1], other values anywhere."""
+
 
 class Distortion(NamedTuple):
-    """What a head's output costs per example, and whether it needs a label.
+    """What a head's output costs per example, in which unit, and whether it needs a label.
 
-    `per_example(output, images, labels)` is [B] in nats, or in squared pixel units for squared error; an
-    example with label -1 has distortion 0 where `supervised`.
+    `per_example(output, images, labels)` is [B]; an example with label -1 has distortion 0 where
+    `supervised`. Else `reproduce(output)` is what the decoder makes of an image.
     """
 
     per_example: Callable[[Tensor, Tensor, Tensor], Tensor]
     supervised: bool
+    unit: Unit = "nats"
+    reproduce: Callable[[Tensor], Tensor] = torch.sigmoid
 
 
 DISTORTIONS: Registry[Distortion] = Registry("distortion")
@@ -36,13 +44,27 @@ def cross_entropy(*, label_smoothing: float = 0.0) -> Distortion:
 
 
 @DISTORTIONS.register
-def squared_error() -> Distortion:
-    """||x - g(z)||^2 SUMMED over pixels, for a decoder whose pixels are sigmoid(output) (paper Eq. 8)."""
+def squared_error(*, link: Link = "sigmoid") -> Distortion:
+    """||x - g(z)||^2 SUMMED over pixels, which are sigmoid(output), or the output itself (paper Eq. 8)."""
+
+    reproduce = LINKS[link]
 
     def per_example(output: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        return (output.sigmoid() - images).square().flatten(1).sum(1)
+        return (reproduce(output) - images).square().flatten(1).sum(1)
 
-    return Distortion(per_example, supervised=False)
+    return Distortion(per_example, False, "squared error", reproduce)
+
+
+@DISTORTIONS.register
+def absolute_error(*, link: Link = "sigmoid") -> Distortion:
+    """|x - g(z)| summed over pixels: for x of 0 and 1 the Hamming distortion of pixels drawn from g(z)."""
+
+    reproduce = LINKS[link]
+
+    def per_example(output: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        return (reproduce(output) - images).abs().flatten(1).sum(1)
+
+    return Distortion(per_example, False, "absolute error", reproduce)
 
 
 @DISTORTIONS.register

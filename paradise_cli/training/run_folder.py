@@ -71,12 +71,16 @@ class RunFolder:
 
         Gives a warning where the machine has changed in what bit-for-bit equality depends on.
         """
-        if not self.recipe.exists():
-            with publish_text(self.recipe) as file:
-                file.write(recipe_yaml.dump(recipe))
+        self.keep_recipe(recipe)
         moved = self._moved(environment)
         write_json(self.environment, environment)
         return moved
+
+    def keep_recipe(self, recipe: dict[str, Any]) -> None:
+        """Write the resolved recipe where there is none."""
+        if not self.recipe.exists():
+            with publish_text(self.recipe) as file:
+                file.write(recipe_yaml.dump(recipe))
 
     def _moved(self, environment: dict[str, Any]) -> str | None:
         if not self.environment.exists():

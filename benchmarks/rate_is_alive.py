@@ -1,0 +1,79 @@
+"""Does the rate fall with alpha? All shipped recipes of 32 latents or more, at alpha x {0, 1, 10, 100}.
+
+`--images` is a folder with class folders (and train/ test/ if it has them). Every recipe sees the same
+pictures at its own size, whatever data set it names.
+"""
+
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from timing import machine, options
+
+from paradise_cli.build import build_info, build_model, build_objective, build_optimizer, build_plan
+from paradise_cli.data import DATASETS
+from paradise_cli.evaluation import posteriors
+from paradise_cli.information.rate import ExactRate, exact_rate
+from paradise_cli.randomness import permutation
+from paradise_cli.recipe import Recipe, load_recipe
+from paradise_cli.recipe_files import shipped_recipes
+from paradise_cli.training.hardware import choose_device
+from paradise_cli.training.loop import Fit, Reporter
+
+FACTORS = (0, 1, 10, 100)
+LEAST_LATENTS = 32
+
+
+class Alarms(Reporter):
+    def __init__(self) -> None:
+        self.raised = False
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        self.raised |= "alarm" in record
+
+
+def rate_after(recipe: Recipe, images: Path, n: int) -> tuple[ExactRate, bool]:
+    """Exact rate of the n training pictures, and whether the alarm was raised."""
+    channels, size, _ = build_info(recipe).shape
+    data = DATASETS["image_folder"](images, size=size, channels=channels)
+    device, alarms = choose_device("auto"), Alarms()
+    train = data.train.select(permutation(len(data.train), 0, "examples")[:n])
+    model, objective = (
+        build_model(recipe, data.info).to(device),
+        build_objective(recipe, data.info).to(device),
+    )
+    optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
+    plan = build_plan(recipe, model, device)
+    Fit(model, objective, optimizer, plan, recipe.model.latent_dim, device, alarms).run(train)
+    return exact_rate(posteriors(model, train, device)), alarms.raised
+
+
+def judge(name: str, images: Path, n: int, epochs: int, batch: int) -> None:
+    started = time.monotonic()
+    shorter = [f"train.epochs={epochs}", f"train.batch_size={batch}", "train.precision=fp32"]
+    alpha = load_recipe(name).recipe.objective.alpha
+    found = [
+        rate_after(load_recipe(name, [*shorter, f"objective.alpha={alpha * factor}"]).recipe, images, n)
+        for factor in FACTORS
+    ]
+    first, last = found[0][0], found[-1][0]
+    falls = last.nats < first.nats - 3 * math.hypot(first.standard_error, last.standard_error)
+    alarm = any(raised for _, raised in found)
+    verdict = "falls " if falls else "inert, alarm raised" if alarm else "INERT WITHOUT ALARM"
+    rates = "  ".join(f"{rate.nats:6.3f} +- {3 * rate.standard_error:.3f}" for rate, _ in found)
+    room = first.cap - found[1][0].nats
+    print(
+        f"{verdict}  {name}: {rates}; {room:.2f} nats below log {n} at its own alpha {alpha:g}"
+        f" ({epochs} epochs, {time.monotonic() - started:.0f} s)",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    chosen = options(__doc__, images=None, n=512, epochs=10, batch=64, only="")
+    machine()
+    for name in shipped_recipes():
+        recipe = load_recipe(name).recipe
+        if recipe.model.stochastic and recipe.model.latent_dim >= LEAST_LATENTS and chosen.only in name:
+            judge(name, chosen.images, chosen.n, chosen.epochs, chosen.batch)

@@ -1,0 +1,120 @@
+"""`paradise sweep`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption
+from paradise_cli.cli.output import note, print_json, print_table
+
+if TYPE_CHECKING:
+    from paradise_cli.sweep.result import Frontier, SweepResult
+
+Alpha = Annotated[
+    str | None, typer.Option(metavar="VALUES", help="Values of alpha: 0.1,1,10 or first:last:count.")
+]
+Grid = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUES", help="Values of another field; may be repeated."),
+]
+Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each point, under seeds one after the other.")]
+Split = Annotated[str, typer.Option(help="What is measured on: test, validation or train.")]
+Jobs = Annotated[
+    int | None, typer.Option(min=1, help="Runs at a time; without it one per GPU, or per core without one.")
+]
+Out = Annotated[Path | None, typer.Option(help="Folder; without it sweeps/<name of the recipe>.")]
+
+
+def sweep(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
+    alpha: Alpha = None,
+    grid: Grid = None,
+    seeds: Seeds = 1,
+    overrides: OverridesOption = None,
+    split: Split = "test",
+    out: Out = None,
+    jobs: Jobs = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Train a recipe at many settings and judge the rate-distortion frontier.
+
+    The same command again goes on where it stopped.
+
+    \b
+    paradise sweep gaussian_source --alpha 0.1:4:9
+    paradise sweep digits --alpha 0.03:0.7:9 --seeds 3
+    paradise sweep digits --alpha 0.1,1 --grid 'objective.rate={q: batch},{q: fitted}'
+    """
+    from paradise_cli.cli.progress import progress_bar
+    from paradise_cli.evaluation_data import check_split
+    from paradise_cli.figures.frontier import draw_frontier
+    from paradise_cli.sweep.plan import alpha_axis, parse_axis, plan
+    from paradise_cli.sweep.result import judge
+    from paradise_cli.sweep.run import run_points
+
+    check_split(split)
+    axes = [alpha_axis(alpha)] if alpha is not None else []
+    axes += [parse_axis(text) for text in grid or ()]
+    points = plan(recipe, axes, seeds=seeds, overrides=overrides or ())
+    folder = out or Path("sweeps") / points[0].recipe.name
+    note(f"{folder}: {len(points)} runs")
+    with progress_bar(sum(point.recipe.train.epochs for point in points), "epochs") as advance:
+        outcomes = run_points(points, folder, split=split, device=device, jobs=jobs, progress=advance)
+    result = judge(outcomes, split)
+    result.write(folder)
+    draw_frontier(result, folder / "frontier.png")
+    if as_json:
+        print_json(result.to_json())
+    else:
+        _print(result)
+    for name, error in result.failed:
+        note(f"failed: {name}: {error}")
+    note(f"{folder}: sweep.csv, sweep.json, frontier.png; each run in points/")
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def _print(result: "SweepResult") -> None:
+    columns = ["run", "D", "+-", "rate I_N", "+-", "I(X;Z)", "active", "accuracy"]
+    rows = [
+        [
+            row["run"],
+            f"{row['distortion']:.4g}",
+            f"{row['distortion_error']:.2g}",
+            f"{row['rate']:.3f}" if "rate" in row else "-",
+            f"{row['rate_error']:.2g}" if "rate" in row else "",
+            f"{row['rate_lower']:.2f} to {row['rate_upper']:.2f}" if "rate" in row else "-",
+            f"{row['active']} of {row['dimensions']}",
+            f"{row['accuracy']:.2%}" if "accuracy" in row else "",
+        ]
+        for row in result.rows
+        if row["error"] is None
+    ]
+    title = (
+        f"{result.data}, n = {result.n:,}: D in {result.unit} at sampled z, rates in nats, +- standard errors"
+    )
+    print_table(title, columns, rows)
+    for frontier in result.frontiers:
+        _print_checks(frontier)
+    for text in result.warnings:
+        note(f"warning: {text}")
+
+
+def _print_checks(frontier: "Frontier") -> None:
+    if frontier.slopes:
+        rows = [
+            [
+                f"{slope.between[0]} to {slope.between[1]}",
+                f"{slope.measured:.4g}",
+                f"{slope.expected:.4g}",
+                slope.verdict,
+            ]
+            for slope in frontier.slopes
+        ]
+        print_table(
+            f"slope -dD/dR {frontier.title}".rstrip(), ["between", "measured", "alpha", "verdict"], rows
+        )
+    rows = [[check.name, check.verdict, check.detail] for check in frontier.checks]
+    print_table(f"frontier {frontier.title}".rstrip(), ["check", "verdict", "evidence"], rows)

@@ -1,0 +1,61 @@
+"""The exact R(D) of a recipe's data, where it is known."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from paradise_cli.information import closed_forms, known_sources
+from paradise_cli.information.closed_forms import ClosedForm
+from paradise_cli.rate_distortion import default_slopes, solve
+from paradise_cli.recipe import Data, Recipe
+
+POINTS = 30  # of a curve that has no closed form
+
+
+@dataclass(frozen=True)
+class ExactCurve:
+    """Certified bounds of R(D) in nats, which meet in a closed form, and the distortion at which it is 0."""
+
+    name: str
+    bounds: Callable[[float], tuple[float, float]]
+    d_max: float
+
+
+def exact_curve(recipe: Recipe) -> ExactCurve | None:
+    """R(D) of the recipe's data under its one distortion; None where that is not known."""
+    source, tasks = recipe.data, recipe.objective.tasks
+    if len(tasks) != 1 or tasks[0].weight != 1:
+        return None
+    known = _CURVES.get((source.name, tasks[0].distortion.name))
+    return known(source) if known is not None else None
+
+
+def _gaussian(source: Data) -> ExactCurve:
+    return _closed("reverse water-filling", closed_forms.gaussian(source.hyper["variances"]))
+
+
+def _bernoulli(source: Data) -> ExactCurve:
+    return _closed("h(p) - h(D)", closed_forms.bernoulli(source.hyper["p"]))
+
+
+def _laplacian(source: Data) -> ExactCurve:
+    return _closed("log(scale / D)", closed_forms.laplacian(source.hyper["scale"]))
+
+
+def _banana(source: Data) -> ExactCurve:
+    known = known_sources.banana()
+    curve = solve(known, default_slopes(known, POINTS), tolerance=1e-4).curve
+    return ExactCurve(
+        f"Blahut-Arimoto, {len(known.source.distortion):,} letters", curve.rate_between, curve.d_max
+    )
+
+
+def _closed(name: str, form: ClosedForm) -> ExactCurve:
+    return ExactCurve(name, lambda distortion: (form.rate(distortion),) * 2, form.d_max)
+
+
+_CURVES: dict[tuple[str, str], Callable[[Data], ExactCurve]] = {
+    ("gaussian_source", "squared_error"): _gaussian,
+    ("bernoulli_source", "absolute_error"): _bernoulli,
+    ("laplacian_source", "absolute_error"): _laplacian,
+    ("banana_source", "squared_error"): _banana,
+}

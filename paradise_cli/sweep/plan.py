@@ -1,0 +1,106 @@
+"""Which runs a sweep consists of."""
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from paradise_cli.errors import UsageError
+from paradise_cli.ranges import parse_range
+from paradise_cli.recipe import Recipe, load_recipe
+
+ALPHA = "objective.alpha"
+SEED = "train.seed"
+
+_RANGE = re.compile(r"[^,:\[\]{}]+:[^,:\[\]{}]+:\d+")
+_COMMA = re.compile(r",(?![^\[\]{}]*[\]}])")  # not inside brackets
+_UNSAFE = re.compile(r"[^A-Za-z0-9._+,-]+")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A field of the recipe, and the values it takes as written in YAML."""
+
+    key: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """One run of a sweep: the fields that distinguish it, and its recipe; `name` is that of its folder."""
+
+    name: str
+    settings: dict[str, str]
+    recipe: Recipe
+
+    @property
+    def group(self) -> tuple[tuple[str, str], ...]:
+        """The settings that tell frontiers apart: all but alpha and the seed."""
+        return tuple((key, value) for key, value in self.settings.items() if key not in (ALPHA, SEED))
+
+
+def parse_axis(text: str, option: str = "--grid") -> Axis:
+    """`key=v1,v2`, or `key=first:last:count` for numbers in equal ratios.
+
+    Raises UsageError for anything else, and for a value that comes twice.
+    """
+    key, equals, raw = text.partition("=")
+    key, raw = key.strip(), raw.strip()
+    if not (equals and key and raw):
+        raise UsageError(
+            f"{option} '{text}': write key=value,value as in objective.rate.q=batch,fitted, or"
+            " key=first:last:count as in optim.lr=1e-4:1e-2:5"
+        )
+    if _RANGE.fullmatch(raw):
+        values = [f"{number:.6g}" for number in parse_range(raw, option)]
+    else:
+        values = [value.strip() for value in _COMMA.split(raw)]
+    repeated = sorted({value for value in values if values.count(value) > 1})
+    if repeated or "" in values:
+        what = f"{', '.join(repeated)} comes twice" if repeated else "a value is missing between commas"
+        raise UsageError(f"{option} '{text}': {what}")
+    return Axis(key, tuple(values))
+
+
+def alpha_axis(text: str) -> Axis:
+    """Values of alpha from `0.1,1,10` or `first:last:count`; raises UsageError for other than numbers > 0."""
+    return Axis(ALPHA, tuple(dict.fromkeys(f"{alpha:.6g}" for alpha in parse_range(text, "--alpha"))))
+
+
+def plan(
+    recipe: str, axes: Sequence[Axis], *, seeds: int = 1, overrides: Sequence[str] = ()
+) -> list[SweepPoint]:
+    """Every combination of the axes' values, each under `seeds` seeds from the recipe's own on.
+
+    All recipes are read and checked. Raises UsageError for a field given twice, nothing to sweep, and for
+    recipes with mistakes.
+    """
+    keys = [axis.key for axis in axes]
+    if len(set(keys)) < len(keys):
+        raise UsageError(
+            f"a field is swept twice: {', '.join(sorted({k for k in keys if keys.count(k) > 1}))}"
+        )
+    if not axes and seeds == 1:
+        raise UsageError("nothing to sweep: give --alpha first:last:count, --grid key=v1,v2 or --seeds")
+    first = load_recipe(recipe, overrides).recipe.train.seed
+    if seeds > 1:
+        axes = [*axes, Axis(SEED, tuple(str(first + number) for number in range(seeds)))]
+    short = _short_names([axis.key for axis in axes])
+    points = []
+    for values in itertools.product(*(axis.values for axis in axes)):
+        settings = dict(zip((axis.key for axis in axes), values, strict=True))
+        chosen = [f"{key}={value}" for key, value in settings.items()]
+        name = ",".join(
+            f"{short[key]}={_UNSAFE.sub('_', value).strip('_')}" for key, value in settings.items()
+        )
+        loaded = load_recipe(recipe, [*overrides, *chosen])
+        points.append(SweepPoint(name, settings, loaded.recipe))
+    if len({point.name for point in points}) == len(points):
+        return points
+    return [replace(point, name=f"{number},{point.name}") for number, point in enumerate(points, start=1)]
+
+
+def _short_names(keys: Sequence[str]) -> dict[str, str]:
+    """The last word of each key, or the whole where two end alike."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return {key: word if last.count(word) == 1 else key for key, word in zip(keys, last, strict=True)}

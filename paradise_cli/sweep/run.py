@@ -1,0 +1,204 @@
+"""The runs of a sweep, side by side: each is an ordinary training in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from paradise_cli.errors import Interrupted, UsageError
+from paradise_cli.recipe import load_recipe
+from paradise_cli.runner import stop_on_signal
+from paradise_cli.sweep.plan import SweepPoint
+from paradise_cli.training.run_folder import RunFolder
+
+POLL_SECONDS = 0.2
+LOG = "log.txt"
+COMMAND = (sys.executable, "-m", "paradise_cli")
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A point's run: what `paradise evaluate` says of it, or why there is nothing to say."""
+
+    point: SweepPoint
+    folder: Path
+    evaluation: dict[str, Any] | None
+    error: str | None = None
+
+
+@dataclass
+class _Job:
+    point: SweepPoint
+    run: RunFolder
+    process: subprocess.Popen[bytes]
+    slot: int
+
+
+def run_points(
+    points: Sequence[SweepPoint],
+    folder: Path,
+    *,
+    split: str = "test",
+    device: str = "auto",
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> list[Outcome]:
+    """Train and evaluate every point in `folder`, going on where an earlier sweep there stopped.
+
+    A point that fails leaves the others alone. `jobs` is how many run at a time: by default as many as there
+    are GPUs, else processor cores, which they share. `progress` is told of every epoch that is done. Raises
+    UsageError where the folder holds runs of other recipes, Interrupted after a signal, when every run has
+    saved its state.
+    """
+    runs = [RunFolder(folder / "points" / point.name) for point in points]
+    for point, run in zip(points, runs, strict=True):
+        if run.recipe.exists():
+            run.refuse_change(load_recipe(str(run.recipe)).recipe.resolved(), point.recipe.resolved())
+    for point, run in zip(points, runs, strict=True):
+        run.keep_recipe(point.recipe.resolved())
+    slots = _environments(len(points), device, jobs)
+    errors: dict[str, str] = {}
+    _run_all(list(zip(points, runs, strict=True)), slots, split, device, errors, progress)
+    return [
+        Outcome(
+            point, run.path, None if point.name in errors else _measured(run, split), errors.get(point.name)
+        )
+        for point, run in zip(points, runs, strict=True)
+    ]
+
+
+def _run_all(
+    waiting: list[tuple[SweepPoint, RunFolder]],
+    slots: list[dict[str, str]],
+    split: str,
+    device: str,
+    errors: dict[str, str],
+    progress: Progress | None,
+) -> None:
+    """Keep every slot busy until all is done; `errors` gets the reasons of the points that failed."""
+    everything, told, running = [run for _, run in waiting], 0, list[_Job]()
+    with stop_on_signal() as stop:
+        while (waiting and not stop()) or running:
+            free = sorted(set(range(len(slots))) - {job.slot for job in running})
+            for slot in free if not stop() else []:
+                if job := _start_next(waiting, slot, slots[slot], split, device):
+                    running.append(job)
+            if stop():
+                _interrupt(running)
+                waiting.clear()
+            for job in [job for job in running if job.process.poll() is not None]:
+                running.remove(job)
+                if job.process.returncode == 0:
+                    waiting.insert(0, (job.point, job.run))  # there may be an evaluation to do
+                elif not stop():
+                    errors[job.point.name] = _reason(job.run)
+            if progress and (done := sum(_epochs(run) for run in everything)) > told:
+                progress(done - told)
+                told = done
+            if running:
+                time.sleep(POLL_SECONDS)
+        if stop():
+            raise Interrupted("stopped; every run is saved, and the same command goes on from there")
+
+
+def _start_next(
+    waiting: list[tuple[SweepPoint, RunFolder]],
+    slot: int,
+    environment: dict[str, str],
+    split: str,
+    device: str,
+) -> _Job | None:
+    """Start what is to do for the first waiting point that is not finished."""
+    while waiting:
+        point, run = waiting.pop(0)
+        if arguments := _to_do(run, split, device):
+            with (run.path / LOG).open("ab") as log:
+                process = subprocess.Popen(
+                    [*COMMAND, *arguments],
+                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
+                    env=os.environ | environment,
+                    start_new_session=True,  # Ctrl-C reaches the sweep alone, which passes it on once
+                )  # fmt: skip
+            return _Job(point, run, process, slot)
+    return None
+
+
+def _to_do(run: RunFolder, split: str, device: str) -> list[str] | None:
+    """Arguments of the next command for a run, None where it is trained and evaluated."""
+    if not run.result.exists():
+        return ["train", str(run.recipe), "--out", str(run.path), "--device", device, "--json"]
+    evaluated = _evaluation_file(run, split)
+    if split == "test" or evaluated.exists():
+        return None
+    return [
+        "evaluate",
+        str(run.path),
+        "--split",
+        split,
+        "--device",
+        device,
+        "--out",
+        str(evaluated),
+        "--json",
+    ]
+
+
+def _evaluation_file(run: RunFolder, split: str) -> Path:
+    return run.path / f"evaluation-{split}.json"
+
+
+def _measured(run: RunFolder, split: str) -> dict[str, Any]:
+    if split != "test":
+        found: dict[str, Any] = json.loads(_evaluation_file(run, split).read_text(encoding="utf-8"))
+        return found
+    test: dict[str, Any] | None = json.loads(run.result.read_text(encoding="utf-8"))["test"]
+    if test is None:
+        raise UsageError(f"{run.path}: the data have no test split; measure on another with --split")
+    return test
+
+
+def _interrupt(running: Sequence[_Job]) -> None:
+    for job in running:
+        if job.process.poll() is None:
+            job.process.terminate()
+            job.process.wait()
+
+
+def _reason(run: RunFolder) -> str:
+    """The last message of a failed run."""
+    lines = (run.path / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return errors[-1] if errors else (lines[-1] if lines else "it ended without a message")
+
+
+def _epochs(run: RunFolder) -> int:
+    try:
+        return run.metrics.read_bytes().count(b"\n")
+    except OSError:
+        return 0
+
+
+def _environments(points: int, device: str, jobs: int | None) -> list[dict[str, str]]:
+    """For each run at a time, the variables that give it its share of the machine."""
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"--jobs {jobs}: at least 1 is needed")
+    gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+    if gpus:
+        named = os.environ.get("CUDA_VISIBLE_DEVICES")
+        ids = named.split(",") if named else [str(number) for number in range(gpus)]
+        return [{"CUDA_VISIBLE_DEVICES": ids[slot % gpus]} for slot in range(min(points, jobs or gpus))]
+    if device not in ("auto", "cpu"):  # one GPU by its number
+        return [{}] * min(points, jobs or 1)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    slots = min(points, jobs or cores)
+    # Threads of several processes that wait for each other on the same cores are far slower than one each.
+    return [{"OMP_NUM_THREADS": str(max(1, cores // slots))}] * slots

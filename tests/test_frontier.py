@@ -1,0 +1,111 @@
+"""The verdict on a frontier: closed-form frontiers pass, each kind of damage is named."""
+
+import dataclasses
+import math
+from itertools import pairwise
+
+import pytest
+
+from paradise_cli.information import closed_forms
+from paradise_cli.information.frontier import (
+    FrontierPoint,
+    above_curve,
+    above_labels,
+    convex,
+    monotone,
+    slope_check,
+    slopes,
+)
+
+FORM = closed_forms.gaussian([4.0, 1.0])
+ALPHAS = [0.1 * 40 ** (k / 8) for k in range(9)]
+
+
+def point(alpha: float, *, error: float = 1e-3, cap: float = math.inf, **changes: float) -> FrontierPoint:
+    """The point of the Gaussian frontier where -dD/dR is alpha."""
+    d = FORM.distortion(1 / alpha)
+    r = FORM.rate(d)
+    made = FrontierPoint(f"alpha = {alpha:.3g}", alpha, alpha, d, error, r, error, r - error, r + error, cap)
+    return dataclasses.replace(made, **changes)
+
+
+FRONTIER = [point(alpha) for alpha in ALPHAS]
+
+
+def damaged(index: int, **changes: float) -> list[FrontierPoint]:
+    return [dataclasses.replace(p, **changes) if k == index else p for k, p in enumerate(FRONTIER)]
+
+
+def test_a_known_frontier_holds_in_every_respect() -> None:
+    assert monotone(FRONTIER).verdict == "holds"
+    assert convex(FRONTIER).verdict == "holds"
+    assert above_curve(FRONTIER, lambda d: (FORM.rate(d),) * 2).verdict == "holds"
+    assert slope_check(slopes(FRONTIER)).verdict == "holds"
+
+
+def test_slopes_of_the_gaussian_are_the_alphas() -> None:
+    """Where no variance is under water, -dD/dR is the logarithmic mean of the alphas, near the geometric."""
+    for slope, (low, high) in zip(slopes(FRONTIER), pairwise(ALPHAS), strict=True):
+        if high <= 2.0:  # both variances above the level alpha / 2
+            assert slope.measured == pytest.approx((high - low) / math.log(high / low), rel=1e-9)
+        assert slope.expected == pytest.approx(math.sqrt(low * high))
+
+
+def test_a_distortion_that_falls_is_named() -> None:
+    check = monotone(damaged(4, distortion=FRONTIER[3].distortion - 0.1))
+    assert check.verdict == "violated"
+    assert f"{FRONTIER[3].name} to {FRONTIER[4].name}" in check.detail
+
+
+def test_a_point_above_the_chord_is_named_with_its_height() -> None:
+    """Raised by the chord's own height over it and 0.2 nats."""
+    left, middle, right = FRONTIER[3:6]
+    share = (middle.distortion - left.distortion) / (right.distortion - left.distortion)
+    chord = left.rate + share * (right.rate - left.rate)
+    check = convex(damaged(4, rate=chord + 0.2))
+    assert check.verdict == "violated" and f"{middle.name} by 0.2 nats" in check.detail
+
+
+def test_errors_are_allowed_three_times() -> None:
+    fallen = FRONTIER[3].distortion - 0.1
+    assert monotone(damaged(4, distortion=fallen, distortion_error=0.034)).verdict == "holds"
+    assert monotone(damaged(4, distortion=fallen, distortion_error=0.033)).verdict == "violated"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        ({}, {}, "agrees"),
+        ({}, {"slope": 8.0}, "differs"),
+        ({}, {"slope": 8.0, "rate_error": 1.0}, "undecided"),
+        ({"cap": FRONTIER[3].rate + 0.9}, {}, "outside validity"),
+        ({}, {"rate": 0.09}, "outside validity"),
+    ],
+)
+def test_slope_verdicts(low: dict[str, float], high: dict[str, float], verdict: str) -> None:
+    pair = [dataclasses.replace(FRONTIER[3], **low), dataclasses.replace(FRONTIER[4], **high)]
+    assert slopes(pair)[0].verdict == verdict
+
+
+def test_two_points_of_one_rate_have_no_slope() -> None:
+    same = [FRONTIER[3], dataclasses.replace(FRONTIER[4], rate=FRONTIER[3].rate)]
+    assert slopes(same)[0].verdict == "undecided"
+
+
+@pytest.mark.parametrize(("excess", "verdict"), [(0.0, "holds"), (-0.0042, "holds"), (-0.0043, "violated")])
+def test_labels_bound_distortion_plus_rate(excess: float, verdict: str) -> None:
+    """Three standard errors of both, each 1e-3, are 0.00424."""
+    entropy = math.log(10)
+    on_line = [dataclasses.replace(FRONTIER[0], rate=entropy - 0.5 + excess, distortion=0.5)]
+    assert above_labels(on_line, entropy).verdict == verdict
+
+
+def test_a_rate_certified_below_the_curve_is_a_contradiction() -> None:
+    upper = FORM.rate(FRONTIER[2].distortion) - 0.2
+    check = above_curve(damaged(2, upper=upper), lambda d: (FORM.rate(d),) * 2)
+    assert check.verdict == "violated" and FRONTIER[2].name in check.detail
+
+
+def test_the_height_over_the_curve_is_told() -> None:
+    above = damaged(2, lower=FRONTIER[2].rate + 0.5, distortion_error=0.0)
+    assert "by 0.5 nats at most" in above_curve(above, lambda d: (FORM.rate(d),) * 2).detail

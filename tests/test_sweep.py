@@ -1,0 +1,227 @@
+"""Sweeps: what they plan, how they run and go on, and what they say of the result."""
+
+import copy
+import csv
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from paradise_cli.cli import app
+from paradise_cli.errors import UsageError
+from paradise_cli.exact_curves import exact_curve
+from paradise_cli.information import closed_forms
+from paradise_cli.recipe import load_recipe
+from paradise_cli.sweep.plan import alpha_axis, parse_axis, plan
+from paradise_cli.sweep.result import components_cap, judge
+from paradise_cli.sweep.run import Outcome
+
+FAST = ["train.epochs=2", "data.validation=0.0"]
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("objective.rate.q=batch, fitted", ("batch", "fitted")),
+        ("optim.lr=1e-3:1e-1:3", ("0.001", "0.01", "0.1")),
+        ("model.backbone.hidden=[64],[64,32]", ("[64]", "[64,32]")),
+        ("data.augment=[],[{name: crop, padding: 1}]", ("[]", "[{name: crop, padding: 1}]")),
+    ],
+)
+def test_an_axis_is_read(text: str, values: tuple[str, ...]) -> None:
+    assert parse_axis(text).values == values
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("optim.lr", "write key=value,value"),
+        ("=1,2", "write key=value,value"),
+        ("optim.lr=1,1", "1 comes twice"),
+        ("optim.lr=1,,2", "a value is missing"),
+        ("optim.lr=0:1:3", "not a list of numbers > 0"),
+    ],
+)
+def test_an_axis_that_cannot_be_read_says_why(text: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        parse_axis(text)
+
+
+@pytest.mark.parametrize("text", ["", "0,1", "1:2", "a", "-1:1:3"])
+def test_alphas_are_numbers_above_zero(text: str) -> None:
+    with pytest.raises(UsageError, match="--alpha"):
+        alpha_axis(text)
+
+
+def test_the_plan_is_every_combination() -> None:
+    axes = [alpha_axis("0.1:0.4:3"), parse_axis("objective.rate={q: batch},{q: fitted}")]
+    points = plan("digits", axes, seeds=2, overrides=["train.seed=5"])
+    assert len(points) == len({point.name for point in points}) == 12
+    assert points[0].name == "alpha=0.1,rate=q_batch,seed=5"
+    assert {point.recipe.train.seed for point in points} == {5, 6}
+    assert {point.recipe.objective.alpha for point in points} == {0.1, 0.2, 0.4}
+    assert {point.group[0][1] for point in points} == {"{q: batch}", "{q: fitted}"}
+
+
+def test_values_whose_names_would_be_alike_are_numbered() -> None:
+    points = plan("digits", [parse_axis("data.augment=[],[ ]")])
+    assert [point.name for point in points] == ["1,augment=", "2,augment="]
+
+
+@pytest.mark.parametrize(
+    ("axes", "reason"),
+    [
+        ([], "nothing to sweep"),
+        (["objective.alpha=1,2", "objective.alpha=3"], "swept twice: objective.alpha"),
+        (["objective.alhpa=1,2"], "alhpa.*did you mean 'alpha'"),
+        (["train.epochs=1,many"], "--set train.epochs=many"),
+    ],
+)
+def test_a_plan_that_cannot_be_made_says_why(axes: list[str], reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        plan("digits", [parse_axis(text) for text in axes])
+
+
+def sweep(folder: Path, *arguments: str, code: int = 0) -> str:
+    """What a small sweep of the digits in `folder` says."""
+    fast = [text for override in FAST for text in ("--set", override)]
+    done = CliRunner().invoke(app, ["sweep", "digits", *fast, *arguments, "--out", str(folder)])
+    assert done.exit_code == code, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished sweep over two alphas."""
+    folder = tmp_path_factory.mktemp("sweep")
+    text = sweep(folder, "--alpha", "0.1,1")
+    assert "D + R >= H(Y)" in text and "monotone" in text
+    return folder
+
+
+@pytest.fixture
+def folder(swept: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(swept, tmp_path / "copy"))
+
+
+def runs(folder: Path) -> list[dict[str, str]]:
+    with (folder / "sweep.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def result_of(folder: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((folder / "sweep.json").read_text())
+    return result
+
+
+def test_a_sweep_delivers_table_plane_and_verdict(swept: Path) -> None:
+    assert [row["run"] for row in runs(swept)] == ["alpha=0.1", "alpha=1"]
+    result = result_of(swept)
+    (frontier,) = result["frontiers"]
+    assert frontier["label_entropy"] == pytest.approx(math.log(10), abs=0.01)  # 36 images a class, nearly
+    assert [point["alpha"] for point in frontier["points"]] == [0.1, 1.0]
+    assert result["failed"] == []
+    assert (swept / "frontier.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_of_a_sweep_is_an_ordinary_run(swept: Path) -> None:
+    run = swept / "points" / "alpha=1"
+    recipe = load_recipe(str(run / "recipe.yaml")).recipe
+    assert recipe == load_recipe("digits", [*FAST, "objective.alpha=1"]).recipe
+    test = json.loads((run / "result.json").read_text())["test"]
+    assert float(runs(swept)[1]["rate"]) == test["rate"]["exact"]["nats"]
+
+
+def test_a_sweep_goes_on_and_trains_nothing_twice(folder: Path) -> None:
+    shutil.rmtree(folder / "points" / "alpha=1")
+    weights = folder / "points" / "alpha=0.1" / "model.safetensors"
+    before = weights.stat().st_mtime_ns
+    kept = result_of(folder)
+    sweep(folder, "--alpha", "0.1,1")
+    assert weights.stat().st_mtime_ns == before
+    assert result_of(folder) == kept
+
+
+def test_a_sweep_of_another_recipe_is_refused(folder: Path) -> None:
+    text = sweep(folder, "--alpha", "0.1", "--set", "train.batch_size=32", code=2)
+    assert "train.batch_size: 64 -> 32" in text
+
+
+def test_a_point_that_diverges_leaves_the_others(folder: Path) -> None:
+    text = sweep(folder, "--alpha", "0.1,1e60", code=1)
+    assert "failed: alpha=1e+60" in text and "not finite" in text
+    good, bad = runs(folder)
+    assert good["error"] == "" and float(good["distortion"]) > 0
+    assert "not finite" in bad["error"] and bad["distortion"] == ""
+
+
+def test_another_split_is_measured_without_training_again(folder: Path) -> None:
+    sweep(folder, "--alpha", "0.1", "--split", "train")
+    result = result_of(folder)
+    assert (result["split"], result["n"]) == ("train", 1437)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ((), "nothing to sweep"),
+        (("--alpha", "1,2", "--split", "tset"), "did you mean 'test'"),
+        (("--alpha", ""), "not a list of numbers"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_runs(
+    tmp_path: Path, arguments: tuple[str, ...], reason: str
+) -> None:
+    assert reason in sweep(tmp_path / "s", *arguments, code=2)
+    assert not (tmp_path / "s").exists()
+
+
+def test_collapse_is_named_and_a_range_suggested(swept: Path) -> None:
+    """A finished point, its rate set to nearly nothing and to nearly log N."""
+    evaluation = json.loads((swept / "points" / "alpha=1" / "result.json").read_text())["test"]
+    low, high = copy.deepcopy(evaluation), copy.deepcopy(evaluation)
+    low["rate"]["exact"]["nats"] = 0.01
+    low["latents"]["active"] = 0
+    high["rate"]["exact"]["nats"] = math.log(360) - 0.05
+    points = plan("digits", [alpha_axis("0.001,1000")], overrides=FAST)
+    outcomes = [Outcome(p, swept, e) for p, e in zip(points, (high, low), strict=True)]
+    warnings = "\n".join(judge(outcomes, "test").warnings)
+    assert "alpha=1000: collapsed, the rate is 0.010 nats" in warnings
+    assert "alpha=1000: 0 of 2 dimensions are active" in warnings
+    assert "alpha=0.001: the rate is at its cap log N = 5.89" in warnings
+    assert "alpha=0.001: rate 5.84 nats > log(components) - 2 = 2.16" in warnings
+    assert "try --alpha 0.001:1e+03:9" in warnings
+
+
+@pytest.mark.parametrize(
+    ("rate", "cap"),
+    [
+        ("{q: batch}", math.log(64)),
+        ("{q: bank, size: 1000}", math.log(1064)),
+        ("{q: fitted}", math.inf),
+    ],
+)
+def test_the_cap_of_a_recipe_is_that_of_its_components(rate: str, cap: float) -> None:
+    recipe = load_recipe("digits", [f"objective.rate={rate}"]).recipe
+    assert components_cap(recipe) == pytest.approx(cap)
+
+
+def test_known_sources_have_their_exact_curve() -> None:
+    recipe = load_recipe("gaussian_source").recipe
+    curve = exact_curve(recipe)
+    variances = torch.tensor(recipe.data.hyper["variances"], dtype=torch.float64)
+    level = 0.1
+    expected = float(0.5 * (variances / variances.clamp(max=level)).log().sum())
+    assert curve is not None
+    low, high = curve.bounds(float(variances.clamp(max=level).sum()))
+    assert low == high == pytest.approx(expected)
+    bernoulli = exact_curve(load_recipe("bernoulli_source").recipe)
+    assert bernoulli is not None
+    assert bernoulli.bounds(0.1)[0] == pytest.approx(closed_forms.bernoulli(0.3).rate(0.1))
+    assert exact_curve(load_recipe("digits").recipe) is None

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from paradise_cli.build import build_objective
@@ -15,6 +15,7 @@ from paradise_cli.data.base import DataInfo, Split, batches, on_device
 from paradise_cli.errors import ParadiseError
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.latents import Latents, latents
+from paradise_cli.information.rate import drawn_rates
 from paradise_cli.information.rate_interval import FEWEST, RateInterval, rate_interval
 from paradise_cli.metrics import Classification, Distortion, TaskScores
 from paradise_cli.models import StochasticEncoder
@@ -84,6 +85,16 @@ class Evaluation:
         return " · ".join(parts)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """An evaluation, and what it was taken from: posteriors, tasks' scores, rates [draws, N] in nats."""
+
+    evaluation: Evaluation
+    posterior: DiagonalGaussian
+    scores: tuple[TaskScores, ...]
+    rates: Tensor | None
+
+
 def evaluate(
     model: StochasticEncoder,
     recipe: Recipe,
@@ -101,6 +112,24 @@ def evaluate(
     seed. `progress` is told of images passed through the model, then of rows of the exact rate (N and N).
     Raises ParadiseError for a model whose outputs are not finite.
     """
+    return measure(
+        model, recipe, info, split, device=device, data=data, seed=seed, progress=progress
+    ).evaluation
+
+
+def measure(
+    model: StochasticEncoder,
+    recipe: Recipe,
+    info: DataInfo,
+    split: Split,
+    *,
+    device: torch.device,
+    data: str | None = None,
+    seed: int = 0,
+    draws: int = 1,
+    progress: Progress | None = None,
+) -> Measured:
+    """As `evaluate`, with what it was taken from; `draws` is how many z the exact rate takes an image."""
     # The layout in which convolutions are fast; always the same, as it decides how they round.
     layout = torch.channels_last if has_convolutions(model) else torch.contiguous_format
     model.to(device).to(memory_format=layout)
@@ -112,19 +141,21 @@ def evaluate(
     classified = [score.classification() for score in scores]
     distorted = [score.distortion() for score in scores]
     no_rate = _no_rate(model, len(split))
-    return Evaluation(
+    rates = drawn_rates(posterior, seed=seed, draws=draws, progress=progress) if no_rate is None else None
+    evaluation = Evaluation(
         data=data or info.label,
         n=len(split),
         unlabelled=int((split.labels < 0).all(1).sum()),
         classification=tuple(c for c in classified if c is not None),
         distortion=tuple(d for d in distorted if d is not None),
-        rate=rate_interval(posterior, seed=seed, progress=progress) if no_rate is None else None,
+        rate=None if rates is None else rate_interval(posterior, seed=seed, rates=rates),
         rate_note=no_rate,
         training_rate=_training_rate(objective.rate, recipe, posterior, seed),
         training_rate_note=LEARNED_Q if objective.rate is not None and objective.rate.learned else None,
         latents=latents(posterior),
         settings={"seed": seed, "precision": "fp32", **describe(device)},
     )
+    return Measured(evaluation, posterior, tuple(scores), rates)
 
 
 def posteriors(

@@ -13,6 +13,7 @@ from paradise_cli.objective.objective import Task
 
 ECE_BINS = 15
 TOP = 5
+NORMAL_95 = 1.959963984540054  # 97.5% of a standard normal lie below
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def wilson(k: int, n: int) -> tuple[float, float]:
     """95% interval of a probability after k successes in n trials (method.md 7); (0, 1) for n = 0."""
     if n == 0:
         return 0.0, 1.0
-    z, p = 1.959963984540054, k / n
+    z, p = NORMAL_95, k / n
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     # At the ends the exact bound is 0 or 1, which rounding may miss.
@@ -106,6 +107,19 @@ def judge(logits: Tensor, labels: Tensor) -> Judged:
     return Judged(ahead.sum(1), -true[:, 0], p.amax(1), brier)
 
 
+class PerExample(NamedTuple):
+    """One task's values of N images, float64 [N], NaN where it does not apply; predictions are int64 [N].
+
+    Distortions at z = mu and at a sampled z; of a supervised task also the class predicted at z = mu, and
+    whether it is right, 1 or 0.
+    """
+
+    at_mean: Tensor
+    at_sample: Tensor
+    predicted: Tensor | None = None
+    correct: Tensor | None = None
+
+
 class TaskScores:
     """One task's values as batches pass, kept on the device for every image that the task applies to."""
 
@@ -113,6 +127,8 @@ class TaskScores:
         self.task = task
         self._at_mean: list[Tensor] = []
         self._at_sample: list[Tensor] = []
+        self._applies: list[Tensor] = []
+        self._predicted: list[Tensor] = []
         self._judged: list[Judged] = []
         self._labels: list[Tensor] = []
         self._classes = 0
@@ -120,14 +136,19 @@ class TaskScores:
     def add(self, at_mean: Tensor, at_sample: Tensor | None, images: Tensor, labels: Tensor) -> None:
         """The head's outputs [B, ...] at z = mu and at a sampled z, for images with labels [B, T]."""
         distortion = self.task.distortion
+        applies = torch.ones(len(images), dtype=torch.bool, device=images.device)
         if distortion.supervised:
             labels = labels[:, self.task.target]
-            rows = (labels >= 0).nonzero().flatten()
+            applies = labels >= 0
+            rows = applies.nonzero().flatten()
+            # As `judge` does: of equally probable classes the first.
+            self._predicted.append(log_softmax(at_mean.double(), 1).argmax(1))
             at_mean, images, labels = at_mean[rows], images[rows], labels[rows]
             at_sample = None if at_sample is None else at_sample[rows]
             self._judged.append(judge(at_mean, labels))
             self._labels.append(labels)
             self._classes = at_mean.shape[1]
+        self._applies.append(applies)
         self._at_mean.append(distortion.per_example(at_mean, images, labels).double())
         if at_sample is not None:
             self._at_sample.append(distortion.per_example(at_sample, images, labels).double())
@@ -141,6 +162,20 @@ class TaskScores:
         """Share of labelled images classified rightly, 0 where there are none."""
         rank = torch.cat([judged.rank for judged in self._judged])
         return float((rank == 0).sum()) / max(len(rank), 1)
+
+    def per_example(self) -> PerExample:
+        """The values of every image that passed, in order; a sampled z was passed for each."""
+        applies = torch.cat(self._applies)
+
+        def spread(values: Tensor) -> Tensor:
+            nowhere = torch.full(applies.shape, math.nan, dtype=torch.float64, device=applies.device)
+            return nowhere.masked_scatter(applies, values.double())  # [N]
+
+        distortions = spread(torch.cat(self._at_mean)), spread(torch.cat(self._at_sample))
+        if not self._judged:
+            return PerExample(*distortions)
+        right = torch.cat([judged.rank for judged in self._judged]) == 0
+        return PerExample(*distortions, torch.cat(self._predicted), spread(right))
 
     def distortion(self) -> Distortion | None:
         """The task's distortion; None where it applies to no image."""

@@ -128,7 +128,8 @@ def _of_data_set(item: str, recipe: Recipe, info: DataInfo) -> Source:
         batch: NDArray[Any] = next(split.fetch(torch.arange(start, stop), stop - start, (), False)).numpy()
         return batch
 
-    return Source(split.ids, labels, info.shape, read(0, 1).dtype, _ARRAY_STRIDE, read)
+    kind = np.float32 if read(0, 1).dtype.kind == "f" else np.uint8
+    return Source(split.ids, labels, info.shape, kind, _ARRAY_STRIDE, read)
 
 
 def _of_file(path: Path, info: DataInfo) -> Source:

@@ -24,15 +24,7 @@ def publish(path: Path) -> Iterator[Path]:
 
     Raises ParadiseError when the folder cannot be written or the disk is full; `path` is then as it was.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise ParadiseError(
-            f"cannot write {path}: {error.strerror}; choose another place or mend its permissions"
-        ) from error
-    temporary = Path(name)
+    temporary = _temporary(path)
     try:
         yield temporary
         os.chmod(temporary, 0o666 & ~_umask())
@@ -45,6 +37,24 @@ def publish(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_writable(path: Path) -> None:
+    """Raise before long work the ParadiseError that `publish` would raise after it."""
+    _temporary(path).unlink()
+
+
+def _temporary(path: Path) -> Path:
+    """A new empty file beside `path`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise ParadiseError(
+            f"cannot write {path}: {error.strerror}; choose another place or mend its permissions"
+        ) from error
+    return Path(name)
 
 
 def _umask() -> int:

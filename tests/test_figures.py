@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from paradise_cli.data.base import DataInfo, Preprocessing, Target
 from paradise_cli.errors import ParadiseError
 from paradise_cli.figures import posterior as plane
+from paradise_cli.figures.captioned import Block, draw_captioned
 from paradise_cli.figures.posterior import WIDTH, draw_posteriors
 from paradise_cli.figures.reconstruction import draw_reconstructions
 from paradise_cli.information.gaussian import DiagonalGaussian
@@ -120,3 +121,32 @@ def test_a_black_image_over_a_white_one(tmp_path):
 def test_reconstructions_of_another_shape_are_refused(tmp_path):
     with pytest.raises(ParadiseError, match="one shape"):
         draw_reconstructions(torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 4, 4), tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(("counts", "channels"), [((1, 1), 1), ((16, 16), 3), ((9, 2), 1), ((3,), 3)])
+def test_captioned_images_stand_in_blocks(tmp_path, counts, channels):
+    blocks = []
+    for count in counts:
+        images = torch.rand(count, channels, 8, 6, generator=generator("captioned", count))
+        blocks.append(
+            Block("$heading", images, ["$1.0\na very long name of a class"] * count, [False] * count)
+        )
+    for name in ("a.png", "b.png"):
+        draw_captioned(blocks, tmp_path / name, "toy $")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert (colours(tmp_path / "a.png") > 0) == (channels == 3)
+
+
+def test_a_marked_caption_is_red(tmp_path):
+    for name, marked in (("plain", False), ("marked", True)):
+        block = Block("two", torch.zeros(2, 1, 8, 8), ["one", "other"], [False, marked])
+        draw_captioned([block], tmp_path / f"{name}.png")
+    assert colours(tmp_path / "plain.png") == 0
+    assert colours(tmp_path / "marked.png") > 0
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 8, 8), (2, 2, 4, 4)])
+def test_captioned_images_of_other_shapes_are_refused(tmp_path, shape):
+    blocks = [Block("", torch.zeros(size), [""] * 2, [False] * 2) for size in ((2, 2, 4, 4), shape)]
+    with pytest.raises(ParadiseError, match="one shape"):
+        draw_captioned(blocks, tmp_path / "a.png")

@@ -20,7 +20,7 @@ LAYERS = [
     {"recipe", "recipe_check", "recipe_component", "recipe_files"},
     {"build"},
     {"loading", "inference", "sources", "encoding", "prediction", "reconstruction"}
-    | {"metrics", "evaluation", "evaluation_data", "figures", "runner"}
+    | {"metrics", "evaluation", "evaluation_data", "per_example", "figures", "runner"}
     | {
         "array_files",
         "posterior_files",
@@ -101,14 +101,16 @@ def test_nothing_unpickles() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["train", "--help"], ["encode", "--help"], ["rate", "--help"]]
+    "arguments",
+    [["--help"], ["train", "--help"], ["encode", "--help"], ["evaluate", "--help"], ["rate", "--help"]],
 )
 def test_help_loads_no_heavy_library(arguments: list[str]) -> None:
     program = (
         "import sys; from paradise_cli.__main__ import main\n"
         f"sys.argv = ['paradise', *{arguments!r}]\n"
         "try: main()\nexcept SystemExit as stop: assert not stop.code\n"
-        "heavy = {'torch', 'torchvision', 'numpy', 'huggingface_hub', 'matplotlib', 'sklearn', 'PIL'}\n"
+        "heavy = {'torch', 'torchvision', 'numpy', 'huggingface_hub', 'matplotlib', 'sklearn', 'scipy', "
+        "'pyarrow', 'PIL'}\n"
         "print('heavy:', sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -116,15 +116,18 @@ def test_unlabelled_images_count_for_nothing():
     assert found.top1.value == pytest.approx(float((top[:, 0] == labels)[kept].double().mean()))
     assert found.top5.value == pytest.approx(float((top == labels[:, None]).any(1)[kept].double().mean()))
     assert scores.accuracy() == found.top1.value
-    distortion = scores.distortion("nats")
+    distortion = scores.distortion()
     assert distortion.n == 3
     assert distortion.sampled == pytest.approx(distortion.mean, abs=1e-6)  # logits shifted by one
+    each = torch.nn.functional.cross_entropy(logits[kept], labels[kept], reduction="none")
+    assert distortion.mean_error == pytest.approx(float(each.std()) / 3**0.5, rel=1e-5)
+    assert distortion.sampled_error == pytest.approx(distortion.mean_error, rel=1e-5)
 
 
 def test_without_any_label_there_is_no_score():
     scores, _ = scores_of(torch.full((5,), -1))
     assert scores.classification() is None
-    assert scores.distortion("nats") is None
+    assert scores.distortion() is None
     assert (scores.accuracy(), scores.mean()) == (0, 0)
 
 

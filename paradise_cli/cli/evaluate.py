@@ -5,13 +5,33 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption
-from paradise_cli.cli.output import deliver, note
+from paradise_cli.cli.options import DeviceOption, JsonOption, OutOption, OverridesOption, SeedOption
+from paradise_cli.cli.output import console, deliver, note
 from paradise_cli.cli.tables import Row, latent_rows, nats, print_sections, rate_rows
 
 if TYPE_CHECKING:
     from paradise_cli.evaluation import Evaluation
     from paradise_cli.metrics import Classification, Distortion, Proportion
+    from paradise_cli.per_example import Audit
+
+DRAWS = 16  # with one, the cheapest images are those whose z lies far out
+
+Draws = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="z for each image in the exact rate.",
+        show_default=f"1, or {DRAWS} with --per-example: one z tells little of one image",
+    ),
+]
+PerExample = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="TABLE",
+        help="Also write what each image costs, the size of its posterior and its distortion to a .parquet or"
+        " .csv, and beside it as .png the most and least expensive images.",
+    ),
+]
 
 
 def evaluate(
@@ -22,8 +42,10 @@ def evaluate(
     split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
     overrides: OverridesOption = None,
     device: DeviceOption = "auto",
-    seed: Annotated[int, typer.Option(help="Of the noise in z.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Also write the JSON document to this file.")] = None,
+    seed: SeedOption = 0,
+    draws: Draws = None,
+    out: OutOption = None,
+    per_example: PerExample = None,
     as_json: JsonOption = False,
 ) -> None:
     """Accuracy, calibration, distortion and rate of a model, with intervals.
@@ -32,29 +54,39 @@ def evaluate(
     paradise evaluate runs/digits
     paradise evaluate model.safetensors --split validation --json
     paradise evaluate runs/photos --data image_folder --set data.root=holiday/
+    paradise evaluate runs/digits --per-example audit.csv    what each image costs, and a picture
     """
     from paradise_cli import evaluation
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.evaluation_data import open_split
     from paradise_cli.loading import load
+    from paradise_cli.per_example import audit, check_out
     from paradise_cli.training.hardware import choose_device
 
+    if per_example is not None:
+        check_out(per_example)
+    draws = draws or (1 if per_example is None else DRAWS)
     loaded = load(model, device)
     opened = open_split(
         loaded.recipe, loaded.info, split=split, data=data, overrides=overrides or (), source=loaded.source
     )
     for line in opened.notes:
         note(f"note: {line}")
-    total = len(opened.split) * (2 if loaded.model.stochastic else 1)
+    total = len(opened.split) * (1 + draws if loaded.model.stochastic else 1)
     with progress_bar(total, "evaluating") as advance:
-        measured = evaluation.evaluate(
-            loaded.model, loaded.recipe, loaded.info, opened.split,
-            device=choose_device(device), data=opened.label, seed=seed, progress=advance,
+        measured = evaluation.measure(
+            loaded.model, loaded.recipe, loaded.info, opened.split, device=choose_device(device),
+            data=opened.label, seed=seed, draws=draws, progress=advance,
         )  # fmt: skip
-    deliver(measured.to_json(), out, as_json, lambda: print_evaluation(measured))
+    document, found = measured.evaluation.to_json(), None
+    if per_example is not None:
+        found = audit(measured, loaded.recipe, loaded.info, opened.split, per_example)
+        document["per_example"] = found.to_json()
+        note(f"{per_example}: {len(opened.split):,} rows; picture: {found.picture or 'none, without rates'}")
+    deliver(document, out, as_json, lambda: print_evaluation(measured.evaluation, found))
 
 
-def print_evaluation(evaluation: "Evaluation") -> None:
+def print_evaluation(evaluation: "Evaluation", audit: "Audit | None" = None) -> None:
     """The measurements as a table on stdout."""
     unlabelled = f", {evaluation.unlabelled:,} unlabelled" if evaluation.unlabelled else ""
     print_sections(
@@ -65,8 +97,12 @@ def print_evaluation(evaluation: "Evaluation") -> None:
             [row for d in evaluation.distortion for row in _distortion(d, len(evaluation.distortion) > 1)],
             _rate(evaluation),
             latent_rows(evaluation.latents),
+            _correlations(audit),
         ],
     )
+    if audit is not None:
+        console.print(f"{audit.claim}: {audit.verdict}")
+        note(f"rank correlation: {audit.method}")
     if evaluation.rate is not None and evaluation.rate.warning is not None:
         note(f"rate: {evaluation.rate.warning}")
 
@@ -106,6 +142,17 @@ def _rate(evaluation: "Evaluation") -> list[Row]:
     elif evaluation.training_rate_note is not None:
         rows.append(("rate as trained", "-", evaluation.training_rate_note))
     return rows
+
+
+def _correlations(audit: "Audit | None") -> list[Row]:
+    return [
+        (
+            f"rank correlation of distortion and {found.column}",
+            f"{found.rho:+.3f}",
+            f"{found.low:+.3f} to {found.high:+.3f}, n = {found.n:,}",
+        )
+        for found in (audit.correlations if audit else ())
+    ]
 
 
 def _interval(share: "Proportion") -> str:

@@ -1,5 +1,6 @@
 """Options that mean the same in every command."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,4 +10,6 @@ OverridesOption = Annotated[
     typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated."),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+SeedOption = Annotated[int, typer.Option(help="Of the noise in z.")]
+OutOption = Annotated[Path | None, typer.Option(help="Also write the JSON document to this file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]

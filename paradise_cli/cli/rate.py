@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paradise_cli.cli.options import JsonOption
+from paradise_cli.cli.options import JsonOption, OutOption, SeedOption
 from paradise_cli.cli.output import deliver, note
 from paradise_cli.cli.tables import Row, bound_rows, latent_rows, nats, print_sections, rate_rows
 
@@ -35,10 +35,10 @@ def rate(
     widths: Widths = None,
     labels: Labels = None,
     sigma: Annotated[bool, typer.Option("--sigma", help="LOGVAR holds sigma instead.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the noise in z.")] = 0,
+    seed: SeedOption = 0,
     batch_size: Annotated[int, typer.Option(min=2, help="Of the in-batch bound, at most log of it.")] = 128,
     draws: Annotated[int, typer.Option(min=1, help="z for each point in the exact rate.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Also write the JSON document to this file.")] = None,
+    out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """The rate of any VAE or VIB as an interval, from the posteriors of N examples.

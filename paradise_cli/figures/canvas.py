@@ -1,9 +1,12 @@
-"""From a figure to a file."""
+"""From a figure to a file, and from images and names to what fits in one."""
 
 from pathlib import Path
 
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
 
 from paradise_cli.storage import publish
 
@@ -16,3 +19,14 @@ def save(figure: Figure, path: Path) -> None:
         FigureCanvasAgg(figure)
         # Without the library's version and the time, which matplotlib would write.
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+
+
+def pixels(images: Tensor) -> NDArray[np.float32]:
+    """Images [N, 1 or 3, H, W] in [0, 1] as [N, H, W] or [N, H, W, 3]."""
+    array: NDArray[np.float32] = images.float().clamp(0, 1).movedim(1, 3).cpu().numpy()
+    return array[..., 0] if array.shape[3] == 1 else array
+
+
+def shortened(name: str, most: int = 18) -> str:
+    """A name cut to `most` characters."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -59,7 +60,7 @@ def _points(axes: Axes, frontier: Frontier, colour: object, label: str, several:
 
 def _theory(axes: Axes, frontiers: Sequence[Frontier]) -> None:
     """Each exact curve, the line of labels, and the cap of the rates, where it is near."""
-    orange = {"color": "#e8833a", "linewidth": 1.6}
+    orange: dict[str, Any] = {"color": "#e8833a", "linewidth": 1.6}
     d = [point.distortion for each in frontiers for point in each.points]
     curves = [each.exact for each in frontiers if each.exact is not None]
     for dashes, exact in zip(("--", "-.", ":"), dict.fromkeys(curves), strict=False):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from paradise_cli.data.base import DataInfo
 from paradise_cli.errors import ParadiseError
-from paradise_cli.figures.canvas import save
+from paradise_cli.figures.canvas import save, shortened
 from paradise_cli.information.gaussian import DiagonalGaussian
 
 MOST = 2000
@@ -122,7 +122,7 @@ def _frame(axes: Axes, mu: NDArray[np.float64], sigma: NDArray[np.float64], titl
 def _legend(axes: Axes, classes: Sequence[str], palette: NDArray[np.float64], unlabelled: bool) -> None:
     names = [*classes, *(["unlabelled"] if unlabelled else [])]
     handles = [
-        Line2D([], [], linestyle="", marker="o", markersize=7, color=palette[i], label=_shortened(name))
+        Line2D([], [], linestyle="", marker="o", markersize=7, color=palette[i], label=_legible(name))
         for i, name in enumerate(names)
     ]
     axes.legend(
@@ -131,5 +131,5 @@ def _legend(axes: Axes, classes: Sequence[str], palette: NDArray[np.float64], un
     )  # fmt: skip
 
 
-def _shortened(name: str) -> str:
-    return (name if len(name) <= 18 else f"{name[:17]}…").replace("$", r"\$")
+def _legible(name: str) -> str:
+    return shortened(name).replace("$", r"\$")

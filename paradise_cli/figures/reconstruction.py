@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 from torch import Tensor
 
 from paradise_cli.errors import ParadiseError
-from paradise_cli.figures.canvas import save
+from paradise_cli.figures.canvas import pixels, save
 
 COLUMNS = 10
 MOST = 40
@@ -26,7 +24,7 @@ def draw_reconstructions(images: Tensor, reconstructions: Tensor, path: Path, ti
             f"images {list(images.shape)} and reconstructions {list(reconstructions.shape)} must have one"
             " shape [N, 1 or 3, H, W]"
         )
-    originals, made = (_pixels(part[:MOST]) for part in (images, reconstructions))
+    originals, made = (pixels(part[:MOST]) for part in (images, reconstructions))
     columns = min(COLUMNS, len(originals))
     rows = -(-len(originals) // columns)
     height, width = originals.shape[1:3]
@@ -48,9 +46,3 @@ def draw_reconstructions(images: Tensor, reconstructions: Tensor, path: Path, ti
     if title:
         figure.suptitle(title, fontsize=11, x=0.01, ha="left", y=1 - 0.1 / figure.get_figheight(), va="top")
     save(figure, path)
-
-
-def _pixels(images: Tensor) -> NDArray[np.float32]:
-    """[N, H, W] or [N, H, W, 3] for matplotlib."""
-    array: NDArray[np.float32] = images.float().clamp(0, 1).movedim(1, 3).cpu().numpy()
-    return array[..., 0] if array.shape[3] == 1 else array

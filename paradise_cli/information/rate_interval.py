@@ -160,13 +160,15 @@ def rate_interval(
     batch_size: int = 128,
     draws: int = 1,
     standard_errors: float = STANDARD_ERRORS,
+    rates: Tensor | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> RateInterval:
     """All bounds of the rate of N >= 4 posteriors, float64 on their device (method.md 2.4).
 
     A function of the seed, not of how the work is cut. `draws` is how many z the exact rate takes for each
-    point; `progress` is told how many of its draws * N rows were done. O(N^2 K) time, O(N K) memory. Raises
-    UsageError for fewer points or a batch of one, ParadiseError where mu or sigma is infinite or sigma is 0.
+    point; `progress` is told how many of its draws * N rows were done. `rates` are the
+    `drawn_rates` of this seed where they are known already. O(N^2 K) time, O(N K) memory. Raises UsageError
+    for fewer points or a batch of one, ParadiseError where mu or sigma is infinite or sigma is 0.
     """
     n = len(posterior.mu)
     if n < FEWEST:
@@ -180,7 +182,8 @@ def rate_interval(
     pairwise = pairwise_rates(posterior, rows, seed=seed)
     # Rows are drawn without replacement: all n of them leave no error.
     unseen = math.sqrt(1 - rows / n)
-    rates = drawn_rates(posterior, seed=seed, draws=draws, progress=progress)
+    if rates is None:
+        rates = drawn_rates(posterior, seed=seed, draws=draws, progress=progress)
     exact = ExactRate.of(rates)
 
     bound = partial(_bound, standard_errors)

@@ -165,7 +165,7 @@ def _evaluation_file(run: RunFolder, split: str) -> Path:
 def _measured(run: RunFolder, split: str) -> dict[str, Any]:
     file = run.result if split == "test" else _evaluation_file(run, split)
     found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found["test"] if split == "test" else found  # type: ignore[no-any-return]
+    return found["test"] if split == "test" else found
 
 
 def _interrupt(running: Sequence[_Job]) -> None:

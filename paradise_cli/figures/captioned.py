@@ -1,0 +1,72 @@
+"""Images with captions below them, block under block."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from paradise_cli.errors import ParadiseError
+from paradise_cli.figures.canvas import pixels, save, shortened
+
+COLUMNS = 8
+WIDTH, GAP = 9.0, 0.08  # inches
+TITLE, HEADING, CAPTION = 0.42, 0.3, 0.46  # inches left for text
+MOST_LETTERS = 19  # of a caption's line
+PLAIN, MARKED = "#202124", "#c5221f"
+
+
+class Block(NamedTuple):
+    """A heading over images [M, C, H, W] in [0, 1], grey or RGB; a caption is red where it is `marked`."""
+
+    heading: str
+    images: Tensor
+    captions: Sequence[str]
+    marked: Sequence[bool]
+
+
+def draw_captioned(blocks: Sequence[Block], path: Path, title: str = "") -> None:
+    """Draw blocks of images of one shape, eight in a row, each above its caption.
+
+    Publishes a PNG with the same bytes for the same input. Raises ParadiseError for images of other shapes.
+    """
+    shapes = {tuple(block.images.shape[1:]) for block in blocks}
+    if len(shapes) != 1 or next(iter(shapes))[0] not in (1, 3):
+        raise ParadiseError(f"images {sorted(shapes)} must have one shape [N, 1 or 3, H, W]")
+    ((_, rows, columns),) = shapes
+    width = WIDTH / COLUMNS - GAP
+    height = width * rows / columns
+    tops = [TITLE]
+    for block in blocks:
+        tops.append(tops[-1] + HEADING + -(-len(block.images) // COLUMNS) * (height + CAPTION))
+    figure = Figure(figsize=(WIDTH, tops[-1]), facecolor="white")
+    axes = figure.add_axes((0, 0, 1, 1))  # in inches from the upper left corner
+    size = min(11.0, 1100 / max(len(title), 1))
+    axes.text(GAP / 2, TITLE / 2, title, fontsize=size, va="center", color=PLAIN, parse_math=False)
+    for block, top in zip(blocks, tops[:-1], strict=True):
+        _draw(axes, block, top, width, height)
+    axes.set_xlim(0, WIDTH)
+    axes.set_ylim(tops[-1], 0)
+    axes.set_axis_off()
+    save(figure, path)
+
+
+def _draw(axes: Axes, block: Block, top: float, width: float, height: float) -> None:
+    axes.text(GAP / 2, top + HEADING / 2, block.heading, fontsize=9, va="center", color=PLAIN)
+    shown = zip(pixels(block.images), block.captions, block.marked, strict=True)
+    for number, (image, caption, marked) in enumerate(shown):
+        row, column = divmod(number, COLUMNS)
+        x = column * (width + GAP) + GAP / 2
+        y = top + HEADING + row * (height + CAPTION)
+        # Large photographs are made smaller: nearest pixels would not do.
+        axes.imshow(
+            image, extent=(x, x + width, y + height, y), cmap="gray", vmin=0, vmax=1, aspect="auto",
+            interpolation="antialiased",
+        )  # fmt: skip
+        lines = "\n".join(shortened(line, MOST_LETTERS) for line in caption.splitlines())
+        axes.text(
+            x + width / 2, y + height + 0.03, lines, fontsize=7, ha="center", va="top",
+            color=MARKED if marked else PLAIN, parse_math=False,
+        )  # fmt: skip

@@ -35,8 +35,12 @@ def _gaussian(source: Data) -> ExactCurve:
     return _closed("reverse water-filling", closed_forms.gaussian(source.hyper["variances"]))
 
 
-def _bernoulli(source: Data) -> ExactCurve:
+def _hamming(source: Data) -> ExactCurve:
     return _closed("h(p) - h(D)", closed_forms.bernoulli(source.hyper["p"]))
+
+
+def _log_loss(source: Data) -> ExactCurve:
+    return _closed("h(p) - D", closed_forms.bernoulli_log_loss(source.hyper["p"]))
 
 
 def _laplacian(source: Data) -> ExactCurve:
@@ -65,7 +69,8 @@ def _closed(name: str, form: ClosedForm) -> ExactCurve:
 
 _CURVES: dict[tuple[str, str], Callable[[Data], ExactCurve]] = {
     ("gaussian_source", "squared_error"): _gaussian,
-    ("bernoulli_source", "absolute_error"): _bernoulli,
+    ("bernoulli_source", "absolute_error"): _hamming,
+    ("bernoulli_source", "bernoulli"): _log_loss,
     ("laplacian_source", "absolute_error"): _laplacian,
     ("banana_source", "squared_error"): _banana,
 }

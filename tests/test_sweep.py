@@ -225,13 +225,21 @@ def test_known_sources_have_their_exact_curve() -> None:
     assert curve is not None
     low, high = curve.bounds(float(variances.clamp(max=level).sum()))
     assert low == high == pytest.approx(expected)
-    bernoulli, laplacian = (
-        exact_curve(load_recipe(f"{n}_source").recipe) for n in ("bernoulli", "laplacian")
-    )
-    assert bernoulli is not None and laplacian is not None
-    assert bernoulli.bounds(0.1)[0] == pytest.approx(0.6108643 - 0.3250830)  # h(0.3) - h(0.1)
-    assert laplacian.bounds(0.1)[0] == pytest.approx(math.log(10))
     assert exact_curve(load_recipe("digits").recipe) is None
+
+
+@pytest.mark.parametrize(
+    ("recipe", "distortion", "rate"),
+    [
+        ("bernoulli_source", "{name: bernoulli}", 0.6108643 - 0.1),  # h(0.3) - D
+        ("bernoulli_source", "{name: absolute_error}", 0.6108643 - 0.3250830),  # h(0.3) - h(D)
+        ("laplacian_source", "{name: absolute_error, link: identity}", math.log(10)),
+    ],
+)
+def test_closed_forms_at_a_distortion_of_a_tenth(recipe: str, distortion: str, rate: float) -> None:
+    curve = exact_curve(load_recipe(recipe, [f"objective.tasks.0.distortion={distortion}"]).recipe)
+    assert curve is not None
+    assert curve.bounds(0.1) == pytest.approx((rate, rate))
 
 
 def evaluated(alpha: float, rate: float, *, tasks: dict[str, float], **labels: Any) -> dict[str, Any]:

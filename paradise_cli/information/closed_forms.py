@@ -30,6 +30,19 @@ def bernoulli(p: float) -> ClosedForm:
     )
 
 
+def bernoulli_log_loss(p: float) -> ClosedForm:
+    """A coin reproduced by a probability, under logarithmic loss: h(p) - D (Courtade and Weissman 2014).
+
+    A line of slope -1: `distortion` is 0 for steeper ones, h(p) for others.
+    """
+    entropy = _binary_entropy(p)
+    return ClosedForm(
+        rate=lambda d: max(0.0, entropy - d),
+        distortion=lambda slope: 0.0 if slope > 1 else entropy,
+        d_max=entropy,
+    )
+
+
 def uniform(m: int) -> ClosedForm:
     """m equally likely letters under Hamming distortion: log m - h(D) - D log(m - 1)."""
     if m < 2:

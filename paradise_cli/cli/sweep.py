@@ -82,7 +82,8 @@ def sweep(
 def _print(result: "SweepResult") -> None:
     measured = [row for row in result.rows if row["error"] is None]
     classified = any("accuracy" in row for row in measured)
-    columns = ["run", "D", "rate I_N", "I(X;Z)", "active", *(["accuracy"] if classified else [])]
+    certified = "I_N certified" if result.split == "train" else "I(X;Z)"
+    columns = ["run", "D", "rate I_N", certified, "active", *(["accuracy"] if classified else [])]
     rows = [
         [
             row["run"],

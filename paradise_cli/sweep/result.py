@@ -100,7 +100,9 @@ class SweepResult:
 class _Run:
     """A run that was measured: D as its objective weighs it, at sampled z, and what of its rate can be seen.
 
-    `components` is log of the number of components of the training's q, infinite where it has no cap.
+    `ends` are the certified ends of I(X;Z), or on training data, which are no sample that the encoder has not
+    seen, of I_N. `components` is log of the number of components of the training's q, infinite where it has
+    no cap.
     """
 
     point: SweepPoint
@@ -108,6 +110,7 @@ class _Run:
     distortion: float
     distortion_error: float
     entropy: float | None
+    ends: dict[str, Any] | None
     components: float
 
     @property
@@ -125,10 +128,10 @@ class _Run:
             top1 = scores["top1"]
             row |= {"accuracy": top1["value"], "accuracy_low": top1["low"], "accuracy_high": top1["high"]}
         row |= {"active": latents["active"], "dimensions": latents["dimensions"]}
-        if self.rate is not None:
-            exact, population = self.rate["exact"], self.rate["population"]
+        if self.rate is not None and self.ends is not None:
+            exact = self.rate["exact"]
             row |= {"rate": exact["nats"], "rate_error": exact["standard_error"], "rate_cap": exact["cap"]}
-            row |= {"rate_lower": population["lower"], "rate_upper": population["upper"]}
+            row |= {"rate_lower": self.ends["lower"], "rate_upper": self.ends["upper"]}
             row |= {"rate_bits": exact["bits"]}
             if self.entropy is not None:
                 row["excess"] = self.distortion + exact["nats"] - self.entropy
@@ -137,7 +140,7 @@ class _Run:
 
 def judge(outcomes: Sequence[Outcome], split: str) -> SweepResult:
     """The table, the frontiers and the warnings; raises ParadiseError where every run failed."""
-    found = {outcome.point.name: _measured(outcome) for outcome in outcomes}
+    found = {outcome.point.name: _measured(outcome, split) for outcome in outcomes}
     runs = [run for run in found.values() if isinstance(run, _Run)]
     failed = tuple((name, reason) for name, reason in found.items() if isinstance(reason, str))
     if not runs:
@@ -167,7 +170,7 @@ def components_cap(recipe: Recipe) -> float:
     return math.inf if rate is None else rate.cap(recipe.train.batch_size)
 
 
-def _measured(outcome: Outcome) -> "_Run | str":
+def _measured(outcome: Outcome, split: str) -> "_Run | str":
     """The run, or why it tells nothing."""
     recipe, evaluation = outcome.point.recipe, outcome.evaluation
     if evaluation is None:
@@ -187,6 +190,7 @@ def _measured(outcome: Outcome) -> "_Run | str":
             for weight, each in terms
         ),
         _label_entropy(recipe, evaluation),
+        evaluation["rate"] and evaluation["rate"]["empirical" if split == "train" else "population"],
         components_cap(recipe),
     )
 
@@ -212,7 +216,7 @@ def _frontier(group: tuple[tuple[str, str], ...], members: Sequence[_Run], split
     rated = [run for run in members if run.rate is not None]
     alphas = sorted({run.point.recipe.objective.alpha for run in rated})
     points = tuple(
-        _point([run for run in rated if run.point.recipe.objective.alpha == alpha], split) for alpha in alphas
+        _point([run for run in rated if run.point.recipe.objective.alpha == alpha]) for alpha in alphas
     )
     exact, entropy = exact_curve(recipe), members[0].entropy
     if not points:
@@ -230,11 +234,8 @@ def _frontier(group: tuple[tuple[str, str], ...], members: Sequence[_Run], split
     return Frontier(group, points, tuple(checks), tuple(slopes), exact, entropy)
 
 
-def _point(seeds: Sequence[_Run], split: str) -> FrontierPoint:
-    """The mean over seeds; the ends of the rate hold for each of them.
-
-    On training data, which are no sample that the encoder has not seen, they are those of I_N.
-    """
+def _point(seeds: Sequence[_Run]) -> FrontierPoint:
+    """The mean over seeds; the ends of the rate hold for each of them."""
     recipe = seeds[0].point.recipe
     rates = [run.rate for run in seeds if run.rate is not None]
     rate, rate_error = _mean(
@@ -243,7 +244,7 @@ def _point(seeds: Sequence[_Run], split: str) -> FrontierPoint:
     distortion, distortion_error = _mean(
         [run.distortion for run in seeds], [run.distortion_error for run in seeds]
     )
-    ends = [each["empirical" if split == "train" else "population"] for each in rates]
+    ends = [run.ends for run in seeds if run.ends is not None]
     alpha, squared = recipe.objective.alpha, recipe.objective.lagrangian == "squared"
     components, log_n = seeds[0].components, rates[0]["exact"]["cap"]
     comparable = min(components - SLOPE_MARGIN, log_n - POINTS_MARGIN)

@@ -1,7 +1,7 @@
 """Three q-steps on one vector Gaussian whose R(D) is known: what each sees, and where training with it ends.
 
-paradise sweep gaussian_source --alpha 0.07:4:6 --set train.epochs=10 \
-    --grid objective.rate.q=batch,bank,fitted --out sweeps/q
+paradise sweep gaussian_source --alpha 0.07:4:6 --set train.epochs=10 --out sweeps/q
+    --grid 'objective.rate={q: batch},{q: bank, size: 1024},{q: fitted}'
 python benchmarks/estimators.py --sweep sweeps/q --out benchmarks/pictures/estimators.png
 """
 

@@ -1,17 +1,23 @@
 """Sources with a known rate-distortion function: their samples have the moments that the curve stands for."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from paradise_cli.build import build_data
 from paradise_cli.data import DATASETS, batches, info_of
-from paradise_cli.errors import UsageError
+from paradise_cli.errors import ParadiseError, UsageError
 from paradise_cli.information.blahut_arimoto import blahut_arimoto
 from paradise_cli.information.closed_forms import gaussian
 from paradise_cli.information.known_sources import BANANA_THICKNESS, banana, bend
+from paradise_cli.loading import load
 from paradise_cli.objective.distortions import DISTORTIONS
+from paradise_cli.recipe import load_recipe
+from paradise_cli.runner import train
+from paradise_cli.training.loop import Reporter
 
 CPU = torch.device("cpu")
 N = 40_000
@@ -108,3 +114,19 @@ def test_a_link_is_between_the_decoder_and_the_values(
     measured = distortion.per_example(one * output, one, torch.empty(1, 0))
     assert measured.tolist() == pytest.approx([expected])
     assert distortion.unit == name.replace("_", " ")
+
+
+def test_values_reach_a_model_as_they_are(tmp_path: Path) -> None:
+    """`encode` of the data set sees N(0, 8), not what a byte leaves of it; and there is no picture of it."""
+    small = ["data.n=256", "data.test=50", "train.epochs=1", "data.validation=0.0"]
+    recipe = load_recipe("gaussian_source", small).recipe
+    folder = train(recipe, out=tmp_path / "run", device="cpu", report=Reporter()).folder
+    model = load(str(folder), "cpu")
+    test = build_data(recipe).test
+    assert test is not None
+    (batch,) = batches(test, order=torch.arange(50), batch_size=50, device=CPU)
+    with torch.no_grad():
+        expected = model.model.encode(batch.images).mu
+    assert torch.allclose(torch.from_numpy(model.encode("gaussian_source").mean), expected, atol=1e-5)
+    with pytest.raises(ParadiseError, match="no picture"):
+        model.reconstruct("gaussian_source")

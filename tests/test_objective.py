@@ -219,6 +219,7 @@ CASES = {
     # name: (hyper-parameters, output, labels, expected per example)
     "cross_entropy": ({}, [[0.0, 0.0], [0.0, math.log(3)]], [-1, 1], [0.0, math.log(4 / 3)]),
     "squared_error": ({}, [[[[0.0, 0.0]]], [[[0.0, 0.0]]]], [0, 0], [0.5, 0.0625]),
+    "absolute_error": ({}, [[[[0.0, 0.0]]], [[[0.0, 0.0]]]], [0, 0], [1.0, 0.25]),
     "bernoulli": ({}, [[[[0.0, 0.0]]], [[[0.0, 0.0]]]], [0, 0], [2 * math.log(2)] * 2),
 }
 

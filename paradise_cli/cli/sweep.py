@@ -49,7 +49,6 @@ def sweep(
     """
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.evaluation_data import check_split
-    from paradise_cli.figures.frontier import draw_frontier
     from paradise_cli.recipe import load_recipe
     from paradise_cli.sweep.plan import alpha_axis, parse_axis, plan
     from paradise_cli.sweep.result import judge
@@ -65,7 +64,12 @@ def sweep(
     note(f"{folder}: {len(points)} runs")
     with progress_bar(sum(point.recipe.train.epochs for point in points), "epochs") as advance:
         outcomes = run_points(points, folder, split=split, device=device, jobs=jobs, progress=advance)
-    result = judge(outcomes, split)
+    _deliver(judge(outcomes, split), folder, as_json)
+
+
+def _deliver(result: "SweepResult", folder: Path, as_json: bool) -> None:
+    from paradise_cli.figures.frontier import draw_frontier
+
     result.write(folder)
     draw_frontier(result, folder / "frontier.png")
     if as_json:

@@ -24,7 +24,11 @@ def _gaussian_info(root: Path | None, *, variances: list[float], n: int, test: i
 
 @dataset(_gaussian_info)
 def gaussian_source(
-    root: Path | None = None, *, variances: list[float], n: int = 50_000, test: int = 10_000
+    root: Path | None = None,
+    *,
+    variances: list[float] = [1.0],  # noqa: B006 (read only)
+    n: int = 50_000,
+    test: int = 10_000,
 ) -> DataBundle:
     """Independent zero-mean Gaussians of these variances."""
     if not variances or min(variances) <= 0:

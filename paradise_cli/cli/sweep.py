@@ -85,17 +85,16 @@ def _deliver(result: "SweepResult", folder: Path, as_json: bool) -> None:
 
 def _print(result: "SweepResult") -> None:
     measured = [row for row in result.rows if row["error"] is None]
-    classified = any("accuracy" in row for row in measured)
+    classified = all("accuracy" in row for row in measured)
     certified = "I_N certified" if result.split == "train" else "I(X;Z)"
-    columns = ["run", "D", "rate I_N", certified, "active", *(["accuracy"] if classified else [])]
+    columns = ["run", "D", "rate I_N", certified, "accuracy" if classified else "active"]
     rows = [
         [
             row["run"],
             f"{row['distortion']:.4g} ± {row['distortion_error']:.1g}",
-            f"{row['rate']:.3f} ± {row['rate_error']:.1g}" if "rate" in row else "-",
+            f"{row['rate']:.3f} ± {row['rate_error']:.3f}" if "rate" in row else "-",
             f"{row['rate_lower']:.2f} to {row['rate_upper']:.2f}" if "rate" in row else "-",
-            f"{row['active']} of {row['dimensions']}",
-            *([f"{row['accuracy']:.2%}" if "accuracy" in row else ""] if classified else []),
+            f"{row['accuracy']:.2%}" if classified else f"{row['active']} of {row['dimensions']}",
         ]
         for row in measured
     ]

@@ -15,6 +15,7 @@ from paradise_cli.sweep.result import Frontier, SweepResult
 from paradise_cli.units import BITS
 
 SAMPLES = 300
+TALLEST_BAR = 1.6  # of the largest rate
 COLOURS = ("#3b6fb6", "#c9403f", "#3f8f5b", "#8a5fb0", "#b07d2b", "#4f9da6")
 
 
@@ -27,7 +28,10 @@ def draw_frontier(result: SweepResult, path: Path) -> None:
     for colour, each in zip(colours, drawn, strict=False):
         _points(axes, each, colour, label=each.title or "measured I_N, at each alpha", several=len(drawn) > 1)
     _theory(axes, drawn)
-    axes.set_ylim(bottom=0)
+    axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
+    # An upper end that says little runs out of the plane instead of flattening it.
+    highest = TALLEST_BAR * max((point.rate for each in drawn for point in each.points), default=1.0)
+    axes.set_ylim(0, max(0.1, min(axes.get_ylim()[1], highest)))
     axes.set_xlabel(f"distortion D (sampled z), {result.unit}")
     axes.set_ylabel("rate R, nats")
     bits = axes.twinx()
@@ -70,6 +74,6 @@ def _theory(axes: Axes, frontiers: Sequence[Frontier]) -> None:
     for entropy in {each.entropy for each in frontiers if each.entropy is not None}:
         axes.plot([0.0, entropy], [entropy, 0.0], "--", label="D + R = H(Y)", **orange)
     for cap in sorted({point.cap for each in frontiers for point in each.points}):
-        if cap < 1.5 * max(point.upper for each in frontiers for point in each.points):
+        if cap < TALLEST_BAR * max(point.rate for each in frontiers for point in each.points):
             label = f"cap of q or log N: {cap:.2f} nats"
             axes.axhline(cap, color="#999999", linewidth=0.9, linestyle=":", label=label)

@@ -307,7 +307,7 @@ def _other_alphas(frontiers: Sequence[Frontier]) -> list[str]:
             continue
         low = max(full) if full else min(dead) / 100
         high = min(dead) if dead else max(full) * 100
-        told = [f"{len(full)} at their cap"] * bool(full) + [f"{len(dead)} collapsed"] * bool(dead)
+        told = [f"{len(full)} alphas at the cap"] * bool(full) + [f"{len(dead)} collapsed"] * bool(dead)
         where = f"{each.title}: " if each.group else ""
         count = max(9, len(each.points))
         texts.append(f"{where}{' and '.join(told)}: try --alpha {low:.3g}:{high:.3g}:{count}")

@@ -6,7 +6,9 @@ python benchmarks/estimators.py --sweep sweeps/q --out benchmarks/pictures/estim
 """
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from gaussian_source import Run, measure
@@ -17,52 +19,72 @@ from timing import options
 from paradise_cli.build import build_info, build_objective
 from paradise_cli.data import batches
 from paradise_cli.evaluation_data import open_split
-from paradise_cli.loading import load
+from paradise_cli.loading import LoadedModel, load
+from paradise_cli.recipe import Recipe
 from paradise_cli.sweep.result import components_cap
 
 COLOURS = {"batch": "#3b6fb6", "bank": "#3f8f5b", "fitted": "#c9403f"}
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Of one q and alpha: where training with it ended, and what it sees of the encoder made by `fitted`."""
+
+    trained: Run
+    right: Run
+    seen: float
+    cap: float
 
 
 @torch.no_grad()
-def estimate(run: Path) -> float:
-    """The mean rate that the run's own q sees over its training data, once it has seen them all, in nats."""
-    loaded = load(str(run), "cpu")
-    recipe, model = loaded.recipe, loaded.model
+def estimate(encoder: LoadedModel, recipe: Recipe) -> float:
+    """The mean rate that the recipe's q sees of an encoder's training data, once it has seen them all."""
     rate = build_objective(recipe, build_info(recipe)).rate
     assert rate is not None
-    split = open_split(recipe, loaded.info, split="train").split
-    seen = []
+    split = open_split(recipe, encoder.info, split="train").split
     draw = torch.Generator().manual_seed(0)
-    for _ in range(2):
+    seen: list[float] = []
+    for _ in range(2):  # the second time with a q that knows the encoder
         seen.clear()
+        order = torch.arange(len(split))
         for batch in batches(
-            split, order=torch.arange(len(split)), batch_size=recipe.train.batch_size,
-            device=torch.device("cpu"), drop_last=True,
-        ):  # fmt: skip
-            posterior = model.encode(batch.images)
+            split, order=order, batch_size=recipe.train.batch_size, device=CPU, drop_last=True
+        ):
+            posterior = encoder.model.encode(batch.images)
             z = posterior.rsample(torch.randn(posterior.mu.shape, generator=draw))
-            seen.append(rate.train()(posterior, z).rate.double().mean())
+            seen.append(float(rate.train()(posterior, z).rate.double().mean()))
             rate.remember(posterior)
-    return float(torch.stack(seen).mean())
+    return fmean(seen)
 
 
-def draw(found: dict[str, list[tuple[Run, float, float]]], path: Path) -> None:
+def rows_of(sweep: Path) -> dict[str, list[Row]]:
+    """By q, in increasing rate."""
+    loaded = {path: load(str(path), "cpu") for path in sorted(sweep.glob("points/*"))}
+    runs = {path: measure(path) for path in loaded}
+    fitted = {runs[p].alpha: p for p, model in loaded.items() if model.recipe.objective.rate.q == "fitted"}
+    found: dict[str, list[Row]] = {}
+    for path, model in loaded.items():
+        good = fitted[runs[path].alpha]
+        row = Row(runs[path], runs[good], estimate(loaded[good], model.recipe), components_cap(model.recipe))
+        found.setdefault(model.recipe.objective.rate.q, []).append(row)
+    return {q: sorted(rows, key=lambda row: row.right.rate) for q, rows in found.items()}
+
+
+def draw(found: dict[str, list[Row]], path: Path) -> None:
     figure = Figure(figsize=(10, 4.2), facecolor="white", layout="constrained")
     left, right = figure.subplots(1, 2)
     for q, rows in found.items():
-        room = [run.rate - cap for run, _, cap in rows] if math.isfinite(rows[0][2]) else []
-        if room:
-            left.plot(room, [seen - run.rate for run, seen, _ in rows], "o-", color=COLOURS[q], label=q)
-        right.plot(
-            [run.best_rate for run, _, _ in rows],
-            [run.distortion / run.best_distortion - 1 for run, _, _ in rows],
-            "o-", color=COLOURS[q], label=q,
-        )  # fmt: skip
+        if math.isfinite(rows[0].cap):
+            room = [row.right.rate - row.cap for row in rows]
+            left.plot(room, [row.seen - row.right.rate for row in rows], "o-", color=COLOURS[q], label=q)
+        ends = [row.trained.distortion / row.trained.best_distortion - 1 for row in rows]
+        right.plot([row.trained.best_rate for row in rows], ends, "o-", color=COLOURS[q], label=q)
     left.axvline(-2, color="#999999", linestyle=":", linewidth=1)
     left.set_xlabel("R - log(components), nats")
     left.set_ylabel("what q sees minus R, nats")
     right.set_xlabel("R* of reverse water-filling at this alpha, nats")
-    right.set_ylabel("D / D* - 1 of the trained encoder")
+    right.set_ylabel("D / D* - 1 of the encoder trained with q")
     for axes in (left, right):
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
@@ -72,20 +94,16 @@ def draw(found: dict[str, list[tuple[Run, float, float]]], path: Path) -> None:
 
 if __name__ == "__main__":
     chosen = options(__doc__, sweep=None, out=None)
-    found: dict[str, list[tuple[Run, float, float]]] = {}
-    for path in sorted(chosen.sweep.glob("points/*")):
-        recipe = load(str(path), "cpu").recipe
-        q = recipe.objective.rate.q
-        found.setdefault(q, []).append((measure(path), estimate(path), components_cap(recipe)))
-    columns = "q", "log(components)", "R*", "R trained", "what q sees", "its error", "D / D* - 1"
+    found = rows_of(chosen.sweep)
+    columns = "q", "log(components)", "R*", "q sees", "its error", "R trained with q", "D / D* - 1"
     print("|", " | ".join(columns), "|")
     print("|---" * len(columns) + "|")
     for q, rows in found.items():
-        rows.sort(key=lambda row: row[0].best_rate)
-        for run, seen, cap in rows:
+        for row in rows:
+            off = row.trained.distortion / row.trained.best_distortion - 1
             print(
-                f"| {q} | {cap:.2f} | {run.best_rate:.2f} | {run.rate:.2f} | {seen:.2f}"
-                f" | {seen - run.rate:+.2f} | {run.distortion / run.best_distortion - 1:+.1%} |"
+                f"| {q} | {row.cap:.2f} | {row.trained.best_rate:.2f} | {row.seen:.2f}"
+                f" | {row.seen - row.right.rate:+.2f} | {row.trained.rate:.2f} | {off:+.1%} |"
             )
     if chosen.out is not None:
         draw(found, chosen.out)

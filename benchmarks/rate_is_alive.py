@@ -1,7 +1,7 @@
 """Does the rate fall with alpha? All shipped recipes of 32 latents or more, at alpha x {0, 1, 10, 100}.
 
 `--images` is a folder with class folders (and train/ test/ if it has them). Every recipe sees the same
-pictures at its own size, whatever data set it names.
+pictures at its own size, or at `--largest` where that is smaller, whatever data set it names.
 """
 
 import math
@@ -33,10 +33,10 @@ class Alarms(Reporter):
         self.raised |= "alarm" in record
 
 
-def rate_after(recipe: Recipe, images: Path, n: int) -> tuple[ExactRate, bool]:
+def rate_after(recipe: Recipe, images: Path, n: int, largest: int) -> tuple[ExactRate, bool]:
     """Exact rate of the n training pictures, and whether the alarm was raised."""
     channels, size, _ = build_info(recipe).shape
-    data = DATASETS["image_folder"](images, size=size, channels=channels)
+    data = DATASETS["image_folder"](images, size=min(size, largest), channels=channels)
     device, alarms = choose_device("auto"), Alarms()
     train = data.train.select(permutation(len(data.train), 0, "examples")[:n])
     model, objective = (
@@ -49,12 +49,14 @@ def rate_after(recipe: Recipe, images: Path, n: int) -> tuple[ExactRate, bool]:
     return exact_rate(posteriors(model, train, device)), alarms.raised
 
 
-def judge(name: str, images: Path, n: int, epochs: int, batch: int) -> None:
+def judge(name: str, images: Path, n: int, epochs: int, batch: int, largest: int) -> None:
     started = time.monotonic()
     shorter = [f"train.epochs={epochs}", f"train.batch_size={batch}", "train.precision=fp32"]
     alpha = load_recipe(name).recipe.objective.alpha
     found = [
-        rate_after(load_recipe(name, [*shorter, f"objective.alpha={alpha * factor}"]).recipe, images, n)
+        rate_after(
+            load_recipe(name, [*shorter, f"objective.alpha={alpha * factor}"]).recipe, images, n, largest
+        )
         for factor in FACTORS
     ]
     first, last = found[0][0], found[-1][0]
@@ -71,9 +73,9 @@ def judge(name: str, images: Path, n: int, epochs: int, batch: int) -> None:
 
 
 if __name__ == "__main__":
-    chosen = options(__doc__, images=None, n=512, epochs=10, batch=64, only="")
+    chosen = options(__doc__, images=None, n=512, epochs=10, batch=64, largest=224, only="")
     machine()
     for name in shipped_recipes():
         recipe = load_recipe(name).recipe
         if recipe.model.stochastic and recipe.model.latent_dim >= LEAST_LATENTS and chosen.only in name:
-            judge(name, chosen.images, chosen.n, chosen.epochs, chosen.batch)
+            judge(name, chosen.images, chosen.n, chosen.epochs, chosen.batch, chosen.largest)

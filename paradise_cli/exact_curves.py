@@ -1,14 +1,16 @@
 """The exact R(D) of a recipe's data, where it is known."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from paradise_cli.information import closed_forms, known_sources
 from paradise_cli.information.closed_forms import ClosedForm
 from paradise_cli.rate_distortion import default_slopes, solve
-from paradise_cli.recipe import Data, Recipe
+from paradise_cli.recipe import Recipe
 
 POINTS = 30  # of a curve that has no closed form
 
@@ -27,32 +29,33 @@ def exact_curve(recipe: Recipe) -> ExactCurve | None:
     source, tasks = recipe.data, recipe.objective.tasks
     if len(tasks) != 1 or tasks[0].weight != 1:
         return None
-    known = _CURVES.get((source.name, tasks[0].distortion.name))
-    return known(source) if known is not None else None
+    if (source.name, tasks[0].distortion.name) not in _CURVES:
+        return None
+    return _curve(source.name, tasks[0].distortion.name, json.dumps(source.hyper, sort_keys=True))
 
 
-def _gaussian(source: Data) -> ExactCurve:
-    return _closed("reverse water-filling", closed_forms.gaussian(source.hyper["variances"]))
+@cache  # the frontiers of a sweep share one curve, which is solved and drawn once
+def _curve(source: str, distortion: str, hyper: str) -> ExactCurve:
+    return _CURVES[source, distortion](json.loads(hyper))
 
 
-def _hamming(source: Data) -> ExactCurve:
-    return _closed("h(p) - h(D)", closed_forms.bernoulli(source.hyper["p"]))
+def _gaussian(hyper: dict[str, Any]) -> ExactCurve:
+    return _closed("reverse water-filling", closed_forms.gaussian(hyper["variances"]))
 
 
-def _log_loss(source: Data) -> ExactCurve:
-    return _closed("h(p) - D", closed_forms.bernoulli_log_loss(source.hyper["p"]))
+def _hamming(hyper: dict[str, Any]) -> ExactCurve:
+    return _closed("h(p) - h(D)", closed_forms.bernoulli(hyper["p"]))
 
 
-def _laplacian(source: Data) -> ExactCurve:
-    return _closed("log(scale / D)", closed_forms.laplacian(source.hyper["scale"]))
+def _log_loss(hyper: dict[str, Any]) -> ExactCurve:
+    return _closed("h(p) - D", closed_forms.bernoulli_log_loss(hyper["p"]))
 
 
-def _banana(source: Data) -> ExactCurve:
-    return _solved_banana()
+def _laplacian(hyper: dict[str, Any]) -> ExactCurve:
+    return _closed("log(scale / D)", closed_forms.laplacian(hyper["scale"]))
 
 
-@cache
-def _solved_banana() -> ExactCurve:
+def _banana(hyper: dict[str, Any]) -> ExactCurve:
     known = known_sources.banana()
     curve = solve(known, default_slopes(known, POINTS), tolerance=1e-4).curve
 
@@ -67,7 +70,7 @@ def _closed(name: str, form: ClosedForm) -> ExactCurve:
     return ExactCurve(name, lambda distortion: (form.rate(distortion),) * 2, form.d_max)
 
 
-_CURVES: dict[tuple[str, str], Callable[[Data], ExactCurve]] = {
+_CURVES: dict[tuple[str, str], Callable[[dict[str, Any]], ExactCurve]] = {
     ("gaussian_source", "squared_error"): _gaussian,
     ("bernoulli_source", "absolute_error"): _hamming,
     ("bernoulli_source", "bernoulli"): _log_loss,

@@ -228,6 +228,15 @@ def test_known_sources_have_their_exact_curve() -> None:
     assert exact_curve(load_recipe("digits").recipe) is None
 
 
+def test_recipes_of_one_source_share_one_curve() -> None:
+    """Of equal total variance they are still told apart."""
+    first, same, other = (
+        exact_curve(load_recipe("gaussian_source", overrides).recipe)
+        for overrides in ([], ["objective.alpha=1"], ["data.variances=[15.9375]"])
+    )
+    assert first == same and first != other
+
+
 @pytest.mark.parametrize(
     ("recipe", "distortion", "rate"),
     [

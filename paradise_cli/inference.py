@@ -7,7 +7,7 @@ model share them as the work falls, and results do not depend on the number of c
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from paradise_cli.data.images import UnreadableImage
 from paradise_cli.data.streaming import stream, worker_count
 from paradise_cli.sources import Source
+from paradise_cli.threads import one_thread_each
 from paradise_cli.training.hardware import has_convolutions
 
 Compute = Callable[[Tensor], Mapping[str, Tensor]]
@@ -76,7 +77,7 @@ def stream_results(
         return piece
 
     pieces = stream(_pieces(source, size), work, workers=workers, window=window)
-    with _one_thread_each(), closing(pieces):
+    with one_thread_each(), closing(pieces):
         for piece in pieces:
             if isinstance(piece, UnreadableImage):
                 raise piece
@@ -95,17 +96,6 @@ def _pieces(source: Source, size: int) -> "Iterator[_Piece]":
         block = _Block(source, start, min(start + size, len(source.ids)), size)
         for row in range(block.start, block.stop, source.stride):
             yield block, row, min(row + source.stride, block.stop)
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Torch takes one core in this thread and in those that start meanwhile."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 class _Block:

@@ -11,11 +11,11 @@ import paradise_cli
 
 PACKAGE = Path(paradise_cli.__file__).parent
 LAYERS = [
-    {"__init__", "errors", "registry", "resources", "randomness", "storage", "ranges", "units"}
+    {"__init__", "errors", "registry", "resources", "randomness", "storage", "ranges", "units", "threads"}
     | {"recipe_yaml"},
     {"information"},
     {"data"},
-    {"models", "objective"},
+    {"models", "objective", "attacks"},
     {"training"},
     {"recipe", "recipe_check", "recipe_component", "recipe_files"},
     {"build"},

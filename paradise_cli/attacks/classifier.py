@@ -1,0 +1,143 @@
+"""The classifier under attack: anyone's function from pixels to logits, asked at one fixed batch shape."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import log_softmax
+
+from paradise_cli.attacks.lanes import Latent
+from paradise_cli.errors import ParadiseError, UsageError
+from paradise_cli.information.gaussian import DiagonalGaussian
+
+Function = Callable[[Tensor], Tensor]
+
+DRAWS = 16
+"""Fresh answers that decide about one point of a classifier that draws at random."""
+_PROBES = 64
+_AGREE = 1e-3  # of the spread of the logits: above rounding in fp32, below what changes a decision
+
+
+@runtime_checkable
+class ThroughLatents(Protocol):
+    """A classifier that says what lies between its pixels and its logits."""
+
+    def posterior(self, images: Tensor) -> DiagonalGaussian: ...
+
+    def classify(self, z: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """What a few images told of a classifier before any attack.
+
+    `random`: another answer to the same batch. `batch_dependent`: another answer to the same image in other
+    company. Both with the largest difference seen, relative to the spread of the logits.
+    """
+
+    classes: int
+    random: bool
+    batch_dependent: bool
+    difference: float
+
+
+class Classifier:
+    """Images [B, C, H, W] in [0, 1] to logits [B, classes] in fp32, whatever way the function answers.
+
+    Called, it answers once and is differentiable. `judge` decides: always `width` images together, in fp32,
+    the probabilities of DRAWS fresh answers averaged where the function draws at random.
+    """
+
+    def __init__(self, function: Function, *, device: torch.device, width: int, random: bool = False) -> None:
+        self.function, self.device, self.width, self.random = function, device, width, random
+        self.latent: Latent | None = None
+        if isinstance(function, ThroughLatents):
+            self.latent = Latent(function.posterior, function.classify)
+        convolves = isinstance(function, nn.Module) and any(
+            isinstance(module, nn.Conv2d) for module in function.modules()
+        )
+        self._layout = torch.channels_last if convolves else torch.contiguous_format
+
+    def __call__(self, images: Tensor) -> Tensor:
+        logits = self.function(images.contiguous(memory_format=self._layout))
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+    def judge(self, images: Tensor) -> Tensor:
+        """Logits [N, classes] of any number of images."""
+        found = []
+        with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
+            for part in torch.split(images.to(self.device), self.width):
+                padding = part[:1].expand(self.width - len(part), *part.shape[1:])
+                batch = torch.cat([part, padding])
+                found.append(self._decide(batch)[: len(part)])
+        return torch.cat(found)
+
+    def _decide(self, batch: Tensor) -> Tensor:
+        if not self.random:
+            return self(batch)
+        return torch.stack([log_softmax(self(batch), 1) for _ in range(DRAWS)]).logsumexp(0)
+
+
+def examine(function: Function, images: Tensor, labels: Tensor, device: torch.device) -> Behaviour:
+    """How the function behaves on the first of these images, on its device.
+
+    Raises UsageError or ParadiseError, saying what to return instead, for what cannot be attacked: training
+    mode, an answer that is no tensor [B, classes], probabilities, values that are not numbers, and labels
+    that are no class.
+    """
+    if isinstance(function, nn.Module) and any(module.training for module in function.modules()):
+        raise UsageError(
+            "the model is in training mode, where an answer depends on the batch: call model.eval() first"
+        )
+    some = images[:_PROBES].to(device)
+    with torch.no_grad():
+        whole = _answer(function, some)
+        again = _answer(function, some)
+        apart = torch.cat(
+            [_answer(function, some[:1]), _answer(function, some[1:8])] if len(some) > 1 else [again]
+        )
+    classes = whole.shape[1]
+    if classes < 2:
+        raise ParadiseError(f"the classifier tells {classes} class apart; an attack needs two or more logits")
+    if _are_probabilities(whole):
+        raise ParadiseError(
+            "the classifier returns probabilities (0 to 1, of sum 1), whose gradients vanish when it is sure:"
+            " return the logits before the softmax, or log_softmax"
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise ParadiseError(
+            f"labels run from {low} to {high}, but the classifier returns {classes} logits: 0 to"
+            f" {classes - 1} are allowed"
+        )
+    spread = float((whole.amax(1) - whole.amin(1)).mean()) or 1.0
+    by_chance = float((whole - again).abs().max()) / spread
+    by_company = float((whole[: len(apart)] - apart).abs().max()) / spread
+    random = by_chance > _AGREE
+    return Behaviour(classes, random, not random and by_company > _AGREE, max(by_chance, by_company))
+
+
+def _answer(function: Function, images: Tensor) -> Tensor:
+    """The function's logits [B, classes], or the ParadiseError that says what it should return."""
+    answer: Any = function(images)
+    wanted = "return one float tensor of logits, [batch, classes]"
+    if not isinstance(answer, Tensor):
+        kind = type(answer).__name__
+        first = ", such as its first item" if isinstance(answer, tuple | list) else ""
+        raise ParadiseError(f"the classifier returns a {kind}: {wanted}{first}")
+    if answer.ndim != 2 or len(answer) != len(images) or not answer.is_floating_point():
+        kind = f"{answer.dtype} {list(answer.shape)}".removeprefix("torch.")
+        raise ParadiseError(f"for {len(images)} images the classifier returns {kind}: {wanted}")
+    if bad := int((~answer.isfinite()).any(1).sum()):
+        raise ParadiseError(
+            f"the classifier returns NaN or infinite logits for {bad} of {len(images)} clean images;"
+            " nothing can be said of such a model"
+        )
+    return answer.float()
+
+
+def _are_probabilities(logits: Tensor) -> bool:
+    in_range = bool((logits >= 0).all() and (logits <= 1).all())
+    return in_range and bool(((logits.sum(1) - 1).abs() < 1e-5).all())

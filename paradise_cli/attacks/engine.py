@@ -1,0 +1,231 @@
+"""Runs one attack on many images: lanes filled again as they fall free, every batch full and of one shape.
+
+Kernels round differently at different batch shapes, so the classifier always sees `width` images; what falls
+out of a lane then depends on its job alone, and neither on its neighbours nor on how many lanes there are.
+Of several runs on one image the first in the order of jobs that succeeds counts, whichever ended first.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from paradise_cli.attacks.lanes import Answer, Attack, Lanes, State, Victim, kept
+from paradise_cli.threads import one_thread_each
+
+Goal = Literal["fool", "reach", "none"]
+"""When a run ends early: at a wrong class, at the target, or never."""
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where attacks run: `width` images pass the classifier together, `blocks` such batches are under way.
+
+    With `precision` bf16 the attack looks for its way in bf16; what counts is always decided in fp32.
+    """
+
+    device: torch.device
+    width: int
+    blocks: int = 1
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+@dataclass(frozen=True)
+class Job:
+    """Run number `run` on one image; of an image's runs, lower numbers count first."""
+
+    image: int
+    run: int
+    target: int
+    key: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: `point` [C, H, W] is where it succeeded, or else where it ended."""
+
+    job: Job
+    succeeded: bool
+    point: Tensor
+    step: int
+
+
+def run_jobs(
+    attack: Attack,
+    victim: Victim,
+    judge: Callable[[Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor,
+    jobs: Iterable[Job],
+    compute: Compute,
+    *,
+    goal: Goal = "fool",
+    begin: Mapping[int, Tensor] | None = None,
+) -> Iterator[Outcome]:
+    """Outcomes of jobs on images [N, C, H, W] with labels [N], as they end.
+
+    Jobs that come after a success on the same image are dropped, without an outcome. `judge` gives the
+    logits by which a success is confirmed, at any number of images; a run whose success is not confirmed
+    goes on. `begin` are points to start from, by image.
+    """
+    waiting = deque(sorted(jobs, key=lambda job: (job.run, job.image)))
+    first: dict[int, int] = {}  # of each image that fell, the lowest run that succeeded
+    blocks = [_Block(attack, victim, images, compute, goal) for _ in range(compute.blocks)]
+    period = _period(attack.steps)
+    with one_thread_each(), ThreadPoolExecutor(compute.blocks) as pool:
+        while True:
+            for block in blocks:
+                block.fill(waiting, first, images, labels, begin or {})
+            busy = [block for block in blocks if block.jobs]
+            if not busy:
+                return
+            list(pool.map(lambda block: block.advance(period), busy))
+            for block in busy:
+                for outcome in block.collect(judge):
+                    if outcome.succeeded:
+                        run = outcome.job.run
+                        first[outcome.job.image] = min(run, first.get(outcome.job.image, run))
+                    yield outcome
+
+
+def reached(goal: Goal, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """Whether a run may end, bool [B]; logits that are not numbers are never the right class."""
+    predicted = logits.argmax(1)
+    if goal == "fool":
+        return (predicted != labels) | ~logits.isfinite().all(1)
+    if goal == "reach":
+        return predicted == targets
+    return torch.zeros_like(predicted, dtype=torch.bool)
+
+
+def _period(steps: int) -> int:
+    """Steps between two looks at which lanes are done, such that little is left over at the end."""
+    return min(range(min(steps, 5), 11), key=lambda period: (-steps % period, -period))
+
+
+class _Block:
+    """`width` lanes that pass the classifier together."""
+
+    def __init__(self, attack: Attack, victim: Victim, images: Tensor, compute: Compute, goal: Goal) -> None:
+        self.attack, self.victim, self.compute, self.goal = attack, victim, compute, goal
+        width, device = compute.width, compute.device
+        self.jobs: dict[int, Job] = {}  # by lane
+        blank = torch.zeros((width, *images.shape[1:]), device=device)
+        none = torch.zeros(width, dtype=torch.int64, device=device)
+        self.lanes = Lanes(blank, blank, none, none, none, none)
+        self.state: State = {}
+        self.found = blank
+        self.active = torch.zeros(width, dtype=torch.bool, device=device)
+        self.broken, self.frozen = self.active, self.active
+
+    def fill(
+        self,
+        waiting: deque[Job],
+        first: Mapping[int, int],
+        images: Tensor,
+        labels: Tensor,
+        begin: Mapping[int, Tensor],
+    ) -> None:
+        """Drop what no longer counts and give the free lanes the next jobs."""
+        for lane, job in list(self.jobs.items()):
+            if first.get(job.image, job.run) < job.run:
+                del self.jobs[lane]
+        fresh: dict[int, Job] = {}
+        for lane in range(self.compute.width):
+            while lane not in self.jobs and waiting:
+                job = waiting.popleft()
+                if first.get(job.image, job.run) >= job.run:
+                    self.jobs[lane] = fresh[lane] = job
+        device = self.compute.device
+        self.active = torch.tensor([lane in self.jobs for lane in range(self.compute.width)]).to(device)
+        if not fresh:
+            return
+        lanes = [*fresh]
+        rows = [job.image for job in fresh.values()]
+        given = Lanes(
+            images[rows],
+            torch.stack([begin.get(row, images[row]) for row in rows]),
+            labels[rows],
+            torch.tensor([job.target for job in fresh.values()]),
+            torch.tensor([job.key for job in fresh.values()]),
+            torch.zeros(len(rows), dtype=torch.int64),
+        )
+        place = torch.tensor(lanes, device=device)
+        self.lanes = Lanes(
+            *(old.index_copy(0, place, new.to(device)) for old, new in zip(self.lanes, given, strict=True))
+        )
+        is_fresh = torch.zeros_like(self.active).index_fill(0, place, True)
+        with torch.no_grad(), self._precision():
+            started = self.attack.start(self.lanes, self.victim)
+        old = self.state or started
+        self.state = {name: kept(is_fresh, value, old[name]) for name, value in started.items()}
+        self.broken, self.frozen = self.broken & ~is_fresh, self.frozen & ~is_fresh
+
+    def advance(self, steps: int) -> None:
+        """So many steps, without waiting for the device."""
+        for _ in range(steps):
+            x, lanes = self.state["x"], self.lanes
+            answer = self._ask(x)
+            hit = reached(self.goal, answer.logits, lanes.labels, lanes.targets)
+            hit &= self.attack.threat.contains(x, lanes.images) & self.active & ~self.frozen
+            last = lanes.step >= self.attack.steps - 1
+            self.found = kept(hit, x, self.found)
+            self.broken = self.broken | hit
+            moved = self.attack.step(lanes, self.state, answer)
+            moving = self.active & ~self.frozen
+            # After the last answer x stays where it was judged, and the rest learns of the answer.
+            moved["x"] = kept(last, x, moved["x"])
+            self.state = {name: kept(moving, value, self.state[name]) for name, value in moved.items()}
+            self.lanes = lanes._replace(step=lanes.step + moving)
+            self.frozen = self.broken | last | self.frozen
+
+    def collect(self, judge: Callable[[Tensor], Tensor]) -> list[Outcome]:
+        """The jobs that are done, their lanes free again; a success that the judge denies goes on."""
+        broken, step = self.broken.tolist(), self.lanes.step.tolist()
+        claimed = [lane for lane in self.jobs if broken[lane]]
+        confirmed = set()
+        if claimed:
+            place = torch.tensor(claimed, device=self.compute.device)
+            points, images = self.found[place], self.lanes.images[place]
+            true = reached(self.goal, judge(points), self.lanes.labels[place], self.lanes.targets[place])
+            true &= self.attack.threat.contains(points, images)
+            confirmed = {lane for lane, holds in zip(claimed, true.tolist(), strict=True) if holds}
+        done = [lane for lane in self.jobs if lane in confirmed or step[lane] >= self.attack.steps]
+        self.broken = torch.zeros_like(self.broken)
+        self.frozen = self.lanes.step >= self.attack.steps
+        if not done:
+            return []
+        place = torch.tensor(done, device=self.compute.device)
+        ends = kept(
+            torch.tensor([lane in confirmed for lane in done], device=place.device),
+            self.found[place],
+            self.attack.result(self.state)[place],
+        ).cpu()
+        return [
+            Outcome(self.jobs.pop(lane), lane in confirmed, end.contiguous(), step[lane])
+            for lane, end in zip(done, ends, strict=True)
+        ]
+
+    def _ask(self, x: Tensor) -> Answer:
+        wanted = self.attack.gradient
+        asked = x.detach().requires_grad_(wanted)
+        with torch.set_grad_enabled(wanted), self._precision():
+            logits, loss = self.attack.evaluate(self.victim, asked, self.lanes, self.state)
+        gradient = torch.zeros(())
+        if wanted:
+            # A layer that gives no gradient may cut x off altogether: the attack then sees 0.
+            found = None
+            if loss.requires_grad:
+                (found,) = torch.autograd.grad(loss.sum(), [asked], allow_unused=True)
+            gradient = torch.zeros_like(x) if found is None else found.nan_to_num(0.0, 0.0, 0.0)
+        return Answer(logits.detach().float(), loss.detach().float(), gradient)
+
+    def _precision(self) -> "torch.autocast | nullcontext[None]":
+        if self.compute.precision == "bf16":
+            return torch.autocast(self.compute.device.type, torch.bfloat16)
+        return nullcontext()

@@ -1,0 +1,108 @@
+"""An attack as steps that many images take together, each at its own step.
+
+A lane is one run of one attack on one image. Each step asks the classifier about one point of every lane:
+whoever runs the attack (`engine.py`) passes the batch through the classifier once, decides which lanes have
+fooled it, and hands logits and gradient back. So lanes at different steps share a batch, a lane that is done
+makes room for another, and no attack ever judges itself.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from paradise_cli.attacks.threat import Threat
+from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.registry import Registry
+
+Aim = Literal["any", "each", "least_likely", "random"]
+"""What a run aims at: any wrong class, each of the likeliest in turn, the least likely, or one drawn."""
+
+State = dict[str, Tensor]
+"""What a lane remembers, each [B, ...]; `x` is the point to ask about next."""
+
+
+class Lanes(NamedTuple):
+    """What B lanes were given: images and `begin` [B, C, H, W], the rest int64 [B].
+
+    `begin` is where a run without random start begins, the image itself if nothing else is asked for; `key`
+    seeds all of its noise, and `step` counts the points asked about so far.
+    """
+
+    images: Tensor
+    begin: Tensor
+    labels: Tensor
+    targets: Tensor
+    key: Tensor
+    step: Tensor
+
+
+class Latent(NamedTuple):
+    """The way through a stochastic encoder: images to posteriors, z [B, K] to logits [B, classes]."""
+
+    encode: Callable[[Tensor], DiagonalGaussian]
+    decode: Callable[[Tensor], Tensor]
+
+
+class Victim(Protocol):
+    """What is attacked: images [B, C, H, W] to logits [B, classes]; `latent` if it is an encoder."""
+
+    latent: Latent | None
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
+class Answer(NamedTuple):
+    """What came back for `x`: logits [B, classes], the loss [B] and its gradient [B, C, H, W] or 0."""
+
+    logits: Tensor
+    loss: Tensor
+    gradient: Tensor
+
+
+class Attack(ABC):
+    """One attack under one threat; `steps` points are asked about in each run.
+
+    `restarts` runs are made towards each target. Written by an author: `start`, `step`, and `loss` or
+    `evaluate`.
+    """
+
+    gradient = True
+    """Whether `step` needs the gradient of the loss."""
+
+    def __init__(
+        self, threat: Threat, *, steps: int, aim: Aim = "any", targets: int = 9, restarts: int = 1
+    ) -> None:
+        self.threat, self.steps, self.aim, self.targets, self.restarts = threat, steps, aim, targets, restarts
+
+    @abstractmethod
+    def start(self, lanes: Lanes, victim: Victim) -> State:
+        """The state before the first point; anything but `x` is the attack's own."""
+
+    @abstractmethod
+    def step(self, lanes: Lanes, state: State, answer: Answer) -> State:
+        """The state with the next `x`, given the answer for this one. Without host synchronisation."""
+
+    def loss(self, logits: Tensor, lanes: Lanes) -> Tensor:
+        """What the attack maximises, [B]."""
+        raise NotImplementedError
+
+    def evaluate(self, victim: Victim, x: Tensor, lanes: Lanes, state: State) -> tuple[Tensor, Tensor]:
+        """Logits [B, classes] and loss [B] at x, differentiable in x."""
+        logits = victim(x)
+        return logits, self.loss(logits, lanes)
+
+    def result(self, state: State) -> Tensor:
+        """The point that a run ends with if it fooled nothing."""
+        return state["x"]
+
+
+ATTACKS: Registry[Attack] = Registry("attack")
+"""Factories `(threat, *, <hyper>) -> Attack`."""
+
+
+def kept(better: Tensor, new: Tensor, old: Tensor) -> Tensor:
+    """`new` where `better` [B], else `old`."""
+    return torch.where(better.view(-1, *[1] * (new.ndim - 1)), new, old)

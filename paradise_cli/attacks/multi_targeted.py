@@ -1,0 +1,56 @@
+"""The attacks of Qin et al. and Gowal et al. (2019): Adam on a margin (method.md 5.2)."""
+
+import torch
+from torch import Tensor
+
+from paradise_cli.attacks.lanes import ATTACKS, Aim, Answer, Attack, Lanes, State, Victim
+from paradise_cli.attacks.losses import margin, target_margin
+from paradise_cli.attacks.threat import Threat, per_image
+from paradise_cli.randomness import keyed_uniform
+
+BETA_1, BETA_2, STABLE = 0.9, 0.999, 1e-9
+RATE = 0.1
+"""In pixel units; a tenth of it from half of the way on, a hundredth from three quarters."""
+
+
+class AdamSteps(Attack):
+    """Adam on the perturbation in pixel units, projected after every step, from a uniform random start.
+
+    For L2 the second moment is one number an image: Adam's own, one a pixel, would turn every gradient into
+    its signs, which is the steepest direction for L-infinity alone.
+    """
+
+    def __init__(self, threat: Threat, *, moves: int, aim: Aim, targets: int = 9, restarts: int = 1) -> None:
+        super().__init__(threat, steps=moves + 1, aim=aim, targets=targets, restarts=restarts)
+        self.moves = moves
+
+    def start(self, lanes: Lanes, victim: Victim) -> State:
+        noise = self.threat.random(keyed_uniform(lanes.key, lanes.images.shape[1:]))
+        x = self.threat.project(lanes.images + noise, lanes.images)
+        return {"x": x, "mean": torch.zeros_like(x), "square": torch.zeros_like(x)}
+
+    def loss(self, logits: Tensor, lanes: Lanes) -> Tensor:
+        return (margin if self.aim == "any" else target_margin)(logits, lanes)
+
+    def step(self, lanes: Lanes, state: State, answer: Answer) -> State:
+        count = lanes.step + 1
+        mean = torch.lerp(answer.gradient, state["mean"], BETA_1)
+        square = torch.lerp(self.threat.second_moment(answer.gradient), state["square"], BETA_2)
+        part = (2 * lanes.step >= self.moves).int() + (4 * lanes.step >= 3 * self.moves).int()
+        rate = RATE * 0.1**part
+        ascent = mean / per_image(1 - BETA_1**count)
+        scale = (square / per_image(1 - BETA_2**count)).sqrt() + STABLE
+        moved = state["x"] + per_image(rate) * ascent / scale
+        return {"x": self.threat.project(moved, lanes.images), "mean": mean, "square": square}
+
+
+@ATTACKS.register
+def untargeted(threat: Threat, *, steps: int = 200, restarts: int = 20) -> Attack:
+    """Adam on max over j != y of z_j - z_y."""
+    return AdamSteps(threat, moves=steps, aim="any", restarts=restarts)
+
+
+@ATTACKS.register
+def multi_targeted(threat: Threat, *, steps: int = 200, restarts: int = 20, targets: int = 9) -> Attack:
+    """Adam on z_t - z_y, for every wrong class t in turn, or the `targets` likeliest of them."""
+    return AdamSteps(threat, moves=steps, aim="each", targets=targets, restarts=restarts)

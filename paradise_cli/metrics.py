@@ -10,24 +10,10 @@ from torch.nn.functional import log_softmax
 
 from paradise_cli.objective.distortions import Unit
 from paradise_cli.objective.objective import Task
+from paradise_cli.proportions import Proportion
 
 ECE_BINS = 15
 TOP = 5
-NORMAL_95 = 1.959963984540054  # 97.5% of a standard normal lie below
-
-
-@dataclass(frozen=True)
-class Proportion:
-    """A share, with the Wilson 95% interval of the probability behind it."""
-
-    value: float
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, k: int, n: int) -> "Proportion":
-        """k of n."""
-        return cls(k / n, *wilson(k, n))
 
 
 @dataclass(frozen=True)
@@ -62,17 +48,6 @@ class Distortion:
     mean: float
     sampled_error: float | None
     mean_error: float | None
-
-
-def wilson(k: int, n: int) -> tuple[float, float]:
-    """95% interval of a probability after k successes in n trials (method.md 7); (0, 1) for n = 0."""
-    if n == 0:
-        return 0.0, 1.0
-    z, p = NORMAL_95, k / n
-    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    # At the ends the exact bound is 0 or 1, which rounding may miss.
-    return (0.0 if k == 0 else centre - half), (1.0 if k == n else centre + half)
 
 
 def calibration_error(confidence: Tensor, correct: Tensor, bins: int = ECE_BINS) -> float:

@@ -14,7 +14,7 @@ from paradise_cli.data.base import DataInfo, Split, Target, batches
 from paradise_cli.errors import UsageError
 from paradise_cli.evaluation import Measured
 from paradise_cli.figures.captioned import COLUMNS, Block, draw_captioned
-from paradise_cli.metrics import NORMAL_95
+from paradise_cli.proportions import NORMAL_95
 from paradise_cli.recipe import Recipe
 from paradise_cli.storage import publish, require_writable
 from paradise_cli.units import BITS

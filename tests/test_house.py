@@ -11,7 +11,18 @@ import paradise_cli
 
 PACKAGE = Path(paradise_cli.__file__).parent
 LAYERS = [
-    {"__init__", "errors", "registry", "resources", "randomness", "storage", "ranges", "units", "threads"}
+    {
+        "__init__",
+        "errors",
+        "registry",
+        "resources",
+        "randomness",
+        "storage",
+        "ranges",
+        "units",
+        "threads",
+        "proportions",
+    }
     | {"recipe_yaml"},
     {"information"},
     {"data"},

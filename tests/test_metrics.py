@@ -7,9 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paradise_cli.metrics import TaskScores, calibration_error, judge, wilson
+from paradise_cli.metrics import TaskScores, calibration_error, judge
 from paradise_cli.objective.distortions import DISTORTIONS
 from paradise_cli.objective.objective import Task
+from paradise_cli.proportions import wilson
 from paradise_cli.randomness import generator
 
 

@@ -66,17 +66,19 @@ def run_jobs(
     *,
     goal: Goal = "fool",
     begin: Mapping[int, Tensor] | None = None,
+    pulse: Callable[[int], None] = lambda done: None,
 ) -> Iterator[Outcome]:
     """Outcomes of jobs on images [N, C, H, W] with labels [N], as they end.
 
     Jobs that come after a success on the same image are dropped, without an outcome. `judge` gives the
     logits by which a success is confirmed, at any number of images; a run whose success is not confirmed
-    goes on. `begin` are points to start from, by image.
+    goes on. `begin` are points to start from, by image. `pulse` is told every few steps how many are done,
+    of steps x jobs in all; those of jobs that ended early or were dropped count as done.
     """
     waiting = deque(sorted(jobs, key=lambda job: (job.run, job.image)))
     first: dict[int, int] = {}  # of each image that fell, the lowest run that succeeded
     blocks = [_Block(attack, victim, images, compute, goal) for _ in range(compute.blocks)]
-    period = _period(attack.steps)
+    period, total = _period(attack.steps), attack.steps * len(waiting)
     with one_thread_each(), ThreadPoolExecutor(compute.blocks) as pool:
         while True:
             for block in blocks:
@@ -91,6 +93,8 @@ def run_jobs(
                         run = outcome.job.run
                         first[outcome.job.image] = min(run, first.get(outcome.job.image, run))
                     yield outcome
+            left = sum(block.steps_left() for block in blocks)
+            pulse(total - attack.steps * len(waiting) - left)
 
 
 def reached(goal: Goal, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
@@ -115,6 +119,7 @@ class _Block:
         self.attack, self.victim, self.compute, self.goal = attack, victim, compute, goal
         width, device = compute.width, compute.device
         self.jobs: dict[int, Job] = {}  # by lane
+        self._taken: dict[int, int] = {}  # steps, by lane, as the host knows them
         blank = torch.zeros((width, *images.shape[1:]), device=device)
         none = torch.zeros(width, dtype=torch.int64, device=device)
         self.lanes = Lanes(blank, blank, none, none, none, none)
@@ -141,6 +146,7 @@ class _Block:
                 job = waiting.popleft()
                 if first.get(job.image, job.run) >= job.run:
                     self.jobs[lane] = fresh[lane] = job
+                    self._taken[lane] = 0
         device = self.compute.device
         self.active = torch.tensor([lane in self.jobs for lane in range(self.compute.width)]).to(device)
         if not fresh:
@@ -184,9 +190,14 @@ class _Block:
             self.lanes = lanes._replace(step=lanes.step + moving)
             self.frozen = self.broken | last | self.frozen
 
+    def steps_left(self) -> int:
+        """Of the jobs under way."""
+        return sum(max(0, self.attack.steps - self._taken[lane]) for lane in self.jobs)
+
     def collect(self, judge: Callable[[Tensor], Tensor]) -> list[Outcome]:
         """The jobs that are done, their lanes free again; a success that the judge denies goes on."""
         broken, step = self.broken.tolist(), self.lanes.step.tolist()
+        self._taken = {lane: step[lane] for lane in self.jobs}
         claimed = [lane for lane in self.jobs if broken[lane]]
         confirmed = set()
         if claimed:

@@ -11,8 +11,9 @@ from paradise_cli.cli.tables import Row, latent_rows, nats, print_sections, rate
 
 if TYPE_CHECKING:
     from paradise_cli.evaluation import Evaluation
-    from paradise_cli.metrics import Classification, Distortion, Proportion
+    from paradise_cli.metrics import Classification, Distortion
     from paradise_cli.per_example import Audit
+    from paradise_cli.proportions import Proportion
 
 DRAWS = 16  # with one, the cheapest images are those whose z lies far out
 

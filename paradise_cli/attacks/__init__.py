@@ -1,6 +1,8 @@
 """Adversarial attacks on image classifiers, and the audit of what they show."""
 
-from paradise_cli.attacks import gradient, multi_targeted
+from paradise_cli.attacks import gradient, multi_targeted  # noqa: F401
 from paradise_cli.attacks.lanes import ATTACKS
+from paradise_cli.attacks.report import AttackReport
+from paradise_cli.attacks.run import attack
 
-__all__ = ["ATTACKS", "gradient", "multi_targeted"]
+__all__ = ["ATTACKS", "AttackReport", "attack"]

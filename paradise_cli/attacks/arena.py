@@ -117,14 +117,15 @@ class Arena:
         hyper: Mapping[str, Any] | None = None,
     ) -> dict[int, Entry]:
         """Attack another classifier, and give the entries of the images whose last points fool this one."""
-        attack, label = self._made(name, eps, hyper or {}, "fool", f" from {source_name}")
+        tag = f" from {source_name}"
+        attack, label = self._made(name, eps, hyper or {}, "fool", tag)
         rows, other = list(rows), self.hosted(source)
-        jobs = self._jobs(attack, f"{name} from {source_name}", label, rows, other.judge(self.images).cpu())
+        jobs = self._jobs(attack, name + tag, label, rows, other.judge(self.images).cpu())
         outcomes = run_jobs(
             attack, other, other.judge, self.images, self.labels, jobs, self.compute,
-            goal="none", pulse=self._pulse(f"{name} from {source_name}", label, rows, attack.steps * len(jobs)),
+            goal="none", pulse=self._pulse(name + tag, label, rows, attack.steps * len(jobs)),
         )  # fmt: skip
-        with self._until_deadline(f"{name} from {source_name}"):
+        with self._until_deadline(name + tag):
             while some := list(islice(outcomes, self.compute.width)):
                 logits = self.classifier.judge(torch.stack([outcome.point for outcome in some])).cpu()
                 labels = self.labels[[outcome.job.image for outcome in some]]

@@ -263,4 +263,8 @@ def _shard(out: Path | None) -> Shard:
         raise UsageError("several processes share their work through a folder: name one with --out")
     if not torch.distributed.is_initialized():
         torch.distributed.init_process_group("gloo")
-    return Shard(torch.distributed.get_rank(), world, lambda: torch.distributed.barrier())
+    return Shard(torch.distributed.get_rank(), world, _wait)
+
+
+def _wait() -> None:
+    torch.distributed.barrier()

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from paradise_cli import __version__
-from paradise_cli.cli import encode, evaluate, predict, rate, rd, recipes, reconstruct, selftest, sweep, train
+from paradise_cli.cli import attack, encode, evaluate, predict, rate, rd, recipes, reconstruct, selftest, sweep, train
 from paradise_cli.errors import Interrupted, ParadiseError
 
 
@@ -55,6 +55,7 @@ def root(
     \b
     paradise train digits                          seconds, nothing to download
     paradise evaluate runs/digits                  accuracy, distortion and rate, with intervals
+    paradise attack runs/digits --eps 0.1          robust accuracy, and whether to believe it
     paradise rate mu.npy logvar.npy                the rate of any VAE, as an interval
     paradise encode photos/ --out z.npy            embeddings from a folder of images
     paradise rd bernoulli --p 0.3                  exact rate-distortion, between certified bounds
@@ -67,6 +68,7 @@ def root(
 app.command()(train.train)
 app.command()(sweep.sweep)
 app.command()(evaluate.evaluate)
+app.command()(attack.attack)
 app.command()(rate.rate)
 app.command()(encode.encode)
 app.command()(predict.predict)

@@ -10,7 +10,9 @@ from paradise_cli.attacks import AttackReport
 from paradise_cli.storage import save_tensors, write_json
 
 
-def save_report(report: AttackReport, images: Tensor, labels: Tensor, folder: Path, document: dict[str, Any]) -> None:
+def save_report(
+    report: AttackReport, images: Tensor, labels: Tensor, folder: Path, document: dict[str, Any]
+) -> None:
     """Write report.json, and adversarial.safetensors with float32 points and their 8-bit versions.
 
     Beside `adversarial` and `lattice` (uint8), [n, C, H, W], it holds `images`, `labels`, `rows` and

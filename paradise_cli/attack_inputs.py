@@ -77,7 +77,9 @@ def open_target(name: str, *, device: str = "auto", head: str | None = None, sam
     """
     if IMPORTABLE.fullmatch(name) and not Path(name).exists():
         if head is not None or sampled:
-            raise UsageError("--head and --sampled are for models of PARADISE; build yours the way you want it")
+            raise UsageError(
+                "--head and --sampled are for models of PARADISE; build yours the way you want it"
+            )
         return Target(_imported(name), name)
     loaded = load(name, device)
     if sampled and not loaded.model.stochastic:
@@ -104,7 +106,9 @@ def _imported(name: str) -> Function:
     try:
         function = maker()
     except Exception as error:
-        raise ParadiseError(f"{name}() failed: {type(error).__name__}: {error} (--debug shows where)") from error
+        raise ParadiseError(
+            f"{name}() failed: {type(error).__name__}: {error} (--debug shows where)"
+        ) from error
     if not callable(function):
         raise ParadiseError(
             f"{name}() returned a {type(function).__name__}: it must return a function (or a torch module) from"
@@ -190,12 +194,16 @@ def _of_data(data: str, split: str) -> _Found:
     elif data in DATASETS:
         bundle = DATASETS[data](None)
     else:
-        raise UsageError(f"--data {data}: no such folder or .npz, and no data set of that name: {', '.join(DATASETS)}")
+        raise UsageError(
+            f"--data {data}: no such folder or .npz, and no data set of that name: {', '.join(DATASETS)}"
+        )
     chosen = getattr(bundle, split) or bundle.train
     info: DataInfo = bundle.info
     if not info.targets:
         raise ParadiseError(f"{info.label} has no labels: accuracy needs them (a folder for each class)")
-    notes = () if getattr(bundle, split) else (f"{info.label} has no {split} split: its train split is attacked",)
+    notes = (
+        () if getattr(bundle, split) else (f"{info.label} has no {split} split: its train split is attacked",)
+    )
     return _Found(chosen, chosen.labels[:, 0], f"{info.label}, {split}", info.targets[0].classes, notes)
 
 
@@ -206,7 +214,11 @@ def _of_archive(path: Path, target: Target) -> _Found:
     images, labels = arrays["images"], arrays["labels"]
     if images.ndim == 3:
         images = images[:, None]
-    if images.ndim != 4 or images.dtype.kind not in "uf" or (images.dtype.kind == "u" and images.dtype != np.uint8):
+    if (
+        images.ndim != 4
+        or images.dtype.kind not in "uf"
+        or (images.dtype.kind == "u" and images.dtype != np.uint8)
+    ):
         raise ParadiseError(
             f"{path}: images of type {images.dtype} and shape {list(images.shape)}; [N, C, H, W] or [N, H, W, C],"
             " uint8 or float in [0, 1], is needed"

@@ -1,4 +1,4 @@
-"""Lists of numbers as users write them."""
+"""Numbers, lists of them and durations as users write them."""
 
 import math
 
@@ -22,6 +22,34 @@ def parse_range(text: str, what: str) -> list[float]:
     raise UsageError(
         f"{what} '{text}' is not a list of numbers > 0: write 0.1,1,10 or first:last:count, as in 0.1:10:5"
     )
+
+
+def number(text: str, what: str) -> float:
+    """`0.03`, `8/255` or `1%`; raises UsageError, naming `what`, for anything else."""
+    value = text.strip()
+    try:
+        if value.endswith("%"):
+            return float(value[:-1]) / 100
+        top, slash, bottom = value.partition("/")
+        found = float(top) / float(bottom) if slash else float(top)
+    except (ValueError, ZeroDivisionError):
+        found = math.nan
+    if math.isfinite(found):
+        return found
+    raise UsageError(f"{what} {text}: not a number; write 0.03, 8/255 or 1%")
+
+
+def seconds(text: str, what: str) -> float:
+    """`90s`, `10m`, `1.5h` or a number of seconds; raises UsageError, naming `what`, for anything else."""
+    scale = {"s": 1, "m": 60, "h": 3600}
+    value = text.strip()
+    try:
+        found = float(value.rstrip("smh")) * scale.get(value[-1:], 1)
+    except ValueError:
+        found = math.nan
+    if 0 < found < math.inf:
+        return found
+    raise UsageError(f"{what} {text}: not a duration; write 90s, 10m or 2h")
 
 
 def _geometric(first: float, last: float, count: int) -> list[float]:

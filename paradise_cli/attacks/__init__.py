@@ -1,6 +1,15 @@
 """Adversarial attacks on image classifiers, and the audit of what they show."""
 
-from paradise_cli.attacks import apgd, fab, gradient, multi_targeted  # noqa: F401
+from paradise_cli.attacks import (  # noqa: F401
+    apgd,
+    fab,
+    gradient,
+    latent,
+    multi_targeted,
+    random_search,
+    spsa,
+    square,
+)
 from paradise_cli.attacks.lanes import ATTACKS
 from paradise_cli.attacks.report import AttackReport
 from paradise_cli.attacks.run import attack

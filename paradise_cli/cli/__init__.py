@@ -7,7 +7,19 @@ import typer
 from typer.core import TyperGroup
 
 from paradise_cli import __version__
-from paradise_cli.cli import attack, encode, evaluate, predict, rate, rd, recipes, reconstruct, selftest, sweep, train
+from paradise_cli.cli import (
+    attack,
+    encode,
+    evaluate,
+    predict,
+    rate,
+    rd,
+    recipes,
+    reconstruct,
+    selftest,
+    sweep,
+    train,
+)
 from paradise_cli.errors import Interrupted, ParadiseError
 
 

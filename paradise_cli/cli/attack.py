@@ -56,9 +56,12 @@ def attack(
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Stop after this long: 90s, 10m, 2h.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the ledger and the results.", show_default="attacks/MODEL-SUITE-EPS")
+        Path | None,
+        typer.Option(help="Folder of the ledger and the results.", show_default="attacks/MODEL-SUITE-EPS"),
     ] = None,
-    card: Annotated[bool, typer.Option("--card", help="Also write a robustness card: HTML, Markdown, JSON.")] = False,
+    card: Annotated[
+        bool, typer.Option("--card", help="Also write a robustness card: HTML, Markdown, JSON.")
+    ] = False,
     audited: Annotated[int, typer.Option(min=1, help="Images that the audit attacks in its own ways.")] = 200,
     head: Annotated[str | None, typer.Option(help="Which of several classification heads.")] = None,
     sampled: Annotated[bool, typer.Option("--sampled", help="Draw z anew for every answer.")] = False,
@@ -107,11 +110,13 @@ def attack(
                 target.function, examples.images, examples.labels, eps=radius, norm=norm, suite=suite,
                 seed=seed, curve=[number(each, "--curve") for each in curve.split(",") if each],
                 sources=sources, ci=None if ci is None else number(ci, "--ci"),
-                budget=None if budget is None else seconds(budget), audited=audited, out=folder,
+                budget=None if budget is None else seconds(budget, "--budget"), audited=audited, out=folder,
                 device=choose_device(device), precision=precision, batch_size=batch_size, pulse=pulse,
             )  # fmt: skip
     except KeyboardInterrupt as error:
-        raise Interrupted("stopped; what was measured is kept, and the same command goes on from there") from error
+        raise Interrupted(
+            "stopped; what was measured is kept, and the same command goes on from there"
+        ) from error
     document = {"model": target.label, "data": examples.label, **report.to_json()}
     save_report(report, examples.images, examples.labels, folder, document)
     if card:

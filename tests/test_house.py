@@ -42,6 +42,9 @@ LAYERS = [
         "exact_curves",
         "sweep",
         "selftest",
+        "attack_inputs",
+        "attack_files",
+        "card",
     },
     {"cli", "__main__"},
 ]

@@ -37,6 +37,7 @@ class Target:
 
     function: Function
     label: str
+    name: str
     loaded: LoadedModel | None = None
     head: str | None = None
 
@@ -80,13 +81,13 @@ def open_target(name: str, *, device: str = "auto", head: str | None = None, sam
             raise UsageError(
                 "--head and --sampled are for models of PARADISE; build yours the way you want it"
             )
-        return Target(_imported(name), name)
+        return Target(_imported(name), name, name.replace(":", "-"))
     loaded = load(name, device)
     if sampled and not loaded.model.stochastic:
         raise UsageError(f"{loaded.source} is deterministic: there is no z to draw (leave out --sampled)")
     function = FreshDraws(loaded.model, head) if sampled else loaded.model.classifier(head=head)
     head = head or next(n for n, module in loaded.model.heads.items() if module.kind == "logits")
-    return Target(function, str(loaded.source), loaded, head)
+    return Target(function, str(loaded.source), Path(name).stem, loaded, head)
 
 
 def _imported(name: str) -> Function:
@@ -111,8 +112,8 @@ def _imported(name: str) -> Function:
         ) from error
     if not callable(function):
         raise ParadiseError(
-            f"{name}() returned a {type(function).__name__}: it must return a function (or a torch module) from"
-            " pixels [B, C, H, W] in [0, 1] to logits [B, classes]"
+            f"{name}() returned a {type(function).__name__}: it must return a function (or torch module)"
+            " from pixels [B, C, H, W] in [0, 1] to logits [B, classes]"
         )
     checked: Function = function
     return checked
@@ -220,12 +221,13 @@ def _of_archive(path: Path, target: Target) -> _Found:
         or (images.dtype.kind == "u" and images.dtype != np.uint8)
     ):
         raise ParadiseError(
-            f"{path}: images of type {images.dtype} and shape {list(images.shape)}; [N, C, H, W] or [N, H, W, C],"
-            " uint8 or float in [0, 1], is needed"
+            f"{path}: images of type {images.dtype} and shape {list(images.shape)}; needed are"
+            " [N, C, H, W] or [N, H, W, C], uint8 or float in [0, 1]"
         )
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
         raise ParadiseError(
-            f"{path}: labels of type {labels.dtype} and shape {list(labels.shape)}; {len(images)} integers are needed"
+            f"{path}: labels of type {labels.dtype} and shape {list(labels.shape)};"
+            f" {len(images)} integers are needed"
         )
     pixels = torch.from_numpy(np.ascontiguousarray(_channels_first(images)))
     shape = target.loaded.info.shape if target.loaded else tuple(pixels.shape[1:])

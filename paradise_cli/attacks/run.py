@@ -76,35 +76,49 @@ def attack(
     arguments that mean nothing, ParadiseError for images, labels or classifiers that cannot be attacked.
     """
     started = time.monotonic()
-    chosen = suite_named(suite)
-    levels = sorted({eps, *curve})
+    chosen, levels = suite_named(suite), sorted({eps, *curve})
     for level in levels:
         threat_model(norm, level)
     if chosen.transfer and not sources:
         raise UsageError("suite transfer makes its images on other classifiers: give sources (--source)")
     pixels, classes = checked_images(images), checked_labels(labels, len(images))
-    place = device_of(classifier, device)
-    compute = choose_compute(place, pixels.shape[2:], precision, batch_size)
+    compute = choose_compute(device_of(classifier, device), pixels.shape[2:], precision, batch_size)
     settings = _settings(pixels, classes, eps, norm, suite, seed, compute)
-    shard = _shard(out)
-    ledger = Ledger() if out is None else FolderLedger(out, _header(settings, pixels), writer=shard.rank)
-    arena = Arena(
-        classifier, pixels, classes, norm, compute, seed=seed, ledger=ledger, shard=shard,
-        pulse=pulse or (lambda what, done, total, standing: None),
-        deadline=None if budget is None else started + FOR_SUITE * budget,
-    )  # fmt: skip
+    arena = _arena(classifier, pixels, classes, settings, compute, out, pulse)
     order = random_order(arena.ids, seed)
+    arena.deadline = None if budget is None else started + FOR_SUITE * budget
     found = _until_sure(arena, chosen, levels, eps, order, sources, ci)
     arena.deadline = None if budget is None else started + budget
     white, black = _sides(found.results)
     judged = audit(arena, eps, white=white, black=black, rows=order[: found.n], images=audited)
-    settings |= {
-        "ci": ci,
-        "budget": budget,
-        "audited": min(audited, found.n),
-        "seconds": time.monotonic() - started,
-    }
+    spent = round(time.monotonic() - started, 1)
+    settings |= {"ci": ci, "budget": budget, "audited": min(audited, found.n), "seconds": spent}
     return _report(arena, chosen, eps, order, found, judged, settings)
+
+
+def _arena(
+    classifier: Function,
+    images: Tensor,
+    labels: Tensor,
+    settings: Mapping[str, Any],
+    compute: Compute,
+    out: Path | None,
+    pulse: Pulse | None,
+) -> Arena:
+    shard = _shard(out)
+    ledger = Ledger() if out is None else FolderLedger(out, _header(settings, images), writer=shard.rank)
+    arena = Arena(
+        classifier,
+        images,
+        labels,
+        settings["norm"],
+        compute,
+        seed=settings["seed"],
+        ledger=ledger,
+        shard=shard,
+    )
+    arena.pulse = pulse or arena.pulse
+    return arena
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ SUITES: dict[str, Suite] = {
             Stage("apgd", {"loss": "ce", "steps": 100}, "APGD-CE"),
             Stage("apgd_targeted", {"steps": 100}, "APGD-T"),
             Stage("fab_targeted", {"steps": 100}, "FAB-T"),
-            Stage("square", {"queries": 5000}, "Square", black_box=True),
+            Stage("square", {"queries": 5000, "rescale": False}, "Square", black_box=True),
         )
     ),
     "paper": Suite(

@@ -1,13 +1,17 @@
 """`paradise attack`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from paradise_cli.cli.attack_output import attack_progress, print_report
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption
-from paradise_cli.cli.output import note, print_json
+from paradise_cli.cli.output import deliver, note
+
+if TYPE_CHECKING:
+    from paradise_cli.attack_inputs import Examples, Target
+    from paradise_cli.attacks import AttackReport
 
 Model = Annotated[
     str | None,
@@ -20,9 +24,7 @@ Model = Annotated[
 ]
 Import = Annotated[
     str | None,
-    typer.Option(
-        "--model", metavar="MODULE:FUNCTION", help="The same, for a function that returns pixels -> logits."
-    ),
+    typer.Option("--model", metavar="MODULE:FUNCTION", help="A function that returns pixels -> logits."),
 ]
 Data = Annotated[
     str | None,
@@ -31,6 +33,23 @@ Data = Annotated[
         show_default="the data of the model's recipe",
     ),
 ]
+Suite = Annotated[str, typer.Option(help="quick, standard, paper, transfer or targeted.")]
+Curve = Annotated[str, typer.Option(help="Further radii, as 2/255,4/255.", show_default="none")]
+Count = Annotated[
+    int | None, typer.Option("--n", help="Images, drawn at random.", show_default="1000, or all")
+]
+Sources = Annotated[
+    list[str] | None, typer.Option("--source", help="A model to make transfer images on; may be repeated.")
+]
+Narrow = Annotated[str | None, typer.Option(help="Stop once the interval is this narrow either way: 1%.")]
+Budget = Annotated[str | None, typer.Option(help="Stop after this long: 90s, 10m, 2h.")]
+Folder = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the ledger and the results.", show_default="attacks/MODEL-SUITE-EPS"),
+]
+Card = Annotated[bool, typer.Option("--card", help="Also write a robustness card: HTML, Markdown, JSON.")]
+Audited = Annotated[int, typer.Option(min=1, help="Images that the audit attacks in its own ways.")]
+Under = Annotated[int | None, typer.Option(min=1, help="Images under way: speed and memory, never a result.")]
 
 
 def attack(
@@ -39,35 +58,20 @@ def attack(
     data: Data = None,
     split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
     overrides: OverridesOption = None,
-    suite: Annotated[str, typer.Option(help="quick, standard, paper, transfer or targeted.")] = "standard",
+    suite: Suite = "standard",
     eps: Annotated[str, typer.Option(help="Radius in pixel units.")] = "8/255",
-    curve: Annotated[
-        str, typer.Option(help="Further radii, for accuracy against eps: 2/255,4/255.", show_default="none")
-    ] = "",
+    curve: Curve = "",
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
-    n: Annotated[
-        int | None, typer.Option("--n", help="Images, drawn at random.", show_default="1000, or all")
-    ] = None,
-    source: Annotated[
-        list[str] | None, typer.Option(help="A model to make the images of suite transfer on; repeatable.")
-    ] = None,
-    ci: Annotated[
-        str | None, typer.Option(help="Stop once the interval is this narrow on either side: 1%.")
-    ] = None,
-    budget: Annotated[str | None, typer.Option(help="Stop after this long: 90s, 10m, 2h.")] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the ledger and the results.", show_default="attacks/MODEL-SUITE-EPS"),
-    ] = None,
-    card: Annotated[
-        bool, typer.Option("--card", help="Also write a robustness card: HTML, Markdown, JSON.")
-    ] = False,
-    audited: Annotated[int, typer.Option(min=1, help="Images that the audit attacks in its own ways.")] = 200,
+    n: Count = None,
+    source: Sources = None,
+    ci: Narrow = None,
+    budget: Budget = None,
+    audited: Audited = 200,
+    out: Folder = None,
+    card: Card = False,
     head: Annotated[str | None, typer.Option(help="Which of several classification heads.")] = None,
     sampled: Annotated[bool, typer.Option("--sampled", help="Draw z anew for every answer.")] = False,
-    batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Images under way: speed and memory, never a result.")
-    ] = None,
+    batch_size: Under = None,
     precision: Annotated[str, typer.Option(help="Of the search: auto, fp32, bf16. fp32 decides.")] = "auto",
     device: DeviceOption = "auto",
     seed: Annotated[int, typer.Option(help="Of all noise of the attacks.")] = 0,
@@ -82,41 +86,64 @@ def attack(
     paradise attack runs/cifar --suite transfer --source runs/other --card
 
     standard is AutoAttack's: APGD-CE, APGD-T, FAB-T and Square, each on the images still standing. Every
-    success is confirmed afresh, and an audit of fourteen tests ends in one verdict. Each run is put down as it
-    ends: the same command goes on where it was stopped.
+    success is confirmed afresh, and an audit of fourteen tests ends in one verdict. Each run is put down as
+    it ends: the same command goes on where it was stopped.
     """
-    from paradise_cli.attack_files import save_report
     from paradise_cli.attack_inputs import open_examples, open_target
-    from paradise_cli.attacks import attack as run
-    from paradise_cli.card import write_card
-    from paradise_cli.errors import Interrupted, UsageError
+
+    given = {"norm": norm, "suite": suite, "seed": seed, "audited": audited, "batch_size": batch_size}
+    given |= {"precision": precision, "device": device, **_parsed(eps, curve, ci, budget)}
+    target = open_target(_one(model, imported), device=device, head=head, sampled=sampled)
+    given["sources"] = {each: open_target(each, device=device).function for each in source or ()}
+    examples = open_examples(target, data, split=split, n=n, overrides=overrides or ())
+    folder = out or Path("attacks") / f"{target.name}-{suite}-{eps.replace('/', '_')}"
+    report = _attacked(target, examples, folder, given)
+    document = _save(report, target, examples, folder, card)
+    title = f"{target.label} on {examples.label}"
+    deliver(document, None, as_json, lambda: print_report(report, title))
+
+
+def _one(model: str | None, imported: str | None) -> str:
+    from paradise_cli.errors import UsageError
+
+    if (model and imported) or not (model or imported):
+        raise UsageError("name one model: paradise attack MODEL, or --model package.module:function")
+    return model or imported or ""
+
+
+def _parsed(eps: str, curve: str, ci: str | None, budget: str | None) -> dict[str, Any]:
     from paradise_cli.ranges import number, seconds
+
+    return {
+        "eps": number(eps, "--eps"),
+        "curve": [number(each, "--curve") for each in curve.split(",") if each],
+        "ci": None if ci is None else number(ci, "--ci"),
+        "budget": None if budget is None else seconds(budget, "--budget"),
+    }
+
+
+def _attacked(target: "Target", examples: "Examples", folder: Path, given: dict[str, Any]) -> "AttackReport":
+    from paradise_cli.attacks import attack as run
+    from paradise_cli.errors import Interrupted
     from paradise_cli.training.hardware import choose_device
 
-    name = model or imported
-    if name is None or (model and imported):
-        raise UsageError("name one model: paradise attack MODEL, or --model package.module:function")
-    target = open_target(name, device=device, head=head, sampled=sampled)
-    examples = open_examples(target, data, split=split, n=n, overrides=overrides or ())
     for line in examples.notes:
         note(f"note: {line}")
-    radius = number(eps, "--eps")
-    folder = out or Path("attacks") / f"{Path(name).stem.replace(':', '-')}-{suite}-{eps.replace('/', '_')}"
-    sources = {each: open_target(each, device=device).function for each in source or ()}
     note(f"{target.label} on {examples.label}, {len(examples.images):,} images; results in {folder}")
+    given["device"] = choose_device(given["device"])
     try:
         with attack_progress() as pulse:
-            report = run(
-                target.function, examples.images, examples.labels, eps=radius, norm=norm, suite=suite,
-                seed=seed, curve=[number(each, "--curve") for each in curve.split(",") if each],
-                sources=sources, ci=None if ci is None else number(ci, "--ci"),
-                budget=None if budget is None else seconds(budget, "--budget"), audited=audited, out=folder,
-                device=choose_device(device), precision=precision, batch_size=batch_size, pulse=pulse,
-            )  # fmt: skip
+            return run(target.function, examples.images, examples.labels, out=folder, pulse=pulse, **given)
     except KeyboardInterrupt as error:
-        raise Interrupted(
-            "stopped; what was measured is kept, and the same command goes on from there"
-        ) from error
+        raise Interrupted("every run is kept, and the same command goes on from there") from error
+
+
+def _save(
+    report: "AttackReport", target: "Target", examples: "Examples", folder: Path, card: bool
+) -> dict[str, Any]:
+    from paradise_cli.attack_files import save_report
+    from paradise_cli.card import write_card
+
     document = {"model": target.label, "data": examples.label, **report.to_json()}
     save_report(report, examples.images, examples.labels, folder, document)
     if card:
@@ -125,7 +152,4 @@ def attack(
             model=target.label, data=examples.label, classes=examples.classes,
         ):  # fmt: skip
             note(f"card: {path}")
-    if as_json:
-        print_json(document)
-    else:
-        print_report(report, f"{target.label} on {examples.label}")
+    return document

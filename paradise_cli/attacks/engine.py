@@ -188,7 +188,7 @@ class _Block:
             moved["x"] = kept(last, x, moved["x"])
             self.state = {name: kept(moving, value, self.state[name]) for name, value in moved.items()}
             self.lanes = lanes._replace(step=lanes.step + moving)
-            self.frozen = self.broken | last | self.frozen
+            self.frozen = self.broken | last | self.frozen | self._ended()
 
     def steps_left(self) -> int:
         """Of the jobs under way."""
@@ -196,7 +196,8 @@ class _Block:
 
     def collect(self, judge: Callable[[Tensor], Tensor]) -> list[Outcome]:
         """The jobs that are done, their lanes free again; a success that the judge denies goes on."""
-        broken, step = self.broken.tolist(), self.lanes.step.tolist()
+        ended = (self.lanes.step >= self.attack.steps) | self._ended()
+        broken, over, step = self.broken.tolist(), ended.tolist(), self.lanes.step.tolist()
         self._taken = {lane: step[lane] for lane in self.jobs}
         claimed = [lane for lane in self.jobs if broken[lane]]
         confirmed = set()
@@ -206,9 +207,9 @@ class _Block:
             true = reached(self.goal, judge(points), self.lanes.labels[place], self.lanes.targets[place])
             true &= self.attack.threat.contains(points, images)
             confirmed = {lane for lane, holds in zip(claimed, true.tolist(), strict=True) if holds}
-        done = [lane for lane in self.jobs if lane in confirmed or step[lane] >= self.attack.steps]
+        done = [lane for lane in self.jobs if lane in confirmed or over[lane]]
         self.broken = torch.zeros_like(self.broken)
-        self.frozen = self.lanes.step >= self.attack.steps
+        self.frozen = ended
         if not done:
             return []
         place = torch.tensor(done, device=self.compute.device)
@@ -221,6 +222,10 @@ class _Block:
             Outcome(self.jobs.pop(lane), lane in confirmed, end.contiguous(), step[lane])
             for lane, end in zip(done, ends, strict=True)
         ]
+
+    def _ended(self) -> Tensor:
+        """Which lanes end before all steps, by their own account, bool [width]."""
+        return self.state.get("ended", torch.zeros_like(self.active))
 
     def _ask(self, x: Tensor) -> Answer:
         wanted = self.attack.gradient

@@ -39,18 +39,21 @@ def change_to_plane(threat: Threat, x: Tensor, gap: Tensor, normal: Tensor) -> T
 class BoundarySteps(Attack):
     """Towards the plane where the linearised z_t - z_y is 0, back towards the image after every success.
 
-    Where a point fooled outside the ball, the next plane is taken nine tenths of the way to it, which costs
-    a point more; so `moves` planes are taken at least. If the ball ends between the two, its end is taken:
+    `moves` planes are taken; where a point fooled outside the ball, the next one is taken nine tenths of the
+    way to it, which costs a point more. If the ball ends between the two, its end is taken:
     unlike AutoAttack, whose points stay half a percent beyond a plane, this is exact for linear classifiers.
     """
 
     def __init__(self, threat: Threat, *, moves: int, targets: int) -> None:
         super().__init__(threat, steps=2 * moves + 1, aim="each", targets=targets)
+        self.moves = moves
 
     def start(self, lanes: Lanes, victim: Victim) -> State:
         x = lanes.begin
         tried = torch.zeros_like(lanes.labels, dtype=torch.bool)
-        return {"x": x, "tried": tried, "end": self.threat.project(x, lanes.images)}
+        planes = torch.zeros_like(lanes.labels)
+        end = self.threat.project(x, lanes.images)
+        return {"x": x, "tried": tried, "end": end, "planes": planes, "ended": tried}
 
     def loss(self, logits: Tensor, lanes: Lanes) -> Tensor:
         return target_margin(logits, lanes)
@@ -62,7 +65,13 @@ class BoundarySteps(Attack):
         back = kept(ends, inside, torch.lerp(images, x, BACKWARD))
         fooled = state["tried"] & (answer.logits.argmax(1) != lanes.labels)
         moved = self._moved(x, images, answer.loss, answer.gradient)
-        return {"x": kept(fooled, back, moved), "tried": ~fooled, "end": inside}
+        return {
+            "x": kept(fooled, back, moved),
+            "tried": ~fooled,
+            "end": inside,
+            "planes": state["planes"] + ~fooled,
+            "ended": ~fooled & (state["planes"] >= self.moves),
+        }
 
     def result(self, state: State) -> Tensor:
         return state["end"]

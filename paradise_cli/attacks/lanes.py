@@ -21,7 +21,10 @@ Aim = Literal["any", "each", "least_likely", "random"]
 """What a run aims at: any wrong class, each of the likeliest in turn, the least likely, or one drawn."""
 
 State = dict[str, Tensor]
-"""What a lane remembers, each [B, ...]; `x` is the point to ask about next."""
+"""What a lane remembers, each [B, ...]; `x` is the point to ask about next.
+
+`ended`, bool [B], if there is one, ends a lane before all steps are taken.
+"""
 
 
 class Lanes(NamedTuple):
@@ -63,7 +66,7 @@ class Answer(NamedTuple):
 
 
 class Attack(ABC):
-    """One attack under one threat; `steps` points are asked about in each run.
+    """One attack under one threat; `steps` points at most are asked about in each run.
 
     `restarts` runs are made towards each target. Written by an author: `start`, `step`, and `loss` or
     `evaluate`.

@@ -15,6 +15,11 @@ CASES: list[tuple[str, dict[str, Any], bool, float]] = [
     ("pgd", {"steps": 50, "loss": "margin", "restarts": 10}, True, 0.99),
     ("untargeted", {"steps": 40, "restarts": 2}, True, 0.9),
     ("multi_targeted", {"steps": 40, "restarts": 1}, True, 1.0),
+    # Few queries for the test's sake: shares that about half of what they find would still reach.
+    ("square", {"queries": 60}, False, 0.05),
+    ("random_search", {"draws": 40}, False, 0.02),
+    ("random_search", {"draws": 40, "kind": "corner"}, False, 0.03),
+    ("spsa", {"steps": 4, "samples": 8, "lr": 0.1}, False, 0.1),
 ]
 
 

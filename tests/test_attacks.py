@@ -19,6 +19,11 @@ CASES: list[tuple[str, dict[str, Any], bool, float]] = [
     ("apgd", {"steps": 50, "loss": "dlr"}, True, 0.8),
     ("apgd_targeted", {"steps": 50}, True, 1.0),
     ("fab_targeted", {"steps": 30}, True, 1.0),
+    # Few queries for the test's sake: shares that about half of what they find would still reach.
+    ("square", {"queries": 60}, False, 0.05),
+    ("random_search", {"draws": 40}, False, 0.02),
+    ("random_search", {"draws": 40, "kind": "corner"}, False, 0.03),
+    ("spsa", {"steps": 4, "samples": 8, "lr": 0.1}, False, 0.1),
 ]
 
 

@@ -93,6 +93,20 @@ def test_classifier_is_the_log_of_the_mean_probability(samples):
         assert not torch.equal(got, model.classifier(samples, seed=4)(x))
 
 
+@pytest.mark.parametrize("samples", [0, 7])
+def test_classifier_shows_the_way_through_its_latents(samples):
+    model = make().train()
+    classify, x = model.classifier(samples), images((1, 8, 8))
+    posterior = classify.posterior(x)
+    assert all(map(torch.equal, posterior, model.encode_settled(x)))
+    noise = torch.randn(7, 3, generator=generator(0, "classifier"))[:samples]
+    draws = posterior.rsample(noise[:, None]) if samples else posterior.mu[None]
+    each = torch.stack([classify.classify(z) for z in draws])
+    torch.testing.assert_close(each.exp().sum(2), torch.ones(max(samples, 1), 4))
+    torch.testing.assert_close(each.exp().mean(0), classify(x).exp())
+    assert model.training
+
+
 @pytest.mark.parametrize("samples", [0, 3])
 def test_classifier_is_differentiable_in_the_pixels(samples):
     model = make(shape=(1, 2, 2)).double()

@@ -11,6 +11,7 @@ from torch.nn.functional import log_softmax
 from paradise_cli.attacks.lanes import Latent
 from paradise_cli.errors import ParadiseError, UsageError
 from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.training.hardware import has_convolutions
 
 Function = Callable[[Tensor], Tensor]
 
@@ -55,9 +56,9 @@ class Classifier:
         self.latent: Latent | None = None
         if isinstance(function, ThroughLatents):
             self.latent = Latent(function.posterior, function.classify)
-        convolves = isinstance(function, nn.Module) and any(
-            isinstance(module, nn.Conv2d) for module in function.modules()
-        )
+        parts = [function, *getattr(function, "__dict__", {}).values()]
+        modules = [part for part in parts if isinstance(part, nn.Module)]
+        convolves = any(has_convolutions(module) for module in modules)
         self._layout = torch.channels_last if convolves else torch.contiguous_format
 
     def __call__(self, images: Tensor) -> Tensor:

@@ -155,8 +155,8 @@ def _how(report: AttackReport) -> str:
     suite = SUITES.get(report.settings["suite"])
     if suite is None or not suite.apart:
         return (
-            "Each attack was made on the images that those before it had left standing, and its row says what"
-            " was left after it."
+            "Each attack was made on the images that those before it, and all attacks at a smaller eps, had left"
+            " standing; its row says what was left after it."
         )
     text = (
         "Each attack was made on its own. Robust accuracy counts an image only if it withstood all of them."
@@ -252,7 +252,7 @@ def _unfinished(report: AttackReport) -> str:
 def _basis(report: AttackReport, data: str) -> str:
     return (
         f"The attacks were made on the same {len(report.rows):,} images of {data}, the audit on as many of"
-        f" them as its tables say. Interval of the robust accuracy: {report.interval}; all others: Wilson 95%."
+        f" them as its tables say. Interval of the robust accuracy: {report.interval}; others: Wilson 95%."
         " card.json has every number, and for each image what broke it."
     )
 

@@ -155,8 +155,8 @@ def _how(report: AttackReport) -> str:
     suite = SUITES.get(report.settings["suite"])
     if suite is None or not suite.apart:
         return (
-            "Each attack was made on the images that those before it, and all attacks at a smaller eps, had left"
-            " standing; its row says what was left after it."
+            "Each attack was made on the images that those before it, and all attacks at a smaller eps, had"
+            " left standing; its row says what was left after it."
         )
     text = (
         "Each attack was made on its own. Robust accuracy counts an image only if it withstood all of them."

@@ -15,8 +15,9 @@ from paradise_cli.storage import publish_text, write_json
 
 ACCURACY = (
     "Accuracy against eps, the largest change allowed. It must fall to nothing: against an image that may"
-    " change at will no model is right. The lighter line is PGD alone, on the fewer images of the audit."
+    " change at will no model is right."
 )
+AUDITED = " The lighter line is PGD alone, on the fewer images of the audit."
 ATTACKS = "What each attack left, beside the accuracy without attack and under the worst of all attacks."
 TRANSFER = (
     "Images made on other models against the strongest attack on this one. Where those made elsewhere leave"
@@ -67,7 +68,7 @@ def _draw(report: AttackReport, images: Tensor, names: Sequence[str], folder: Pa
         folder / f"card-{name}.png" for name in ("accuracy", "attacks", "transfer", "images")
     )
     draw_accuracy(report, accuracy)
-    pictures = [Picture(accuracy, "Accuracy against eps", ACCURACY)]
+    pictures = [Picture(accuracy, "Accuracy against eps", ACCURACY + AUDITED * bool(report.audit.curve))]
     if report.stages:
         draw_attacks(report, attacks)
         pictures.append(Picture(attacks, "Accuracy under each attack", ATTACKS))

@@ -32,7 +32,7 @@ LAYERS = [
     {"recipe", "recipe_check", "recipe_component", "recipe_files"},
     {"build"},
     {"loading", "inference", "sources", "encoding", "prediction", "reconstruction"}
-    | {"metrics", "evaluation", "evaluation_data", "per_example", "figures", "runner"}
+    | {"metrics", "evaluation", "evaluation_data", "per_example", "figures", "card", "runner"}
     | {
         "array_files",
         "posterior_files",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import linprog, minimize
-from torch import Tensor, nn
+from torch import Tensor
 
 from paradise_cli.attacks import ATTACKS
 from paradise_cli.attacks.fab import change_to_plane

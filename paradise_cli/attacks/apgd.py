@@ -71,6 +71,7 @@ class AutoStep(Attack):
             length = self.threat.distance(away, torch.zeros_like(away))
             x = lanes.images + away * per_image(self.threat.eps / length)
         x = self.threat.project(x, lanes.images)
+        _periods(self.moves, x.device)  # copied here: `step` must not wait for the device
         lowest = torch.full_like(x[:, 0, 0, 0], -torch.inf)
         return {
             "x": x,

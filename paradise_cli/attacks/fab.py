@@ -27,12 +27,14 @@ def change_to_plane(threat: Threat, x: Tensor, gap: Tensor, normal: Tensor) -> T
     way = -gap.sign()[:, None] * normal.flatten(1).sign()
     slope, pace = normal.flatten(1).abs(), threat.steepest(normal).flatten(1).abs()
     room = torch.where(way > 0, 1 - x.flatten(1), x.flatten(1))
-    order = (room / pace.clamp(min=1e-12)).argsort(1)
+    least = 1e-12  # a pace below it never fills a pixel
+    order = (room / pace.clamp(min=least)).argsort(1)
     full = (slope * room).gather(1, order)
     rest = (slope * pace).gather(1, order).flip(1).cumsum(1).flip(1)
     before = full.cumsum(1) - full
     tiny = torch.finfo(x.dtype).tiny
     amount = ((gap.abs()[:, None] - before) / rest.clamp(min=tiny)).amax(1, keepdim=True)
+    amount = amount.clamp(max=1 / least)
     return (way * torch.minimum(amount * pace, room)).view_as(x)
 
 

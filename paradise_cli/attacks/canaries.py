@@ -104,7 +104,7 @@ def noise_consistency(base: Function) -> Function:
 @_canary("encoder", "another latent drawn at each call, so that one gradient and one answer prove nothing")
 def sampled_dvib(base: Function) -> Function:
     if not isinstance(base, ThroughLatents):
-        raise UsageError("sampled_dvib needs a stochastic encoder: a classifier with `posterior` and `classify`")
+        raise UsageError("sampled_dvib needs an encoder: a classifier with `posterior` and `classify`")
     return SampledLatents(base)
 
 

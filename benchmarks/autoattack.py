@@ -1,0 +1,147 @@
+"""The standard suite against torchattacks' AutoAttack: the same networks, images and radii, in one run.
+
+`--nets` are files of `adversarial_training.py` or module:function, by commas; `--images` a folder with test/.
+For each network and radius the accuracies, the images that only one of the two fells (each checked by an
+independent forward pass), and the times; then Multi-Targeted against AutoAttack, PGD-200 with 20 restarts
+against calling theirs 20 times, and gradients in bf16 where the hardware is fast at it.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torchattacks
+from adversarial_training import Classifier
+from timing import machine, options, report
+from torch import Tensor, nn
+
+from paradise_cli.attack_inputs import open_target
+from paradise_cli.attacks.arena import Arena
+from paradise_cli.attacks.inputs import choose_compute
+from paradise_cli.attacks.suite import SUITES, run_suite, worst_case
+from paradise_cli.data import DATASETS
+from paradise_cli.randomness import permutation
+from paradise_cli.storage import load_tensors
+from paradise_cli.training.hardware import choose_device, fast_bf16
+
+DEVICE = choose_device("auto")
+
+
+def opened(name: str) -> nn.Module:
+    """A network in eval mode, without gradients of its weights."""
+    if not name.endswith(".safetensors"):
+        target = open_target(name).function
+        assert isinstance(target, nn.Module)
+        return target.eval().requires_grad_(False).to(DEVICE)
+    tensors, metadata = load_tensors(Path(name))
+    net = Classifier(metadata["net"], (3, 32, 32), 10)
+    net.load_state_dict(tensors)
+    return net.eval().requires_grad_(False).to(DEVICE)
+
+
+def timed(work: Callable[[], Tensor]) -> tuple[Tensor, float]:
+    started = time.perf_counter()
+    found = work()
+    return found, time.perf_counter() - started
+
+
+def ours(net: nn.Module, images: Tensor, labels: Tensor, eps: float, precision: str = "fp32") -> Tensor:
+    """The images as the standard suite leaves them, [N, C, H, W]."""
+    arena = Arena(net, images, labels, "linf", choose_compute(DEVICE, images.shape[2:], precision))
+    return changed(images, run_suite(arena, SUITES["standard"], eps, range(len(images))))
+
+
+def changed(images: Tensor, results: list) -> Tensor:
+    points = images.clone()
+    for row, (_, entry) in worst_case(results).items():
+        points[row] = entry.point
+    return points
+
+
+def theirs(net: nn.Module, images: Tensor, labels: Tensor, eps: float) -> Tensor:
+    attack = torchattacks.AutoAttack(net, norm="Linf", eps=eps, version="standard", n_classes=10, seed=0)
+    return attack(images.to(DEVICE), labels.to(DEVICE)).cpu()
+
+
+def standing(net: nn.Module, points: Tensor, images: Tensor, labels: Tensor, eps: float) -> Tensor:
+    """Whether each image stands, by one plain forward pass, bool [N]; the points must lie in the ball."""
+    assert float((points - images).abs().max()) <= eps + 1e-6
+    assert 0 <= float(points.min()) and float(points.max()) <= 1
+    with torch.no_grad():
+        return (net(points.to(DEVICE)).argmax(1).cpu() == labels).bool()
+
+
+def compare(name: str, net: nn.Module, images: Tensor, labels: Tensor, level: int) -> None:
+    eps, n = level / 255, len(images)
+    our_points, our_time = timed(lambda: ours(net, images, labels, eps))
+    their_points, their_time = timed(lambda: theirs(net, images, labels, eps))
+    mine = standing(net, our_points, images, labels, eps)
+    yours = standing(net, their_points, images, labels, eps)
+    points = 100 * (int(mine.sum()) - int(yours.sum())) / n
+    print(
+        f"{name}, {level}/255, n = {n}: ours {mine.double().mean():.2%} in {our_time:.0f} s, torchattacks"
+        f" {yours.double().mean():.2%} in {their_time:.0f} s; only ours fells {int((yours & ~mine).sum())}, only"
+        f" theirs {int((mine & ~yours).sum())}",
+        flush=True,
+    )
+    report("ours at most 0.4 points higher", points, 0.4, at_least=False)
+    report("times as fast", their_time / our_time, 1.5, at_least=True)
+    if fast_bf16(DEVICE):
+        points_16, time_16 = timed(lambda: ours(net, images, labels, eps, "bf16"))
+        low = standing(net, points_16, images, labels, eps)
+        report("bf16: change in points", 100 * abs(int(low.sum()) - int(mine.sum())) / n, 0.2, at_least=False)
+        report("bf16: times as fast", their_time / time_16, 2.0, at_least=True)
+    else:
+        print("bf16: not measured, this machine is not fast at it", flush=True)
+
+
+def multi_targeted(name: str, net: nn.Module, images: Tensor, labels: Tensor, eps: float) -> None:
+    arena = Arena(net, images, labels, "linf", choose_compute(DEVICE, images.shape[2:], "fp32"))
+    right = arena.correct()
+    fell = arena.attack("multi_targeted", eps, right, hyper={"steps": 100, "restarts": 1})
+    suite = worst_case(run_suite(arena, SUITES["standard"], eps, range(len(images))))
+    gap = 100 * (len(suite) - len(fell)) / len(images)
+    print(f"{name}: Multi-Targeted 100 x 1 leaves {len(right) - len(fell)} of {len(images)}")
+    report("Multi-Targeted above the suite, points", gap, 1.0, at_least=False)
+
+
+def restarts(
+    name: str, net: nn.Module, images: Tensor, labels: Tensor, eps: float, steps: int, times: int
+) -> None:
+    arena = Arena(net, images, labels, "linf", choose_compute(DEVICE, images.shape[2:], "fp32"))
+    hyper = {"steps": steps, "restarts": times, "step_size": 2 / 255}
+    started = time.perf_counter()
+    fell = arena.attack("pgd", eps, arena.correct(), hyper=hyper)
+    our_time = time.perf_counter() - started
+    attack = torchattacks.PGD(net, eps=eps, alpha=2 / 255, steps=steps)
+    their_points, their_time = timed(
+        lambda: torch.stack([attack(images.to(DEVICE), labels.to(DEVICE)).cpu() for _ in range(times)])
+    )
+    stands = torch.stack([standing(net, each, images, labels, eps) for each in their_points]).all(0)
+    print(
+        f"{name}: PGD-{steps} x {times}: ours {len(arena.correct()) - len(fell)} stand in {our_time:.0f} s,"
+        f" torchattacks {int(stands.sum())} in {their_time:.0f} s"
+    )
+    report("PGD with restarts, times as fast", their_time / our_time, 5.0, at_least=True)
+
+
+if __name__ == "__main__":
+    chosen = options(
+        __doc__, images=None, nets="", n=500, levels="2,4,8", targeted=200, restarted=100, steps=200, times=20
+    )
+    machine()
+    test = DATASETS["image_folder"](chosen.images, size=32, channels=3).test
+    assert test is not None
+    order = permutation(len(test), 0, "attack")[: max(chosen.n, chosen.targeted, chosen.restarted)]
+    pixels = torch.cat(list(test.fetch(order, 64, (), False))).float() / 255
+    classes = test.labels[order, 0]
+    for file in chosen.nets.split(","):
+        network = opened(file)
+        for level in [int(each) for each in chosen.levels.split(",") if each]:
+            compare(file, network, pixels[: chosen.n], classes[: chosen.n], level)
+        if chosen.targeted:
+            multi_targeted(file, network, pixels[: chosen.targeted], classes[: chosen.targeted], 8 / 255)
+        if chosen.restarted:
+            some, same = pixels[: chosen.restarted], classes[: chosen.restarted]
+            restarts(file, network, some, same, 8 / 255, chosen.steps, chosen.times)

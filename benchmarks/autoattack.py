@@ -61,12 +61,12 @@ def changed(images: Tensor, results: list) -> Tensor:
 
 def theirs(net: nn.Module, images: Tensor, labels: Tensor, eps: float) -> Tensor:
     attack = torchattacks.AutoAttack(net, norm="Linf", eps=eps, version="standard", n_classes=10, seed=0)
-    return attack(images.to(DEVICE), labels.to(DEVICE)).cpu()
+    return attack(images.to(DEVICE), labels.to(DEVICE)).detach().cpu()
 
 
 def standing(net: nn.Module, points: Tensor, images: Tensor, labels: Tensor, eps: float) -> Tensor:
     """Whether each image stands, by one plain forward pass, bool [N]; the points must lie in the ball."""
-    assert float((points - images).abs().max()) <= eps + 1e-6
+    assert float((points - images).detach().abs().max()) <= eps + 1e-6
     assert 0 <= float(points.min()) and float(points.max()) <= 1
     with torch.no_grad():
         return (net(points.to(DEVICE)).argmax(1).cpu() == labels).bool()
@@ -81,8 +81,8 @@ def compare(name: str, net: nn.Module, images: Tensor, labels: Tensor, level: in
     points = 100 * (int(mine.sum()) - int(yours.sum())) / n
     print(
         f"{name}, {level}/255, n = {n}: ours {mine.double().mean():.2%} in {our_time:.0f} s, torchattacks"
-        f" {yours.double().mean():.2%} in {their_time:.0f} s; only ours fells {int((yours & ~mine).sum())}, only"
-        f" theirs {int((mine & ~yours).sum())}",
+        f" {yours.double().mean():.2%} in {their_time:.0f} s; only ours fells"
+        f" {int((yours & ~mine).sum())}, only theirs {int((mine & ~yours).sum())}",
         flush=True,
     )
     report("ours at most 0.4 points higher", points, 0.4, at_least=False)

@@ -37,7 +37,8 @@ def keyed_uniform(keys: torch.Tensor, shape: Sequence[int], *purpose: torch.Tens
     count = math.prod(shape)
     counter = torch.arange(1, count + 1, device=keys.device) * _GOLDEN
     bits = _mixed(keys[:, None] + counter)  # [B, count]
-    return (_shifted(bits, 40).to(torch.float32) + 0.5).mul_(2.0**-24).view(len(keys), *shape)
+    # 23 bits: with 24 the half would round the largest up to 1, whose normal is infinite.
+    return (_shifted(bits, 41).to(torch.float32) + 0.5).mul_(2.0**-23).view(len(keys), *shape)
 
 
 def keyed_normal(keys: torch.Tensor, shape: Sequence[int], *purpose: torch.Tensor | int) -> torch.Tensor:

@@ -1,16 +1,15 @@
 """The stochastic encoder: normalisation, backbone, Gaussian head and named task heads."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import log_softmax, softplus
+from torch.nn.functional import softplus
 
 from paradise_cli.errors import ParadiseError, UsageError
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.models.base import Backbone, Head, Shape, require_positive
+from paradise_cli.models.classifier import PixelClassifier, at_least_float32, eval_mode
 from paradise_cli.randomness import generator
 from paradise_cli.registry import did_you_mean
 
@@ -78,12 +77,12 @@ class StochasticEncoder(nn.Module):
 
         Each module's mode is restored.
         """
-        with _eval_mode(self):
+        with eval_mode(self):
             return self.encode(images)
 
     def decode(self, z: Tensor) -> dict[str, Tensor]:
         """Output of each head for z [B, latent_dim], at least float32: logits or pre-sigmoid pixels."""
-        return {name: _at_least_float32(head(z)) for name, head in self.heads.items()}
+        return {name: at_least_float32(head(z)) for name, head in self.heads.items()}
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[DiagonalGaussian, Tensor, dict[str, Tensor]]:
         """Posterior, z = mu + sigma * noise and each head's output; noise ~ N(0, I), [B, latent_dim]."""
@@ -91,9 +90,7 @@ class StochasticEncoder(nn.Module):
         z = posterior.rsample(noise)
         return posterior, z, self.decode(z)
 
-    def classifier(
-        self, samples: int = 0, head: str | None = None, seed: int = 0
-    ) -> Callable[[Tensor], Tensor]:
+    def classifier(self, samples: int = 0, head: str | None = None, seed: int = 0) -> PixelClassifier:
         """Pixels [B, C, H, W] to log-probabilities [B, classes]: the only thing that may judge a model.
 
         samples = 0 classifies the posterior mean; samples = k averages the probabilities of k draws. The k
@@ -106,17 +103,7 @@ class StochasticEncoder(nn.Module):
             raise UsageError(f"classifier: samples must be 0 (posterior mean) or more, not {samples}")
         decoder = self.heads[self._logits_head(head)]
         noise = torch.randn(samples, self.latent_dim, generator=generator(seed, "classifier"))
-
-        def log_probabilities(images: Tensor) -> Tensor:
-            with _eval_mode(self):
-                posterior = self.encode(images)
-                if not samples:
-                    return log_softmax(_at_least_float32(decoder(posterior.mu)), 1)
-                draws = posterior.rsample(noise.to(posterior.mu, non_blocking=True).unsqueeze(1))  # [k, B, K]
-                logits = _at_least_float32(decoder(draws.flatten(0, 1))).view(samples, len(images), -1)
-                return log_softmax(logits, 2).logsumexp(0) - math.log(samples)  # [B, classes]
-
-        return log_probabilities
+        return PixelClassifier(self.encode_settled, decoder, noise)
 
     def _logits_head(self, head: str | None) -> str:
         names = [name for name, module in self.heads.items() if module.kind == "logits"]
@@ -131,22 +118,6 @@ class StochasticEncoder(nn.Module):
             hint = did_you_mean(head, names)
             raise ParadiseError(f"no classification head '{head}'{hint}; this model has: {known}")
         return head or names[0]
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; afterwards each module's own mode again, also where they differed."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _per_channel(name: str, values: Sequence[float] | None, default: float, channels: int) -> Tensor:

@@ -15,6 +15,10 @@ CASES: list[tuple[str, dict[str, Any], bool, float]] = [
     ("pgd", {"steps": 50, "loss": "margin", "restarts": 10}, True, 0.99),
     ("untargeted", {"steps": 40, "restarts": 2}, True, 0.9),
     ("multi_targeted", {"steps": 40, "restarts": 1}, True, 1.0),
+    ("apgd", {"steps": 50}, True, 0.8),
+    ("apgd", {"steps": 50, "loss": "dlr"}, True, 0.8),
+    ("apgd_targeted", {"steps": 50}, True, 1.0),
+    ("fab_targeted", {"steps": 30}, True, 1.0),
 ]
 
 

@@ -1,15 +1,18 @@
 """A classifier, images and a ledger: whoever attacks here attacks each image once and remembers it."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from paradise_cli.attacks.classifier import Behaviour, Classifier, Function, examine
-from paradise_cli.attacks.engine import Compute, Goal, Job, run_jobs
+from paradise_cli.attacks.engine import Compute, Goal, Job, Outcome, reached, run_jobs
 from paradise_cli.attacks.eot import Averaged
 from paradise_cli.attacks.jobs import digests, jobs_of
 from paradise_cli.attacks.lanes import ATTACKS, Attack, Victim
@@ -19,8 +22,18 @@ from paradise_cli.attacks.threat import threat_model
 EOT_DRAWS = 20
 """Answers of a classifier that draws at random behind each gradient."""
 
-Pulse = Callable[[str, int, int], None]
-"""Told what is being done, and how much of it is done, of how much; may raise to stop."""
+Pulse = Callable[[str, int, int, float], None]
+"""Told what is being done, how much of it is done, of how much, and the share of images still standing."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """This process's part of the images, the others' being attacked elsewhere into the same folder."""
+
+    rank: int = 0
+    world: int = 1
+    wait: Callable[[], None] = lambda: None
+    """Until every process has come as far."""
 
 
 @dataclass
@@ -38,12 +51,18 @@ class Arena:
     compute: Compute
     seed: int = 0
     ledger: Ledger = field(default_factory=Ledger)
-    pulse: Pulse = lambda what, done, total: None
+    pulse: Pulse = lambda what, done, total, standing: None
+    shard: Shard = Shard()
+    deadline: float | None = None
+    """On the clock of `time.monotonic`: attacks end there, and what they did not finish is `unfinished`."""
+    unfinished: list[str] = field(default_factory=list)
+    of: int = 0
+    """Images that a share is told of: all, or those that a suite is at."""
 
     def __post_init__(self) -> None:
         self.behaviour: Behaviour = examine(self.function, self.images, self.labels, self.compute.device)
         self.classifier = self.hosted(self.function)
-        self.ids = digests(self.images)
+        self.ids, self.of = digests(self.images), len(self.images)
         self.logits = self.classifier.judge(self.images).cpu()  # [N, classes]
         self.right = (self.logits.argmax(1) == self.labels) & self.logits.isfinite().all(1)  # [N]
 
@@ -77,20 +96,77 @@ class Arena:
         """
         attack, label = self._made(name, eps, hyper or {}, goal, tag)
         rows, victim = list(rows), victim or self.classifier
-        jobs = jobs_of(name + tag, attack, self.logits, self.labels, self.ids, rows, self.seed)
-        jobs = [job for job in jobs if self._open(label, job)]
-        if jobs:
-            total = attack.steps * len(jobs)
-            for outcome in run_jobs(
-                attack, victim, self.classifier.judge, self.images, self.labels, jobs, self.compute,
-                goal=goal, begin=begin, pulse=lambda done: self.pulse(name + tag, done, total),
-            ):  # fmt: skip
-                job, point = outcome.job, outcome.point
-                distance = float(attack.threat.distance(point[None], self.images[job.image][None]))
-                reached = point if outcome.succeeded else None
-                self.ledger.add(Entry(label, job.image, job.run, job.target, outcome.step, distance, reached))
-            self.ledger.settle()
+        jobs = self._jobs(attack, name + tag, label, rows, self.logits)
+        outcomes = run_jobs(
+            attack, victim, self.classifier.judge, self.images, self.labels, jobs, self.compute,
+            goal=goal, begin=begin, pulse=self._pulse(name + tag, label, rows, attack.steps * len(jobs)),
+        )  # fmt: skip
+        with self._until_deadline(name + tag):
+            for outcome in outcomes:
+                self._note(label, attack, outcome, outcome.succeeded)
+        return self._fallen(label, rows)
+
+    def transfer(
+        self,
+        name: str,
+        eps: float,
+        rows: Iterable[int],
+        source: Function,
+        *,
+        source_name: str,
+        hyper: Mapping[str, Any] | None = None,
+    ) -> dict[int, Entry]:
+        """Attack another classifier, and give the entries of the images whose last points fool this one."""
+        tag = f" from {source_name}"
+        attack, label = self._made(name, eps, hyper or {}, "fool", tag)
+        rows, other = list(rows), self.hosted(source)
+        jobs = self._jobs(attack, name + tag, label, rows, other.judge(self.images).cpu())
+        outcomes = run_jobs(
+            attack, other, other.judge, self.images, self.labels, jobs, self.compute,
+            goal="none", pulse=self._pulse(name + tag, label, rows, attack.steps * len(jobs)),
+        )  # fmt: skip
+        with self._until_deadline(name + tag):
+            while some := list(islice(outcomes, self.compute.width)):
+                logits = self.classifier.judge(torch.stack([outcome.point for outcome in some])).cpu()
+                labels = self.labels[[outcome.job.image for outcome in some]]
+                for outcome, fooled in zip(
+                    some, reached("fool", logits, labels, labels).tolist(), strict=True
+                ):
+                    self._note(label, attack, outcome, fooled)
+        return self._fallen(label, rows)
+
+    def _jobs(self, attack: Attack, name: str, label: str, rows: list[int], logits: Tensor) -> list[Job]:
+        """The runs of this process that have not ended yet and may still count."""
+        mine = [row for row in rows if row % self.shard.world == self.shard.rank]
+        jobs = jobs_of(name, attack, logits, self.labels, self.ids, mine, self.seed)
+        return [job for job in jobs if self._open(label, job)]
+
+    def _note(self, label: str, attack: Attack, outcome: Outcome, fooled: bool) -> None:
+        job, point = outcome.job, outcome.point
+        distance = float(attack.threat.distance(point[None], self.images[job.image][None]))
+        reached = point if fooled else None
+        self.ledger.add(Entry(label, job.image, job.run, job.target, outcome.step, distance, reached))
+
+    def _fallen(self, label: str, rows: list[int]) -> dict[int, Entry]:
+        self.shard.wait()
+        self.ledger.settle()
         return {row: entry for row in rows if (entry := self.ledger.fell(label, row)) is not None}
+
+    @contextmanager
+    def _until_deadline(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except _TimeIsUp:
+            self.unfinished.append(what)
+
+    def _pulse(self, what: str, label: str, rows: list[int], total: int) -> Callable[[int], None]:
+        def pulse(done: int) -> None:
+            fell = sum(self.ledger.fell(label, row) is not None for row in rows)
+            self.pulse(what, done, total, (len(rows) - fell) / self.of)
+            if self.deadline is not None and time.monotonic() >= self.deadline:
+                raise _TimeIsUp
+
+        return pulse
 
     def _open(self, label: str, job: Job) -> bool:
         """Whether a run has not ended yet and may still count."""
@@ -109,8 +185,5 @@ class Arena:
         return attack, f"{name}{tag} {json.dumps(given, sort_keys=True)}"
 
 
-def accuracy(right: Tensor, fallen: Iterable[int]) -> float:
-    """Share of all images that are classified rightly and did not fall."""
-    standing = right.clone()
-    standing[torch.tensor(list(fallen), dtype=torch.int64)] = False
-    return float(standing.double().mean())
+class _TimeIsUp(Exception):
+    """The deadline has passed."""

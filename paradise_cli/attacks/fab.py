@@ -1,0 +1,86 @@
+"""FAB of Croce and Hein (2020): the nearest point of another class, plane by plane (method.md 5.3)."""
+
+import torch
+from torch import Tensor
+
+from paradise_cli.attacks.lanes import ATTACKS, Answer, Attack, Lanes, State, Victim, kept
+from paradise_cli.attacks.losses import target_margin
+from paradise_cli.attacks.threat import Threat, per_image
+
+LARGEST_MIX = 0.1
+"""The most that the projection of the image weighs beside that of the point."""
+OVERSHOOT = 1.05
+BACKWARD = 0.9
+"""How much of its perturbation a point keeps that fooled."""
+
+
+def change_to_plane(threat: Threat, x: Tensor, gap: Tensor, normal: Tensor) -> Tensor:
+    """The smallest change in the threat's norm, [N, C, H, W], that brings each x onto a plane within [0, 1].
+
+    The plane is where gap + normal . change = 0, with gap [N] and normal [N, C, H, W]. Where the box does not
+    meet it, the change is to the corner nearest to it. Croce and Hein (2020), FAB, section 3.2; exact.
+
+    Every pixel goes the way that closes the gap, `pace` times a common amount, as far as it has room. What
+    this closes is concave in the amount: the least of the lines "the k pixels first out of room are full, the
+    others are not", so the amount sought is the largest at which one of those lines meets the gap.
+    """
+    way = -gap.sign()[:, None] * normal.flatten(1).sign()
+    slope, pace = normal.flatten(1).abs(), threat.steepest(normal).flatten(1).abs()
+    room = torch.where(way > 0, 1 - x.flatten(1), x.flatten(1))
+    order = (room / pace.clamp(min=1e-12)).argsort(1)
+    full = (slope * room).gather(1, order)
+    rest = (slope * pace).gather(1, order).flip(1).cumsum(1).flip(1)
+    before = full.cumsum(1) - full
+    tiny = torch.finfo(x.dtype).tiny
+    amount = ((gap.abs()[:, None] - before) / rest.clamp(min=tiny)).amax(1, keepdim=True)
+    return (way * torch.minimum(amount * pace, room)).view_as(x)
+
+
+class BoundarySteps(Attack):
+    """Towards the plane where the linearised z_t - z_y is 0, back towards the image after every success.
+
+    Where a point fooled outside the ball, the next plane is taken nine tenths of the way to it, which costs
+    a point more; so `moves` planes are taken at least. If the ball ends between the two, its end is taken:
+    unlike AutoAttack, whose points stay half a percent beyond a plane, this is exact for linear classifiers.
+    """
+
+    def __init__(self, threat: Threat, *, moves: int, targets: int) -> None:
+        super().__init__(threat, steps=2 * moves + 1, aim="each", targets=targets)
+
+    def start(self, lanes: Lanes, victim: Victim) -> State:
+        x = lanes.begin
+        tried = torch.zeros_like(lanes.labels, dtype=torch.bool)
+        return {"x": x, "tried": tried, "end": self.threat.project(x, lanes.images)}
+
+    def loss(self, logits: Tensor, lanes: Lanes) -> Tensor:
+        return target_margin(logits, lanes)
+
+    def step(self, lanes: Lanes, state: State, answer: Answer) -> State:
+        x, images = state["x"], lanes.images
+        inside = self.threat.project(x, images)
+        ends = BACKWARD * self.threat.distance(x, images) <= self.threat.eps
+        back = kept(ends, inside, torch.lerp(images, x, BACKWARD))
+        fooled = state["tried"] & (answer.logits.argmax(1) != lanes.labels)
+        moved = self._moved(x, images, answer.loss, answer.gradient)
+        return {"x": kept(fooled, back, moved), "tried": ~fooled, "end": inside}
+
+    def result(self, state: State) -> Tensor:
+        return state["end"]
+
+    def _moved(self, x: Tensor, images: Tensor, gap: Tensor, gradient: Tensor) -> Tensor:
+        """Beyond the plane, from x and a little from the image, by how far either is from it."""
+        gap_of_image = gap + (gradient * (images - x)).flatten(1).sum(1)
+        both = torch.cat([x, images])
+        change = change_to_plane(
+            self.threat, both, torch.cat([gap, gap_of_image]), torch.cat([gradient, gradient])
+        )
+        far, far_of_image = self.threat.distance(change, torch.zeros_like(change)).clamp(min=1e-8).chunk(2)
+        mix = per_image((far / (far + far_of_image)).clamp(max=LARGEST_MIX))
+        beyond, beyond_image = (both + OVERSHOOT * change).chunk(2)
+        return torch.lerp(beyond, beyond_image, mix).clamp(0, 1)
+
+
+@ATTACKS.register
+def fab_targeted(threat: Threat, *, steps: int = 100, targets: int = 9) -> Attack:
+    """FAB towards each of the likeliest wrong classes in turn, from the image."""
+    return BoundarySteps(threat, moves=steps, targets=targets)

@@ -1,0 +1,114 @@
+"""What an attack found: one object, and the JSON of it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paradise_cli.attacks.audit import Audit
+from paradise_cli.attacks.suite import StageResult
+from paradise_cli.attacks.threat import Threat
+from paradise_cli.proportions import Proportion
+
+CLEAN = "clean"
+"""What broke an image that is misclassified as it is."""
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One attack: of n images it was made on `attacked`, and fooled the classifier on `fell`.
+
+    `share` is the accuracy under it and, where it went on with survivors, under all before it; for an attack
+    towards a target, the share of images on which it was reached.
+    """
+
+    attack: str
+    attacked: int
+    fell: int
+    share: Proportion
+    reaches_target: bool = False
+
+
+@dataclass(frozen=True)
+class AttackReport:
+    """Robust accuracy of a classifier on n images under one threat, and everything it rests on.
+
+    `rows` [n] are the places of the images among those given; all else is in their order. `standing` bool [n]
+    says which images are classified rightly whatever was tried, `broken_by` what broke the others, and
+    `adversarial` [n, C, H, W] holds what did (the image itself where nothing did), at distances [n] from the
+    images. `lattice` are the same points as 8-bit images, inside the ball, `lattice_accuracy` the accuracy on
+    them. `unfinished` names attacks that the time budget cut short: images standing then are only standing
+    so far. A misclassified image counts as broken.
+    """
+
+    clean_accuracy: Proportion
+    robust_accuracy: Proportion
+    interval: str
+    stages: tuple[StageRow, ...]
+    curve: tuple[tuple[float, Proportion], ...]
+    verdict: str
+    audit: Audit
+    rows: Tensor
+    standing: Tensor
+    broken_by: tuple[str | None, ...]
+    adversarial: Tensor
+    distance: Tensor
+    lattice: Tensor
+    lattice_accuracy: Proportion
+    unfinished: tuple[str, ...]
+    notes: tuple[str, ...]
+    settings: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the pixels, as JSON values."""
+        return {
+            "robust_accuracy": asdict(self.robust_accuracy),
+            "clean_accuracy": asdict(self.clean_accuracy),
+            "n": len(self.rows),
+            "interval": self.interval,
+            "verdict": self.verdict,
+            "attacks": [asdict(stage) for stage in self.stages],
+            "curve": [{"eps": eps, "accuracy": asdict(share)} for eps, share in self.curve],
+            "lattice_accuracy": asdict(self.lattice_accuracy),
+            "audit": self.audit.to_json(),
+            "unfinished": list(self.unfinished),
+            "notes": list(self.notes),
+            "settings": self.settings,
+            "images": [
+                {"row": row, "standing": stands, "broken_by": broken, "distance": distance}
+                for row, stands, broken, distance in zip(
+                    self.rows.tolist(),
+                    self.standing.tolist(),
+                    self.broken_by,
+                    self.distance.tolist(),
+                    strict=True,
+                )
+            ],
+        }
+
+
+def stage_rows(
+    results: Sequence[StageResult], right: int, n: int, apart: bool, carried: int
+) -> tuple[StageRow, ...]:
+    """The stages of a suite on n images, `right` classified rightly and `carried` of these fallen before."""
+    rows, gone = [], carried
+    for result in results:
+        reaches = result.stage.goal == "reach"
+        gone += 0 if apart else len(result.fell)
+        left = len(result.fell) if reaches else right - (len(result.fell) if apart else gone)
+        rows.append(
+            StageRow(result.name, len(result.attacked), len(result.fell), Proportion.of(left, n), reaches)
+        )
+    return tuple(rows)
+
+
+def on_lattice(points: Tensor, images: Tensor, threat: Threat) -> Tensor:
+    """The points [N, C, H, W] rounded to multiples of 1/255, towards the image where that leaves the ball."""
+    nearest = (points * 255).round() / 255
+    inner = torch.where(nearest > images, (points * 255).floor() / 255, (points * 255).ceil() / 255)
+    inside = threat.contains(nearest, images).view(-1, 1, 1, 1)
+    if threat.name == "linf":  # each pixel stays or leaves on its own
+        inside = (nearest - images).abs() <= threat.eps + 1e-6
+    return torch.where(inside, nearest, inner)

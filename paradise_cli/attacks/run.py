@@ -1,0 +1,270 @@
+"""The whole of it in one call: attack a classifier, audit the attack, report."""
+
+import hashlib
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from paradise_cli import __version__
+from paradise_cli.attacks.arena import Arena, Pulse, Shard
+from paradise_cli.attacks.audit import Audit, audit
+from paradise_cli.attacks.classifier import Function
+from paradise_cli.attacks.engine import Compute
+from paradise_cli.attacks.inputs import checked_images, checked_labels, choose_compute, device_of
+from paradise_cli.attacks.jobs import digests
+from paradise_cli.attacks.ledger import Entry, FolderLedger, Ledger
+from paradise_cli.attacks.report import CLEAN, AttackReport, on_lattice, stage_rows
+from paradise_cli.attacks.suite import (
+    StageResult,
+    Suite,
+    looks,
+    random_order,
+    run_suite,
+    suite_named,
+    worst_case,
+)
+from paradise_cli.attacks.threat import threat_model
+from paradise_cli.errors import UsageError
+from paradise_cli.proportions import Proportion, clopper_pearson
+from paradise_cli.training.hardware import describe
+
+AUDITED = 200
+"""Images that the audit attacks in its own ways."""
+FOR_SUITE = 0.75
+"""Share of a time budget that the suite may take before the audit."""
+
+Fallen = dict[int, tuple[str, Entry]]
+"""Of each row that fell, what it fell to."""
+
+
+def attack(
+    classifier: Function,
+    images: Tensor | NDArray[Any],
+    labels: Tensor | NDArray[Any],
+    *,
+    eps: float,
+    norm: str = "linf",
+    suite: str = "standard",
+    seed: int = 0,
+    curve: Sequence[float] = (),
+    sources: Mapping[str, Function] | None = None,
+    ci: float | None = None,
+    budget: float | None = None,
+    audited: int = AUDITED,
+    out: Path | None = None,
+    device: torch.device | str | None = None,
+    precision: str = "auto",
+    batch_size: int | None = None,
+    pulse: Pulse | None = None,
+) -> AttackReport:
+    """Robust accuracy of any function from pixels to logits, with its interval and the verdict of the audit.
+
+    Images are [N, C, H, W], float in [0, 1] or uint8, labels int [N]; `eps` is in pixel units, as 8/255. The
+    suite also runs at each eps of the `curve`, a larger one starting from what fell at a smaller. `sources`
+    are the classifiers on which suite `transfer` makes its images. With `ci` images are attacked in a random
+    order until the interval is no further than that from the robust accuracy; `budget` is in seconds. With
+    `out` every run is put down in that folder as it ends, and the same call goes on where it was stopped.
+    `batch_size` images are under way at a time: speed and memory, never a result. Raises UsageError for
+    arguments that mean nothing, ParadiseError for images, labels or classifiers that cannot be attacked.
+    """
+    started = time.monotonic()
+    chosen = suite_named(suite)
+    levels = sorted({eps, *curve})
+    for level in levels:
+        threat_model(norm, level)
+    if chosen.transfer and not sources:
+        raise UsageError("suite transfer makes its images on other classifiers: give sources (--source)")
+    pixels, classes = checked_images(images), checked_labels(labels, len(images))
+    place = device_of(classifier, device)
+    compute = choose_compute(place, pixels.shape[2:], precision, batch_size)
+    settings = _settings(pixels, classes, eps, norm, suite, seed, compute)
+    shard = _shard(out)
+    ledger = Ledger() if out is None else FolderLedger(out, _header(settings, pixels), writer=shard.rank)
+    arena = Arena(
+        classifier, pixels, classes, norm, compute, seed=seed, ledger=ledger, shard=shard,
+        pulse=pulse or (lambda what, done, total, standing: None),
+        deadline=None if budget is None else started + FOR_SUITE * budget,
+    )  # fmt: skip
+    order = random_order(arena.ids, seed)
+    found = _until_sure(arena, chosen, levels, eps, order, sources, ci)
+    arena.deadline = None if budget is None else started + budget
+    white, black = _sides(found.results)
+    judged = audit(arena, eps, white=white, black=black, rows=order[: found.n], images=audited)
+    settings |= {
+        "ci": ci,
+        "budget": budget,
+        "audited": min(audited, found.n),
+        "seconds": time.monotonic() - started,
+    }
+    return _report(arena, chosen, eps, order, found, judged, settings)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the suite found on the first n images of the order."""
+
+    n: int
+    results: list[StageResult]
+    fallen: Fallen
+    carried: Fallen
+    curve: tuple[tuple[float, Proportion], ...]
+    interval: Proportion
+    kind: str
+
+
+def _until_sure(
+    arena: Arena,
+    suite: Suite,
+    levels: Sequence[float],
+    eps: float,
+    order: Sequence[int],
+    sources: Mapping[str, Function] | None,
+    ci: float | None,
+) -> _Found:
+    """Attack more and more images, until the interval is narrow enough or there are no more."""
+    sizes = [len(order)] if ci is None else list(looks(len(order)))
+    for n in sizes:
+        rows = order[:n]
+        right = sum(bool(arena.right[row]) for row in rows)
+        fallen: Fallen = {}
+        curve = []
+        for level in levels:
+            carried = dict(fallen)
+            before = {row: entry for row, (_, entry) in carried.items()}
+            results = run_suite(arena, suite, level, rows, carried=before, sources=sources)
+            fallen = {**worst_case(results), **carried}
+            curve.append((level, Proportion.of(right - len(fallen), n)))
+            if level == eps:
+                here = (results, dict(fallen), carried)
+        left = right - len(here[1])
+        if ci is None:
+            interval, kind = Proportion.of(left, n), "Wilson 95%"
+        else:
+            interval = Proportion(left / n, *clopper_pearson(left, n, 0.05 / len(sizes)))
+            kind = f"Clopper-Pearson 95%, over {len(sizes)} looks"
+            if max(interval.high - interval.value, interval.value - interval.low) > ci and n < len(order):
+                continue
+        break
+    return _Found(n, here[0], here[1], here[2], tuple(curve), interval, kind)
+
+
+def _report(
+    arena: Arena,
+    suite: Suite,
+    eps: float,
+    order: Sequence[int],
+    found: _Found,
+    judged: Audit,
+    settings: dict[str, Any],
+) -> AttackReport:
+    rows = sorted(order[: found.n])
+    threat = threat_model(arena.norm, eps)
+    images = arena.images[rows]
+    points, broken_by = images.clone(), [None if bool(arena.right[row]) else CLEAN for row in rows]
+    for place, row in enumerate(rows):
+        if row in found.fallen:
+            broken_by[place], entry = found.fallen[row]
+            assert entry.point is not None
+            points[place] = entry.point
+    lattice = on_lattice(points, images, threat)
+    labels = arena.labels[rows]
+    rounded = int((arena.classifier.judge(lattice).cpu().argmax(1) == labels).sum())
+    right = int(arena.right[rows].sum())
+    return AttackReport(
+        clean_accuracy=Proportion.of(right, found.n),
+        robust_accuracy=found.interval,
+        interval=found.kind,
+        stages=stage_rows(found.results, right, found.n, suite.apart, len(found.carried)),
+        curve=found.curve,
+        verdict=judged.verdict,
+        audit=judged,
+        rows=torch.tensor(rows),
+        standing=torch.tensor([name is None for name in broken_by]),
+        broken_by=tuple(broken_by),
+        adversarial=points,
+        distance=threat.distance(points, images),
+        lattice=lattice,
+        lattice_accuracy=Proportion.of(rounded, found.n),
+        unfinished=tuple(arena.unfinished),
+        notes=_notes(arena),
+        settings=settings,
+    )
+
+
+def _notes(arena: Arena) -> tuple[str, ...]:
+    notes = []
+    if arena.behaviour.random:
+        notes.append(
+            "the classifier answers at random: gradients average 20 answers, and each decision the"
+            " probabilities of 16 fresh ones"
+        )
+    if arena.behaviour.batch_dependent:
+        notes.append(
+            "the classifier's answer to an image depends on the other images of its batch: no accuracy of"
+            " single images follows from these numbers"
+        )
+    if arena.behaviour.classes < 4:
+        notes.append(
+            f"the DLR loss needs more than {arena.behaviour.classes} classes: the margin takes its place"
+        )
+    return tuple(notes)
+
+
+def _sides(results: Sequence[StageResult]) -> tuple[dict[int, Entry], dict[int, Entry]]:
+    """What fell to gradients of the classifier itself, and what fell only without them."""
+    white: dict[int, Entry] = {}
+    black: dict[int, Entry] = {}
+    for result in results:
+        if result.stage.goal == "fool":
+            (black if result.stage.black_box else white).update(result.fell)
+    return white, {row: entry for row, entry in black.items() if row not in white}
+
+
+def _settings(
+    images: Tensor, labels: Tensor, eps: float, norm: str, suite: str, seed: int, compute: Compute
+) -> dict[str, Any]:
+    index = hashlib.sha256("".join(digests(images)).encode() + labels.numpy().tobytes()).hexdigest()
+    fraction = Fraction(eps).limit_denominator(1000)
+    return {
+        "eps": eps,
+        "eps_text": str(fraction) if abs(float(fraction) - eps) < 1e-9 else f"{eps:g}",
+        "norm": norm,
+        "suite": suite,
+        "seed": seed,
+        "given": len(images),
+        "images_sha256": index,
+        "width": compute.width,
+        "precision": compute.precision,
+        "paradise": __version__,
+        "machine": describe(compute.device),
+    }
+
+
+def _header(settings: Mapping[str, Any], images: Tensor) -> dict[str, Any]:
+    """What must be the same for runs on record to count."""
+    kept = ("norm", "seed", "images_sha256", "width", "precision")
+    return {"shape": list(images.shape[1:]), **{name: settings[name] for name in kept}}
+
+
+def _shard(out: Path | None) -> Shard:
+    """This process's part under `torchrun`."""
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    if world == 1:
+        return Shard()
+    if out is None:
+        raise UsageError("several processes share their work through a folder: name one with --out")
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo")
+    return Shard(torch.distributed.get_rank(), world, _wait)
+
+
+def _wait() -> None:
+    torch.distributed.barrier()

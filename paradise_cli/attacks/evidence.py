@@ -35,6 +35,15 @@ def lower_bound(more: int, less: int | None, n: int, error: float = ERROR) -> fl
     return p - q - math.sqrt(down**2 + 2 * together * down * up + up**2)
 
 
+def upper_bound(more: int, less: int | None, n: int, error: float = ERROR) -> float:
+    """The other end of `lower_bound`: 1 for no images."""
+    if n == 0:
+        return 1.0
+    if less is None:
+        return clopper_pearson(more, n, 2 * error)[1]
+    return -lower_bound(less, more, n, error)
+
+
 @cache
 def resolves(n: int, threshold: float, *, nested: bool, error: float = ERROR) -> bool:
     """Whether n images would show a share of GROSS above the threshold, with probability 1 - ERROR."""
@@ -66,12 +75,16 @@ class Gap:
 
     @property
     def result(self) -> Result:
-        """Fail if the bound is above the threshold; pass if the estimate is not and n resolves."""
+        """Fail if the difference is shown to be above the threshold.
+
+        Pass if what was seen is not above it, and either the truth is shown not to be, or n resolves.
+        """
         error = ERROR / self.shares
         if lower_bound(self.more, self.less, self.n, error) > self.threshold:
             return "fail"
-        seen = resolves(self.n, self.threshold, nested=self.less is None, error=error)
-        return "pass" if self.estimate <= self.threshold and seen else "inconclusive"
+        within = upper_bound(self.more, self.less, self.n, error) <= self.threshold
+        sure = within or resolves(self.n, self.threshold, nested=self.less is None, error=error)
+        return "pass" if self.estimate <= self.threshold and sure else "inconclusive"
 
 
 def together(*results: Result) -> Result:

@@ -54,15 +54,17 @@ def audit(
     black: Mapping[int, Entry],
     rows: Sequence[int],
     images: int = 200,
+    queries: int = 1000,
     siblings: Siblings | None = None,
 ) -> Audit:
     """Audit what a suite found at `eps` on these rows of the arena, on the first `images` of them.
 
     `white` are entries of images that fell to gradients, `black` of those that fell to a black box after
-    they had stood. A row fails only if a bound of 95% shows it, and passes only if there are images enough;
+    they had stood against these. `queries` are those of Square, and random points of each kind (method.md
+    asks for 10,000). A row fails only if a bound of 95% shows it, and passes only if there are images enough;
     what the arena's deadline cuts short is inconclusive.
     """
-    case = Case(arena, eps, tuple(rows[:images]), white, black, siblings or Siblings())
+    case = Case(arena, eps, tuple(rows[:images]), white, black, siblings or Siblings(), queries)
     arena.of = max(1, case.n)
     found, cut = [], len(arena.unfinished)
     for number, (name, threshold, meaning, measure) in ROWS.items():

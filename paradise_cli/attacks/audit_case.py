@@ -22,7 +22,7 @@ Broken = frozenset[int]
 
 @dataclass(frozen=True)
 class Siblings:
-    """Networks whose robustness is known, each attacked in an arena (and ledger) of its own.
+    """Networks whose robustness is known, each with images, and a ledger, in an arena of its own.
 
     `base` was trained without any defence, and none of it should stand at the audited eps. `reference` has
     robust accuracy `known` (by AutoAttack, on such images) at `reference_eps`.
@@ -36,14 +36,15 @@ class Siblings:
 
 @dataclass(frozen=True)
 class Case:
-    """A classifier under audit at `eps` on some rows of its arena; `white` and `black` as of `audit`."""
+    """A classifier under audit at `eps` on some rows of its arena; all else as of `audit`."""
 
     arena: Arena
     eps: float
     rows: tuple[int, ...]
     white: Mapping[int, Entry]
     black: Mapping[int, Entry]
-    siblings: Siblings
+    siblings: Siblings = Siblings()
+    queries: int = 1000
 
     @property
     def n(self) -> int:
@@ -133,9 +134,9 @@ class Case:
         return Gap(len(broken), None, self.n, threshold)
 
     def of(self, arena: Arena, eps: float) -> "Case":
-        """As many images of another arena."""
-        some = tuple(range(len(arena.images)))[: self.n]
-        return replace(self, arena=arena, eps=eps, rows=some, white={}, black={})
+        """All images of another arena."""
+        rows = tuple(range(len(arena.images)))
+        return replace(self, arena=arena, eps=eps, rows=rows, white={}, black={})
 
     def _order(self, rows: Broken) -> list[int]:
         return [row for row in self.rows if row in rows]

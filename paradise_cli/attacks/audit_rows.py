@@ -17,21 +17,23 @@ with a gradient (g) or without (f), for each image that stands against it; image
 | 9 | PGD-50 at five step sizes | 255 g |
 | 10 | PGD-50 on a smooth copy, averaged over 4 points | 204 g and 204 f |
 | 11 | PGD-20 with noise held, on the mean (if answers are random) | 42 g |
-| 12 | three latent attacks of 50 steps (for an encoder) | 153 g |
+| 12 | four latent attacks of 50 steps (for an encoder) | 255 g |
 | 13, 14 | PGD-100; Multi-Targeted 100 (for siblings) | 101 g; 909 g |
 
-In all 1,600 to 1,800 g and 3,200 f. Of a classifier that answers at random each g is 20.
+In all 1,600 to 1,900 g and 3,200 f. Of a classifier that answers at random each g is 20.
 """
 
 from collections.abc import Callable
 from itertools import pairwise, permutations
 
 import torch
-from torch.nn.functional import cross_entropy
+from torch import Tensor
+from torch.nn.functional import cross_entropy, one_hot
 
 from paradise_cli.attacks.audit_case import BASE_STEPS, CURVE_STEPS, Case
 from paradise_cli.attacks.classifier import ThroughLatents
 from paradise_cli.attacks.evidence import Gap, Result, together
+from paradise_cli.attacks.lanes import Latent
 from paradise_cli.attacks.surrogate import HeldNoise, MeanPath, Scaled, Smoothed
 from paradise_cli.attacks.threat import threat_model
 from paradise_cli.randomness import keyed_uniform, seed_of
@@ -39,7 +41,6 @@ from paradise_cli.randomness import keyed_uniform, seed_of
 Measured = tuple[Result, str, int]
 """The result, what was measured in words, and on how many images."""
 
-QUERIES, DRAWS = 1000, 1000
 SCALES, SIZES = (1e-3, 1e-1, 1e1, 1e3), (1 / 20, 1 / 10, 1 / 4, 1 / 2, 1, 2)
 SHORT = 50
 
@@ -55,8 +56,8 @@ def black_box(case: Case) -> Measured:
     """Row 2: what the suite felled by a black box alone, or if that is nothing, Square."""
     only, how = case.standing & case.black.keys(), "by the black-box attacks of the suite"
     if not only:
-        only = case.broken("square", rows=case.standing, queries=QUERIES)
-        how = f"by Square with {QUERIES:,} queries"
+        only = case.broken("square", rows=case.standing, queries=case.queries)
+        how = f"by Square with {case.queries:,} queries"
     text = f"{len(only)} of {case.n} images fell only {how}"
     return case.further(only, 0.002).result, text, case.n
 
@@ -95,12 +96,12 @@ def falling(case: Case) -> Measured:
 def random_search(case: Case) -> Measured:
     """Row 5."""
     found = [
-        case.broken("random_search", rows=case.standing, draws=DRAWS, kind=kind)
+        case.broken("random_search", rows=case.standing, draws=case.queries, kind=kind)
         for kind in ("uniform", "corner")
     ]
     uniform, corner = found
     text = (
-        f"{len(uniform)} of {case.n} images fell only to {DRAWS:,} uniform draws,"
+        f"{len(uniform)} of {case.n} images fell only to {case.queries:,} uniform draws,"
         f" {len(corner)} only to as many corners"
     )
     return case.further(uniform | corner, 0.005).result, text, case.n
@@ -146,7 +147,8 @@ def _without_gradient(case: Case) -> int:
     threat, count = threat_model(arena.norm, case.eps), 0
     for part in torch.split(rows, arena.compute.width):
         images, labels = arena.images[part], arena.labels[part].to(arena.compute.device)
-        keys = torch.tensor([seed_of(arena.seed, arena.ids[row], "audit") for row in part.tolist()])
+        seeds = [seed_of(arena.seed, arena.ids[row], "audit") for row in part.tolist()]
+        keys = torch.tensor(seeds, dtype=torch.int64)
         noise = threat.random(keyed_uniform(keys, images.shape[1:]))
         none = torch.zeros(len(part), dtype=torch.bool)
         for points in (images, threat.project(images + noise, images)):
@@ -212,9 +214,24 @@ def latent(case: Case) -> Measured:
         return "not applicable", "no encoder: nothing lies between pixels and logits", 0
     names = ("latent_mean", "latent_sigma", "latent_shift")
     found = {name: case.broken(name, rows=case.standing, steps=SHORT) for name in names}
+    found["latent_towards"] = case.broken(
+        "latent_towards", rows=case.standing, tag=" of the images", steps=SHORT, targets=2,
+        means=_class_means(case, case.arena.classifier.latent),
+    )  # fmt: skip
     text = ", ".join(f"{name} felled {len(broken)}" for name, broken in found.items())
     gap = case.further(frozenset().union(*found.values()), 0.01)
     return gap.result, f"{text} more of {case.n} images", case.n
+
+
+def _class_means(case: Case, encoder: Latent) -> Tensor:
+    """The mean of mu over the images of each class, [classes, K]; over all where a class has none."""
+    arena, rows = case.arena, list(case.rows)
+    with torch.no_grad():
+        parts = torch.split(arena.images[rows], arena.compute.width)
+        mu = torch.cat([encoder.encode(part.to(arena.compute.device)).mu for part in parts])
+    member = one_hot(arena.labels[rows], arena.behaviour.classes).to(mu)  # [n, classes]
+    count = member.sum(0)[:, None]
+    return torch.where(count > 0, member.T @ mu / count.clamp(min=1), mu.mean(0))
 
 
 def ablation(case: Case) -> Measured:

@@ -9,6 +9,7 @@ from paradise_cli.attacks import (  # noqa: F401
     random_search,
     spsa,
     square,
+    surrogate,
 )
 from paradise_cli.attacks.lanes import ATTACKS
 from paradise_cli.attacks.report import AttackReport

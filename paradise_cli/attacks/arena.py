@@ -99,7 +99,8 @@ class Arena:
         jobs = self._jobs(attack, name + tag, label, rows, self.logits)
         outcomes = run_jobs(
             attack, victim, self.classifier.judge, self.images, self.labels, jobs, self.compute,
-            goal=goal, begin=begin, pulse=self._pulse(name + tag, label, rows, attack.steps * len(jobs)),
+            goal=goal, confirm=self.classifier.confirm if self.behaviour.random else None, begin=begin,
+            pulse=self._pulse(name + tag, label, rows, attack.steps * len(jobs)),
         )  # fmt: skip
         with self._until_deadline(name + tag):
             for outcome in outcomes:

@@ -16,7 +16,9 @@ from paradise_cli.training.hardware import has_convolutions
 Function = Callable[[Tensor], Tensor]
 
 DRAWS = 16
-"""Fresh answers that decide about one point of a classifier that draws at random."""
+"""Fresh answers whose mean decides about one point of a classifier that draws at random."""
+SURE_DRAWS = 256
+"""The same, to confirm a success: a run that asks again and again would be let through by chance."""
 _PROBES = 64
 _AGREE = 1e-3  # of the spread of the logits: above rounding in fp32, below what changes a decision
 
@@ -48,7 +50,7 @@ class Classifier:
     """Images [B, C, H, W] in [0, 1] to logits [B, classes] in fp32, whatever way the function answers.
 
     Called, it answers once and is differentiable. `judge` decides: always `width` images together, in fp32,
-    the probabilities of DRAWS fresh answers averaged where the function draws at random.
+    the probabilities of so many fresh answers averaged where the function draws at random.
     """
 
     def __init__(self, function: Function, *, device: torch.device, width: int, random: bool = False) -> None:
@@ -65,20 +67,24 @@ class Classifier:
         logits = self.function(images.contiguous(memory_format=self._layout))
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
-    def judge(self, images: Tensor) -> Tensor:
+    def judge(self, images: Tensor, draws: int = DRAWS) -> Tensor:
         """Logits [N, classes] of any number of images."""
         found = []
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             for part in torch.split(images.to(self.device), self.width):
                 padding = part[:1].expand(self.width - len(part), *part.shape[1:])
                 batch = torch.cat([part, padding])
-                found.append(self._decide(batch)[: len(part)])
+                found.append(self._decide(batch, draws)[: len(part)])
         return torch.cat(found)
 
-    def _decide(self, batch: Tensor) -> Tensor:
+    def confirm(self, images: Tensor) -> Tensor:
+        """The same, surer: what a claimed success has to stand up to after `judge`."""
+        return self.judge(images, SURE_DRAWS)
+
+    def _decide(self, batch: Tensor, draws: int) -> Tensor:
         if not self.random:
             return self(batch)
-        return torch.stack([log_softmax(self(batch), 1) for _ in range(DRAWS)]).logsumexp(0)
+        return torch.stack([log_softmax(self(batch), 1) for _ in range(draws)]).logsumexp(0)
 
 
 def examine(function: Function, images: Tensor, labels: Tensor, device: torch.device) -> Behaviour:

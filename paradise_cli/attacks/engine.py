@@ -6,7 +6,7 @@ Of several runs on one image the first in the order of jobs that succeeds counts
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -65,14 +65,15 @@ def run_jobs(
     compute: Compute,
     *,
     goal: Goal = "fool",
+    confirm: Callable[[Tensor], Tensor] | None = None,
     begin: Mapping[int, Tensor] | None = None,
     pulse: Callable[[int], None] = lambda done: None,
 ) -> Iterator[Outcome]:
     """Outcomes of jobs on images [N, C, H, W] with labels [N], as they end.
 
     Jobs that come after a success on the same image are dropped, without an outcome. `judge` gives the
-    logits by which a success is confirmed, at any number of images; a run whose success is not confirmed
-    goes on. `begin` are points to start from, by image. `pulse` is told every few steps how many are done,
+    logits by which a success is confirmed, at any number of images, and `confirm`, where it is given, those of
+    a surer look at what passed; a run whose success is not confirmed goes on. `begin` are points to start from, by image. `pulse` is told every few steps how many are done,
     of steps x jobs in all; those of jobs that ended early or were dropped count as done.
     """
     waiting = deque(sorted(jobs, key=lambda job: (job.run, job.image)))
@@ -88,7 +89,7 @@ def run_jobs(
                 return
             list(pool.map(lambda block: block.advance(period), busy))
             for block in busy:
-                for outcome in block.collect(judge):
+                for outcome in block.collect([judge] if confirm is None else [judge, confirm]):
                     if outcome.succeeded:
                         run = outcome.job.run
                         first[outcome.job.image] = min(run, first.get(outcome.job.image, run))
@@ -194,19 +195,14 @@ class _Block:
         """Of the jobs under way."""
         return sum(max(0, self.attack.steps - self._taken[lane]) for lane in self.jobs)
 
-    def collect(self, judge: Callable[[Tensor], Tensor]) -> list[Outcome]:
-        """The jobs that are done, their lanes free again; a success that the judge denies goes on."""
+    def collect(self, judges: Sequence[Callable[[Tensor], Tensor]]) -> list[Outcome]:
+        """The jobs that are done, their lanes free again; a success that one of the judges denies goes on."""
         ended = (self.lanes.step >= self.attack.steps) | self._ended()
         broken, over, step = self.broken.tolist(), ended.tolist(), self.lanes.step.tolist()
         self._taken = {lane: step[lane] for lane in self.jobs}
-        claimed = [lane for lane in self.jobs if broken[lane]]
-        confirmed = set()
-        if claimed:
-            place = torch.tensor(claimed, device=self.compute.device)
-            points, images = self.found[place], self.lanes.images[place]
-            true = reached(self.goal, judge(points), self.lanes.labels[place], self.lanes.targets[place])
-            true &= self.attack.threat.contains(points, images)
-            confirmed = {lane for lane, holds in zip(claimed, true.tolist(), strict=True) if holds}
+        confirmed = [lane for lane in self.jobs if broken[lane]]
+        for judge in judges:
+            confirmed = self._confirmed(confirmed, judge)
         done = [lane for lane in self.jobs if lane in confirmed or over[lane]]
         self.broken = torch.zeros_like(self.broken)
         self.frozen = ended
@@ -222,6 +218,16 @@ class _Block:
             Outcome(self.jobs.pop(lane), lane in confirmed, end.contiguous(), step[lane])
             for lane, end in zip(done, ends, strict=True)
         ]
+
+    def _confirmed(self, lanes: list[int], judge: Callable[[Tensor], Tensor]) -> list[int]:
+        """Those of the lanes whose points the judge finds to have succeeded, inside the ball."""
+        if not lanes:
+            return []
+        place = torch.tensor(lanes, device=self.compute.device)
+        points, given = self.found[place], self.lanes
+        true = reached(self.goal, judge(points), given.labels[place], given.targets[place])
+        true &= self.attack.threat.contains(points, given.images[place])
+        return [lane for lane, holds in zip(lanes, true.tolist(), strict=True) if holds]
 
     def _ended(self) -> Tensor:
         """Which lanes end before all steps, by their own account, bool [width]."""

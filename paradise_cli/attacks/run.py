@@ -217,8 +217,8 @@ def _notes(arena: Arena) -> tuple[str, ...]:
     notes = []
     if arena.behaviour.random:
         notes.append(
-            "the classifier answers at random: gradients average 20 answers, and each decision the"
-            " probabilities of 16 fresh ones"
+            "the classifier answers at random: gradients average 20 answers, each decision the"
+            " probabilities of 16 fresh ones, and a success those of 256 more"
         )
     if arena.behaviour.batch_dependent:
         notes.append(

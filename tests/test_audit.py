@@ -1,0 +1,273 @@
+"""The audit on classifiers whose robustness, or lack of it, is known; verdicts from every set of rows."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from paradise_cli.attacks import arena as attacks_arena
+from paradise_cli.attacks.arena import Arena
+from paradise_cli.attacks.audit import DECISIVE, AuditRow, audit, judged
+from paradise_cli.attacks.audit_case import Case, Siblings
+from paradise_cli.attacks.audit_rows import ROWS
+from paradise_cli.attacks.engine import Compute
+from paradise_cli.attacks.evidence import Result
+from paradise_cli.attacks.ledger import Entry, Ledger
+from paradise_cli.attacks.surrogate import HeldNoise, Scaled, Smoothed
+from paradise_cli.attacks.threat import Linf
+from paradise_cli.information.gaussian import DiagonalGaussian
+from tests.attack_cases import Linear, eps_that_fells_half
+
+N = 150
+
+
+def centred(classes: int = 2, seed: int = 0) -> Linear:
+    """A linear classifier to which grey images tell nothing: all classes are about as common."""
+    linear = Linear(classes, seed)
+    linear.weight -= linear.weight.mean(1, keepdim=True)
+    linear.bias.zero_()
+    return linear
+
+
+LINEAR = centred()
+IMAGES, LABELS = LINEAR.problem(N, seed=0)
+RADIUS = LINEAR.radius(IMAGES, LABELS, "linf")
+EPS = eps_that_fells_half(RADIUS, Linf).eps
+
+
+def arena_of(function: Callable[[Tensor], Tensor], n: int = N, norm: str = "linf") -> Arena:
+    return Arena(function, IMAGES[:n], LABELS[:n], norm, Compute(torch.device("cpu"), width=n))
+
+
+def case_of(function: Callable[[Tensor], Tensor], eps: float = EPS, n: int = N) -> Case:
+    return Case(arena_of(function, n), eps, tuple(range(n)), {}, {}, queries=100)
+
+
+def result(function: Callable[[Tensor], Tensor], row: int) -> Result:
+    return ROWS[row][3](case_of(function))[0]
+
+
+class CountingLedger(Ledger):
+    added = 0
+
+    def add(self, entry: Entry) -> None:
+        super().add(entry)
+        self.added += 1
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_an_honest_classifier_passes_every_row_and_its_curve_is_exact(norm: str) -> None:
+    radius = LINEAR.radius(IMAGES, LABELS, norm)
+    eps = eps_that_fells_half(radius, Linf).eps
+    arena = arena_of(LINEAR, norm=norm)
+    arena.ledger = ledger = CountingLedger()
+    found = audit(arena, eps, white={}, black={}, rows=range(N), images=N, queries=50)
+    assert found.verdict == "not detected"
+    inapplicable = {11, 12, 13, 14}
+    for row in found.rows:
+        assert row.result == ("not applicable" if row.number in inapplicable else "pass"), row
+    assert [row.number for row in found.rows] == [*range(1, 15)]
+    for level, share, n in found.curve:
+        # Two classes: sign gradients are optimal, and no pixel is clipped before 0.3.
+        assert n == N
+        if level < 0.3:
+            assert share == pytest.approx(float((radius > level).double().mean()))
+    assert found.curve[0][:2] == (0.0, 1.0) and found.curve[-1][1] == 0.0
+    before = ledger.added
+    assert audit(arena, eps, white={}, black={}, rows=range(N), images=N, queries=50) == found
+    assert ledger.added == before > 0
+
+
+def no_gradient(images: Tensor) -> Tensor:
+    return LINEAR(images.detach())
+
+
+def quantised(images: Tensor) -> Tensor:
+    return LINEAR((images * 255).round() / 255)
+
+
+def saturated(images: Tensor) -> Tensor:
+    return 1e4 * LINEAR(images)
+
+
+@pytest.mark.parametrize(
+    ("function", "failing", "passing"),
+    [
+        # Gradients that are 0 lead nowhere from the image itself, whatever the scale or the loss.
+        (no_gradient, {3, 8}, {1}),
+        (quantised, {3, 8, 10}, {1}),
+        # Cross-entropy is 0 to the last bit; its margin, and a thousandth of it, are those of the linear one.
+        (saturated, {3, 7, 8}, {1, 2, 5, 6}),
+    ],
+)
+def test_what_hides_gradients_fails_the_rows_that_should_see_it(
+    function: Callable[[Tensor], Tensor], failing: set[int], passing: set[int]
+) -> None:
+    case = case_of(function)
+    results = {row: ROWS[row][3](case)[0] for row in failing | passing}
+    assert {row for row, found in results.items() if found == "fail"} == failing
+    assert all(results[row] == "pass" for row in passing)
+
+
+def test_what_falls_to_a_black_box_alone_counts_against_it() -> None:
+    points = {row: Entry("square", row, 0, -1, 1, EPS, IMAGES[row]) for row in range(N)}
+    case = case_of(LINEAR)
+    standing = {row: points[row] for row in case.standing}
+    assert len(standing) == int((RADIUS > EPS).sum())
+    for black, expected in (({}, "pass"), (standing, "fail")):
+        judged_case = Case(case.arena, EPS, case.rows, {}, black, queries=100)
+        assert ROWS[2][3](judged_case)[0] == expected
+        # What the suite's own gradients felled is no evidence for a black box.
+        assert ROWS[2][3](Case(case.arena, EPS, case.rows, black, black, queries=100))[0] == "pass"
+
+
+def test_random_points_that_fool_where_gradients_do_not_are_seen() -> None:
+    def speckled(images: Tensor) -> Tensor:
+        # Wrong on about a hundredth of all points, which no gradient tells of.
+        odd = (images.detach().sum((1, 2, 3)) * 1e3).remainder(1.0) < 0.01
+        linear = LINEAR(images)
+        return torch.where(odd[:, None], -linear, linear)
+
+    case = case_of(speckled, eps=float(RADIUS.min()) / 4)
+    found, _, n = ROWS[5][3](case)
+    assert (found, n) == ("fail", N)
+
+
+class Scripted(Case):
+    """A case in which each attack breaks as many of the first images as a script says."""
+
+    script: Callable[[dict[str, Any]], int]
+
+    def broken(self, name: str, **given: Any) -> frozenset[int]:
+        return frozenset(range(self.script({"name": name, **given})))
+
+    @property
+    def base(self) -> dict[int, Entry]:
+        count = self.script({"name": "pgd", "steps": 100})
+        return {row: Entry("pgd", row, 0, -1, 1, EPS, IMAGES[row]) for row in range(count)}
+
+
+@pytest.mark.parametrize(
+    ("row", "script", "expected"),
+    [
+        (1, lambda given: 60 if given["name"] == "fgsm" else 50, "fail"),
+        (1, lambda given: 50, "pass"),
+        (1, lambda given: 50 if given["name"] == "fgsm" else 60, "pass"),
+        (4, lambda given: round(1000 * given.get("eps", EPS)), "pass"),
+        (4, lambda given: 0 if given.get("eps", EPS) == 2 * EPS else 150, "fail"),  # it rises once
+        (4, lambda given: 30, "fail"),  # flat
+        (6, lambda given: 0, "pass"),
+        (6, lambda given: 10 if given["steps"] == 200 else 0, "fail"),
+        (6, lambda given: 10 if given.get("restarts") == 2 else 0, "fail"),
+        (7, lambda given: 50 if given.get("loss") == "dlr" else 30, "fail"),
+        (7, lambda given: 53 if given.get("loss") == "dlr" else 50, "pass"),
+        (9, lambda given: 50 if given.get("step_size") == 2 * EPS else 30, "fail"),
+        (9, lambda given: 50 if given.get("step_size") == EPS / 20 else 30, "fail"),
+        (9, lambda given: 50 if given.get("step_size") == EPS / 2 else 30, "pass"),
+    ],
+)
+def test_rows_that_compare_attacks(row: int, script: Callable[[dict[str, Any]], int], expected: str) -> None:
+    case = Scripted(arena_of(LINEAR), EPS, tuple(range(N)), {}, {})
+    object.__setattr__(case, "script", script)
+    assert ROWS[row][3](case)[0] == expected
+
+
+def test_noise_that_hides_gradients_from_a_single_draw_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr(attacks_arena, "EOT_DRAWS", 8)
+
+    def masked(images: Tensor) -> Tensor:
+        # A draw sees a fifth of the pixels: of 8 draws one sees 83% of them.
+        keep = (torch.rand_like(images) < 0.2).float() / 0.2
+        return LINEAR(0.5 + (images - 0.5) * keep)
+
+    assert ROWS[11][3](case_of(masked, eps=2 * EPS, n=50))[0] == "fail"
+    assert result(LINEAR, 11) == "not applicable"
+
+
+class Encoder:
+    """mu is what the linear classifier says, and the classes are read off it through `decode`."""
+
+    def __init__(self, decode: Callable[[Tensor], Tensor]) -> None:
+        self.decode = decode
+
+    def posterior(self, images: Tensor) -> DiagonalGaussian:
+        mu = LINEAR(images)
+        return DiagonalGaussian(mu, 0.1 * torch.ones_like(mu))
+
+    def classify(self, z: Tensor) -> Tensor:
+        return self.decode(z)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return self.classify(self.posterior(images).mu)
+
+
+def test_logits_that_deflect_attacks_do_not_hide_the_latent() -> None:
+    assert result(Encoder(lambda z: z), 12) == "pass"
+    assert result(Encoder(lambda z: (z * 100).round() / 100), 12) == "fail"
+    assert result(LINEAR, 12) == "not applicable"
+
+
+def test_siblings_show_whether_the_attacks_work() -> None:
+    images, labels = LINEAR.problem(400, seed=1)  # enough to tell half from 10 points more
+    case, arena = case_of(LINEAR), Arena(LINEAR, images, labels, "linf", Compute(torch.device("cpu"), 400))
+    exact = float((LINEAR.radius(images, labels, "linf") > EPS).double().mean())
+
+    def row(number: int, siblings: Siblings, eps: float = EPS) -> Result:
+        return ROWS[number][3](Case(case.arena, eps, case.rows, {}, {}, siblings))[0]
+
+    assert row(13, Siblings(base=arena)) == "fail"
+    assert row(13, Siblings(base=arena), eps=0.4) == "pass"
+    for known, expected in ((exact, "pass"), (0.0, "fail"), (0.9, "fail")):
+        assert row(14, Siblings(reference=arena, known=known, reference_eps=EPS)) == expected
+
+
+def test_what_time_cuts_short_is_inconclusive() -> None:
+    arena = arena_of(saturated, n=40)
+    arena.deadline = 0.0
+    found = audit(arena, EPS, white={}, black={}, rows=range(40), queries=20)
+    assert found.verdict == "not detected" and found.evidence
+    assert {row.result for row in found.rows} == {"inconclusive", "not applicable"}
+
+
+def test_no_images_at_all_are_no_evidence() -> None:
+    found = audit(arena_of(LINEAR), EPS, white={}, black={}, rows=range(N), images=0)
+    assert found.verdict == "not detected"
+    assert {row.result for row in found.rows} == {"inconclusive", "not applicable"}
+
+
+@pytest.mark.parametrize("number", range(1, 15))
+def test_verdict_of_one_failing_row(number: int) -> None:
+    def rows(failing: int | None) -> list[AuditRow]:
+        return [
+            AuditRow(row, name, "fail" if row == failing else "pass", "measured", threshold, meaning, 100)
+            for row, (name, threshold, meaning, _) in ROWS.items()
+        ]
+
+    verdict, evidence = judged(rows(number), False, 0.0)
+    assert verdict == ("obfuscated" if number in {2, 3, 5, 8} else "suspect")
+    assert len(evidence) == 1 and evidence[0].startswith(f"row {number}, ")
+    assert judged(rows(None), False, 0.0) == ("not detected", ())
+    assert judged(rows(None), True, 0.1)[0] == "suspect"
+    assert judged(rows(number), True, 0.1)[0] == verdict
+    assert DECISIVE == {2, 3, 5, 8}
+
+
+def test_other_ways_to_the_gradient_keep_the_answer() -> None:
+    class Net(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return torch.relu(images.flatten(1) - 0.5).round(decimals=1)
+
+    x = torch.linspace(0, 1, 12).view(1, 3, 2, 2).requires_grad_(True)
+    smooth = Smoothed(Net())(x)
+    assert torch.allclose(smooth, Net()(x))
+    (gradient,) = torch.autograd.grad(smooth.sum(), [x])
+    # The slope of log(1 + exp(10 t)) / 10.
+    assert torch.allclose(gradient, torch.sigmoid(10 * (x - 0.5)))
+    assert torch.equal(Scaled(LINEAR, 8.0)(IMAGES), 8 * LINEAR(IMAGES))
+    held = HeldNoise(torch.rand_like, seed=0)
+    state = torch.get_rng_state()
+    assert torch.equal(held(x), held(x))
+    assert torch.equal(torch.get_rng_state(), state)

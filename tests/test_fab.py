@@ -109,7 +109,7 @@ def nearest_after(
     lanes = Lanes(images, images, labels, targets, count, count)
     state = attack.start(lanes, net)
     nearest = torch.full((len(images),), torch.inf)
-    for _ in range(2 * planes + 1):
+    for _ in range(3 * planes + 1):
         x = state["x"].clone().requires_grad_()
         logits, loss = attack.evaluate(net, x, lanes, state)
         (gradient,) = torch.autograd.grad(loss.sum(), [x])
@@ -123,7 +123,7 @@ def nearest_after(
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_nearest_wrong_points_are_those_of_torchattacks(norm: str) -> None:
-    """For a ball out of reach: both then do the same, plane by plane."""
+    """Plane by plane, whether the ball is out of reach or is entered on the way back."""
     torchattacks = pytest.importorskip("torchattacks", reason="not a dependency: parity with AutoAttack")
     net, images, threat = smooth_network(0), smooth_images(12, 1), NORMS[norm](1e-4)
     labels = net(images).argmax(1)
@@ -136,10 +136,10 @@ def test_the_nearest_wrong_points_are_those_of_torchattacks(norm: str) -> None:
         with torch.no_grad():
             expected = threat.distance(theirs.attack_single_run_targeted(images, labels), images)
         assert bool((expected > 0.002).all())
-        found = nearest_after(
-            ATTACKS["fab_targeted"](threat, steps=12), net, images, labels, ranked[:, place], 12
-        )
-        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
+        for eps in (1e-4, float(expected.median()), 0.95 * float(expected.amax())):
+            attack = ATTACKS["fab_targeted"](NORMS[norm](eps), steps=12)
+            found = nearest_after(attack, net, images, labels, ranked[:, place], 12)
+            torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.012), ("l2", 0.12)])
@@ -155,4 +155,4 @@ def test_no_more_stand_than_with_torchattacks(norm: str, eps: float) -> None:
         points = theirs(images, labels)
         fooled = (net(points).argmax(1) != labels) & (threat.distance(points, images) <= eps + 1e-6)
     assert 6 <= int(fooled.sum()) <= 18
-    assert -1 <= int(ours.sum()) - int(fooled.sum()) <= 2
+    assert not bool((fooled & ~ours).any())

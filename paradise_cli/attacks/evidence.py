@@ -20,7 +20,7 @@ def lower_bound(more: int, less: int | None, n: int, error: float = ERROR) -> fl
 
     `more` and `less` of n images were broken by A and by B alone; None where B breaks nothing that A does
     not, by construction. Then it is the exact bound of Clopper and Pearson. Otherwise the two exact bounds
-    are joined as if both errors were normal (MOVER: Newcombe 1998, Zou and Donner 2008), with the correlation
+    are joined as if both errors were normal (MOVER: Newcombe 1998, Zou and Donner 2008), correlated as those
     of two shares of one sample, -sqrt(p q / (1 - p) (1 - q)). Summed over all outcomes it covers, from
     30 images on, differences up to 30 points (`tests/test_evidence.py`); where one attack alone breaks nearly
     every image, and the other the rest, it may miss three times as often. -1 for no images.

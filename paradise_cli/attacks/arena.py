@@ -32,8 +32,8 @@ class Shard:
 
     rank: int = 0
     world: int = 1
-    wait: Callable[[], None] = lambda: None
-    """Until every process has come as far."""
+    any: Callable[[bool], bool] = lambda holds: holds
+    """Whether it holds for some process, known once every one has come as far."""
 
 
 @dataclass
@@ -128,12 +128,13 @@ class Arena:
         )  # fmt: skip
         with self._until_deadline(name + tag):
             while some := list(islice(outcomes, self.compute.width)):
-                logits = self.classifier.judge(torch.stack([outcome.point for outcome in some])).cpu()
-                labels = self.labels[[outcome.job.image for outcome in some]]
-                for outcome, fooled in zip(
-                    some, reached("fool", logits, labels, labels).tolist(), strict=True
-                ):
-                    self._note(label, attack, outcome, fooled)
+                points = torch.stack([outcome.point for outcome in some])
+                logits = self.classifier.judge(points).cpu()
+                places = [outcome.job.image for outcome in some]
+                fooled = reached("fool", logits, self.labels[places], self.labels[places])
+                fooled &= attack.threat.contains(points, self.images[places])
+                for outcome, holds in zip(some, fooled.tolist(), strict=True):
+                    self._note(label, attack, outcome, holds)
         return self._fallen(label, rows)
 
     def _jobs(self, attack: Attack, name: str, label: str, rows: list[int], logits: Tensor) -> list[Job]:
@@ -149,22 +150,25 @@ class Arena:
         self.ledger.add(Entry(label, job.image, job.run, job.target, outcome.step, distance, reached))
 
     def _fallen(self, label: str, rows: list[int]) -> dict[int, Entry]:
-        self.shard.wait()
         self.ledger.settle()
         return {row: entry for row in rows if (entry := self.ledger.fell(label, row)) is not None}
 
     @contextmanager
     def _until_deadline(self, what: str) -> Iterator[None]:
+        late = False
         try:
             yield
         except _TimeIsUp:
+            late = True
+        # One process that stops stops all: they must agree on what comes next.
+        if self.shard.any(late):
             self.unfinished.append(what)
 
     def _pulse(self, what: str, label: str, rows: list[int], total: int) -> Callable[[int], None]:
         def pulse(done: int) -> None:
             fell = sum(self.ledger.fell(label, row) is not None for row in rows)
             self.pulse(what, done, total, (len(rows) - fell) / self.of)
-            if self.deadline is not None and time.monotonic() >= self.deadline:
+            if done < total and self.deadline is not None and time.monotonic() >= self.deadline:
                 raise _TimeIsUp
 
         return pulse

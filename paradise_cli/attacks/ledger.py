@@ -5,6 +5,7 @@ import json
 import math
 import os
 from collections.abc import Iterator, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,14 +84,24 @@ class FolderLedger(Ledger):
         line: dict[str, Any] = {**entry._asdict(), "point": None}
         if entry.point is not None:
             line["point"] = self._count
-            self._points.write(entry.point.contiguous().numpy().astype("<f4").tobytes())
+            self._append(self._points, entry.point.contiguous().numpy().astype("<f4").tobytes())
             self._count += 1
-        self._lines.write(json.dumps(line).encode() + b"\n")
+        self._append(self._lines, json.dumps(line).encode() + b"\n")
 
     def settle(self) -> None:
         os.fsync(self._points.fileno())
         os.fsync(self._lines.fileno())
         self._read_all()
+
+    def _append(self, file: FileIO, data: bytes) -> None:
+        try:
+            whole = file.write(data) == len(data)
+        except OSError as error:
+            raise ParadiseError(
+                f"cannot write {self._folder}: {error.strerror}; what was written counts when you go on"
+            ) from error
+        if not whole:
+            raise ParadiseError(f"cannot write {self._folder}: the disk is full; make room and go on")
 
     def _path(self, writer: int) -> Path:
         return self._folder / (f"ledger-{writer}.jsonl" if writer else "ledger.jsonl")
@@ -101,7 +112,11 @@ class FolderLedger(Ledger):
     def _mend(self) -> None:
         """Cut off what a killed process left unfinished, or begin with the header."""
         whole = self._path(self._writer).read_bytes()
-        os.ftruncate(self._lines.fileno(), whole.rfind(b"\n") + 1)
+        there = os.fstat(self._points.fileno()).st_size // (4 * self._size)
+        # Where the machine died, lines may have come to the disk without their points.
+        lost = whole.find(f'"point": {there}}}'.encode())
+        end = len(whole) if lost < 0 else lost
+        os.ftruncate(self._lines.fileno(), whole.rfind(b"\n", 0, end) + 1)
         if b"\n" not in whole:
             self._lines.write(json.dumps(self._header).encode() + b"\n")
         self._count = sum(entry.point is not None for entry in self._read(self._writer))

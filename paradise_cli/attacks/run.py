@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ AUDITED = 200
 """Images that the audit attacks in its own ways."""
 FOR_SUITE = 0.75
 """Share of a time budget that the suite may take before the audit."""
+
+_PATIENCE = timedelta(days=30)  # that a process waits for the others' shares
 
 Fallen = dict[int, tuple[str, Entry]]
 """Of each row that fell, what it fell to."""
@@ -164,7 +167,8 @@ def _until_sure(
         else:
             interval = Proportion(left / n, *clopper_pearson(left, n, 0.05 / len(sizes)))
             kind = f"Clopper-Pearson 95%, over {len(sizes)} looks"
-            if max(interval.high - interval.value, interval.value - interval.low) > ci and n < len(order):
+            wide = max(interval.high - interval.value, interval.value - interval.low) > ci
+            if wide and n < len(order) and not arena.unfinished:
                 continue
         break
     return _Found(n, here[0], here[1], here[2], tuple(curve), interval, kind)
@@ -276,9 +280,11 @@ def _shard(out: Path | None) -> Shard:
     if out is None:
         raise UsageError("several processes share their work through a folder: name one with --out")
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo")
-    return Shard(torch.distributed.get_rank(), world, _wait)
+        torch.distributed.init_process_group("gloo", timeout=_PATIENCE)
+    return Shard(torch.distributed.get_rank(), world, _any)
 
 
-def _wait() -> None:
-    torch.distributed.barrier()
+def _any(holds: bool) -> bool:
+    found = torch.tensor(int(holds))
+    torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+    return bool(found)

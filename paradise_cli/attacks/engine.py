@@ -72,9 +72,10 @@ def run_jobs(
     """Outcomes of jobs on images [N, C, H, W] with labels [N], as they end.
 
     Jobs that come after a success on the same image are dropped, without an outcome. `judge` gives the
-    logits by which a success is confirmed, at any number of images, and `confirm`, where it is given, those of
-    a surer look at what passed; a run whose success is not confirmed goes on. `begin` are points to start from, by image. `pulse` is told at first and every few steps how many are
-    done, of steps x jobs in all; those of jobs that ended early or were dropped count as done.
+    logits by which a success is confirmed, at any number of images, and `confirm`, where it is given, those
+    of a surer look at what passed; a run whose success is not confirmed goes on. `begin` are points to start
+    from, by image. `pulse` is told at first and every few steps how many are done, of steps x jobs in all;
+    those of jobs that ended early or were dropped count as done.
     """
     waiting = deque(sorted(jobs, key=lambda job: (job.run, job.image)))
     first: dict[int, int] = {}  # of each image that fell, the lowest run that succeeded

@@ -4,6 +4,7 @@ import hashlib
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from fractions import Fraction
@@ -19,7 +20,17 @@ from paradise_cli.attacks.arena import Arena, Pulse, Shard
 from paradise_cli.attacks.audit import Audit, audit
 from paradise_cli.attacks.classifier import Function
 from paradise_cli.attacks.engine import Compute
-from paradise_cli.attacks.inputs import checked_images, checked_labels, choose_compute, device_of
+from paradise_cli.attacks.inputs import (
+    check_limits,
+    check_sources,
+    checked_images,
+    checked_labels,
+    checked_levels,
+    checked_suite,
+    choose_compute,
+    device_of,
+    fingerprint,
+)
 from paradise_cli.attacks.jobs import digests
 from paradise_cli.attacks.ledger import Entry, FolderLedger, Ledger
 from paradise_cli.attacks.report import CLEAN, AttackReport, on_lattice, stage_rows
@@ -29,7 +40,6 @@ from paradise_cli.attacks.suite import (
     looks,
     random_order,
     run_suite,
-    suite_named,
     worst_case,
 )
 from paradise_cli.attacks.threat import threat_model
@@ -79,49 +89,26 @@ def attack(
     arguments that mean nothing, ParadiseError for images, labels or classifiers that cannot be attacked.
     """
     started = time.monotonic()
-    chosen, levels = suite_named(suite), sorted({eps, *curve})
-    for level in levels:
-        threat_model(norm, level)
-    if chosen.transfer and not sources:
-        raise UsageError("suite transfer makes its images on other classifiers: give sources (--source)")
-    pixels, classes = checked_images(images), checked_labels(labels, len(images))
+    levels = checked_levels(norm, eps, curve)
+    eps, chosen = float(eps), checked_suite(suite, sources)
+    check_limits(ci, budget, audited)
+    pixels = checked_images(images)
+    classes = checked_labels(labels, len(pixels))
     compute = choose_compute(device_of(classifier, device), pixels.shape[2:], precision, batch_size)
     settings = _settings(pixels, classes, eps, norm, suite, seed, compute)
-    arena = _arena(classifier, pixels, classes, settings, compute, out, pulse)
+    arena = Arena(classifier, pixels, classes, norm, compute, seed=seed, shard=_shard(out))
+    check_sources(sources, pixels, classes, compute.device)
+    arena.pulse = pulse or arena.pulse
     order = random_order(arena.ids, seed)
-    arena.deadline = None if budget is None else started + FOR_SUITE * budget
-    found = _until_sure(arena, chosen, levels, eps, order, sources, ci)
-    arena.deadline = None if budget is None else started + budget
-    white, black = _sides(found.results)
-    judged = audit(arena, eps, white=white, black=black, rows=order[: found.n], images=audited)
+    with closing(_ledger(arena, settings, out)) as arena.ledger:
+        arena.deadline = None if budget is None else started + FOR_SUITE * budget
+        found = _until_sure(arena, chosen, levels, eps, order, sources, ci)
+        arena.deadline = None if budget is None else started + budget
+        white, black = _sides(found.results)
+        judged = audit(arena, eps, white=white, black=black, rows=order[: found.n], images=audited)
     spent = round(time.monotonic() - started, 1)
     settings |= {"ci": ci, "budget": budget, "audited": min(audited, found.n), "seconds": spent}
     return _report(arena, chosen, eps, order, found, judged, settings)
-
-
-def _arena(
-    classifier: Function,
-    images: Tensor,
-    labels: Tensor,
-    settings: Mapping[str, Any],
-    compute: Compute,
-    out: Path | None,
-    pulse: Pulse | None,
-) -> Arena:
-    shard = _shard(out)
-    ledger = Ledger() if out is None else FolderLedger(out, _header(settings, images), writer=shard.rank)
-    arena = Arena(
-        classifier,
-        images,
-        labels,
-        settings["norm"],
-        compute,
-        seed=settings["seed"],
-        ledger=ledger,
-        shard=shard,
-    )
-    arena.pulse = pulse or arena.pulse
-    return arena
 
 
 @dataclass(frozen=True)
@@ -266,10 +253,13 @@ def _settings(
     }
 
 
-def _header(settings: Mapping[str, Any], images: Tensor) -> dict[str, Any]:
-    """What must be the same for runs on record to count."""
+def _ledger(arena: Arena, settings: Mapping[str, Any], out: Path | None) -> Ledger:
+    """A ledger headed by what must be the same for runs on record to count."""
+    if out is None:
+        return Ledger()
     kept = ("norm", "seed", "images_sha256", "width", "precision")
-    return {"shape": list(images.shape[1:]), **{name: settings[name] for name in kept}}
+    header = {"shape": list(arena.images.shape[1:]), "classifier": fingerprint(arena.behaviour, arena.logits)}
+    return FolderLedger(out, header | {name: settings[name] for name in kept}, writer=arena.shard.rank)
 
 
 def _shard(out: Path | None) -> Shard:

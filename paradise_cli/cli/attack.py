@@ -90,6 +90,10 @@ def attack(
     standard is AutoAttack's: APGD-CE, APGD-T, FAB-T and Square, each on the images still standing. Every
     success is confirmed afresh, and an audit of fourteen tests ends in one verdict. Each run is put down as
     it ends: the same command goes on where it was stopped. Under torchrun the processes share the images.
+
+    A classifier of your own is what a function without arguments returns: any torch module in eval mode, or
+    function, from pixels [B, C, H, W] in [0, 1] to logits [B, classes]. What it needs done to pixels, such as
+    a normalisation, it does itself. The module is looked for in the current folder too.
     """
     from paradise_cli.attack_inputs import open_examples, open_target
 
@@ -140,7 +144,10 @@ def _attacked(target: "Target", examples: "Examples", folder: Path, given: dict[
         for line in examples.notes:
             note(f"note: {line}")
         note(f"{target.label} on {examples.label}, {len(examples.images):,} images; results in {folder}")
-    given["device"] = choose_device(given["device"])
+    if target.loaded is None and given["device"] == "auto":
+        given["device"] = None  # where it is
+    else:
+        given["device"] = choose_device(given["device"])
     try:
         with attack_progress() if _speaks() else nullcontext() as pulse:
             return run(target.function, examples.images, examples.labels, out=folder, pulse=pulse, **given)

@@ -100,7 +100,7 @@ def test_cut_off_anywhere_it_forgets_what_is_not_whole_and_goes_on(seed: int, tm
 def test_another_attack_is_refused_and_harms_nothing(header: dict[str, Any], tmp_path: Path) -> None:
     some = entries(9)
     put_down(tmp_path, some)
-    with pytest.raises(ParadiseError, match="holds another attack, with other (seed|shape)"):
+    with pytest.raises(ParadiseError, match=r"holds another attack, with other (seed|shape)"):
         FolderLedger(tmp_path, header)
     assert known(tmp_path, some) == [True] * 9
 

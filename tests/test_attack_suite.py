@@ -1,7 +1,7 @@
 """Suites on a small network: what falls depends on the image alone, and looks and budgets end as declared."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,10 +26,10 @@ from tests.attack_cases import Linear
 CPU = torch.device("cpu")
 TINY = Suite(
     (
-        Stage("pgd", {"steps": 2, "step_size": 0.01}, "PGD"),
+        Stage("square", {"queries": 12}, "Square", black_box=True),
+        Stage("step_rand", {}, "Step-Rand"),
         Stage("multi_targeted", {"steps": 3, "restarts": 2, "targets": 3}, "Multi-Targeted"),
         Stage("apgd_targeted", {"steps": 6, "targets": 2}, "APGD-T"),
-        Stage("square", {"queries": 30}, "Square", black_box=True),
     )
 )
 N, EPS = 24, 0.03

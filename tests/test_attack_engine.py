@@ -248,7 +248,7 @@ def test_gradients_that_are_no_numbers_or_cut_off_are_zero() -> None:
 def test_more_steps_and_nested_restarts_never_let_an_image_stand_again(
     norm: type[Threat], eps: float, loss: str
 ) -> None:
-    for seed in range(3):
+    for seed in range(2):
         images = torch.rand(24, 1, 8, 8, generator=generator(seed, "monotone"))
         with torch.no_grad():
             labels = network("standard")(images).argmax(1)

@@ -36,7 +36,7 @@ def load() -> Linear:
             Stage("square", {"queries": 20}, "Square", black_box=True),
         )
     )
-    run.audit = lambda *_, **__: Audit("not detected", (), (), ())  # type: ignore[assignment]
+    run.audit = lambda *_, **__: Audit("not detected", (), (), ())
     return LINEAR
 
 

@@ -104,11 +104,10 @@ def attack(
     examples = open_examples(target, data, split=split, n=n, overrides=overrides or ())
     folder = out or Path("attacks") / f"{target.name}-{suite}-{eps.replace('/', '_')}"
     report = _attacked(target, examples, folder, given)
-    if not _speaks():
-        return
-    document = _save(report, target, examples, folder, card)
-    title = f"{target.label} on {examples.label}"
-    deliver(document, None, as_json, lambda: print_report(report, title))
+    if _speaks():
+        document = _save(report, target, examples, folder, card)
+        title = f"{target.label} on {examples.label}"
+        deliver(document, None, as_json, lambda: print_report(report, title))
 
 
 def _one(model: str | None, imported: str | None) -> str:

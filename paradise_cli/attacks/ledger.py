@@ -80,6 +80,7 @@ class FolderLedger(Ledger):
         try:
             fcntl.flock(self._lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            self.close()
             raise ParadiseError(
                 f"{folder} is in use by another attack: wait for it, or choose another"
             ) from error

@@ -89,9 +89,8 @@ def attack(
     success is confirmed afresh, and an audit of fourteen tests ends in one verdict. Each run is put down as
     it ends: the same command goes on where it was stopped.
 
-    A classifier of your own is what a function without arguments returns: any torch module in eval mode, or
-    function, from pixels [B, C, H, W] in [0, 1] to logits [B, classes]. What it needs done to pixels, such as
-    a normalisation, it does itself. The module is looked for in the current folder too.
+    A classifier of your own is what a function without arguments returns: a torch module in eval mode, or any
+    function, from pixels [B, C, H, W] in [0, 1] to logits [B, classes]; it normalises pixels itself.
     """
     from paradise_cli.attack_inputs import open_examples, open_target
 
@@ -103,8 +102,7 @@ def attack(
     folder = out or Path("attacks") / f"{target.name}-{suite}-{eps.replace('/', '_')}"
     report = _attacked(target, examples, folder, given)
     document = _save(report, target, examples, folder, card)
-    title = f"{target.label} on {examples.label}"
-    deliver(document, None, as_json, lambda: print_report(report, title))
+    deliver(document, None, as_json, lambda: print_report(report, f"{target.label} on {examples.label}"))
 
 
 def _one(model: str | None, imported: str | None) -> str:

@@ -269,6 +269,14 @@ def test_of_classifiers_that_answer_at_random_only_the_classes_are_compared(tmp_
         judged(linear, images[:3], labels[:3], eps=eps, out=tmp_path)
 
 
+def test_a_source_of_the_same_name_is_another_source(tmp_path: Path) -> None:
+    linear, images, labels, eps = problem()
+    for seed in (1, 2):
+        given: dict[str, Any] = {"suite": "transfer", "eps": 3 * eps, "sources": {"a": balanced(3, seed)}}
+        assert same(judged(linear, images, labels, **given),
+                    judged(linear, images, labels, out=tmp_path, **given))  # fmt: skip
+
+
 def changed(path: Path, change: Callable[[bytes], bytes]) -> None:
     path.write_bytes(change(path.read_bytes()))
 

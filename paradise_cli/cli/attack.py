@@ -86,8 +86,7 @@ def attack(
     paradise attack runs/cifar --suite transfer --source runs/other --card
 
     standard is AutoAttack's: APGD-CE, APGD-T, FAB-T and Square, each on the images still standing. Every
-    success is confirmed afresh, and an audit of fourteen tests ends in one verdict. Each run is put down as
-    it ends: the same command goes on where it was stopped.
+    success is confirmed, and an audit of fourteen tests ends in one verdict. A stopped command goes on.
 
     A classifier of your own is what a function without arguments returns: a torch module in eval mode, or any
     function, from pixels [B, C, H, W] in [0, 1] to logits [B, classes]; it normalises pixels itself.
@@ -101,8 +100,8 @@ def attack(
     examples = open_examples(target, data, split=split, n=n, overrides=overrides or ())
     folder = out or Path("attacks") / f"{target.name}-{suite}-{eps.replace('/', '_')}"
     report = _attacked(target, examples, folder, given)
-    document = _save(report, target, examples, folder, card)
-    deliver(document, None, as_json, lambda: print_report(report, f"{target.label} on {examples.label}"))
+    saved = _save(report, target, examples, folder, card)
+    deliver(saved, None, as_json, lambda: print_report(report, f"{target.label} on {examples.label}"))
 
 
 def _one(model: str | None, imported: str | None) -> str:

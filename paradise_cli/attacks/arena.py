@@ -1,5 +1,6 @@
 """A classifier, images and a ledger: whoever attacks here attacks each image once and remembers it."""
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -118,10 +119,12 @@ class Arena:
         hyper: Mapping[str, Any] | None = None,
     ) -> dict[int, Entry]:
         """Attack another classifier, and give the entries of the images whose last points fool this one."""
-        tag = f" from {source_name}"
-        attack, label = self._made(name, eps, hyper or {}, "fool", tag)
-        rows, other = list(rows), self.hosted(source)
-        jobs = self._jobs(attack, name + tag, label, rows, other.judge(self.images).cpu())
+        rows, other, tag = list(rows), self.hosted(source), f" from {source_name}"
+        logits = other.judge(self.images).cpu()
+        # Another source may come to have the same name.
+        answers = hashlib.sha256(logits.argmax(1).numpy().tobytes()).hexdigest()[:12]
+        attack, label = self._made(name, eps, hyper or {}, "fool", f"{tag} {answers}")
+        jobs = self._jobs(attack, name + tag, label, rows, logits)
         outcomes = run_jobs(
             attack, other, other.judge, self.images, self.labels, jobs, self.compute,
             goal="none", pulse=self._pulse(name + tag, label, rows, attack.steps * len(jobs)),

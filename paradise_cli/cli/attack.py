@@ -88,12 +88,11 @@ def attack(
     paradise attack runs/cifar --suite transfer --source runs/other --card
 
     standard is AutoAttack's: APGD-CE, APGD-T, FAB-T and Square, each on the images still standing. Every
-    success is confirmed afresh, and an audit of fourteen tests ends in one verdict. Each run is put down as
-    it ends: the same command goes on where it was stopped. Under torchrun the processes share the images.
+    success is confirmed, and an audit of fourteen tests ends in one verdict. A stopped command goes on, and
+    under torchrun several processes share the images.
 
-    A classifier of your own is what a function without arguments returns: any torch module in eval mode, or
-    function, from pixels [B, C, H, W] in [0, 1] to logits [B, classes]. What it needs done to pixels, such as
-    a normalisation, it does itself. The module is looked for in the current folder too.
+    A classifier of your own is what a function without arguments returns: a torch module in eval mode, or any
+    function, from pixels [B, C, H, W] in [0, 1] to logits [B, classes]; it normalises pixels itself.
     """
     from paradise_cli.attack_inputs import open_examples, open_target
 
@@ -105,9 +104,8 @@ def attack(
     folder = out or Path("attacks") / f"{target.name}-{suite}-{eps.replace('/', '_')}"
     report = _attacked(target, examples, folder, given)
     if _speaks():
-        document = _save(report, target, examples, folder, card)
-        title = f"{target.label} on {examples.label}"
-        deliver(document, None, as_json, lambda: print_report(report, title))
+        saved = _save(report, target, examples, folder, card)
+        deliver(saved, None, as_json, lambda: print_report(report, f"{target.label} on {examples.label}"))
 
 
 def _one(model: str | None, imported: str | None) -> str:

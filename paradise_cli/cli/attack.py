@@ -88,8 +88,7 @@ def attack(
     paradise attack runs/cifar --suite transfer --source runs/other --card
 
     standard is AutoAttack's: APGD-CE, APGD-T, FAB-T and Square, each on the images still standing. Every
-    success is confirmed, and an audit of fourteen tests ends in one verdict. A stopped command goes on, and
-    under torchrun several processes share the images.
+    success is confirmed, and an audit of fourteen tests ends in one verdict. A stopped command goes on.
 
     A classifier of your own is what a function without arguments returns: a torch module in eval mode, or any
     function, from pixels [B, C, H, W] in [0, 1] to logits [B, classes]; it normalises pixels itself.
@@ -104,8 +103,7 @@ def attack(
     folder = out or Path("attacks") / f"{target.name}-{suite}-{eps.replace('/', '_')}"
     report = _attacked(target, examples, folder, given)
     if _speaks():
-        saved = _save(report, target, examples, folder, card)
-        deliver(saved, None, as_json, lambda: print_report(report, f"{target.label} on {examples.label}"))
+        _tell(report, target, examples, folder, card, as_json)
 
 
 def _one(model: str | None, imported: str | None) -> str:
@@ -150,6 +148,13 @@ def _attacked(target: "Target", examples: "Examples", folder: Path, given: dict[
             return run(target.function, examples.images, examples.labels, out=folder, pulse=pulse, **given)
     except KeyboardInterrupt as error:
         raise Interrupted("every run is kept, and the same command goes on from there") from error
+
+
+def _tell(
+    report: "AttackReport", target: "Target", examples: "Examples", folder: Path, card: bool, as_json: bool
+) -> None:
+    saved = _save(report, target, examples, folder, card)
+    deliver(saved, None, as_json, lambda: print_report(report, f"{target.label} on {examples.label}"))
 
 
 def _save(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from paradise_cli.array_files import read_archive
 from paradise_cli.attacks.classifier import Function
@@ -25,9 +25,12 @@ from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.loading import LoadedModel, load
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.randomness import permutation
+from paradise_cli.registry import did_you_mean
+from paradise_cli.training.hardware import choose_device
 
 IMPORTABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 DEFAULT_N = 1000
+UNLABELLED = -1
 _BATCH = 64
 
 
@@ -73,15 +76,19 @@ class FreshDraws:
 def open_target(name: str, *, device: str = "auto", head: str | None = None, sampled: bool = False) -> Target:
     """The classifier of a run folder, weights file or zoo name, or what `package.module:function` returns.
 
-    One of ours is judged by the mean of z, or with `sampled` by a z drawn anew for every answer. Raises
-    UsageError or ParadiseError for what is not there or does not classify.
+    One of ours is judged by the mean of z, or with `sampled` by a z drawn anew for every answer. A torch
+    module goes to the device, any other function stays where it is. Raises UsageError or ParadiseError for
+    what is not there or does not classify.
     """
     if IMPORTABLE.fullmatch(name) and not Path(name).exists():
         if head is not None or sampled:
             raise UsageError(
                 "--head and --sampled are for models of PARADISE; build yours the way you want it"
             )
-        return Target(_imported(name), name, name.replace(":", "-"))
+        function = _imported(name)
+        if isinstance(function, nn.Module):
+            function = function.to(choose_device(device))
+        return Target(function, name, name.replace(":", "-"))
     loaded = load(name, device)
     if sampled and not loaded.model.stochastic:
         raise UsageError(f"{loaded.source} is deterministic: there is no z to draw (leave out --sampled)")
@@ -101,14 +108,20 @@ def _imported(name: str) -> Function:
             f"{name}: cannot import {module_name} ({error}); it is looked for in the current folder and"
             " among the installed packages"
         ) from error
+    except Exception as error:
+        raise ParadiseError(
+            f"{name}: importing {module_name} fails: {type(error).__name__}: {error} (--debug shows where)"
+        ) from error
     maker: Any = getattr(module, attribute, None)
     if not callable(maker):
-        raise UsageError(f"{name}: {module_name} has no function {attribute}")
+        there = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
+        raise UsageError(f"{name}: {module_name} has no function {attribute}{did_you_mean(attribute, there)}")
     try:
         function = maker()
     except Exception as error:
         raise ParadiseError(
-            f"{name}() failed: {type(error).__name__}: {error} (--debug shows where)"
+            f"{name}() fails: {type(error).__name__}: {error}; it is called without arguments and must return"
+            " the classifier (--debug shows where)"
         ) from error
     if not callable(function):
         raise ParadiseError(
@@ -135,21 +148,28 @@ def open_examples(
     """
     check_split(split)
     if data is not None and data.endswith(".npz"):
+        if overrides:
+            raise UsageError(f"--set {overrides[0]}: there is nothing to set of an .npz")
         found = _of_archive(Path(data), target)
     elif target.loaded is not None:
         found = _of_model(target.loaded, target.head, data, split, overrides)
     elif data is None:
         raise UsageError("--data is needed for a classifier of your own: a data set, a folder or an .npz")
     else:
-        found = _of_data(data, split)
-    labelled = (found.labels >= 0).nonzero().flatten()
+        found = _of_data(data, split, overrides)
+    labelled = (found.labels != UNLABELLED).nonzero().flatten()
+    if not len(labelled):
+        raise ParadiseError(f"{found.label} has no labelled images: accuracy needs labels")
     if n is not None and n < 1:
         raise UsageError(f"--n must be at least 1, not {n}")
     if n is not None and n > len(labelled):
         raise UsageError(f"--n {n:,}: {found.label} has only {len(labelled):,} labelled images")
     order = permutation(len(labelled), 0, "attack")[: n or DEFAULT_N]
     rows = labelled[order].sort().values
-    return Examples(found.pixels(rows), found.labels[rows], found.label, found.classes, found.notes)
+    notes = found.notes
+    if left_out := len(found.labels) - len(labelled):
+        notes += (f"{left_out:,} images without a label (-1) are left out",)
+    return Examples(found.pixels(rows), found.labels[rows], found.label, found.classes, notes)
 
 
 @dataclass(frozen=True)
@@ -185,18 +205,19 @@ def _of_model(
     return _Found(opened.split, opened.split.labels[:, column], opened.label, classes, opened.notes)
 
 
-def _of_data(data: str, split: str) -> _Found:
+def _of_data(data: str, split: str, overrides: Sequence[str]) -> _Found:
     """A data set or folder for a classifier of which nothing is known."""
     if Path(data).is_dir():
         first = list_images(Path(data))[0]
         with Image.open(first) as image:
-            size, channels = min(image.size), 1 if image.mode in ("1", "L", "I;16") else 3
-        bundle = DATASETS["image_folder"](Path(data), size=size, channels=channels)
+            found = {"size": min(image.size), "channels": 1 if image.mode in ("1", "L", "I;16") else 3}
+        bundle = DATASETS["image_folder"](Path(data), **found | _sizes("image_folder", overrides))
     elif data in DATASETS:
-        bundle = DATASETS[data](None)
+        bundle = DATASETS[data](None, **_sizes(data, overrides))
     else:
         raise UsageError(
-            f"--data {data}: no such folder or .npz, and no data set of that name: {', '.join(DATASETS)}"
+            f"--data {data}: no such folder or .npz, and no data set of that name"
+            f"{did_you_mean(data, list(DATASETS))}; known: {', '.join(DATASETS)}"
         )
     chosen = getattr(bundle, split) or bundle.train
     info: DataInfo = bundle.info
@@ -206,6 +227,19 @@ def _of_data(data: str, split: str) -> _Found:
         () if getattr(bundle, split) else (f"{info.label} has no {split} split: its train split is attacked",)
     )
     return _Found(chosen, chosen.labels[:, 0], f"{info.label}, {split}", info.targets[0].classes, notes)
+
+
+def _sizes(data: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """What `data.size=224` and the like say; without a recipe only whole numbers can be set."""
+    known = [f"data.{key}" for key, (kind, _) in DATASETS.hyper_parameters(data).items() if kind is int]
+    found = {}
+    for text in overrides:
+        key, _, value = (part.strip() for part in text.partition("="))
+        if key not in known or not value.isdecimal() or int(value) < 1:
+            allowed = ", ".join(f"{name}=NUMBER" for name in known) or "nothing"
+            raise UsageError(f"--set {text}: of {data}, for a classifier of your own, can be set: {allowed}")
+        found[key.removeprefix("data.")] = int(value)
+    return found
 
 
 def _of_archive(path: Path, target: Target) -> _Found:

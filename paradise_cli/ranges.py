@@ -44,7 +44,7 @@ def seconds(text: str, what: str) -> float:
     scale = {"s": 1, "m": 60, "h": 3600}
     value = text.strip()
     try:
-        found = float(value.rstrip("smh")) * scale.get(value[-1:], 1)
+        found = float(value[:-1]) * scale[value[-1]] if value[-1:] in scale else float(value)
     except ValueError:
         found = math.nan
     if 0 < found < math.inf:

@@ -41,6 +41,13 @@ class Linear:
         return gaps.div(slopes).scatter(1, labels[:, None], torch.inf).amin(1)
 
 
+def balanced(classes: int, seed: int) -> Linear:
+    """One that the brightness of an image does not sway, so that images are of several classes."""
+    linear = Linear(classes, seed)
+    linear.weight -= linear.weight.mean(1, keepdim=True)
+    return linear
+
+
 def attacked(
     attack: Attack,
     function: Callable[[Tensor], Tensor],

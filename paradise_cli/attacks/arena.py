@@ -1,5 +1,6 @@
 """A classifier, images and a ledger: whoever attacks here attacks each image once and remembers it."""
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -32,8 +33,8 @@ class Shard:
 
     rank: int = 0
     world: int = 1
-    wait: Callable[[], None] = lambda: None
-    """Until every process has come as far."""
+    any: Callable[[bool], bool] = lambda holds: holds
+    """Whether it holds for some process, known once every one has come as far."""
 
 
 @dataclass
@@ -118,22 +119,25 @@ class Arena:
         hyper: Mapping[str, Any] | None = None,
     ) -> dict[int, Entry]:
         """Attack another classifier, and give the entries of the images whose last points fool this one."""
-        tag = f" from {source_name}"
-        attack, label = self._made(name, eps, hyper or {}, "fool", tag)
-        rows, other = list(rows), self.hosted(source)
-        jobs = self._jobs(attack, name + tag, label, rows, other.judge(self.images).cpu())
+        rows, other, tag = list(rows), self.hosted(source), f" from {source_name}"
+        logits = other.judge(self.images).cpu()
+        # Another source may come to have the same name.
+        answers = hashlib.sha256(logits.argmax(1).numpy().tobytes()).hexdigest()[:12]
+        attack, label = self._made(name, eps, hyper or {}, "fool", f"{tag} {answers}")
+        jobs = self._jobs(attack, name + tag, label, rows, logits)
         outcomes = run_jobs(
             attack, other, other.judge, self.images, self.labels, jobs, self.compute,
             goal="none", pulse=self._pulse(name + tag, label, rows, attack.steps * len(jobs)),
         )  # fmt: skip
         with self._until_deadline(name + tag):
             while some := list(islice(outcomes, self.compute.width)):
-                logits = self.classifier.judge(torch.stack([outcome.point for outcome in some])).cpu()
-                labels = self.labels[[outcome.job.image for outcome in some]]
-                for outcome, fooled in zip(
-                    some, reached("fool", logits, labels, labels).tolist(), strict=True
-                ):
-                    self._note(label, attack, outcome, fooled)
+                points = torch.stack([outcome.point for outcome in some])
+                logits = self.classifier.judge(points).cpu()
+                places = [outcome.job.image for outcome in some]
+                fooled = reached("fool", logits, self.labels[places], self.labels[places])
+                fooled &= attack.threat.contains(points, self.images[places])
+                for outcome, holds in zip(some, fooled.tolist(), strict=True):
+                    self._note(label, attack, outcome, holds)
         return self._fallen(label, rows)
 
     def _jobs(self, attack: Attack, name: str, label: str, rows: list[int], logits: Tensor) -> list[Job]:
@@ -149,22 +153,25 @@ class Arena:
         self.ledger.add(Entry(label, job.image, job.run, job.target, outcome.step, distance, reached))
 
     def _fallen(self, label: str, rows: list[int]) -> dict[int, Entry]:
-        self.shard.wait()
         self.ledger.settle()
         return {row: entry for row in rows if (entry := self.ledger.fell(label, row)) is not None}
 
     @contextmanager
     def _until_deadline(self, what: str) -> Iterator[None]:
+        late = False
         try:
             yield
         except _TimeIsUp:
+            late = True
+        # One process that stops stops all: they must agree on what comes next.
+        if self.shard.any(late):
             self.unfinished.append(what)
 
     def _pulse(self, what: str, label: str, rows: list[int], total: int) -> Callable[[int], None]:
         def pulse(done: int) -> None:
             fell = sum(self.ledger.fell(label, row) is not None for row in rows)
             self.pulse(what, done, total, (len(rows) - fell) / self.of)
-            if self.deadline is not None and time.monotonic() >= self.deadline:
+            if done < total and self.deadline is not None and time.monotonic() >= self.deadline:
                 raise _TimeIsUp
 
         return pulse

@@ -74,19 +74,23 @@ def run_jobs(
     Jobs that come after a success on the same image are dropped, without an outcome. `judge` gives the
     logits by which a success is confirmed, at any number of images, and `confirm`, where it is given, those
     of a surer look at what passed; a run whose success is not confirmed goes on. `begin` are points to start
-    from, by image. `pulse` is told every few steps how many are done, of steps x jobs in all; those of jobs
-    that ended early or were dropped count as done.
+    from, by image. `pulse` is told at first and every few steps how many are done, of steps x jobs in all;
+    those of jobs that ended early or were dropped count as done.
     """
     waiting = deque(sorted(jobs, key=lambda job: (job.run, job.image)))
     first: dict[int, int] = {}  # of each image that fell, the lowest run that succeeded
     blocks = [_Block(attack, victim, images, compute, goal) for _ in range(compute.blocks)]
     period, total = _period(attack.steps), attack.steps * len(waiting)
+    if total:
+        pulse(0)
     with one_thread_each(), ThreadPoolExecutor(compute.blocks) as pool:
         while True:
             for block in blocks:
                 block.fill(waiting, first, images, labels, begin or {})
             busy = [block for block in blocks if block.jobs]
             if not busy:
+                if total:
+                    pulse(total)  # also where the last jobs were dropped
                 return
             list(pool.map(lambda block: block.advance(period), busy))
             for block in busy:
@@ -100,12 +104,12 @@ def run_jobs(
 
 
 def reached(goal: Goal, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """Whether a run may end, bool [B]; logits that are not numbers are never the right class."""
+    """Whether a run may end, bool [B]; logits that are not numbers are no class, neither right nor target."""
     predicted = logits.argmax(1)
     if goal == "fool":
         return (predicted != labels) | ~logits.isfinite().all(1)
     if goal == "reach":
-        return predicted == targets
+        return (predicted == targets) & logits.isfinite().all(1)
     return torch.zeros_like(predicted, dtype=torch.bool)
 
 

@@ -1,18 +1,23 @@
 """What is attacked, and where: images and labels as they must be, the device, the fixed batch shape."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from paradise_cli.attacks.classifier import Function
+from paradise_cli.attacks.classifier import Behaviour, Function, examine, modules_of
 from paradise_cli.attacks.engine import Compute
+from paradise_cli.attacks.suite import Suite, suite_named
+from paradise_cli.attacks.threat import threat_model
 from paradise_cli.data.streaming import worker_count
 from paradise_cli.errors import ParadiseError, UsageError
 from paradise_cli.training.hardware import Precision, choose_precision
+
+_FINGERPRINT = 12  # images, and classes, whose clean logits tell classifiers apart
 
 
 def choose_compute(
@@ -38,13 +43,13 @@ def choose_compute(
 
 def checked_images(images: Tensor | NDArray[Any]) -> Tensor:
     """Images as float32 in [0, 1] on the CPU."""
-    found = torch.as_tensor(images).detach().cpu()
+    found = _tensor(images)
     if found.ndim != 4 or len(found) == 0:
         raise ParadiseError(
             f"images of shape {list(found.shape)}: [N, C, H, W] with N of 1 or more is needed"
         )
     if found.dtype == torch.uint8:
-        return found.float() / 255
+        return found.contiguous().float() / 255
     if not found.is_floating_point():
         raise ParadiseError(f"pixels of type {found.dtype}: float in [0, 1] or uint8 is needed")
     low, high = float(found.min()), float(found.max())
@@ -57,7 +62,8 @@ def checked_images(images: Tensor | NDArray[Any]) -> Tensor:
 
 
 def checked_labels(labels: Tensor | NDArray[Any], n: int) -> Tensor:
-    found = torch.as_tensor(labels).detach().cpu()
+    """Labels as int64 [n] on the CPU."""
+    found = _tensor(labels)
     if found.shape != (n,) or found.is_floating_point() or found.dtype == torch.bool:
         raise ParadiseError(
             f"labels of type {found.dtype} and shape {list(found.shape)}: {n} integers are needed"
@@ -65,9 +71,70 @@ def checked_labels(labels: Tensor | NDArray[Any], n: int) -> Tensor:
     return found.long()
 
 
+def checked_levels(norm: str, eps: float, curve: Sequence[float]) -> list[float]:
+    """All radii, from small to large."""
+    try:
+        levels = sorted({float(eps), *map(float, curve)})
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"eps is a number in pixel units, as 8/255, not {eps!r}") from error
+    for level in levels:
+        threat_model(norm, level)
+    return levels
+
+
+def checked_suite(name: str, sources: Mapping[str, Function] | None) -> Suite:
+    """The suite of that name, with sources where it needs them and nowhere else."""
+    suite = suite_named(name)
+    if suite.transfer and not sources:
+        raise UsageError("suite transfer makes its images on other classifiers: give sources (--source)")
+    if sources and not suite.transfer:
+        raise UsageError(f"suite {name} uses no sources (--source): leave them out, or choose suite transfer")
+    return suite
+
+
+def check_sources(
+    sources: Mapping[str, Function] | None, images: Tensor, labels: Tensor, device: torch.device
+) -> None:
+    """Raise, with its name, what `examine` raises for a source."""
+    for name, source in (sources or {}).items():
+        try:
+            examine(source, images, labels, device)
+        except ParadiseError as error:
+            raise type(error)(f"source {name}: {error}") from error
+
+
+def check_limits(ci: float | None, budget: float | None, audited: int) -> None:
+    """Raise UsageError for what is no half width of an interval, duration or number of images."""
+    if ci is not None and not 0 < ci < 0.5:
+        raise UsageError(f"ci must lie between 0 and 0.5, not {ci:g}: write 1% or 0.01 (--ci)")
+    if budget is not None and not 0 < budget < float("inf"):
+        raise UsageError(f"budget must be a number of seconds above 0, not {budget:g} (--budget)")
+    if audited < 1:
+        raise UsageError(f"audited must be at least 1, not {audited}")
+
+
+def fingerprint(behaviour: Behaviour, logits: Tensor) -> list[float | int | bool]:
+    """What tells one classifier from another by its clean logits [N, classes], equal but for rounding.
+
+    Of one that answers at random only the number of classes.
+    """
+    if behaviour.random:
+        return [behaviour.classes, True]
+    finite = logits.double().nan_to_num(0.0, 0.0, 0.0)
+    centred = finite - finite.mean(1, keepdim=True)
+    scale = float(centred.square().mean().sqrt()) or 1.0
+    some = (centred[:_FINGERPRINT, :_FINGERPRINT] / scale).flatten()
+    return [behaviour.classes, False, math.log(scale), *(round(value, 5) for value in some.tolist())]
+
+
+def _tensor(values: Tensor | NDArray[Any]) -> Tensor:
+    """On the CPU; arrays are copied, as torch takes neither backward strides nor read-only memory."""
+    return values.detach().cpu() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+
+
 def device_of(classifier: Function, device: torch.device | str | None) -> torch.device:
     """The device asked for, or that of the classifier's weights."""
     if device is not None:
         return torch.device(device)
-    weights = next(classifier.parameters(), None) if isinstance(classifier, nn.Module) else None
-    return torch.device("cpu") if weights is None else weights.device
+    weights = (weight for module in modules_of(classifier) for weight in module.parameters())
+    return next((weight.device for weight in weights), torch.device("cpu"))

@@ -4,7 +4,9 @@ import hashlib
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,17 @@ from paradise_cli.attacks.arena import Arena, Pulse, Shard
 from paradise_cli.attacks.audit import Audit, audit
 from paradise_cli.attacks.classifier import Function
 from paradise_cli.attacks.engine import Compute
-from paradise_cli.attacks.inputs import checked_images, checked_labels, choose_compute, device_of
+from paradise_cli.attacks.inputs import (
+    check_limits,
+    check_sources,
+    checked_images,
+    checked_labels,
+    checked_levels,
+    checked_suite,
+    choose_compute,
+    device_of,
+    fingerprint,
+)
 from paradise_cli.attacks.jobs import digests
 from paradise_cli.attacks.ledger import Entry, FolderLedger, Ledger
 from paradise_cli.attacks.report import CLEAN, AttackReport, on_lattice, stage_rows
@@ -28,7 +40,6 @@ from paradise_cli.attacks.suite import (
     looks,
     random_order,
     run_suite,
-    suite_named,
     worst_case,
 )
 from paradise_cli.attacks.threat import threat_model
@@ -40,6 +51,8 @@ AUDITED = 200
 """Images that the audit attacks in its own ways."""
 FOR_SUITE = 0.75
 """Share of a time budget that the suite may take before the audit."""
+
+_PATIENCE = timedelta(days=30)  # that a process waits for the others' shares
 
 Fallen = dict[int, tuple[str, Entry]]
 """Of each row that fell, what it fell to."""
@@ -76,49 +89,25 @@ def attack(
     arguments that mean nothing, ParadiseError for images, labels or classifiers that cannot be attacked.
     """
     started = time.monotonic()
-    chosen, levels = suite_named(suite), sorted({eps, *curve})
-    for level in levels:
-        threat_model(norm, level)
-    if chosen.transfer and not sources:
-        raise UsageError("suite transfer makes its images on other classifiers: give sources (--source)")
+    levels = checked_levels(norm, eps, curve)
+    eps, chosen = float(eps), checked_suite(suite, sources)
+    check_limits(ci, budget, audited)
     pixels, classes = checked_images(images), checked_labels(labels, len(images))
     compute = choose_compute(device_of(classifier, device), pixels.shape[2:], precision, batch_size)
     settings = _settings(pixels, classes, eps, norm, suite, seed, compute)
-    arena = _arena(classifier, pixels, classes, settings, compute, out, pulse)
+    arena = Arena(classifier, pixels, classes, norm, compute, seed=seed, shard=_shard(out))
+    check_sources(sources, pixels, classes, compute.device)
+    arena.pulse = pulse or arena.pulse
     order = random_order(arena.ids, seed)
-    arena.deadline = None if budget is None else started + FOR_SUITE * budget
-    found = _until_sure(arena, chosen, levels, eps, order, sources, ci)
-    arena.deadline = None if budget is None else started + budget
-    white, black = _sides(found.results)
-    judged = audit(arena, eps, white=white, black=black, rows=order[: found.n], images=audited)
+    with closing(_ledger(arena, settings, out)) as arena.ledger:
+        arena.deadline = None if budget is None else started + FOR_SUITE * budget
+        found = _until_sure(arena, chosen, levels, eps, order, sources, ci)
+        arena.deadline = None if budget is None else started + budget
+        white, black = _sides(found.results)
+        judged = audit(arena, eps, white=white, black=black, rows=order[: found.n], images=audited)
     spent = round(time.monotonic() - started, 1)
     settings |= {"ci": ci, "budget": budget, "audited": min(audited, found.n), "seconds": spent}
     return _report(arena, chosen, eps, order, found, judged, settings)
-
-
-def _arena(
-    classifier: Function,
-    images: Tensor,
-    labels: Tensor,
-    settings: Mapping[str, Any],
-    compute: Compute,
-    out: Path | None,
-    pulse: Pulse | None,
-) -> Arena:
-    shard = _shard(out)
-    ledger = Ledger() if out is None else FolderLedger(out, _header(settings, images), writer=shard.rank)
-    arena = Arena(
-        classifier,
-        images,
-        labels,
-        settings["norm"],
-        compute,
-        seed=settings["seed"],
-        ledger=ledger,
-        shard=shard,
-    )
-    arena.pulse = pulse or arena.pulse
-    return arena
 
 
 @dataclass(frozen=True)
@@ -164,7 +153,8 @@ def _until_sure(
         else:
             interval = Proportion(left / n, *clopper_pearson(left, n, 0.05 / len(sizes)))
             kind = f"Clopper-Pearson 95%, over {len(sizes)} looks"
-            if max(interval.high - interval.value, interval.value - interval.low) > ci and n < len(order):
+            wide = max(interval.high - interval.value, interval.value - interval.low) > ci
+            if wide and n < len(order) and not arena.unfinished:
                 continue
         break
     return _Found(n, here[0], here[1], here[2], tuple(curve), interval, kind)
@@ -262,10 +252,13 @@ def _settings(
     }
 
 
-def _header(settings: Mapping[str, Any], images: Tensor) -> dict[str, Any]:
-    """What must be the same for runs on record to count."""
+def _ledger(arena: Arena, settings: Mapping[str, Any], out: Path | None) -> Ledger:
+    """A ledger headed by what must be the same for runs on record to count."""
+    if out is None:
+        return Ledger()
     kept = ("norm", "seed", "images_sha256", "width", "precision")
-    return {"shape": list(images.shape[1:]), **{name: settings[name] for name in kept}}
+    header = {"shape": list(arena.images.shape[1:]), "classifier": fingerprint(arena.behaviour, arena.logits)}
+    return FolderLedger(out, header | {name: settings[name] for name in kept}, writer=arena.shard.rank)
 
 
 def _shard(out: Path | None) -> Shard:
@@ -276,9 +269,11 @@ def _shard(out: Path | None) -> Shard:
     if out is None:
         raise UsageError("several processes share their work through a folder: name one with --out")
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo")
-    return Shard(torch.distributed.get_rank(), world, _wait)
+        torch.distributed.init_process_group("gloo", timeout=_PATIENCE)
+    return Shard(torch.distributed.get_rank(), world, _any)
 
 
-def _wait() -> None:
-    torch.distributed.barrier()
+def _any(holds: bool) -> bool:
+    found = torch.tensor(int(holds))
+    torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+    return bool(found)

@@ -1,5 +1,7 @@
 """`paradise attack`."""
 
+import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -86,8 +88,10 @@ def attack(
     paradise attack runs/cifar --suite transfer --source runs/other --card
 
     standard is AutoAttack's: APGD-CE, APGD-T, FAB-T and Square, each on the images still standing. Every
-    success is confirmed afresh, and an audit of fourteen tests ends in one verdict. Each run is put down as
-    it ends: the same command goes on where it was stopped.
+    success is confirmed, and an audit of fourteen tests ends in one verdict. A stopped command goes on.
+
+    A classifier of your own is what a function without arguments returns: a torch module in eval mode, or any
+    function, from pixels [B, C, H, W] in [0, 1] to logits [B, classes]; it normalises pixels itself.
     """
     from paradise_cli.attack_inputs import open_examples, open_target
 
@@ -98,9 +102,8 @@ def attack(
     examples = open_examples(target, data, split=split, n=n, overrides=overrides or ())
     folder = out or Path("attacks") / f"{target.name}-{suite}-{eps.replace('/', '_')}"
     report = _attacked(target, examples, folder, given)
-    document = _save(report, target, examples, folder, card)
-    title = f"{target.label} on {examples.label}"
-    deliver(document, None, as_json, lambda: print_report(report, title))
+    if _speaks():
+        _tell(report, target, examples, folder, card, as_json)
 
 
 def _one(model: str | None, imported: str | None) -> str:
@@ -109,6 +112,11 @@ def _one(model: str | None, imported: str | None) -> str:
     if (model and imported) or not (model or imported):
         raise UsageError("name one model: paradise attack MODEL, or --model package.module:function")
     return model or imported or ""
+
+
+def _speaks() -> bool:
+    """Whether this process tells of the result: of those under `torchrun` the first."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _parsed(eps: str, curve: str, ci: str | None, budget: str | None) -> dict[str, Any]:
@@ -127,15 +135,26 @@ def _attacked(target: "Target", examples: "Examples", folder: Path, given: dict[
     from paradise_cli.errors import Interrupted
     from paradise_cli.training.hardware import choose_device
 
-    for line in examples.notes:
-        note(f"note: {line}")
-    note(f"{target.label} on {examples.label}, {len(examples.images):,} images; results in {folder}")
-    given["device"] = choose_device(given["device"])
+    if _speaks():
+        for line in examples.notes:
+            note(f"note: {line}")
+        note(f"{target.label} on {examples.label}, {len(examples.images):,} images; results in {folder}")
+    if target.loaded is None and given["device"] == "auto":
+        given["device"] = None  # where it is
+    else:
+        given["device"] = choose_device(given["device"])
     try:
-        with attack_progress() as pulse:
+        with attack_progress() if _speaks() else nullcontext() as pulse:
             return run(target.function, examples.images, examples.labels, out=folder, pulse=pulse, **given)
     except KeyboardInterrupt as error:
         raise Interrupted("every run is kept, and the same command goes on from there") from error
+
+
+def _tell(
+    report: "AttackReport", target: "Target", examples: "Examples", folder: Path, card: bool, as_json: bool
+) -> None:
+    saved = _save(report, target, examples, folder, card)
+    deliver(saved, None, as_json, lambda: print_report(report, f"{target.label} on {examples.label}"))
 
 
 def _save(

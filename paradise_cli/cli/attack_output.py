@@ -46,7 +46,7 @@ def print_report(report: "AttackReport", title: str) -> None:
     n = len(report.rows)
     print_sections(
         f"{title}: {n:,} images, {settings['norm']} {settings['eps_text']}, suite {settings['suite']}",
-        ("what", "accuracy", f"95% interval, {report.interval}"),
+        ("what", "accuracy", f"interval, {report.interval}"),
         [
             [_row("clean", report.clean_accuracy)],
             [

@@ -1,0 +1,400 @@
+"""Any classifier and any images: what the library's one call takes, and what it refuses with which words."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.models import resnet18
+
+from paradise_cli.attack_inputs import Target, open_examples
+from paradise_cli.attacks import AttackReport, attack, run
+from paradise_cli.attacks.audit import Audit
+from paradise_cli.attacks.inputs import checked_images
+from paradise_cli.attacks.suite import SUITES, Stage, Suite
+from paradise_cli.attacks.threat import Linf
+from paradise_cli.errors import ParadiseError, UsageError
+from paradise_cli.randomness import generator
+from tests.attack_cases import Linear, balanced, eps_that_fells_half
+
+N = 12
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Suites of seconds, and no audit: what comes in and is refused is tested here."""
+    monkeypatch.setattr(run, "audit", lambda *_, **__: Audit("not detected", (), (), ()))
+    tiny = Suite((Stage("fgsm", {}, "FGSM"), Stage("multi_targeted", {"steps": 20, "restarts": 1}, "MT")))
+    monkeypatch.setitem(SUITES, "quick", tiny)
+    monkeypatch.setitem(SUITES, "transfer", Suite((Stage("fgsm"),), apart=True, transfer=True))
+
+
+def judged(classifier: Any, images: Any, labels: Any, **given: Any) -> AttackReport:
+    return attack(classifier, images, labels, **{"eps": 8 / 255, "suite": "quick", "audited": 4} | given)
+
+
+def problem(classes: int = 3) -> tuple[Linear, Tensor, Tensor, float]:
+    """A linear classifier, images, labels and a radius within which half of the images fall."""
+    linear = balanced(classes, 0)
+    images, labels = linear.problem(N, 0)
+    return linear, images, labels, eps_that_fells_half(linear.radius(images, labels, "linf"), Linf).eps
+
+
+def same(one: AttackReport, other: AttackReport) -> bool:
+    return (
+        torch.equal(one.adversarial, other.adversarial)
+        and one.broken_by == other.broken_by
+        and one.robust_accuracy == other.robust_accuracy
+    )
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_grey_images_and_few_classes(classes: int) -> None:
+    linear, images, labels, eps = problem(classes)
+    report = judged(linear, images, labels, eps=eps)
+    assert report.robust_accuracy.value == 0.5
+    exact = linear.radius(images, labels, "linf") > eps
+    assert torch.equal(report.standing, exact)
+    assert ("DLR" in "".join(report.notes)) == (classes < 4)
+
+
+def test_a_network_of_torchvision_with_random_weights() -> None:
+    network = resnet18(num_classes=3)
+    images = torch.rand(2, 3, 224, 224, generator=generator(0, "resnet"))
+    with pytest.raises(UsageError, match=r"training mode.*model\.eval\(\)"):
+        judged(network, images, torch.zeros(2, dtype=torch.int64))
+    network.eval()
+    with torch.no_grad():
+        labels = network(images).argmax(1)
+    one_stage = Suite((Stage("fgsm", {}, "FGSM"),))
+    SUITES["quick"] = one_stage
+    report = judged(network, images, labels, audited=1)
+    assert report.clean_accuracy.value == 1 and report.adversarial.shape == images.shape
+    with torch.no_grad():
+        answers = network(report.adversarial).argmax(1)
+    assert torch.equal(answers == labels, report.standing)
+
+
+def layouts(images: Tensor) -> dict[str, Any]:
+    """The same images [N, C, H, W], laid out otherwise in memory."""
+    wide = torch.zeros(*images.shape[:-1], 2 * images.shape[-1])
+    wide[..., ::2] = images
+    frozen = images.numpy().copy()
+    frozen.flags.writeable = False
+    return {
+        "channels last": images.contiguous(memory_format=torch.channels_last),
+        "permuted": images.permute(3, 1, 0, 2).contiguous().permute(2, 1, 3, 0),
+        "every other column": wide[..., ::2],
+        "with a gradient": images.clone().requires_grad_(),
+        "float64": images.double(),
+        "numpy": images.numpy(),
+        "numpy, backwards": images.numpy()[..., ::-1].copy()[..., ::-1],
+        "numpy, read-only": frozen,
+    }
+
+
+def test_memory_layout_changes_nothing() -> None:
+    convolution = nn.Conv2d(3, 4, 3).eval()
+    images = torch.rand(5, 3, 6, 7, generator=generator(0, "layouts"))
+
+    def classifier(pixels: Tensor) -> Tensor:
+        answer: Tensor = convolution(pixels).amax((2, 3))
+        return answer
+
+    labels = classifier(images).argmax(1)
+    plain = judged(classifier, images, labels)
+    for name, other in layouts(images).items():
+        assert same(plain, judged(classifier, other, labels)), name
+    bytes_ = (images * 255).to(torch.uint8)
+    last = bytes_.contiguous(memory_format=torch.channels_last)
+    assert same(judged(classifier, bytes_, labels), judged(classifier, last, labels.numpy()))
+    assert checked_images(last).is_contiguous()
+
+
+def test_one_image_one_class_left_and_nothing_left() -> None:
+    linear, images, labels, eps = problem()
+    alone = judged(linear, images[:1], labels[:1], eps=eps)
+    together = judged(linear, images, labels, eps=eps)
+    assert alone.standing[0] == together.standing[0]
+    only = labels == labels[0]
+    report = judged(linear, images[only], labels[only], eps=eps)
+    assert torch.equal(report.standing, together.standing[only])
+    wrong = judged(linear, images, (labels + 1) % 3, eps=eps)
+    assert (wrong.clean_accuracy.value, wrong.robust_accuracy.value) == (0, 0)
+    assert set(wrong.broken_by) == {"clean"} and torch.equal(wrong.adversarial, images)
+
+
+class BatchMean(nn.Module):
+    """Logits relative to those of the batch."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits = balanced(3, 0)(images)
+        return logits - logits.mean(0)
+
+
+def test_an_answer_that_depends_on_the_batch_is_said_so() -> None:
+    _, images, labels, eps = problem()
+    report = judged(BatchMean().eval(), images, labels, eps=eps)
+    assert "depends on the other images of its batch" in "".join(report.notes)
+    assert report.to_json()["notes"] == list(report.notes)
+
+
+def answering(change: Callable[[Tensor], Any]) -> Callable[[Tensor], Any]:
+    return lambda images: change(balanced(3, 0)(images))
+
+
+def of_wrong_size(images: Tensor) -> Tensor:
+    return images.flatten(1) @ torch.zeros(5, 3)
+
+
+def closing_over_a_model_in_training() -> Callable[[Tensor], Tensor]:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3), nn.Dropout())
+    return lambda images: model(images)
+
+
+@pytest.mark.parametrize(
+    ("classifier", "message"),
+    [
+        (answering(lambda logits: (logits, logits)), r"returns a tuple: return one float tensor.*first item"),
+        (answering(lambda logits: {"logits": logits}), "returns a dict: return one float tensor"),
+        (answering(lambda logits: logits[:, 0]), r"for 12 images the classifier returns float32 \[12\]"),
+        (answering(lambda logits: logits.argmax(1)), r"returns int64 \[12\]: return one float tensor"),
+        (answering(lambda logits: logits[:, :1]), "1 class apart; an attack needs two or more logits"),
+        (answering(lambda logits: logits.mean(0, keepdim=True)), r"for 12 images.*float32 \[1, 3\]"),
+        (answering(lambda logits: logits.softmax(1)), "return the logits before the softmax, or log_softmax"),
+        (answering(lambda logits: logits.softmax(1).half()), "return the logits before the softmax"),
+        (answering(lambda logits: logits * torch.nan), "NaN or infinite logits for 12 of 12 clean images"),
+        (answering(lambda logits: logits / 0), "NaN or infinite logits for 12 of 12"),
+        (of_wrong_size, r"fails on float32 images \[12, 1, 6, 6\] on cpu: RuntimeError"),
+        (closing_over_a_model_in_training(), r"training mode.*model\.eval\(\)"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(36, 3)), r"training mode.*model\.eval\(\)"),
+    ],
+)  # fmt: skip
+def test_classifiers_that_cannot_be_attacked(classifier: Any, message: str, tmp_path: Path) -> None:
+    _, images, labels, _ = problem()
+    with pytest.raises(ParadiseError, match=message):
+        judged(classifier, images, labels, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+IMAGES, LABELS = problem()[1:3]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"images": IMAGES * 255}, r"pixels run from .* must lie in \[0, 1\].*divide by 255"),
+        ({"images": IMAGES - 0.5}, r"must lie in \[0, 1\]: undo any normalisation"),
+        ({"images": IMAGES * torch.nan}, "pixels run from nan to nan"),
+        ({"images": IMAGES.long()}, "pixels of type torch.int64"),
+        ({"images": IMAGES[0]}, r"images of shape \[1, 6, 6\]: \[N, C, H, W\]"),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "N of 1 or more"),
+        ({"labels": LABELS + 3}, "labels run from 3 to .* 3 logits: 0 to 2 are allowed"),
+        ({"labels": LABELS - 3}, "labels run from -3"),
+        ({"labels": LABELS[:-1]}, r"shape \[11\]: 12 integers are needed"),
+        ({"labels": LABELS.float()}, "type torch.float32"),
+        ({"labels": torch.eye(3)[LABELS].long()}, r"shape \[12, 3\]: 12 integers"),
+        ({"eps": 0}, "eps must be above 0, not 0: at 0 robust accuracy is clean accuracy"),
+        ({"eps": -0.1}, "eps must be above 0"),
+        ({"eps": 8}, "pixels lie in .*: 8 is too large; write 8/255"),
+        ({"eps": torch.nan}, "eps must be above 0, not nan"),
+        ({"eps": "8/255"}, "eps is a number in pixel units, as 8/255, not '8/255'"),
+        ({"eps": torch.inf, "norm": "l2"}, "eps must be finite"),
+        ({"curve": [0.01, 2]}, "2 is too large"),
+        ({"norm": "linff"}, "unknown norm 'linff'; did you mean 'linf'.; known: linf, l2"),
+        ({"suite": "standart"}, "unknown suite 'standart'; did you mean 'standard'.; known: quick, standard"),
+        ({"suite": "transfer"}, "give sources"),
+        ({"sources": {"a": balanced(3, 1)}}, "suite quick uses no sources"),
+        ({"suite": "transfer", "sources": {"a": balanced(2, 1)}}, "source a: labels run from 0 to 2"),
+        ({"suite": "transfer", "sources": {"b": of_wrong_size}}, "source b: the classifier fails"),
+        ({"ci": 0.0}, "ci must lie between 0 and 0.5, not 0: write 1%"),
+        ({"ci": 1}, "ci must lie between 0 and 0.5"),
+        ({"budget": 0}, "budget must be a number of seconds above 0"),
+        ({"audited": 0}, "audited must be at least 1"),
+        ({"batch_size": 0}, "batch size must be at least 1"),
+        ({"precision": "fp16"}, "unknown precision 'fp16'; known: auto, fp32, bf16"),
+    ],
+)  # fmt: skip
+def test_arguments_that_mean_nothing(given: dict[str, Any], message: str) -> None:
+    given = {"images": IMAGES, "labels": LABELS, **given}
+    with pytest.raises(ParadiseError, match=message):
+        judged(balanced(3, 0), given.pop("images"), given.pop("labels"), **given)
+
+
+def test_unknown_attacks_are_named_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SUITES, "quick", Suite((Stage("apgdd"),)))
+    with pytest.raises(UsageError, match="unknown attack 'apgdd'; did you mean 'apgd'"):
+        judged(balanced(3, 0), IMAGES, LABELS)
+
+
+def test_a_folder_belongs_to_one_classifier(tmp_path: Path) -> None:
+    linear, images, labels, eps = problem()
+    first = judged(linear, images, labels, eps=eps, out=tmp_path)
+    assert same(first, judged(linear, images, labels, eps=eps, out=tmp_path))
+    judged(linear, images, labels, eps=eps / 2, out=tmp_path)
+    rounded = answering(lambda logits: logits * (1 + 1e-6))
+    assert judged(rounded, images, labels, eps=eps, out=tmp_path).broken_by == first.broken_by
+    for name, other in {
+        "sharper": answering(lambda logits: 1000 * logits),
+        "negated": answering(lambda logits: -logits),
+        "other classes": answering(lambda logits: logits[:, [1, 0, 2]]),
+        "trained further": answering(lambda logits: logits + torch.tensor([0.0, 0.0, 0.02]) * logits.std()),
+        "more classes": balanced(10, 0),
+    }.items():
+        with pytest.raises(ParadiseError, match="holds another attack, with other classifier:"):
+            pytest.fail(f"{name}: {judged(other, images, labels, eps=eps, out=tmp_path)}")
+    with pytest.raises(ParadiseError, match=r"images_sha256, seed: .* choose another folder"):
+        judged(linear, images[:6], labels[:6], eps=eps, seed=1, out=tmp_path)
+    assert same(first, judged(linear, images, labels, eps=eps, out=tmp_path))
+
+
+def test_of_classifiers_that_answer_at_random_only_the_classes_are_compared(tmp_path: Path) -> None:
+    linear, images, labels, eps = problem()
+
+    class Noisy:
+        draws = torch.Generator().manual_seed(0)
+
+        def __call__(self, images: Tensor) -> Tensor:
+            logits = linear(images)
+            return logits + 0.1 * torch.randn(logits.shape, generator=self.draws)
+
+    for _ in range(2):
+        report = judged(Noisy(), images[:3], labels[:3], eps=eps, out=tmp_path)
+        assert "answers at random" in "".join(report.notes)
+    with pytest.raises(ParadiseError, match="with other classifier:"):
+        judged(linear, images[:3], labels[:3], eps=eps, out=tmp_path)
+
+
+def test_a_source_of_the_same_name_is_another_source(tmp_path: Path) -> None:
+    linear, images, labels, eps = problem()
+    for seed in (1, 2):
+        given: dict[str, Any] = {"suite": "transfer", "eps": 3 * eps, "sources": {"a": balanced(3, seed)}}
+        assert same(judged(linear, images, labels, **given),
+                    judged(linear, images, labels, out=tmp_path, **given))  # fmt: skip
+
+
+def changed(path: Path, change: Callable[[bytes], bytes]) -> None:
+    path.write_bytes(change(path.read_bytes()))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "line"),
+    [
+        ("ledger.jsonl", lambda text: b"hello\n" + text, 1),
+        ("ledger.jsonl", lambda text: b"[]\n" + text, 1),
+        ("ledger.jsonl", lambda text: b"\xff" + text, 1),
+        ("ledger.jsonl", lambda text: text.replace(b"\n{", b"\n", 1), 2),
+        ("ledger.jsonl", lambda text: text.replace(b'"run"', b'"rum"'), 2),
+        ("points.f32", lambda points: b"", 2),
+    ],
+)
+def test_a_damaged_ledger_is_refused_and_left_alone(
+    tmp_path: Path, name: str, change: Callable[[bytes], bytes], line: int
+) -> None:
+    linear, images, labels, _ = problem()
+    judged(linear, images, labels, eps=0.9, out=tmp_path)  # all fall, at once
+    changed(tmp_path / name, change)
+    before = (tmp_path / name).read_bytes()
+    for _ in range(2):  # also where the first refusal is still in hand
+        with pytest.raises(ParadiseError, match=f"is damaged in line {line}: choose another folder"):
+            judged(linear, images, labels, eps=0.9, out=tmp_path)
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_a_cut_off_line_is_run_again(tmp_path: Path) -> None:
+    linear, images, labels, eps = problem()
+    whole = judged(linear, images, labels, eps=eps, out=tmp_path)
+    changed(tmp_path / "ledger.jsonl", lambda text: text[: 2 * len(text) // 3])
+    assert same(whole, judged(linear, images, labels, eps=eps, out=tmp_path))
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+    linear, images, labels, eps = problem()
+    judged(linear, images, labels, eps=eps, out=tmp_path)
+
+    def meanwhile(*_: object) -> None:
+        with pytest.raises(ParadiseError, match="in use by another attack"):
+            judged(linear, images, labels, eps=eps, out=tmp_path)
+
+    judged(linear, images, labels, eps=eps / 3, out=tmp_path, pulse=meanwhile)
+
+
+OWN = Target(balanced(3, 0), "own", "own")
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted"),
+    [
+        (np.zeros((5, 3, 6, 8), np.uint8), (3, 6, 8)),
+        (np.zeros((5, 6, 8, 3), np.uint8), (3, 6, 8)),
+        (np.zeros((5, 6, 8, 1), np.float32), (1, 6, 8)),
+        (np.zeros((5, 6, 8), np.float64), (1, 6, 8)),
+    ],
+)
+def test_archives_of_all_layouts(tmp_path: Path, stored: Any, wanted: tuple[int, ...]) -> None:
+    pixel = (slice(None), 2, 5) if stored.shape[1] == 6 else (slice(None), slice(None), 2, 5)
+    stored[pixel] = 51 if stored.dtype == np.uint8 else 0.2
+    np.savez(tmp_path / "a.npz", images=stored, labels=np.array([0, 1, -1, 2, 0], np.int8))
+    found = open_examples(OWN, str(tmp_path / "a.npz"))
+    assert found.images.shape == (4, *wanted) and found.images.dtype == torch.float32
+    expected = torch.zeros(4, *wanted)
+    expected[:, :, 2, 5] = 0.2
+    torch.testing.assert_close(found.images, expected)
+    assert found.labels.tolist() == [0, 1, 2, 0]
+    assert found.notes == ("1 images without a label (-1) are left out",)
+
+
+def test_the_first_n_lie_within_the_first_more(tmp_path: Path) -> None:
+    images = np.arange(50, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8)
+    np.savez(tmp_path / "a.npz", images=images, labels=np.arange(50))
+    few, more = (open_examples(OWN, str(tmp_path / "a.npz"), n=n).labels.tolist() for n in (5, 20))
+    assert len(set(few)) == 5 and set(few) < set(more) and few != [0, 1, 2, 3, 4]
+    assert len(open_examples(OWN, str(tmp_path / "a.npz")).labels) == 50
+
+
+def test_folders_of_class_folders(tmp_path: Path) -> None:
+    for name, grey in (("b_dog", 102), ("a_cat", 51), ("c_newt", 255)):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            Image.new("RGB", (9, 7), (grey,) * 3).save(tmp_path / name / f"{number}.png")
+    found = open_examples(OWN, str(tmp_path))
+    assert found.images.shape == (6, 3, 7, 7) and found.classes == ("a_cat", "b_dog", "c_newt")
+    torch.testing.assert_close(found.images[:, 0, 0, 0], torch.tensor([0.2, 0.4, 1.0])[found.labels])
+    small = open_examples(OWN, str(tmp_path), overrides=["data.size=4", "data.channels = 1"])
+    assert small.images.shape == (6, 1, 4, 4)
+    with pytest.raises(UsageError, match=r"width=3: .* can be set: data.size=NUMBER"):
+        open_examples(OWN, str(tmp_path), overrides=["data.width=3"])
+    with pytest.raises(UsageError, match=r"data\.size=big"):
+        open_examples(OWN, str(tmp_path), overrides=["data.size=big"])
+
+
+def test_data_sets_by_name() -> None:
+    found = open_examples(OWN, "digits", n=7)
+    assert found.images.shape == (7, 1, 8, 8) and float(found.images.max()) <= 1
+    assert found.label.endswith(", test")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "n", "message"),
+    [
+        ({"images": np.zeros((4, 2, 2), np.uint8)}, None, "has no array labels; it has: images"),
+        ({"x": np.zeros(3)}, None, "has no array images or labels; it has: x"),
+        ({"images": np.zeros((4, 9)), "labels": np.zeros(4, int)}, None, r"shape \[4, 9\]; needed are"),
+        ({"images": np.zeros((4, 2, 2), int), "labels": np.zeros(4, int)}, None, "images of type int64"),
+        ({"images": np.zeros((4, 2, 2)), "labels": np.zeros(3, int)}, None, r"\[3\]; 4 integers are needed"),
+        ({"images": np.zeros((4, 2, 2)), "labels": np.zeros(4)}, None, "labels of type float64"),
+        ({"images": np.zeros((4, 2, 2)), "labels": -np.ones(4, int)}, None, "has no labelled images"),
+        ({"images": np.zeros((0, 2, 2)), "labels": np.zeros(0, int)}, None, "has no labelled images"),
+        ({"images": np.zeros((4, 2, 2)), "labels": np.zeros(4, int)}, 5, "--n 5: .* only 4 labelled images"),
+        ({"images": np.zeros((4, 2, 2)), "labels": np.zeros(4, int)}, 0, "--n must be at least 1, not 0"),
+        ({"images": np.zeros((4, 2, 2)), "labels": np.zeros(4, int)}, -1, "--n must be at least 1, not -1"),
+    ],
+)  # fmt: skip
+def test_archives_that_are_refused(tmp_path: Path, arrays: Any, n: int | None, message: str) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(ParadiseError, match=message):
+        open_examples(OWN, str(tmp_path / "a.npz"), n=n)

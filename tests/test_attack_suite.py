@@ -1,0 +1,251 @@
+"""Suites on a small network: what falls depends on the image alone, and looks and budgets end as declared."""
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from scipy.stats import binomtest
+from torch import Tensor
+
+from paradise_cli.attacks import AttackReport, attack, run, suite
+from paradise_cli.attacks import arena as attacks_arena
+from paradise_cli.attacks.arena import Arena
+from paradise_cli.attacks.audit import Audit
+from paradise_cli.attacks.canaries import network
+from paradise_cli.attacks.engine import Compute
+from paradise_cli.attacks.gradient import GradientSteps
+from paradise_cli.attacks.lanes import Attack, State
+from paradise_cli.attacks.suite import SUITES, Stage, Suite, looks, random_order, run_suite, worst_case
+from paradise_cli.attacks.threat import Threat
+from paradise_cli.proportions import clopper_pearson
+from paradise_cli.randomness import generator, permutation
+from tests.attack_cases import Linear
+
+CPU = torch.device("cpu")
+TINY = Suite(
+    (
+        Stage("square", {"queries": 12}, "Square", black_box=True),
+        Stage("step_rand", {}, "Step-Rand"),
+        Stage("multi_targeted", {"steps": 3, "restarts": 2, "targets": 3}, "Multi-Targeted"),
+        Stage("apgd_targeted", {"steps": 6, "targets": 2}, "APGD-T"),
+    )
+)
+N, EPS = 24, 0.03
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small suite, and no audit, which has tests of its own."""
+    monkeypatch.setitem(SUITES, "tiny", TINY)
+    monkeypatch.setattr(run, "audit", lambda *_, **__: Audit("not detected", (), (), ()))
+
+
+def problem(n: int = N, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Noise with the network's own labels, every eighth of them wrong."""
+    images = torch.rand(n, 1, 8, 8, generator=generator(seed, "suite"))
+    with torch.no_grad():
+        labels = network("standard")(images).argmax(1)
+    labels[::8] = (labels[::8] + 1) % 10
+    return images, labels
+
+
+IMAGES, LABELS = problem()
+
+
+def arena_of(images: Tensor, labels: Tensor, width: int = 8, blocks: int = 1) -> Arena:
+    return Arena(network("standard"), images, labels, "linf", Compute(CPU, width, blocks))
+
+
+def outcome(arena: Arena, eps: float = EPS) -> list[tuple[Any, ...]]:
+    """Of each image: whether it was right, what broke it where, and all runs on record that count."""
+    fell = worst_case(run_suite(arena, TINY, eps, range(len(arena.images))))
+    found = []
+    for row in range(len(arena.images)):
+        runs = []
+        for label in sorted(arena.ledger._runs):
+            first = arena.ledger.fell(label, row)
+            for run_, entry in sorted(arena.ledger.runs(label, row).items()):
+                if first is None or run_ <= first.run:
+                    runs.append((label, run_, entry.target, entry.step, entry.distance, pixels(entry.point)))
+        broken = None if row not in fell else (fell[row][0], pixels(fell[row][1].point))
+        found.append((bool(arena.right[row]), broken, tuple(runs)))
+    return found
+
+
+def pixels(point: Tensor | None) -> bytes | None:
+    return None if point is None else point.numpy().tobytes()
+
+
+@pytest.fixture(scope="module")
+def usual() -> list[tuple[Any, ...]]:
+    found = outcome(arena_of(IMAGES, LABELS))
+    broken_by = {broken[0] for _, broken, _ in found if broken}
+    assert len(broken_by) >= 3 and any(right and not broken for right, broken, _ in found)
+    return found
+
+
+def test_the_result_does_not_depend_on_how_many_images_are_under_way(usual: list[tuple[Any, ...]]) -> None:
+    for blocks in (2, 5):
+        assert outcome(arena_of(IMAGES, LABELS, blocks=blocks)) == usual
+
+
+def test_the_result_does_not_depend_on_the_order(usual: list[tuple[Any, ...]]) -> None:
+    for seed in range(2):
+        order = permutation(N, seed, "order").tolist()
+        assert outcome(arena_of(IMAGES[order], LABELS[order])) == [usual[row] for row in order]
+
+
+def test_the_result_does_not_depend_on_the_other_images(usual: list[tuple[Any, ...]]) -> None:
+    for rows in ([3], [1, 20], [*range(5, 19)]):
+        assert outcome(arena_of(IMAGES[rows], LABELS[rows])) == [usual[row] for row in rows]
+    others, their_labels = problem(9, seed=1)
+    mixed = arena_of(torch.cat([others, IMAGES]), torch.cat([their_labels, LABELS]))
+    assert outcome(mixed)[9:] == usual
+
+
+def document(report: AttackReport) -> dict[str, Any]:
+    """Everything but the time it took."""
+    found = report.to_json()
+    told = {name: value for name, value in found["settings"].items() if name not in ("seconds", "budget")}
+    return {**found, "settings": told}
+
+
+def assert_same(one: AttackReport, other: AttackReport) -> None:
+    assert document(one) == document(other)
+    assert torch.equal(one.adversarial, other.adversarial)
+
+
+def test_one_call_gives_the_same_for_every_batch_size() -> None:
+    found = [
+        attack(network("standard"), IMAGES, LABELS, eps=EPS, suite="tiny", batch_size=size)
+        for size in (1, 65, None)
+    ]
+    for other in found[1:]:
+        assert_same(found[0], other)
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_what_is_broken_stays_broken_at_every_larger_eps(
+    apart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SUITES, "tiny", Suite(TINY.stages[:2], apart=apart))
+    given = {"suite": "tiny", "norm": "linf"}
+    small = attack(network("standard"), IMAGES, LABELS, eps=0.01, **given)  # type: ignore[arg-type]
+    large = attack(
+        network("standard"), IMAGES, LABELS, eps=0.03, curve=[0.02, 0.01, 0.04], **given  # type: ignore[arg-type]
+    )  # fmt: skip
+    assert 0 < int((~small.standing).sum()) < int((~large.standing).sum())
+    assert not (large.standing & ~small.standing).any()
+    fell = ~small.standing
+    assert torch.equal(large.adversarial[fell], small.adversarial[fell])
+    assert [large.broken_by[row] for row in fell.nonzero()] == [
+        small.broken_by[row] for row in fell.nonzero()
+    ]
+    assert [eps for eps, _ in large.curve] == [0.01, 0.02, 0.03, 0.04]
+    shares = [share.value for _, share in large.curve]
+    assert shares == sorted(shares, reverse=True)
+    assert shares[0] == small.robust_accuracy.value and shares[2] == large.robust_accuracy.value
+
+
+def test_success_is_for_the_caller_to_judge_also_of_transferred_points(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Outside(GradientSteps):
+        def result(self, state: State) -> Tensor:
+            return state["x"] + 1.0
+
+    def outside(threat: Threat) -> Attack:
+        return Outside(threat, moves=1, step_size=0.01)
+
+    linear = Linear(2, 0)
+    images, labels = linear.problem(6, 0)
+    monkeypatch.setattr(attacks_arena, "ATTACKS", {"outside": outside})
+
+    def turned(x: Tensor) -> Tensor:
+        """Wrong for whatever is too bright to be an image."""
+        return torch.where(x.flatten(1).amax(1, keepdim=True) > 1, -linear(x), linear(x))
+
+    arena = Arena(turned, images, labels, "linf", Compute(CPU, 8))
+    assert arena.right.all() and bool((turned(images + 1.0).argmax(1) != labels).all())
+    assert arena.transfer("outside", EPS, range(6), linear, source_name="itself") == {}
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"),
+    [(50, [50]), (100, [100]), (101, [100, 101]), (400, [100, 200, 400]), (1000, [100, 200, 400, 800, 1000])],
+)
+def test_looks_double_until_all_images_are_in(n: int, expected: list[int]) -> None:
+    assert list(looks(n)) == expected
+
+
+@pytest.mark.parametrize("error", [0.05, 0.05 / 2, 0.05 / 5])
+def test_clopper_pearson_is_the_exact_interval(error: float) -> None:
+    for k, n in [(0, 1), (1, 1), (0, 100), (100, 100), (37, 100), (1, 800), (611, 800), (999, 1000)]:
+        exact = binomtest(k, n).proportion_ci(1 - error, method="exact")
+        assert clopper_pearson(k, n, error) == pytest.approx((exact.low, exact.high), abs=1e-9)
+
+
+# Where all n stand the interval reaches down to (error / 2)^(1 / n), here with error 0.05 / 3:
+# 0.619 for 10 images, 0.787 for 20, 0.887 for all 40, and to 1.
+@pytest.mark.parametrize(("ci", "n"), [(0.39, 10), (0.38, 20), (0.22, 20), (0.21, 40), (0.01, 40)])
+def test_it_stops_at_the_first_look_at_which_the_interval_is_narrow_enough(
+    ci: float, n: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suite, "FIRST_LOOK", 10)
+    linear = Linear(2, 0)
+    images, labels = linear.problem(40, 0)
+    report = attack(linear, images, labels, eps=1e-6, suite="tiny", ci=ci)
+    assert len(report.rows) == n and report.standing.all()
+    assert report.robust_accuracy.low == pytest.approx((0.05 / 3 / 2) ** (1 / n), abs=1e-12)
+    assert (report.robust_accuracy.value, report.robust_accuracy.high) == (1.0, 1.0)
+    assert "3 looks" in report.interval
+
+
+def test_stopped_at_a_look_it_is_the_attack_on_those_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suite, "FIRST_LOOK", 10)
+    report = attack(network("standard"), IMAGES, LABELS, eps=EPS, suite="tiny", ci=0.49)
+    assert len(report.rows) == 10
+    arena = arena_of(IMAGES, LABELS)
+    rows = sorted(random_order(arena.ids, 0)[:10])
+    assert report.rows.tolist() == rows
+    alone = attack(network("standard"), IMAGES[rows], LABELS[rows], eps=EPS, suite="tiny")
+    assert torch.equal(report.adversarial, alone.adversarial) and report.broken_by == alone.broken_by
+    assert report.robust_accuracy.value == alone.robust_accuracy.value
+    assert document(report)["attacks"] == document(alone)["attacks"]
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Time stands still but for a second whenever somebody looks."""
+    told: list[int] = []
+    count = itertools.count()
+
+    def monotonic() -> float:
+        told.append(next(count))
+        return float(told[-1])
+
+    for module in (run, attacks_arena):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=monotonic))
+    yield told
+
+
+@pytest.mark.parametrize("budget", [4, 20])
+def test_out_of_time_it_ends_and_goes_on_to_the_same_result(
+    budget: int, clock: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: dict[str, Any] = {"eps": EPS, "suite": "tiny", "curve": [0.01]}
+    monkeypatch.setattr(run, "choose_compute", lambda *_: Compute(CPU, 8))
+    cut = attack(network("standard"), IMAGES, LABELS, out=tmp_path, budget=budget, **given)
+    # The suite has three quarters of the time; each stage after that looks at the clock once.
+    assert clock[-1] <= 0.75 * budget + 2 * len(TINY.stages) + 2
+    whole = attack(network("standard"), IMAGES, LABELS, **given)
+    assert cut.unfinished and not whole.unfinished
+    assert {*cut.unfinished} <= {stage.attack for stage in TINY.stages}
+    assert not (whole.standing & ~cut.standing).any()
+    assert int(cut.standing.sum()) > int(whole.standing.sum())
+    on = attack(network("standard"), IMAGES, LABELS, out=tmp_path, **given)
+    assert_same(on, whole)

@@ -1,0 +1,293 @@
+"""`paradise attack` as the owner of another classifier meets it."""
+
+import importlib
+import itertools
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from paradise_cli.attacks import run as library
+from paradise_cli.attacks.audit import Audit
+from paradise_cli.attacks.suite import SUITES, Stage, Suite
+from paradise_cli.attacks.threat import Linf
+from paradise_cli.cli import app
+from paradise_cli.cli import attack as command
+from paradise_cli.storage import load_tensors
+from tests.attack_cases import balanced, eps_that_fells_half
+from tests.tiny_model import save_tiny
+
+N = 12
+OWN = """
+from torch import nn
+from tests.attack_cases import balanced
+
+load = lambda: balanced(3, 0)
+two = lambda: balanced(2, 0)
+other = lambda: balanced(3, 1)
+training = lambda: nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+softmax = lambda: lambda images: load()(images).softmax(1)
+broken = lambda: lambda images: load()(images) * float("nan")
+pair = lambda: lambda images: (load()(images), images)
+of_the_batch = lambda: lambda images: load()(images) - load()(images).mean(0)
+nothing = lambda: None
+constant = 3
+
+def failing():
+    raise OSError("no weights here")
+
+def choosy(path):
+    return load()
+"""
+LINEAR = balanced(3, 0)
+IMAGES, LABELS = LINEAR.problem(N, 0)
+EPS = eps_that_fells_half(LINEAR.radius(IMAGES, LABELS, "linf"), Linf).eps
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with own.py, bad.py and some data; no audit but where a test brings it back."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for name, text in (("own", OWN), ("bad", "import own\n1 / 0\n"), ("worse", "def load(:\n")):
+        Path(f"{name}.py").write_text(text)
+        sys.modules.pop(name, None)
+    importlib.invalidate_caches()
+    np.savez("data.npz", images=IMAGES.numpy(), labels=LABELS.numpy())
+    monkeypatch.setattr(library, "audit", lambda *_, **__: Audit("not detected", (), (), ()))
+    return tmp_path
+
+
+AUDIT = library.audit
+
+
+def attack(*arguments: object, suite: str = "quick", data: str = "data.npz") -> Result:
+    given = ["attack", *arguments, "--suite", suite, "--data", data, "--audited", 4]
+    return CliRunner().invoke(app, list(map(str, given)))
+
+
+def document(done: Result) -> dict[str, Any]:
+    assert done.exit_code == 0, done.output
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def refused(done: Result, code: int, *messages: str) -> None:
+    assert done.exit_code == code, done.output
+    assert done.stdout == "" and "Traceback" not in done.output
+    assert done.stderr.count("error: ") == 1
+    for message in messages:
+        assert message in done.stderr, done.stderr
+
+
+def test_one_json_document_and_its_files_hold_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "audit", AUDIT)
+    found = document(attack("own:load", "--eps", EPS, "--curve", EPS / 4, "--json", "--out", "out"))
+    assert found == json.loads(Path("out/report.json").read_text())
+    assert (found["model"], found["data"], found["n"]) == ("own:load", "data.npz", N)
+    radius = LINEAR.radius(IMAGES, LABELS, "linf")
+    assert found["clean_accuracy"]["value"] == 1
+    assert found["robust_accuracy"]["value"] == 0.5
+    assert [image["standing"] for image in found["images"]] == (radius > EPS).tolist()
+    shares = [point["accuracy"]["value"] for point in found["curve"]]
+    assert shares == [float((radius > EPS / 4).double().mean()), 0.5]
+    assert found["verdict"] == found["audit"]["verdict"]
+    saved, metadata = load_tensors(Path("out/adversarial.safetensors"))
+    assert torch.equal(saved["images"], IMAGES) and torch.equal(saved["labels"], LABELS)
+    for name, points in (("robust", saved["adversarial"]), ("lattice", saved["lattice"] / 255)):
+        right = (LINEAR(points).argmax(1) == LABELS).double().mean()
+        assert float(right) == pytest.approx(found[f"{name}_accuracy"]["value"]), name
+        assert float((points - IMAGES).abs().max()) <= EPS + 1e-6
+        assert 0 <= float(points.min()) and float(points.max()) <= 1
+    assert saved["lattice"].dtype == torch.uint8 and metadata["n"] == N
+
+
+def test_a_table_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "audit", AUDIT)
+    done = attack("--model", "own:load", "--eps", 0.001, "--n", 4)
+    assert done.exit_code == 0, done.output
+    for word in (
+        "own:load on data.npz: 4 images, linf 1/1000, suite quick", "clean", "APGD-CE", "Multi-Targeted",
+        "worst case: robust accuracy", "8-bit images", "audit", "verdict: ", "Wilson 95%",
+    ):  # fmt: skip
+        assert word in done.stdout
+    assert "results in attacks/own-load-quick-0.001" in done.stderr
+    assert Path("attacks/own-load-quick-0.001/report.json").is_file()
+
+
+def test_help_teaches_by_example() -> None:
+    done = CliRunner().invoke(app, ["attack", "--help"])
+    assert done.exit_code == 0
+    for word in ("paradise attack runs/digits", "my_module:load --data images.npz", "logits [B, classes]"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "messages"),
+    [
+        ("nowhere:load", 2, ["cannot import nowhere", "current folder"]),
+        ("own.deeper:load", 2, ["cannot import own.deeper"]),
+        ("own:laod", 2, ["own has no function laod", "did you mean 'load'?"]),
+        ("own:constant", 2, ["own has no function constant"]),
+        ("own:failing", 1, ["own:failing() fails: OSError: no weights here", "--debug"]),
+        ("own:choosy", 1, ["missing 1 required positional argument", "called without arguments"]),
+        ("own:nothing", 1, ["returned a NoneType", "pixels [B, C, H, W] in [0, 1] to logits [B, classes]"]),
+        ("bad:load", 1, ["importing bad fails: ZeroDivisionError"]),
+        ("worse:load", 1, ["importing worse fails: SyntaxError"]),
+        ("own:training", 2, ["training mode", "model.eval()"]),
+        ("own:softmax", 1, ["returns probabilities", "return the logits before the softmax"]),
+        ("own:broken", 1, ["NaN or infinite logits for 12 of 12"]),
+        ("own:pair", 1, ["returns a tuple", "such as its first item"]),
+        ("runs/nowhere", 2, ["no such run folder or weights file"]),
+        ("my-package:load", 2, ["no such run folder or weights file"]),
+    ],
+)  # fmt: skip
+def test_classifiers_that_cannot_be_attacked(name: str, code: int, messages: list[str]) -> None:
+    refused(attack(name, "--out", "out"), code, *messages)
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "messages"),
+    [
+        ([], ["name one model"]),
+        (["own:load", "--model", "own:two"], ["name one model"]),
+        (["own:load", "--eps", "0"], ["eps must be above 0, not 0"]),
+        (["own:load", "--eps", "8"], ["8 is too large; write 8/255"]),
+        (["own:load", "--eps", "small"], ["--eps small: not a number; write 0.03, 8/255 or 1%"]),
+        (["own:load", "--eps", "1/0"], ["--eps 1/0: not a number"]),
+        (["own:load", "--curve", "2/255,x"], ["--curve x: not a number"]),
+        (["own:load", "--norm", "linfinity"], ["unknown norm 'linfinity'; did you mean 'linf'?"]),
+        (["own:load", "--n", "13"], ["--n 13: data.npz has only 12 labelled images"]),
+        (["own:load", "--n", "0"], ["--n must be at least 1"]),
+        (["own:load", "--ci", "narrow"], ["--ci narrow: not a number"]),
+        (["own:load", "--ci", "0"], ["ci must lie between 0 and 0.5", "--ci"]),
+        (["own:load", "--ci", "1"], ["write 1%"]),
+        (["own:load", "--budget", "soon"], ["--budget soon: not a duration; write 90s, 10m or 2h"]),
+        (["own:load", "--budget", "10mm"], ["--budget 10mm: not a duration"]),
+        (["own:load", "--budget", "0s"], ["--budget 0s: not a duration"]),
+        (["own:load", "--source", "own:other"], ["suite quick uses no sources"]),
+        (["own:load", "--sampled"], ["--sampled are for models of PARADISE"]),
+        (["own:load", "--head", "a"], ["--head and --sampled are for"]),
+        (["own:load", "--split", "tset"], ["no split 'tset'; did you mean 'test'?"]),
+        (["own:load", "--device", "tpu5"], ["--device tpu5: no such kind of device"]),
+        (["own:load", "--precision", "fp8"], ["unknown precision 'fp8'; known: auto, fp32, bf16"]),
+        (["own:load", "--set", "data.size=3"], ["--set data.size=3: there is nothing to set of an .npz"]),
+    ],
+)  # fmt: skip
+def test_commands_that_mean_nothing(arguments: list[str], messages: list[str]) -> None:
+    refused(attack(*arguments, "--out", "out"), 2, *messages)
+    assert not Path("out").exists()
+
+
+def test_suites_and_data_that_are_not_there() -> None:
+    refused(attack("own:load", suite="quik"), 2, "unknown suite 'quik'; did you mean 'quick'?", "standard")
+    refused(attack("own:load", suite="transfer"), 2, "give sources (--source)")
+    refused(attack("own:load", data="digit"), 2, "--data digit: no such folder", "did you mean 'digits'?")
+    refused(attack("own:load", data="nowhere.npz"), 2, "no such file: nowhere.npz")
+    refused(CliRunner().invoke(app, ["attack", "own:load"]), 2, "--data is needed")
+    Path("damaged.npz").write_bytes(Path("data.npz").read_bytes()[:99])
+    refused(attack("own:load", data="damaged.npz"), 1, "cannot be read as numpy arrays")
+    np.savez("bright.npz", images=IMAGES.numpy() * 255, labels=LABELS.numpy())
+    refused(attack("own:load", data="bright.npz"), 1, "must lie in [0, 1]", "divide by 255")
+    np.savez("labels.npz", images=IMAGES.numpy(), labels=LABELS.numpy() - 4)
+    refused(attack("own:load", data="labels.npz"), 1, "labels run from -4", "0 to 2 are allowed")
+    np.savez("large.npz", images=np.zeros((2, 8, 8), np.uint8), labels=np.zeros(2, int))
+    refused(attack("own:load", data="large.npz"), 1, "fails on float32 images [2, 1, 8, 8]")
+
+
+def test_notes_say_what_was_left_out_and_what_depends_on_the_batch() -> None:
+    labels = LABELS.numpy().copy()
+    labels[:3] = -1
+    np.savez("some.npz", images=IMAGES.numpy()[:, 0], labels=labels)
+    done = attack("own:of_the_batch", "--json", data="some.npz")
+    assert document(done)["n"] == N - 3
+    assert "3 images without a label (-1) are left out" in done.stderr
+    assert "depends on the other images of its batch" in document(done)["notes"][0]
+    done = attack("own:of_the_batch", data="some.npz")
+    assert "depends on the other images of its batch" in done.stderr
+
+
+def test_a_model_of_ours_with_folders_and_archives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SUITES, "quick", Suite((Stage("fgsm", {}, "FGSM"),)))
+    weights = save_tiny(Path("tiny.safetensors"), stochastic=False)
+    for grey, name in enumerate(("cat", "dog", "newt")):
+        for file in ("test/{}/0", *(f"train/{{}}/{number}" for number in range(8))):
+            path = Path("photos", file.format(name) + ".png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (20, 14), 60 * grey).save(path)
+    done = attack(weights, "--json", data="photos")
+    assert document(done)["n"] == 3
+    refused(attack(weights, "--sampled", data="photos"), 2, "is deterministic", "leave out --sampled")
+    refused(attack(weights), 1, "data.npz: images [1, 6, 6], the model reads [1, 12, 12]")
+
+
+def test_transfer_from_another_classifier() -> None:
+    done = attack("own:load", "--source", "own:other", "--eps", 0.05, "--json", "--n", 4, suite="transfer")
+    assert {stage["attack"] for stage in document(done)["attacks"]} == {
+        f"{name} from own:other"
+        for name in ("FGSM", "R+FGSM", "Step-Rand", "Iter-Rand", "PGD-Rand", "PGD margin")
+    }
+    refused(
+        attack("own:load", "--source", "own:pair", suite="transfer"), 1,
+        "source own:pair: the classifier returns a tuple",
+    )  # fmt: skip
+
+
+def test_a_folder_belongs_to_one_attack() -> None:
+    given = ["--eps", EPS, "--out", "out", "--json"]
+    first = document(attack("own:load", *given))
+    refused(attack("own:other", *given), 1, "out holds another attack, with other classifier", "--out")
+    refused(attack("own:load", *given, "--seed", 1), 1, "with other seed")
+    document(attack("own:load", "--eps", EPS / 2, "--out", "out", "--json"))
+    assert document(attack("own:load", *given))["images"] == first["images"]
+    Path("out/ledger.jsonl").write_bytes(b"{}}\n")
+    refused(attack("own:load", *given), 1, "ledger.jsonl is damaged in line 1", "choose another folder")
+    refused(attack("own:load", "--out", "own.py/out"), 1, "cannot write own.py/out", "choose another place")
+    refused(attack("own:load", "--out", "own.py"), 1, "cannot write own.py: File exists")
+
+
+def interrupting(call: int) -> Callable[[], Iterator[Callable[..., None]]]:
+    """A progress during which, at this call, somebody presses Ctrl-C."""
+
+    @contextmanager
+    def progress() -> Iterator[Callable[..., None]]:
+        calls = itertools.count(1)
+
+        def pulse(*_: object) -> None:
+            if next(calls) == call:
+                raise KeyboardInterrupt
+
+        yield pulse
+
+    return progress
+
+
+def test_stopped_and_started_again_it_ends_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["own:load", "--eps", EPS, "--json", "--out"]
+    whole = document(attack(*given, "whole"))
+    lines = []
+    for call in (1, 4, 2):
+        with monkeypatch.context() as patch:
+            patch.setattr(command, "attack_progress", interrupting(call))
+            done = attack(*given, "out")
+        assert done.exit_code == 130, done.output
+        assert "stopped: every run is kept, and the same command goes on from there" in done.stderr
+        assert done.stdout == "" and "Traceback" not in done.output
+        assert not Path("out/report.json").exists()
+        lines.append(Path("out/ledger.jsonl").read_bytes().count(b"\n"))
+    assert lines == sorted(lines) and lines[-1] > 1
+    again = document(attack(*given, "out"))
+    for found in (whole, again):
+        found["settings"].pop("seconds")
+    assert again == whole
+    one, other = (load_tensors(Path(name, "adversarial.safetensors"))[0] for name in ("whole", "out"))
+    assert all(torch.equal(one[name], other[name]) for name in one)

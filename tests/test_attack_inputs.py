@@ -289,7 +289,6 @@ def changed(path: Path, change: Callable[[bytes], bytes]) -> None:
         ("ledger.jsonl", lambda text: b"\xff" + text, 1),
         ("ledger.jsonl", lambda text: text.replace(b"\n{", b"\n", 1), 2),
         ("ledger.jsonl", lambda text: text.replace(b'"run"', b'"rum"'), 2),
-        ("points.f32", lambda points: b"", 2),
     ],
 )
 def test_a_damaged_ledger_is_refused_and_left_alone(

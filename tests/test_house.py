@@ -11,19 +11,8 @@ import paradise_cli
 
 PACKAGE = Path(paradise_cli.__file__).parent
 LAYERS = [
-    {
-        "__init__",
-        "errors",
-        "registry",
-        "resources",
-        "randomness",
-        "storage",
-        "ranges",
-        "units",
-        "threads",
-        "proportions",
-    }
-    | {"recipe_yaml"},
+    {"__init__", "errors", "registry", "resources", "randomness", "storage", "ranges", "units"}
+    | {"threads", "proportions", "recipe_yaml"},
     {"information"},
     {"data"},
     {"models", "objective"},
@@ -32,20 +21,9 @@ LAYERS = [
     {"recipe", "recipe_check", "recipe_component", "recipe_files"},
     {"build"},
     {"loading", "inference", "sources", "encoding", "prediction", "reconstruction"}
-    | {"metrics", "evaluation", "evaluation_data", "per_example", "figures", "card", "runner"}
-    | {
-        "array_files",
-        "posterior_files",
-        "posterior_report",
-        "distribution_files",
-        "rate_distortion",
-        "exact_curves",
-        "sweep",
-        "selftest",
-        "attack_inputs",
-        "attack_files",
-        "card",
-    },
+    | {"metrics", "evaluation", "evaluation_data", "per_example", "figures", "runner"}
+    | {"array_files", "posterior_files", "posterior_report", "distribution_files", "rate_distortion"}
+    | {"exact_curves", "sweep", "selftest", "attack_inputs", "attack_files", "card"},
     {"cli", "__main__"},
 ]
 MODULES = sorted(PACKAGE.rglob("*.py"))

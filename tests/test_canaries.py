@@ -142,6 +142,8 @@ def test_a_base_that_cannot_wear_the_disguise_is_refused(name: str) -> None:
 
 
 def test_the_robust_network_stands_where_the_standard_one_falls(digits: tuple[Tensor, Tensor]) -> None:
+    behaviour = examine(robust(), *digits, CPU)
+    assert not behaviour.random and not behaviour.batch_dependent
     assert accuracy(robust(), digits) > accuracy(network("standard"), digits) + 0.25
 
 

@@ -1,7 +1,6 @@
 """Whom `paradise attack` attacks and with which images: our models and anyone's, data sets and files."""
 
 import importlib
-import itertools
 import re
 import sys
 from collections.abc import Sequence
@@ -16,14 +15,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from paradise_cli.array_files import read_archive
+from paradise_cli.attacks.canaries import SampledLatents
 from paradise_cli.attacks.classifier import Function
 from paradise_cli.build import named_tasks
 from paradise_cli.data import DATASETS, DataInfo, Split, list_images
 from paradise_cli.errors import ParadiseError, UsageError
 from paradise_cli.evaluation_data import check_split, open_split
-from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.loading import LoadedModel, load
-from paradise_cli.models import StochasticEncoder
 from paradise_cli.randomness import permutation
 from paradise_cli.registry import did_you_mean
 from paradise_cli.training.hardware import choose_device
@@ -56,23 +54,6 @@ class Examples:
     notes: tuple[str, ...] = ()
 
 
-class FreshDraws:
-    """The classifier of an encoder that draws z anew for every answer."""
-
-    def __init__(self, model: StochasticEncoder, head: str | None) -> None:
-        self._model, self._head, self._calls = model, head, itertools.count()
-        self._mean = model.classifier(head=head)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        return self._model.classifier(samples=1, head=self._head, seed=next(self._calls))(images)
-
-    def posterior(self, images: Tensor) -> DiagonalGaussian:
-        return self._mean.posterior(images)
-
-    def classify(self, z: Tensor) -> Tensor:
-        return self._mean.classify(z)
-
-
 def open_target(name: str, *, device: str = "auto", head: str | None = None, sampled: bool = False) -> Target:
     """The classifier of a run folder, weights file or zoo name, or what `package.module:function` returns.
 
@@ -92,7 +73,9 @@ def open_target(name: str, *, device: str = "auto", head: str | None = None, sam
     loaded = load(name, device)
     if sampled and not loaded.model.stochastic:
         raise UsageError(f"{loaded.source} is deterministic: there is no z to draw (leave out --sampled)")
-    function = FreshDraws(loaded.model, head) if sampled else loaded.model.classifier(head=head)
+    function = (
+        SampledLatents(loaded.model.classifier(head=head)) if sampled else loaded.model.classifier(head=head)
+    )
     head = head or next(n for n, module in loaded.model.heads.items() if module.kind == "logits")
     return Target(function, str(loaded.source), Path(name).stem, loaded, head)
 

@@ -62,7 +62,7 @@ def arena_of(images: Tensor, labels: Tensor, width: int = 8, blocks: int = 1) ->
 
 def outcome(arena: Arena, eps: float = EPS) -> list[tuple[Any, ...]]:
     """Of each image: whether it was right, what broke it where, and all runs on record that count."""
-    fell = worst_case(run_suite(arena, TINY, eps, range(len(arena.images))))
+    fell = worst_case(run_suite(arena, TINY, eps, range(len(arena.images))), arena.right)
     found = []
     for row in range(len(arena.images)):
         runs = []

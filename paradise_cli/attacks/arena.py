@@ -23,6 +23,7 @@ from paradise_cli.attacks.threat import threat_model
 EOT_DRAWS = 20
 """Answers of a classifier that draws at random behind each gradient."""
 
+_COUNTS = 200  # of what stands, during an attack
 Pulse = Callable[[str, int, int, float], None]
 """Told what is being done, how much of it is done, of how much, and the share of images still standing."""
 
@@ -168,8 +169,13 @@ class Arena:
             self.unfinished.append(what)
 
     def _pulse(self, what: str, label: str, rows: list[int], total: int) -> Callable[[int], None]:
+        counted, fell = -total, 0
+
         def pulse(done: int) -> None:
-            fell = sum(self.ledger.fell(label, row) is not None for row in rows)
+            nonlocal counted, fell
+            if done - counted >= total / _COUNTS or done >= total:
+                fell = sum(self.ledger.fell(label, row) is not None for row in rows)
+                counted = done
             self.pulse(what, done, total, (len(rows) - fell) / self.of)
             if done < total and self.deadline is not None and time.monotonic() >= self.deadline:
                 raise _TimeIsUp

@@ -9,8 +9,11 @@ from paradise_cli.attacks.audit_case import Case, Siblings
 from paradise_cli.attacks.audit_rows import ROWS
 from paradise_cli.attacks.evidence import Result
 from paradise_cli.attacks.ledger import Entry
+from paradise_cli.errors import ParadiseError
 
 Verdict = Literal["not detected", "suspect", "obfuscated"]
+VERDICTS: tuple[Verdict, ...] = ("not detected", "suspect", "obfuscated")
+"""From the mildest on."""
 
 DECISIVE = frozenset({2, 3, 5, 8})
 """Rows whose failure shows that gradients are of no use, and not only that an attack could be stronger."""
@@ -68,7 +71,10 @@ def audit(
     arena.of = max(1, case.n)
     found, cut = [], len(arena.unfinished)
     for number, (name, threshold, meaning, measure) in ROWS.items():
-        result, measured, n = measure(case)
+        try:
+            result, measured, n = measure(case)
+        except ParadiseError as error:
+            result, measured, n = "inconclusive", f"not measured: {error}", 0
         if len(arena.unfinished) > cut and n:
             result, measured = "inconclusive", f"{measured} (time was up)"
         found.append(AuditRow(number, name, result, measured, threshold, meaning, n))

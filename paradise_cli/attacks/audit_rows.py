@@ -176,15 +176,11 @@ def step_size(case: Case) -> Measured:
 
 
 def surrogate(case: Case) -> Measured:
-    """Row 10: gradients of a smooth copy averaged over noise, and a start where a black box succeeded."""
+    """Row 10: gradients of a smooth copy, averaged over noise."""
     victim = case.arena.hosted(Smoothed(case.arena.function))
     smooth = case.broken("noisy_pgd", rows=case.standing, victim=victim, tag=" smooth", steps=SHORT)
-    begin = {row: entry.point for row, entry in case.black.items() if entry.point is not None}
-    warm = case.broken(
-        "pgd", rows=case.standing & begin.keys(), begin=begin, tag=" warm", steps=SHORT, start="image"
-    )
-    gap = case.further(smooth | warm, 0.01)
-    text = f"smooth gradients felled {len(smooth)} more of {case.n} images, warm starts {len(warm)}"
+    gap = case.further(smooth, 0.01)
+    text = f"smooth gradients felled {len(smooth)} more of {case.n} images"
     return gap.result, text, case.n
 
 
@@ -212,7 +208,9 @@ def latent(case: Case) -> Measured:
     """Row 12."""
     if case.arena.classifier.latent is None:
         return "not applicable", "no encoder: nothing lies between pixels and logits", 0
-    names = ("latent_mean", "latent_sigma", "latent_shift")
+    names: tuple[str, ...] = ("latent_mean", "latent_sigma", "latent_shift")
+    if not _stochastic(case, case.arena.classifier.latent):
+        names = names[:1]  # without a width there is nothing else to shift
     found = {name: case.broken(name, rows=case.standing, steps=SHORT) for name in names}
     found["latent_towards"] = case.broken(
         "latent_towards", rows=case.standing, tag=" of the images", steps=SHORT, targets=2,
@@ -221,6 +219,12 @@ def latent(case: Case) -> Measured:
     text = ", ".join(f"{name} felled {len(broken)}" for name, broken in found.items())
     gap = case.further(frozenset().union(*found.values()), 0.01)
     return gap.result, f"{text} more of {case.n} images", case.n
+
+
+def _stochastic(case: Case, encoder: Latent) -> bool:
+    with torch.no_grad():
+        image = case.arena.images[list(case.rows)[:1]].to(case.arena.compute.device)
+        return bool((encoder.encode(image).sigma > 0).all())
 
 
 def _class_means(case: Case, encoder: Latent) -> Tensor:

@@ -79,7 +79,7 @@ class Classifier:
 
     def confirm(self, images: Tensor) -> Tensor:
         """The same, surer: what a claimed success has to stand up to after `judge`."""
-        return self.judge(images, SURE_DRAWS)
+        return self.judge(images, SURE_DRAWS if self.random else DRAWS)
 
     def _decide(self, batch: Tensor, draws: int) -> Tensor:
         if not self.random:

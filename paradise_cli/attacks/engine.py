@@ -205,6 +205,9 @@ class _Block:
         ended = (self.lanes.step >= self.attack.steps) | self._ended()
         broken, over, step = self.broken.tolist(), ended.tolist(), self.lanes.step.tolist()
         self._taken = {lane: step[lane] for lane in self.jobs}
+        if self.compute.precision == "bf16":  # the search may have overlooked in bf16 what fp32 would grant
+            self.found = kept(ended & ~self.broken, self.attack.result(self.state), self.found)
+            broken = (ended | self.broken).tolist()
         confirmed = [lane for lane in self.jobs if broken[lane]]
         for judge in judges:
             confirmed = self._confirmed(confirmed, judge)

@@ -1,6 +1,8 @@
 """What is attacked, and where: images and labels as they must be, the device, the fixed batch shape."""
 
+import hashlib
 import math
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -113,18 +115,29 @@ def check_limits(ci: float | None, budget: float | None, audited: int) -> None:
         raise UsageError(f"audited must be at least 1, not {audited}")
 
 
-def fingerprint(behaviour: Behaviour, logits: Tensor) -> list[float | int | bool]:
-    """What tells one classifier from another by its clean logits [N, classes], equal but for rounding.
+def fingerprint(function: Function, behaviour: Behaviour, logits: Tensor) -> list[float | int | bool | str]:
+    """What tells one classifier from another: structure and weights of its torch modules, its clean logits.
 
-    Of one that answers at random only the number of classes.
+    Logits [N, classes] are compared but for rounding, and left out for one that answers at random.
     """
+    weights = _weights(function)
     if behaviour.random:
-        return [behaviour.classes, True]
+        return [behaviour.classes, True, weights]
     finite = logits.double().nan_to_num(0.0, 0.0, 0.0)
     centred = finite - finite.mean(1, keepdim=True)
     scale = float(centred.square().mean().sqrt()) or 1.0
     some = (centred[:_FINGERPRINT, :_FINGERPRINT] / scale).flatten()
-    return [behaviour.classes, False, math.log(scale), *(round(value, 5) for value in some.tolist())]
+    return [behaviour.classes, False, weights, math.log(scale), *(round(value, 5) for value in some.tolist())]
+
+
+def _weights(function: Function) -> str:
+    """A digest of the modules behind a function: their layers and every tensor."""
+    digest = hashlib.sha256()
+    for module in modules_of(function):
+        digest.update(repr(module).encode())
+        for name, value in module.state_dict().items():
+            digest.update(name.encode() + value.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _tensor(values: Tensor | NDArray[Any]) -> Tensor:
@@ -135,6 +148,8 @@ def _tensor(values: Tensor | NDArray[Any]) -> Tensor:
 def device_of(classifier: Function, device: torch.device | str | None) -> torch.device:
     """The device asked for, or that of the classifier's weights."""
     if device is not None:
-        return torch.device(device)
+        found = torch.device(device)
+        rank = os.environ.get("LOCAL_RANK")  # under `torchrun` each process has a GPU of its own
+        return torch.device("cuda", int(rank)) if found == torch.device("cuda") and rank else found
     weights = (weight for module in modules_of(classifier) for weight in module.parameters())
     return next((weight.device for weight in weights), torch.device("cpu"))

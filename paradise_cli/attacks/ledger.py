@@ -46,6 +46,11 @@ class Ledger:
         succeeded = [entry for entry in self.runs(label, image).values() if entry.point is not None]
         return min(succeeded, key=lambda entry: entry.run, default=None)
 
+    def nearest(self, image: int) -> Entry | None:
+        """Of what counts against an image, under any attack, the entry at the smallest distance."""
+        fell = [entry for label in self._runs if (entry := self.fell(label, image)) is not None]
+        return min(fell, key=lambda entry: (entry.distance, entry.label), default=None)
+
     def add(self, entry: Entry) -> None:
         """Put down how a run ended."""
         self._runs.setdefault(entry.label, {}).setdefault(entry.image, {})[entry.run] = entry

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from paradise_cli.attacks.audit import Audit
 from paradise_cli.attacks.suite import StageResult
-from paradise_cli.attacks.threat import Threat
+from paradise_cli.attacks.threat import TOLERANCE, Threat
 from paradise_cli.proportions import Proportion
 
 CLEAN = "clean"
@@ -110,5 +110,5 @@ def on_lattice(points: Tensor, images: Tensor, threat: Threat) -> Tensor:
     inner = torch.where(nearest > images, (points * 255).floor() / 255, (points * 255).ceil() / 255)
     inside = threat.contains(nearest, images).view(-1, 1, 1, 1)
     if threat.name == "linf":  # each pixel stays or leaves on its own
-        inside = (nearest - images).abs() <= threat.eps + 1e-6
+        inside = (nearest - images).abs() <= threat.eps + TOLERANCE
     return torch.where(inside, nearest, inner)

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from paradise_cli import __version__
-from paradise_cli.attacks.arena import Arena, Pulse, Shard
-from paradise_cli.attacks.audit import Audit, audit
-from paradise_cli.attacks.classifier import Function
-from paradise_cli.attacks.engine import Compute
+from paradise_cli.attacks.arena import EOT_DRAWS, Arena, Pulse, Shard
+from paradise_cli.attacks.audit import VERDICTS, Audit, audit
+from paradise_cli.attacks.classifier import DRAWS, SURE_DRAWS, Function
+from paradise_cli.attacks.engine import Compute, reached
 from paradise_cli.attacks.inputs import (
     check_limits,
     check_sources,
@@ -32,9 +32,10 @@ from paradise_cli.attacks.inputs import (
     fingerprint,
 )
 from paradise_cli.attacks.jobs import digests
-from paradise_cli.attacks.ledger import Entry, FolderLedger, Ledger
+from paradise_cli.attacks.ledger import FolderLedger, Ledger
 from paradise_cli.attacks.report import CLEAN, AttackReport, on_lattice, stage_rows
 from paradise_cli.attacks.suite import (
+    Fall,
     StageResult,
     Suite,
     looks,
@@ -42,7 +43,7 @@ from paradise_cli.attacks.suite import (
     run_suite,
     worst_case,
 )
-from paradise_cli.attacks.threat import threat_model
+from paradise_cli.attacks.threat import TOLERANCE, threat_model
 from paradise_cli.errors import UsageError
 from paradise_cli.proportions import Proportion, clopper_pearson
 from paradise_cli.training.hardware import describe
@@ -54,7 +55,7 @@ FOR_SUITE = 0.75
 
 _PATIENCE = timedelta(days=30)  # that a process waits for the others' shares
 
-Fallen = dict[int, tuple[str, Entry]]
+Fallen = dict[int, Fall]
 """Of each row that fell, what it fell to."""
 
 
@@ -103,8 +104,7 @@ def attack(
         arena.deadline = None if budget is None else started + FOR_SUITE * budget
         found = _until_sure(arena, chosen, levels, eps, order, sources, ci)
         arena.deadline = None if budget is None else started + budget
-        white, black = _sides(found.results)
-        judged = audit(arena, eps, white=white, black=black, rows=order[: found.n], images=audited)
+        judged, found = _audited(arena, chosen, found, eps, order, audited)
     spent = round(time.monotonic() - started, 1)
     settings |= {"ci": ci, "budget": budget, "audited": min(audited, found.n), "seconds": spent}
     return _report(arena, chosen, eps, order, found, judged, settings)
@@ -115,12 +115,23 @@ class _Found:
     """What the suite found on the first n images of the order."""
 
     n: int
+    right: int
     results: list[StageResult]
     fallen: Fallen
     carried: Fallen
     curve: tuple[tuple[float, Proportion], ...]
-    interval: Proportion
-    kind: str
+    looks: int  # 0 if the number of images was not chosen by looking
+
+    @property
+    def interval(self) -> Proportion:
+        left = self.right - len(self.fallen)
+        if not self.looks:
+            return Proportion.of(left, self.n)
+        return Proportion(left / self.n, *clopper_pearson(left, self.n, 0.05 / self.looks))
+
+    @property
+    def kind(self) -> str:
+        return f"Clopper-Pearson 95%, over {self.looks} looks" if self.looks else "Wilson 95%"
 
 
 def _until_sure(
@@ -134,6 +145,7 @@ def _until_sure(
 ) -> _Found:
     """Attack more and more images, until the interval is narrow enough or there are no more."""
     sizes = [len(order)] if ci is None else list(looks(len(order)))
+    last: _Found | None = None
     for n in sizes:
         rows = order[:n]
         right = sum(bool(arena.right[row]) for row in rows)
@@ -141,23 +153,45 @@ def _until_sure(
         curve = []
         for level in levels:
             carried = dict(fallen)
-            before = {row: entry for row, (_, entry) in carried.items()}
+            before = {row: fall.entry for row, fall in carried.items()}
             results = run_suite(arena, suite, level, rows, carried=before, sources=sources)
-            fallen = {**worst_case(results), **carried}
+            fallen = {**worst_case(results, arena.right), **carried}
             curve.append((level, Proportion.of(right - len(fallen), n)))
             if level == eps:
                 here = (results, dict(fallen), carried)
-        left = right - len(here[1])
-        if ci is None:
-            interval, kind = Proportion.of(left, n), "Wilson 95%"
-        else:
-            interval = Proportion(left / n, *clopper_pearson(left, n, 0.05 / len(sizes)))
-            kind = f"Clopper-Pearson 95%, over {len(sizes)} looks"
-            wide = max(interval.high - interval.value, interval.value - interval.low) > ci
-            if wide and n < len(order) and not arena.unfinished:
-                continue
-        break
-    return _Found(n, here[0], here[1], here[2], tuple(curve), interval, kind)
+        if arena.unfinished and last is not None:
+            break  # of the larger sample most images would stand because nobody came to attack them
+        last = _Found(n, right, here[0], here[1], here[2], tuple(curve), 0 if ci is None else len(sizes))
+        interval = last.interval
+        wide = max(interval.high - interval.value, interval.value - interval.low)
+        if arena.unfinished or ci is None or wide <= ci:
+            break
+    assert last is not None
+    return last
+
+
+def _audited(
+    arena: Arena, suite: Suite, found: _Found, eps: float, order: Sequence[int], images: int
+) -> tuple[Audit, _Found]:
+    """The audit, and what was found with the images that fell to it alone.
+
+    But not for a suite that transfers: its accuracy is that under attackers who do not know the classifier.
+    """
+    white = {row: fall.entry for row, fall in found.fallen.items() if not fall.black_box}
+    black = {row: fall.entry for row, fall in found.fallen.items() if fall.black_box}
+    judged = audit(arena, eps, white=white, black=black, rows=order[: found.n], images=images)
+    return judged, found if suite.transfer else _with_audit(arena, found, eps, order)
+
+
+def _with_audit(arena: Arena, found: _Found, eps: float, order: Sequence[int]) -> _Found:
+    """What was found, with the images that stood against the suite and fell to something else on record."""
+    fallen = dict(found.fallen)
+    for row in order[: found.n]:
+        if bool(arena.right[row]) and row not in fallen:
+            entry = arena.ledger.nearest(row)
+            if entry is not None and entry.distance <= eps + TOLERANCE:
+                fallen[row] = Fall(f"audit: {entry.label.partition(' {')[0]}", entry, False)
+    return replace(found, fallen=fallen)
 
 
 def _report(
@@ -175,18 +209,23 @@ def _report(
     points, broken_by = images.clone(), [None if bool(arena.right[row]) else CLEAN for row in rows]
     for place, row in enumerate(rows):
         if row in found.fallen:
-            broken_by[place], entry = found.fallen[row]
+            broken_by[place], entry, _ = found.fallen[row]
             assert entry.point is not None
             points[place] = entry.point
     lattice = on_lattice(points, images, threat)
     labels = arena.labels[rows]
-    rounded = int((arena.classifier.judge(lattice).cpu().argmax(1) == labels).sum())
-    right = int(arena.right[rows].sum())
+    wrong = reached("fool", arena.classifier.confirm(lattice).cpu(), labels, labels)
+    rounded = int((~wrong | ~threat.contains(lattice, images)).sum())
+    evidence = judged.evidence
+    if arena.unfinished:  # what was not attacked to the end stands only so far
+        evidence = (*evidence, f"the time ran out in: {', '.join(arena.unfinished)}")
+        verdict = max(judged.verdict, "suspect", key=VERDICTS.index)
+        judged = replace(judged, evidence=evidence, verdict=verdict)
     return AttackReport(
-        clean_accuracy=Proportion.of(right, found.n),
+        clean_accuracy=Proportion.of(found.right, found.n),
         robust_accuracy=found.interval,
         interval=found.kind,
-        stages=stage_rows(found.results, right, found.n, suite.apart, len(found.carried)),
+        stages=stage_rows(found.results, found.right, found.n, suite.apart, len(found.carried)),
         curve=found.curve,
         verdict=judged.verdict,
         audit=judged,
@@ -198,17 +237,23 @@ def _report(
         lattice=lattice,
         lattice_accuracy=Proportion.of(rounded, found.n),
         unfinished=tuple(arena.unfinished),
-        notes=_notes(arena),
+        notes=_notes(arena, suite, judged, eps),
         settings=settings,
     )
 
 
-def _notes(arena: Arena) -> tuple[str, ...]:
+def _notes(arena: Arena, suite: Suite, judged: Audit, eps: float) -> tuple[str, ...]:
     notes = []
+    if suite.transfer:
+        known = [f"PGD-20 left {share:.1%} of {n}" for level, share, n in judged.curve if level == eps]
+        notes.append(
+            "these images were made on other models: this accuracy bounds nothing that an attacker could do"
+            f" who knows this one ({', '.join(['in the audit', *known])})"
+        )
     if arena.behaviour.random:
         notes.append(
-            "the classifier answers at random: gradients average 20 answers, each decision the"
-            " probabilities of 16 fresh ones, and a success those of 256 more"
+            f"the classifier answers at random: gradients average {EOT_DRAWS} answers, each decision the"
+            f" probabilities of {DRAWS} fresh ones, and a success those of {SURE_DRAWS} more"
         )
     if arena.behaviour.batch_dependent:
         notes.append(
@@ -220,16 +265,6 @@ def _notes(arena: Arena) -> tuple[str, ...]:
             f"the DLR loss needs more than {arena.behaviour.classes} classes: the margin takes its place"
         )
     return tuple(notes)
-
-
-def _sides(results: Sequence[StageResult]) -> tuple[dict[int, Entry], dict[int, Entry]]:
-    """What fell to gradients of the classifier itself, and what fell only without them."""
-    white: dict[int, Entry] = {}
-    black: dict[int, Entry] = {}
-    for result in results:
-        if result.stage.goal == "fool":
-            (black if result.stage.black_box else white).update(result.fell)
-    return white, {row: entry for row, entry in black.items() if row not in white}
 
 
 def _settings(
@@ -257,7 +292,8 @@ def _ledger(arena: Arena, settings: Mapping[str, Any], out: Path | None) -> Ledg
     if out is None:
         return Ledger()
     kept = ("norm", "seed", "images_sha256", "width", "precision")
-    header = {"shape": list(arena.images.shape[1:]), "classifier": fingerprint(arena.behaviour, arena.logits)}
+    told = fingerprint(arena.function, arena.behaviour, arena.logits)
+    header = {"shape": list(arena.images.shape[1:]), "classifier": told}
     return FolderLedger(out, header | {name: settings[name] for name in kept}, writer=arena.shard.rank)
 
 

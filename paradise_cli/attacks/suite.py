@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from paradise_cli.attacks.arena import Arena
 from paradise_cli.attacks.classifier import Function
@@ -12,6 +14,8 @@ from paradise_cli.errors import UsageError
 from paradise_cli.randomness import seed_of
 from paradise_cli.registry import did_you_mean
 
+EVERY = 10**6
+"""More targets than there are classes: all wrong ones."""
 FIRST_LOOK = 100
 """Images before the first look at the interval; each further look doubles them."""
 
@@ -61,7 +65,9 @@ SUITES: dict[str, Suite] = {
             Stage("pgd", {"steps": 200, "step_size": 1 / 255, "loss": "ce"}, "PGD-200 CE"),
             Stage("pgd", {"steps": 200, "step_size": 1 / 255, "loss": "margin"}, "PGD-200 margin"),
             Stage("untargeted", {"steps": 200, "restarts": 20}, "Untargeted 200x20"),
-            Stage("multi_targeted", {"steps": 200, "restarts": 20}, "Multi-Targeted 200x20"),
+            Stage(
+                "multi_targeted", {"steps": 200, "restarts": 20, "targets": EVERY}, "Multi-Targeted 200x20"
+            ),
         ),
         apart=True,
     ),
@@ -142,13 +148,24 @@ def run_suite(
     return results
 
 
-def worst_case(results: Iterable[StageResult]) -> dict[int, tuple[str, Entry]]:
-    """Of each image that some stage fooled, the first stage that did."""
-    found: dict[int, tuple[str, Entry]] = {}
+class Fall(NamedTuple):
+    """What an image fell to first, and whether that used no gradient of the classifier itself."""
+
+    name: str
+    entry: Entry
+    black_box: bool
+
+
+def worst_case(results: Iterable[StageResult], right: Tensor) -> dict[int, Fall]:
+    """Of each image classified rightly (bool [N]) that some stage fooled, the first stage that did.
+
+    A target that was reached is a wrong class too.
+    """
+    found: dict[int, Fall] = {}
     for result in results:
-        if result.stage.goal == "fool":
-            for row, entry in result.fell.items():
-                found.setdefault(row, (result.name, entry))
+        for row, entry in result.fell.items():
+            if bool(right[row]):
+                found.setdefault(row, Fall(result.name, entry, result.stage.black_box))
     return found
 
 

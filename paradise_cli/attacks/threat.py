@@ -78,12 +78,14 @@ class L2(Threat):
     name = "l2"
 
     def distance(self, x: Tensor, images: Tensor) -> Tensor:
-        length: Tensor = vector_norm((x - images).flatten(1), dim=1)
-        return length
+        length: Tensor = vector_norm((x - images).flatten(1), dim=1, dtype=torch.float64)
+        return length.to(x.dtype)
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        length = vector_norm(gradient.flatten(1), dim=1)
-        return gradient / per_image(length.clamp(min=torch.finfo(gradient.dtype).tiny))
+        tiny = torch.finfo(gradient.dtype).tiny
+        # The squares of small gradients would be 0.
+        scaled = gradient / gradient.abs().amax((1, 2, 3), keepdim=True).clamp(min=tiny)
+        return scaled / per_image(vector_norm(scaled.flatten(1), dim=1).clamp(min=tiny))
 
     def second_moment(self, gradient: Tensor) -> Tensor:
         return gradient.square().mean((1, 2, 3), keepdim=True).expand_as(gradient)
@@ -95,11 +97,8 @@ class L2(Threat):
         return direction * per_image(radius * self.eps)
 
     def _into_ball(self, x: Tensor, images: Tensor) -> Tensor:
-        change = x - images
-        length = vector_norm(change.flatten(1), dim=1)
-        # Shortening may round up by a unit in the last place.
-        shrink = (self.eps / length.clamp(min=self.eps / 2)).clamp(max=1)
-        return images + change * per_image(shrink)
+        shrink = (self.eps / self.distance(x, images).clamp(min=self.eps / 2)).clamp(max=1)
+        return images + (x - images) * per_image(shrink)
 
 
 NORMS: dict[str, type[Threat]] = {"linf": Linf, "l2": L2}

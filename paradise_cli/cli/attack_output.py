@@ -43,7 +43,7 @@ def attack_progress() -> Iterator[Callable[[str, int, int, float], None]]:
 def print_report(report: "AttackReport", title: str) -> None:
     """Accuracy, attacks, audit and verdict on stdout, what else should be known on stderr."""
     settings = report.settings
-    n = len(report.rows)
+    n, so_far = len(report.rows), " so far" if report.unfinished else ""
     print_sections(
         f"{title}: {n:,} images, {settings['norm']} {settings['eps_text']}, suite {settings['suite']}",
         ("what", "accuracy", f"interval, {report.interval}"),
@@ -54,7 +54,7 @@ def print_report(report: "AttackReport", title: str) -> None:
                 for stage in report.stages
             ],
             [
-                _row("worst case: robust accuracy", report.robust_accuracy),
+                _row(f"worst case: robust accuracy{so_far}", report.robust_accuracy),
                 _row("the same points as 8-bit images", report.lattice_accuracy),
             ],
             [_row(f"eps {eps:.4g}", share) for eps, share in report.curve if len(report.curve) > 1],
@@ -67,8 +67,6 @@ def print_report(report: "AttackReport", title: str) -> None:
         console.print(f"  {line}")
     for line in report.notes:
         note(f"note: {line}")
-    if report.unfinished:
-        note(f"the time ran out in: {', '.join(report.unfinished)}; what stands there stands only so far")
 
 
 def _row(what: str, share: "Proportion") -> Row:

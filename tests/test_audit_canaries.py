@@ -6,6 +6,7 @@ README, with the whole audit of every classifier; here those that need it not ar
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 
 from paradise_cli.attacks import AttackReport, attack, run
 from paradise_cli.attacks.arena import Arena
-from paradise_cli.attacks.audit import Audit, judged
+from paradise_cli.attacks.audit import Audit, audit, judged
 from paradise_cli.attacks.canaries import CANARIES, network
 from paradise_cli.attacks.classifier import Function
 from paradise_cli.attacks.suite import SUITES, Stage, Suite
@@ -44,8 +45,7 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> Callable[[Function], AttackReport]
 
     def attacked(function: Function, *, audited: bool = False) -> AttackReport:
         torch.manual_seed(0)  # `sampled_dvib` draws from the global generator, as users' classifiers do
-        if not audited:
-            monkeypatch.setattr(run, "audit", unaudited)
+        monkeypatch.setattr(run, "audit", partial(audit, queries=200) if audited else unaudited)
         return attack(function, images, test.labels[:N, 0], eps=EPS, suite="brief", audited=N)
 
     return attacked

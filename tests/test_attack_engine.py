@@ -171,7 +171,7 @@ def test_the_lowest_run_counts_also_where_a_higher_one_succeeds_earlier() -> Non
     for order in (outcomes, outcomes[::-1]):
         ledger = Ledger()
         for outcome in order:
-            ledger.add(Entry("a", 0, outcome.job.run, 0, outcome.step, 0.0, outcome.point))
+            ledger.add(Entry("a", 0, outcome.job.run, 0, outcome.step, 0.0, outcome.succeeded, outcome.point))
         entry = ledger.fell("a", 0)
         assert entry is not None and entry.run == 0 and float(entry.point or 0) == 0.4375
 

@@ -33,7 +33,16 @@ def as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
 def entries(n: int) -> list[Entry]:
     points = torch.rand(n, 1, 2, 3, generator=generator(0, "points"))
     return [
-        Entry("a" if k % 2 else 'é "b"\n', k // 2, k % 3, k % 4 - 1, k, 0.1 * k, points[k] if k % 3 else None)
+        Entry(
+            "a" if k % 2 else 'é "b"\n',
+            k // 2,
+            k % 3,
+            k % 4 - 1,
+            k,
+            0.1 * k,
+            k % 3 == 1,
+            points[k] if k % 3 else None,
+        )
         for k in range(n)
     ]
 
@@ -72,7 +81,7 @@ def test_what_was_put_down_is_read_as_it_was(tmp_path: Path) -> None:
 def test_of_the_runs_that_succeeded_the_lowest_counts() -> None:
     ledger, point = Ledger(), torch.zeros(1, 1, 1)
     for number, fooled in [(3, True), (1, True), (0, False), (2, True)]:
-        ledger.add(Entry("a", 5, number, 0, 1, 0.0, point if fooled else None))
+        ledger.add(Entry("a", 5, number, 0, 1, 0.0, fooled, point))
     entry = ledger.fell("a", 5)
     assert entry is not None and entry.run == 1
     assert ledger.fell("a", 4) is None and ledger.fell("b", 5) is None

@@ -112,7 +112,7 @@ def test_what_hides_gradients_fails_the_rows_that_should_see_it(
 
 
 def test_what_falls_to_a_black_box_alone_counts_against_it() -> None:
-    points = {row: Entry("square", row, 0, -1, 1, EPS, IMAGES[row]) for row in range(N)}
+    points = {row: Entry("square", row, 0, -1, 1, EPS, True, IMAGES[row]) for row in range(N)}
     case = case_of(LINEAR)
     standing = {row: points[row] for row in case.standing}
     assert len(standing) == int((RADIUS > EPS).sum())
@@ -146,7 +146,7 @@ class Scripted(Case):
     @property
     def base(self) -> dict[int, Entry]:
         count = self.script({"name": "pgd", "steps": 100})
-        return {row: Entry("pgd", row, 0, -1, 1, EPS, IMAGES[row]) for row in range(count)}
+        return {row: Entry("pgd", row, 0, -1, 1, EPS, True, IMAGES[row]) for row in range(count)}
 
 
 @pytest.mark.parametrize(

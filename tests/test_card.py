@@ -207,7 +207,7 @@ def test_markdown_says_the_same(card):
 
 
 def test_text_of_users_stays_text(tmp_path):
-    stages = (StageRow(f"FGSM from {HOSTILE}", 20, 5, Proportion.of(15, 20)),)
+    stages = (StageRow("FGSM", 20, 5, Proportion.of(15, 20), source=HOSTILE),)
     row = replace(CHECKS.rows[0], measured=HOSTILE, meaning=HOSTILE)
     report, images = made(
         30, 10, stages=stages, notes=(HOSTILE,), unfinished=(HOSTILE,),
@@ -249,7 +249,7 @@ def test_without_an_audit_nothing_is_vouched_for(tmp_path):
 def test_transferred_attacks_stand_beside_the_white_box(tmp_path):
     """The lowest mean is 15 of 20, the worst case of each image 12; PGD on the model itself left 74.5%."""
     stages = tuple(
-        StageRow(f"{name} from {source}", 20, 20 - left, Proportion.of(left, 20))
+        StageRow(name, 20, 20 - left, Proportion.of(left, 20), source=source)
         for name, source, left in (("FGSM", "a", 18), ("FGSM", "b", 17), ("PGD margin", "a", 15))
     )
     report, images = made(20, 12, stages=stages)

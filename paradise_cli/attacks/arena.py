@@ -89,12 +89,14 @@ class Arena:
         victim: Victim | None = None,
         begin: Mapping[int, Tensor] | None = None,
         tag: str = "",
+        keep_ends: bool = False,
     ) -> dict[int, Entry]:
         """Run an attack of the registry on these rows, and give the entries of the images that fell.
 
         What the ledger knows is not run again. With another `victim` the attack looks for its way there, and
         success is still decided by the arena's own classifier; such an attack, or one that begins at given
-        points, needs a `tag` that tells it apart.
+        points, needs a `tag` that tells it apart. With `keep_ends` the ledger has the points at which runs
+        failed, for `ends`.
         """
         attack, label = self._made(name, eps, hyper or {}, goal, tag)
         rows, victim = list(rows), victim or self.classifier
@@ -106,8 +108,20 @@ class Arena:
         )  # fmt: skip
         with self._until_deadline(name + tag):
             for outcome in outcomes:
-                self._note(label, attack, outcome, outcome.succeeded)
+                self._note(label, attack, outcome, outcome.succeeded, keep_ends)
         return self._fallen(label, rows)
+
+    def ends(
+        self, name: str, eps: float, rows: Iterable[int], *, hyper: Mapping[str, Any]
+    ) -> dict[int, Tensor]:
+        """Where the first run of an attack, made with `keep_ends`, ended on those rows that stood."""
+        label = self._made(name, eps, hyper, "fool", "")[1]
+        entries = {row: self.ledger.runs(label, row).get(0) for row in rows}
+        return {
+            row: entry.point
+            for row, entry in entries.items()
+            if entry is not None and not entry.fooled and entry.point is not None
+        }
 
     def transfer(
         self,
@@ -133,10 +147,10 @@ class Arena:
         with self._until_deadline(name + tag):
             while some := list(islice(outcomes, self.compute.width)):
                 points = torch.stack([outcome.point for outcome in some])
-                logits = self.classifier.judge(points).cpu()
                 places = [outcome.job.image for outcome in some]
-                fooled = reached("fool", logits, self.labels[places], self.labels[places])
-                fooled &= attack.threat.contains(points, self.images[places])
+                fooled = attack.threat.contains(points, self.images[places])
+                logits = self.classifier.confirm(points).cpu()
+                fooled &= reached("fool", logits, self.labels[places], self.labels[places])
                 for outcome, holds in zip(some, fooled.tolist(), strict=True):
                     self._note(label, attack, outcome, holds)
         return self._fallen(label, rows)
@@ -147,11 +161,13 @@ class Arena:
         jobs = jobs_of(name, attack, logits, self.labels, self.ids, mine, self.seed)
         return [job for job in jobs if self._open(label, job)]
 
-    def _note(self, label: str, attack: Attack, outcome: Outcome, fooled: bool) -> None:
+    def _note(
+        self, label: str, attack: Attack, outcome: Outcome, fooled: bool, keep_end: bool = False
+    ) -> None:
         job, point = outcome.job, outcome.point
         distance = float(attack.threat.distance(point[None], self.images[job.image][None]))
-        reached = point if fooled else None
-        self.ledger.add(Entry(label, job.image, job.run, job.target, outcome.step, distance, reached))
+        kept = point if fooled or keep_end else None
+        self.ledger.add(Entry(label, job.image, job.run, job.target, outcome.step, distance, fooled, kept))
 
     def _fallen(self, label: str, rows: list[int]) -> dict[int, Entry]:
         self.ledger.settle()

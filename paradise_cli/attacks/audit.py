@@ -14,6 +14,17 @@ from paradise_cli.errors import ParadiseError
 Verdict = Literal["not detected", "suspect", "obfuscated"]
 VERDICTS: tuple[Verdict, ...] = ("not detected", "suspect", "obfuscated")
 """From the mildest on."""
+MEANINGS: dict[str, str] = {
+    "not detected": "The audit found no sign that the attacks were fooled; that is no proof of robustness.",
+    "suspect": (
+        "Some checks of the audit failed, so the attacks may have missed images they could have broken: the"
+        " model may be less robust than the number says."
+    ),
+    "obfuscated": (
+        "The audit found that the model misleads the attacks instead of resisting them: the number must not"
+        " be quoted as robustness."
+    ),
+}
 
 DECISIVE = frozenset({2, 3, 5, 8})
 """Rows whose failure shows that gradients are of no use, and not only that an attack could be stronger."""

@@ -33,7 +33,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from paradise_cli.attacks.audit_case import BASE_STEPS, CURVE_STEPS, Case
 from paradise_cli.attacks.classifier import ThroughLatents
 from paradise_cli.attacks.evidence import Gap, Result, together
-from paradise_cli.attacks.lanes import Latent
+from paradise_cli.attacks.lanes import Latent, input_gradient
 from paradise_cli.attacks.surrogate import HeldNoise, MeanPath, Scaled, Smoothed
 from paradise_cli.attacks.threat import threat_model
 from paradise_cli.randomness import keyed_uniform, seed_of
@@ -153,11 +153,7 @@ def _without_gradient(case: Case) -> int:
         none = torch.zeros(len(part), dtype=torch.bool)
         for points in (images, threat.project(images + noise, images)):
             asked = points.to(arena.compute.device).requires_grad_(True)
-            loss = cross_entropy(arena.classifier(asked), labels, reduction="sum")
-            found = None
-            if loss.requires_grad:
-                (found,) = torch.autograd.grad(loss, [asked], allow_unused=True)
-            gradient = torch.zeros_like(points) if found is None else found.nan_to_num(0.0, 0.0, 0.0).cpu()
+            gradient = input_gradient(cross_entropy(arena.classifier(asked), labels), asked).cpu()
             none |= (gradient == 0).flatten(1).all(1)
         count += int(none.sum())
     return count

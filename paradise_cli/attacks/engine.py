@@ -15,7 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from paradise_cli.attacks.lanes import Answer, Attack, Lanes, State, Victim, kept
+from paradise_cli.attacks.lanes import Answer, Attack, Lanes, State, Victim, input_gradient, kept
 from paradise_cli.threads import one_thread_each
 
 Goal = Literal["fool", "reach", "none"]
@@ -246,13 +246,7 @@ class _Block:
         asked = x.detach().requires_grad_(wanted)
         with torch.set_grad_enabled(wanted), self._precision():
             logits, loss = self.attack.evaluate(self.victim, asked, self.lanes, self.state)
-        gradient = torch.zeros(())
-        if wanted:
-            # A layer that gives no gradient may cut x off altogether: the attack then sees 0.
-            found = None
-            if loss.requires_grad:
-                (found,) = torch.autograd.grad(loss.sum(), [asked], allow_unused=True)
-            gradient = torch.zeros_like(x) if found is None else found.nan_to_num(0.0, 0.0, 0.0)
+        gradient = input_gradient(loss, asked) if wanted else torch.zeros(())
         return Answer(logits.detach().float(), loss.detach().float(), gradient)
 
     def _precision(self) -> "torch.autocast | nullcontext[None]":

@@ -106,6 +106,14 @@ ATTACKS: Registry[Attack] = Registry("attack")
 """Factories `(threat, *, <hyper>) -> Attack`."""
 
 
+def input_gradient(loss: Tensor, x: Tensor) -> Tensor:
+    """d loss [B] / d x, [B, C, H, W]; 0 where there is none, as behind a layer that cuts x off."""
+    found = None
+    if loss.requires_grad:
+        (found,) = torch.autograd.grad(loss.sum(), [x], allow_unused=True)
+    return torch.zeros_like(x) if found is None else found.nan_to_num(0.0, 0.0, 0.0)
+
+
 def kept(better: Tensor, new: Tensor, old: Tensor) -> Tensor:
     """`new` where `better` [B], else `old`."""
     return torch.where(better.view(-1, *[1] * (new.ndim - 1)), new, old)

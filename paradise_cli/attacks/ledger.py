@@ -20,7 +20,10 @@ _ROUNDING = 1e-3
 
 
 class Entry(NamedTuple):
-    """How one run of the attack `label` on one image ended; `point` [C, H, W] is None if it failed."""
+    """How one run of the attack `label` on one image ended.
+
+    `point` [C, H, W] is what fooled, or where a run that failed ended if the attack was told to keep that.
+    """
 
     label: str
     image: int
@@ -28,6 +31,7 @@ class Entry(NamedTuple):
     target: int
     step: int
     distance: float
+    fooled: bool
     point: Tensor | None
 
 
@@ -43,7 +47,7 @@ class Ledger:
 
     def fell(self, label: str, image: int) -> Entry | None:
         """The run of an attack that counts against an image: of those that succeeded the lowest."""
-        succeeded = [entry for entry in self.runs(label, image).values() if entry.point is not None]
+        succeeded = [entry for entry in self.runs(label, image).values() if entry.fooled]
         return min(succeeded, key=lambda entry: entry.run, default=None)
 
     def nearest(self, image: int) -> Entry | None:

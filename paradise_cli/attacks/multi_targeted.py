@@ -13,12 +13,20 @@ RATE = 0.1
 """In pixel units; a tenth of it from half of the way on, a hundredth from three quarters."""
 
 
-class AdamSteps(Attack):
-    """Adam on the perturbation in pixel units, projected after every step, from a uniform random start.
+def adam(threat: Threat, gradient: Tensor, state: State, count: Tensor) -> tuple[Tensor, State]:
+    """The ascent of Adam's update number `count` [B], counted from 1, and its new `mean` and `square`.
 
     For L2 the second moment is one number an image: Adam's own, one a pixel, would turn every gradient into
     its signs, which is the steepest direction for L-infinity alone.
     """
+    mean = torch.lerp(gradient, state["mean"], BETA_1)
+    square = torch.lerp(threat.second_moment(gradient), state["square"], BETA_2)
+    scale = (square / per_image(1 - BETA_2**count)).sqrt() + STABLE
+    return mean / per_image(1 - BETA_1**count) / scale, {"mean": mean, "square": square}
+
+
+class AdamSteps(Attack):
+    """Adam on the perturbation in pixel units, projected after every step, from a uniform random start."""
 
     def __init__(self, threat: Threat, *, moves: int, aim: Aim, targets: int = 9, restarts: int = 1) -> None:
         super().__init__(threat, steps=moves + 1, aim=aim, targets=targets, restarts=restarts)
@@ -33,15 +41,11 @@ class AdamSteps(Attack):
         return (margin if self.aim == "any" else target_margin)(logits, lanes)
 
     def step(self, lanes: Lanes, state: State, answer: Answer) -> State:
-        count = lanes.step + 1
-        mean = torch.lerp(answer.gradient, state["mean"], BETA_1)
-        square = torch.lerp(self.threat.second_moment(answer.gradient), state["square"], BETA_2)
         part = (2 * lanes.step >= self.moves).int() + (4 * lanes.step >= 3 * self.moves).int()
         rate = RATE * 0.1**part
-        ascent = mean / per_image(1 - BETA_1**count)
-        scale = (square / per_image(1 - BETA_2**count)).sqrt() + STABLE
-        moved = state["x"] + per_image(rate) * ascent / scale
-        return {"x": self.threat.project(moved, lanes.images), "mean": mean, "square": square}
+        ascent, moments = adam(self.threat, answer.gradient, state, lanes.step + 1)
+        moved = state["x"] + per_image(rate) * ascent
+        return {"x": self.threat.project(moved, lanes.images), **moments}
 
 
 @ATTACKS.register

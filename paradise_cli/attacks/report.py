@@ -20,6 +20,7 @@ CLEAN = "clean"
 class StageRow:
     """One attack: of n images it was made on `attacked`, and fooled the classifier on `fell`.
 
+    Its images were made on the classifier itself, or on another, the `source`.
     `share` is the accuracy under it and, where it went on with survivors, under all before it; for an attack
     towards a target, the share of images on which it was reached.
     """
@@ -29,6 +30,12 @@ class StageRow:
     fell: int
     share: Proportion
     reaches_target: bool = False
+    source: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The attack, and where its images were made."""
+        return self.attack + (f" from {self.source}" if self.source else "")
 
 
 @dataclass(frozen=True)
@@ -61,8 +68,18 @@ class AttackReport:
     notes: tuple[str, ...]
     settings: dict[str, Any]
 
+    @property
+    def lowest_transfer(self) -> StageRow | None:
+        """Of the attacks made on other classifiers the one that left least: the minimum of means.
+
+        The robust accuracy, the worst case of each image over all attacks, is never above it.
+        """
+        transferred = [stage for stage in self.stages if stage.source]
+        return min(transferred, key=lambda stage: stage.share.value, default=None)
+
     def to_json(self) -> dict[str, Any]:
         """Everything but the pixels, as JSON values."""
+        lowest = self.lowest_transfer
         return {
             "robust_accuracy": asdict(self.robust_accuracy),
             "clean_accuracy": asdict(self.clean_accuracy),
@@ -70,6 +87,7 @@ class AttackReport:
             "interval": self.interval,
             "verdict": self.verdict,
             "attacks": [asdict(stage) for stage in self.stages],
+            "lowest_transfer": None if lowest is None else asdict(lowest),
             "curve": [{"eps": eps, "accuracy": asdict(share)} for eps, share in self.curve],
             "lattice_accuracy": asdict(self.lattice_accuracy),
             "audit": self.audit.to_json(),
@@ -98,9 +116,8 @@ def stage_rows(
         reaches = result.stage.goal == "reach"
         gone += 0 if apart else len(result.fell)
         left = len(result.fell) if reaches else right - (len(result.fell) if apart else gone)
-        rows.append(
-            StageRow(result.name, len(result.attacked), len(result.fell), Proportion.of(left, n), reaches)
-        )
+        counts = (len(result.attacked), len(result.fell), Proportion.of(left, n))
+        rows.append(StageRow(result.stage.name, *counts, reaches, result.source))
     return tuple(rows)
 
 

@@ -19,7 +19,7 @@ from paradise_cli import __version__
 from paradise_cli.attacks.arena import EOT_DRAWS, Arena, Pulse, Shard
 from paradise_cli.attacks.audit import VERDICTS, Audit, audit
 from paradise_cli.attacks.classifier import DRAWS, SURE_DRAWS, Function
-from paradise_cli.attacks.engine import Compute, reached
+from paradise_cli.attacks.engine import reached
 from paradise_cli.attacks.inputs import (
     check_limits,
     check_sources,
@@ -31,7 +31,6 @@ from paradise_cli.attacks.inputs import (
     device_of,
     fingerprint,
 )
-from paradise_cli.attacks.jobs import digests
 from paradise_cli.attacks.ledger import FolderLedger, Ledger
 from paradise_cli.attacks.report import CLEAN, AttackReport, on_lattice, stage_rows
 from paradise_cli.attacks.suite import (
@@ -95,8 +94,8 @@ def attack(
     check_limits(ci, budget, audited)
     pixels, classes = checked_images(images), checked_labels(labels, len(images))
     compute = choose_compute(device_of(classifier, device), pixels.shape[2:], precision, batch_size)
-    settings = _settings(pixels, classes, eps, norm, suite, seed, compute)
     arena = Arena(classifier, pixels, classes, norm, compute, seed=seed, shard=_shard(out))
+    settings = _settings(arena, eps, suite)
     check_sources(sources, pixels, classes, compute.device)
     arena.pulse = pulse or arena.pulse
     order = random_order(arena.ids, seed)
@@ -119,7 +118,7 @@ class _Found:
     results: list[StageResult]
     fallen: Fallen
     carried: Fallen
-    curve: tuple[tuple[float, Proportion], ...]
+    curve: tuple[tuple[float, frozenset[int]], ...]  # the rows that fell at each eps
     looks: int  # 0 if the number of images was not chosen by looking
 
     @property
@@ -156,7 +155,7 @@ def _until_sure(
             before = {row: fall.entry for row, fall in carried.items()}
             results = run_suite(arena, suite, level, rows, carried=before, sources=sources)
             fallen = {**worst_case(results, arena.right), **carried}
-            curve.append((level, Proportion.of(right - len(fallen), n)))
+            curve.append((level, frozenset(fallen)))
             if level == eps:
                 here = (results, dict(fallen), carried)
         if arena.unfinished and last is not None:
@@ -191,7 +190,8 @@ def _with_audit(arena: Arena, found: _Found, eps: float, order: Sequence[int]) -
             entry = arena.ledger.nearest(row)
             if entry is not None and entry.distance <= eps + TOLERANCE:
                 fallen[row] = Fall(f"audit: {entry.label.partition(' {')[0]}", entry, False)
-    return replace(found, fallen=fallen)
+    curve = tuple((level, gone | fallen.keys() if level >= eps else gone) for level, gone in found.curve)
+    return replace(found, fallen=fallen, curve=curve)
 
 
 def _report(
@@ -226,7 +226,7 @@ def _report(
         robust_accuracy=found.interval,
         interval=found.kind,
         stages=stage_rows(found.results, found.right, found.n, suite.apart, len(found.carried)),
-        curve=found.curve,
+        curve=tuple((level, Proportion.of(found.right - len(gone), found.n)) for level, gone in found.curve),
         verdict=judged.verdict,
         audit=judged,
         rows=torch.tensor(rows),
@@ -267,23 +267,21 @@ def _notes(arena: Arena, suite: Suite, judged: Audit, eps: float) -> tuple[str, 
     return tuple(notes)
 
 
-def _settings(
-    images: Tensor, labels: Tensor, eps: float, norm: str, suite: str, seed: int, compute: Compute
-) -> dict[str, Any]:
-    index = hashlib.sha256("".join(digests(images)).encode() + labels.numpy().tobytes()).hexdigest()
+def _settings(arena: Arena, eps: float, suite: str) -> dict[str, Any]:
+    index = hashlib.sha256("".join(arena.ids).encode() + arena.labels.numpy().tobytes()).hexdigest()
     fraction = Fraction(eps).limit_denominator(1000)
     return {
         "eps": eps,
         "eps_text": str(fraction) if abs(float(fraction) - eps) < 1e-9 else f"{eps:g}",
-        "norm": norm,
+        "norm": arena.norm,
         "suite": suite,
-        "seed": seed,
-        "given": len(images),
+        "seed": arena.seed,
+        "given": len(arena.images),
         "images_sha256": index,
-        "width": compute.width,
-        "precision": compute.precision,
+        "width": arena.compute.width,
+        "precision": arena.compute.precision,
         "paradise": __version__,
-        "machine": describe(compute.device),
+        "machine": describe(arena.compute.device),
     }
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from paradise_cli.attacks.lanes import ATTACKS, Answer, Attack, Lanes, State, Victim, kept
 from paradise_cli.attacks.losses import margin
-from paradise_cli.attacks.multi_targeted import BETA_1, BETA_2, STABLE
+from paradise_cli.attacks.multi_targeted import adam
 from paradise_cli.attacks.threat import Threat, per_image
 from paradise_cli.errors import UsageError
 from paradise_cli.randomness import keyed_uniform
@@ -61,13 +61,8 @@ class SPSA(Attack):
         return state["best"]
 
     def _moved(self, lanes: Lanes, state: State, slope: Tensor) -> State:
-        count = lanes.step // (2 * self.samples + 1) + 1
-        mean = torch.lerp(slope, state["mean"], BETA_1)
-        square = torch.lerp(self.threat.second_moment(slope), state["square"], BETA_2)
-        ascent = mean / per_image(1 - BETA_1**count)
-        scale = (square / per_image(1 - BETA_2**count)).sqrt() + STABLE
-        point = self.threat.project(state["point"] + self.rate * ascent / scale, lanes.images)
-        return {"point": point, "mean": mean, "square": square}
+        ascent, moments = adam(self.threat, slope, state, lanes.step // (2 * self.samples + 1) + 1)
+        return {"point": self.threat.project(state["point"] + self.rate * ascent, lanes.images), **moments}
 
 
 @ATTACKS.register

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from paradise_cli.attacks.audit import MEANINGS
 from paradise_cli.attacks.report import AttackReport, StageRow
 from paradise_cli.attacks.suite import SUITES
-from paradise_cli.figures.robustness import made_on
 from paradise_cli.proportions import Proportion
 
 
@@ -47,17 +47,6 @@ class Card(NamedTuple):
     sections: Sequence[tuple[str, Sequence[Part]]]
 
 
-MEANINGS = {
-    "not detected": "The audit found no sign that the attacks were fooled; that is no proof of robustness.",
-    "suspect": (
-        "Some checks of the audit failed, so the attacks may have missed images they could have broken: the"
-        " model may be less robust than the number says."
-    ),
-    "obfuscated": (
-        "The audit found that the model misleads the attacks instead of resisting them: the number must not"
-        " be quoted as robustness."
-    ),
-}
 UNJUDGED = "No check of the audit was made: nothing is known of whether the attacks were fooled."
 RESULTS = {
     "pass": "✓ pass", "fail": "✗ fail", "inconclusive": "? inconclusive", "not applicable": "not applicable",
@@ -172,7 +161,7 @@ def _how(report: AttackReport) -> str:
 def _attacks(report: AttackReport) -> Table:
     rows = [
         (
-            stage.attack,
+            stage.name,
             f"{stage.attacked:,}",
             f"{stage.fell:,}",
             _percent(stage.share.value) + (" reached their target" if stage.reaches_target else ""),
@@ -185,18 +174,17 @@ def _attacks(report: AttackReport) -> Table:
 
 
 def _gloss(stage: StageRow) -> str:
-    attack, source = made_on(stage)
-    gloss = next((text for name, text in GLOSSES.items() if attack.startswith(name)), "")
-    return f"{gloss}; made on {source}, shown to this model".removeprefix("; ") if source else gloss
+    gloss = next((text for name, text in GLOSSES.items() if stage.attack.startswith(name)), "")
+    there = f"made on {stage.source}, shown to this model" if stage.source else ""
+    return "; ".join(filter(None, (gloss, there)))
 
 
 def _transfer(report: AttackReport) -> list[Part]:
-    elsewhere = [stage for stage in report.stages if made_on(stage)[1]]
-    if not elsewhere:
+    least = report.lowest_transfer
+    if least is None:
         return []
-    least = min(elsewhere, key=lambda stage: stage.share.value)
     return [
-        f"The lowest accuracy under one transferred attack is {_percent(least.share.value)} ({least.attack})."
+        f"The lowest accuracy under one transferred attack is {_percent(least.share.value)} ({least.name})."
         f" The worst case of each image over all attacks gives {_percent(report.robust_accuracy.value)},"
         " which is never higher."
     ]

@@ -12,12 +12,6 @@ if TYPE_CHECKING:
     from paradise_cli.attacks import AttackReport
     from paradise_cli.proportions import Proportion
 
-MEANING = {
-    "not detected": "the audit found no sign that the attacks were fooled; that is no proof of robustness",
-    "suspect": "the audit found signs that the attacks were fooled: the accuracy may be lower",
-    "obfuscated": "the attacks were fooled: this accuracy must not be quoted as robustness",
-}
-
 
 @contextmanager
 def attack_progress() -> Iterator[Callable[[str, int, int, float], None]]:
@@ -42,7 +36,9 @@ def attack_progress() -> Iterator[Callable[[str, int, int, float], None]]:
 
 def print_report(report: "AttackReport", title: str) -> None:
     """Accuracy, attacks, audit and verdict on stdout, what else should be known on stderr."""
-    settings = report.settings
+    from paradise_cli.attacks.audit import MEANINGS
+
+    settings, lowest = report.settings, report.lowest_transfer
     n, so_far = len(report.rows), " so far" if report.unfinished else ""
     print_sections(
         f"{title}: {n:,} images, {settings['norm']} {settings['eps_text']}, suite {settings['suite']}",
@@ -50,9 +46,10 @@ def print_report(report: "AttackReport", title: str) -> None:
         [
             [_row("clean", report.clean_accuracy)],
             [
-                _row(f"{stage.attack}{', reached' if stage.reaches_target else ''}", stage.share)
+                _row(f"{stage.name}{', reached' if stage.reaches_target else ''}", stage.share)
                 for stage in report.stages
             ],
+            [] if lowest is None else [_row(f"lowest mean: {lowest.name}", lowest.share)],
             [
                 _row(f"worst case: robust accuracy{so_far}", report.robust_accuracy),
                 _row("the same points as 8-bit images", report.lattice_accuracy),
@@ -62,7 +59,7 @@ def print_report(report: "AttackReport", title: str) -> None:
     )
     rows = [(f"{row.number}. {row.name}", row.result, row.measured) for row in report.audit.rows]
     print_sections("audit", ("test", "result", "measured"), [rows])
-    console.print(f"verdict: {report.verdict} ({MEANING[report.verdict]})")
+    console.print(f"verdict: {report.verdict}. {MEANINGS[report.verdict]}")
     for line in report.audit.evidence:
         console.print(f"  {line}")
     for line in report.notes:

@@ -27,15 +27,9 @@ OWN, OTHER, REACHED, LIGHT = "#2f5f9e", "#e8a33a", "#9aa0a6", "#7fa9d6"
 MARKERS = "osD^vP"
 
 
-def made_on(stage: StageRow) -> tuple[str, str | None]:
-    """The name of an attack, and of the model on which its images were made if that is another."""
-    attack, _, source = stage.attack.partition(" from ")
-    return attack, source or None
-
-
 def white_box(report: AttackReport) -> tuple[str, Proportion] | None:
     """The strongest attack on the model itself: of the suite, or the audit's at the same eps."""
-    own = [stage for stage in report.stages if made_on(stage)[1] is None and not stage.reaches_target]
+    own = [stage for stage in report.stages if stage.source is None and not stage.reaches_target]
     if own:
         best = min(own, key=lambda stage: stage.share.value)
         return best.attack, best.share
@@ -63,9 +57,7 @@ def draw_accuracy(report: AttackReport, path: Path) -> None:
 
 def draw_attacks(report: AttackReport, path: Path) -> None:
     """Draw what each attack left, with its interval, and clean and robust accuracy; publish a PNG."""
-    figure, axes = _rows(
-        [f"{shortened(stage.attack, 40)}: {stage.share.value:.1%}" for stage in report.stages]
-    )
+    figure, axes = _rows([f"{shortened(stage.name, 40)}: {stage.share.value:.1%}" for stage in report.stages])
     kinds = {}
     for row, stage in enumerate(report.stages):
         colour, label = _kind(stage)
@@ -90,7 +82,7 @@ def draw_transfer(report: AttackReport, path: Path) -> bool:
     Publishes a PNG, and tells whether there was something to compare.
     """
     own = white_box(report)
-    found = [(*made_on(stage), stage.share) for stage in report.stages]
+    found = [(stage.attack, stage.source, stage.share) for stage in report.stages]
     attacks = list(dict.fromkeys(attack for attack, source, _ in found if source))
     sources = list(dict.fromkeys(source for _, source, _ in found if source))
     if own is None or not attacks:
@@ -202,7 +194,7 @@ def _rows(names: Sequence[str]) -> tuple[Figure, Axes]:
 def _kind(stage: StageRow) -> tuple[str, str]:
     if stage.reaches_target:
         return REACHED, "reached the class aimed at (low is good)"
-    return (OTHER, "made on another model") if made_on(stage)[1] else (OWN, "made on this model")
+    return (OTHER, "made on another model") if stage.source else (OWN, "made on this model")
 
 
 def _interval(axes: Axes, row: float, share: Proportion, **look: Any) -> None:

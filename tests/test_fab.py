@@ -109,10 +109,11 @@ def nearest_after(
     lanes = Lanes(images, images, labels, targets, count, count)
     state = attack.start(lanes, net)
     nearest = torch.full((len(images),), torch.inf)
-    for _ in range(3 * planes + 1):
+    for ask in range(attack.steps):
         x = state["x"].clone().requires_grad_()
         logits, loss = attack.evaluate(net, x, lanes, state)
         (gradient,) = torch.autograd.grad(loss.sum(), [x])
+        gradient = gradient if ask % attack.cycle == 0 else torch.empty(0)
         counts = state["tried"] & (count <= planes) & (logits.argmax(1) != labels)
         distance = attack.threat.distance(state["x"], images)
         nearest = torch.where(counts, torch.minimum(distance, nearest), nearest)

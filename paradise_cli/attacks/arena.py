@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from paradise_cli.attacks.classifier import Behaviour, Classifier, Function, examine
+from paradise_cli.attacks.compiled import compiled
 from paradise_cli.attacks.engine import Compute, Goal, Job, Outcome, reached, run_jobs
 from paradise_cli.attacks.eot import Averaged
 from paradise_cli.attacks.jobs import digests, jobs_of
 from paradise_cli.attacks.lanes import ATTACKS, Attack, Victim
 from paradise_cli.attacks.ledger import Entry, Ledger
 from paradise_cli.attacks.threat import threat_model
+from paradise_cli.errors import UsageError
 
 EOT_DRAWS = 20
 """Answers of a classifier that draws at random behind each gradient."""
@@ -64,6 +66,10 @@ class Arena:
     def __post_init__(self) -> None:
         self.behaviour: Behaviour = examine(self.function, self.images, self.labels, self.compute.device)
         self.classifier = self.hosted(self.function)
+        if self.compute.compiled:
+            if self.behaviour.random:
+                raise UsageError("a classifier that answers at random is not compiled (leave out --compile)")
+            self.classifier.quick = compiled(self.classifier, self.images, self.compute)
         self.ids, self.of = digests(self.images), len(self.images)
         self.logits = self.classifier.judge(self.images).cpu()  # [N, classes]
         self.right = (self.logits.argmax(1) == self.labels) & self.logits.isfinite().all(1)  # [N]

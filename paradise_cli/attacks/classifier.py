@@ -51,12 +51,14 @@ class Behaviour:
 class Classifier:
     """Images [B, C, H, W] in [0, 1] to logits [B, classes] in fp32, whatever way the function answers.
 
-    Called, it answers once and is differentiable. `judge` decides: always `width` images together, in fp32,
-    the probabilities of so many fresh answers averaged where the function draws at random.
+    Called, it answers once and is differentiable, through the `quick` version of the function if there is
+    one. `judge` decides: always `width` images together, in fp32, the function itself, the probabilities of
+    so many fresh answers averaged where it draws at random.
     """
 
     def __init__(self, function: Function, *, device: torch.device, width: int, random: bool = False) -> None:
         self.function, self.device, self.width, self.random = function, device, width, random
+        self.quick = function
         self.latent: Latent | None = None
         if isinstance(function, ThroughLatents):
             self.latent = Latent(function.posterior, function.classify)
@@ -64,8 +66,7 @@ class Classifier:
         self._layout = torch.channels_last if convolves else torch.contiguous_format
 
     def __call__(self, images: Tensor) -> Tensor:
-        logits = self.function(images.contiguous(memory_format=self._layout))
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return self._ask(self.quick, images)
 
     def judge(self, images: Tensor, draws: int = DRAWS) -> Tensor:
         """Logits [N, classes] of any number of images."""
@@ -83,8 +84,13 @@ class Classifier:
 
     def _decide(self, batch: Tensor, draws: int) -> Tensor:
         if not self.random:
-            return self(batch)
-        return torch.stack([log_softmax(self(batch), 1) for _ in range(draws)]).logsumexp(0)
+            return self._ask(self.function, batch)
+        each = [log_softmax(self._ask(self.function, batch), 1) for _ in range(draws)]
+        return torch.stack(each).logsumexp(0)
+
+    def _ask(self, function: Function, images: Tensor) -> Tensor:
+        logits = function(images.contiguous(memory_format=self._layout))
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def modules_of(function: Function) -> list[nn.Module]:

@@ -26,13 +26,21 @@ Goal = Literal["fool", "reach", "none"]
 class Compute:
     """Where attacks run: `width` images pass the classifier together, `blocks` such batches are under way.
 
-    With `precision` bf16 the attack looks for its way in bf16; what counts is always decided in fp32.
+    With `precision` bf16 the attack looks for its way in bf16, and if `compiled` in a compiled copy of the
+    classifier; what counts is always decided by the classifier itself in fp32.
     """
 
     device: torch.device
     width: int
     blocks: int = 1
     precision: Literal["fp32", "bf16"] = "fp32"
+    compiled: bool = False
+
+    def searching(self) -> "torch.autocast | nullcontext[None]":
+        """What the search runs within."""
+        if self.precision == "bf16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,7 @@ def run_jobs(
     waiting = deque(sorted(jobs, key=lambda job: (job.run, job.image)))
     first: dict[int, int] = {}  # of each image that fell, the lowest run that succeeded
     blocks = [_Block(attack, victim, images, compute, goal) for _ in range(compute.blocks)]
-    period, total = _period(attack.steps), attack.steps * len(waiting)
+    period, total = _period(attack), attack.steps * len(waiting)
     if total:
         pulse(0)
     with one_thread_each(), ThreadPoolExecutor(compute.blocks) as pool:
@@ -113,9 +121,10 @@ def reached(goal: Goal, logits: Tensor, labels: Tensor, targets: Tensor) -> Tens
     return torch.zeros_like(predicted, dtype=torch.bool)
 
 
-def _period(steps: int) -> int:
+def _period(attack: Attack) -> int:
     """Steps between two looks at which lanes are done, such that little is left over at the end."""
-    return min(range(min(steps, 5), 11), key=lambda period: (-steps % period, -period))
+    periods = [period for period in range(min(attack.steps, 5), 11) if period % attack.cycle == 0]
+    return min(periods, key=lambda period: (-attack.steps % period, -period))
 
 
 class _Block:
@@ -172,7 +181,7 @@ class _Block:
             *(old.index_copy(0, place, new.to(device)) for old, new in zip(self.lanes, given, strict=True))
         )
         is_fresh = torch.zeros_like(self.active).index_fill(0, place, True)
-        with torch.no_grad(), self._precision():
+        with torch.no_grad(), self.compute.searching():
             started = self.attack.start(self.lanes, self.victim)
         old = self.state or started
         self.state = {name: kept(is_fresh, value, old[name]) for name, value in started.items()}
@@ -180,9 +189,9 @@ class _Block:
 
     def advance(self, steps: int) -> None:
         """So many steps, without waiting for the device."""
-        for _ in range(steps):
+        for step in range(steps):
             x, lanes = self.state["x"], self.lanes
-            answer = self._ask(x)
+            answer = self._ask(x, self.attack.gradient and step % self.attack.cycle == 0)
             hit = reached(self.goal, answer.logits, lanes.labels, lanes.targets)
             hit &= self.attack.threat.contains(x, lanes.images) & self.active & ~self.frozen
             last = lanes.step >= self.attack.steps - 1
@@ -241,15 +250,9 @@ class _Block:
         """Which lanes end before all steps, by their own account, bool [width]."""
         return self.state.get("ended", torch.zeros_like(self.active))
 
-    def _ask(self, x: Tensor) -> Answer:
-        wanted = self.attack.gradient
+    def _ask(self, x: Tensor, wanted: bool) -> Answer:
         asked = x.detach().requires_grad_(wanted)
-        with torch.set_grad_enabled(wanted), self._precision():
+        with torch.set_grad_enabled(wanted), self.compute.searching():
             logits, loss = self.attack.evaluate(self.victim, asked, self.lanes, self.state)
-        gradient = input_gradient(loss, asked) if wanted else torch.zeros(())
+        gradient = input_gradient(loss, asked) if wanted else torch.empty(0)
         return Answer(logits.detach().float(), loss.detach().float(), gradient)
-
-    def _precision(self) -> "torch.autocast | nullcontext[None]":
-        if self.compute.precision == "bf16":
-            return torch.autocast(self.compute.device.type, torch.bfloat16)
-        return nullcontext()

@@ -28,7 +28,8 @@ class Averaged(Attack):
             targets=attack.targets,
             restarts=attack.restarts,
         )
-        self.attack, self.draws, self.gradient = attack, draws, attack.gradient
+        self.attack, self.draws = attack, draws
+        self.gradient, self.cycle = attack.gradient, attack.cycle
 
     def start(self, lanes: Lanes, victim: Victim) -> State:
         return self.attack.start(lanes, _Mean(victim, lanes, self.draws))

@@ -41,14 +41,17 @@ def change_to_plane(threat: Threat, x: Tensor, gap: Tensor, normal: Tensor) -> T
 class BoundarySteps(Attack):
     """Towards the plane where the linearised z_t - z_y is 0, back towards the image after every success.
 
-    `moves` planes are taken. Where a point fooled outside the ball, the next plane is taken nine tenths of
-    the way to it, which costs a point more. Beyond AutoAttack: if that way enters the ball, and no point was
-    as near before, where it enters is asked about too. Without it no point comes within half a percent of a
-    plane; with it the attack is exact for linear classifiers. No plane is taken there: networks stood that.
+    `moves` planes are taken, each at a gradient; the point beyond it is only looked at, which is cheaper.
+    Where that fooled outside the ball, the next plane is taken nine tenths of the way to it. Beyond
+    AutoAttack: if that way enters the ball, and no point was as near before, where it enters is asked about
+    too. Without it no point comes within half a percent of a plane; with it the attack is exact for linear
+    classifiers. No plane is taken there: networks stood that.
     """
 
+    cycle = 2
+
     def __init__(self, threat: Threat, *, moves: int, targets: int) -> None:
-        super().__init__(threat, steps=3 * moves + 1, aim="each", targets=targets)
+        super().__init__(threat, steps=4 * moves + 2, aim="each", targets=targets)
         self.moves = moves
 
     def start(self, lanes: Lanes, victim: Victim) -> State:
@@ -75,15 +78,17 @@ class BoundarySteps(Attack):
         enters = fooled & (far < state["nearest"]) & (BACKWARD * far <= self.threat.eps)
         retreats = fooled | state["entry"]
         back = kept(fooled, torch.lerp(images, x, BACKWARD), state["back"])
-        moved = self._moved(x, images, answer.loss, answer.gradient)
+        looked = len(answer.gradient) == 0
+        moved = x if looked else self._moved(x, images, answer.loss, answer.gradient)
+        beyond = torch.zeros_like(retreats) if looked else ~retreats
         return {
             "x": kept(enters, inside, kept(retreats, back, moved)),
-            "tried": ~retreats,
+            "tried": beyond,
             "entry": enters,
             "back": back,
             "nearest": torch.where(fooled, torch.minimum(far, state["nearest"]), state["nearest"]),
             "end": inside,
-            "planes": state["planes"] + ~retreats,
+            "planes": state["planes"] + beyond,
             "ended": ~retreats & (state["planes"] >= self.moves),
         }
 

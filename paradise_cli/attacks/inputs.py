@@ -23,7 +23,11 @@ _FINGERPRINT = 12  # images, and classes, whose clean logits tell classifiers ap
 
 
 def choose_compute(
-    device: torch.device, size: Sequence[int], precision: str = "auto", batch_size: int | None = None
+    device: torch.device,
+    size: Sequence[int],
+    precision: str = "auto",
+    batch_size: int | None = None,
+    compiled: bool = False,
 ) -> Compute:
     """The fixed batch shape for images of this height and width, and how many such batches are under way.
 
@@ -40,7 +44,7 @@ def choose_compute(
     width = int(np.clip((2**13 if on_cpu else 2**20) // pixels, 4 if on_cpu else 8, 64 if on_cpu else 1024))
     blocks = (worker_count() if on_cpu else 1) if batch_size is None else -(-batch_size // width)
     kind: Precision = choose_precision(precision, device)  # type: ignore[arg-type]
-    return Compute(device, width, blocks, kind)
+    return Compute(device, width, blocks, kind, compiled)
 
 
 def checked_images(images: Tensor | NDArray[Any]) -> Tensor:

@@ -58,7 +58,7 @@ class Victim(Protocol):
 
 
 class Answer(NamedTuple):
-    """What came back for `x`: logits [B, classes], the loss [B] and its gradient [B, C, H, W] or 0."""
+    """What came back for `x`: logits [B, classes], loss [B], its gradient [B, C, H, W] or, if none, [0]."""
 
     logits: Tensor
     loss: Tensor
@@ -74,6 +74,9 @@ class Attack(ABC):
 
     gradient = True
     """Whether `step` needs the gradient of the loss."""
+
+    cycle = 1
+    """Of so many points asked about in turn, the gradient is taken at the first alone; all runs keep step."""
 
     def __init__(
         self, threat: Threat, *, steps: int, aim: Aim = "any", targets: int = 9, restarts: int = 1

@@ -75,6 +75,7 @@ def attack(
     out: Path | None = None,
     device: torch.device | str | None = None,
     precision: str = "auto",
+    compiled: bool = False,
     batch_size: int | None = None,
     pulse: Pulse | None = None,
 ) -> AttackReport:
@@ -85,15 +86,18 @@ def attack(
     are the classifiers on which suite `transfer` makes its images. With `ci` images are attacked in a random
     order until the interval is no further than that from the robust accuracy; `budget` is in seconds. With
     `out` every run is put down in that folder as it ends, and the same call goes on where it was stopped.
-    `batch_size` images are under way at a time: speed and memory, never a result. Raises UsageError for
-    arguments that mean nothing, ParadiseError for images, labels or classifiers that cannot be attacked.
+    `batch_size` images are under way at a time: speed and memory, never a result. `compiled` attacks look for
+    their way in a copy made by `torch.compile`: a minute more at first, then about a third faster. Raises
+    UsageError for arguments that mean nothing, ParadiseError for images, labels or classifiers that cannot be
+    attacked.
     """
     started = time.monotonic()
     levels = checked_levels(norm, eps, curve)
     eps, chosen = float(eps), checked_suite(suite, sources)
     check_limits(ci, budget, audited)
     pixels, classes = checked_images(images), checked_labels(labels, len(images))
-    compute = choose_compute(device_of(classifier, device), pixels.shape[2:], precision, batch_size)
+    where = device_of(classifier, device)
+    compute = choose_compute(where, pixels.shape[2:], precision, batch_size, compiled)
     arena = Arena(classifier, pixels, classes, norm, compute, seed=seed, shard=_shard(out))
     settings = _settings(arena, eps, suite)
     check_sources(sources, pixels, classes, compute.device)
@@ -280,6 +284,7 @@ def _settings(arena: Arena, eps: float, suite: str) -> dict[str, Any]:
         "images_sha256": index,
         "width": arena.compute.width,
         "precision": arena.compute.precision,
+        "compiled": arena.compute.compiled,
         "paradise": __version__,
         "machine": describe(arena.compute.device),
     }
@@ -289,7 +294,7 @@ def _ledger(arena: Arena, settings: Mapping[str, Any], out: Path | None) -> Ledg
     """A ledger headed by what must be the same for runs on record to count."""
     if out is None:
         return Ledger()
-    kept = ("norm", "seed", "images_sha256", "width", "precision")
+    kept = ("norm", "seed", "images_sha256", "width", "precision", "compiled")
     told = fingerprint(arena.function, arena.behaviour, arena.logits)
     header = {"shape": list(arena.images.shape[1:]), "classifier": told}
     return FolderLedger(out, header | {name: settings[name] for name in kept}, writer=arena.shard.rank)

@@ -70,8 +70,9 @@ LABELS = {
     "eps": "eps", "eps_text": "eps as a fraction", "norm": "norm: how a change is measured",
     "suite": "suite of attacks", "seed": "seed of all random numbers", "given": "images given",
     "images_sha256": "index hash: SHA-256 of images and labels", "width": "images in a batch",
-    "precision": "arithmetic of gradients", "paradise": "version of PARADISE", "ci": "interval asked for, ±",
-    "budget": "time allowed, seconds", "audited": "images audited", "seconds": "time taken, seconds",
+    "precision": "arithmetic of gradients", "compiled": "search in a compiled copy",
+    "paradise": "version of PARADISE", "ci": "interval asked for, ±", "budget": "time allowed, seconds",
+    "audited": "images audited", "seconds": "time taken, seconds",
 }  # fmt: skip
 WORDS = (
     "Adversarial image: one changed, so little that people hardly see it, until the model reads it wrongly.",

@@ -4,7 +4,8 @@
 For each network and radius the accuracies, the images that only one of the two fells (each checked by an
 independent forward pass), and the times; then Multi-Targeted against AutoAttack, PGD-200 with 20 restarts
 against calling theirs 20 times, and gradients in bf16 where the hardware is fast at it. torchattacks takes
-10 steps where AutoAttack takes 100: it is given these (`--theirs 10` to time it as it comes).
+10 steps where AutoAttack takes 100: it is given these (`--theirs 10` to time it as it comes). `--first` leaves out
+so many images, to go on with the next ones another day.
 """
 
 import time
@@ -151,6 +152,7 @@ if __name__ == "__main__":
         __doc__,
         images=None,
         nets="",
+        first=0,
         n=500,
         levels="2,4,8",
         theirs=100,
@@ -163,7 +165,7 @@ if __name__ == "__main__":
     machine()
     test = DATASETS["image_folder"](chosen.images, size=32, channels=3).test
     assert test is not None
-    order = permutation(len(test), 0, "attack")[: max(chosen.n, chosen.restarted)]
+    order = permutation(len(test), 0, "attack")[chosen.first :][: max(chosen.n, chosen.restarted)]
     pixels = torch.cat(list(test.fetch(order, 64, (), False))).float() / 255
     classes = test.labels[order, 0]
     for file in chosen.nets.split(","):

@@ -1,6 +1,7 @@
 """`paradise attack`."""
 
 import os
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,11 +44,21 @@ Count = Annotated[
 Sources = Annotated[
     list[str] | None, typer.Option("--source", help="A model to make transfer images on; may be repeated.")
 ]
+Base = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="The same model without its defence: the audit expects it to fall.",
+        show_default=False,
+    ),
+]
 Narrow = Annotated[str | None, typer.Option(help="Stop once the interval is this narrow either way: 1%.")]
 Budget = Annotated[str | None, typer.Option(help="Stop after this long: 90s, 10m, 2h.")]
 Folder = Annotated[
     Path | None,
-    typer.Option(help="Folder of the ledger and the results.", show_default="attacks/MODEL-SUITE-EPS"),
+    typer.Option(
+        help="Folder of the ledger and the results.", show_default="attacks/MODEL-SUITE-NORM-EPS-nN-sSEED"
+    ),
 ]
 Card = Annotated[bool, typer.Option("--card", help="Also write a robustness card: HTML, Markdown, JSON.")]
 Audited = Annotated[int, typer.Option(min=1, help="Images that the audit attacks in its own ways.")]
@@ -66,6 +77,7 @@ def attack(
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
     n: Count = None,
     source: Sources = None,
+    base: Base = None,
     ci: Narrow = None,
     budget: Budget = None,
     audited: Audited = 200,
@@ -98,12 +110,11 @@ def attack(
     given = {"norm": norm, "suite": suite, "seed": seed, "audited": audited, "batch_size": batch_size}
     given |= {"precision": precision, "device": device, **_parsed(eps, curve, ci, budget)}
     target = open_target(_one(model, imported), device=device, head=head, sampled=sampled)
-    given["sources"] = {each: open_target(each, device=device).function for each in source or ()}
+    given |= _others(source or (), base, device)
     examples = open_examples(target, data, split=split, n=n, overrides=overrides or ())
-    folder = out or Path("attacks") / f"{target.name}-{suite}-{eps.replace('/', '_')}"
+    folder = out or _folder(target.name, suite, norm, eps, f"n{len(examples.images)}", f"s{seed}")
     report = _attacked(target, examples, folder, given)
-    if _speaks():
-        _tell(report, target, examples, folder, card, as_json)
+    _tell(report, target, examples, folder, card, as_json)
 
 
 def _one(model: str | None, imported: str | None) -> str:
@@ -112,6 +123,19 @@ def _one(model: str | None, imported: str | None) -> str:
     if (model and imported) or not (model or imported):
         raise UsageError("name one model: paradise attack MODEL, or --model package.module:function")
     return model or imported or ""
+
+
+def _folder(*parts: str) -> Path:
+    return Path("attacks") / "-".join(parts).replace("/", "_")
+
+
+def _others(sources: Sequence[str], base: str | None, device: str) -> dict[str, Any]:
+    from paradise_cli.attack_inputs import open_target
+
+    return {
+        "sources": {name: open_target(name, device=device).function for name in sources},
+        "base": None if base is None else open_target(base, device=device).function,
+    }
 
 
 def _speaks() -> bool:
@@ -153,6 +177,8 @@ def _attacked(target: "Target", examples: "Examples", folder: Path, given: dict[
 def _tell(
     report: "AttackReport", target: "Target", examples: "Examples", folder: Path, card: bool, as_json: bool
 ) -> None:
+    if not _speaks():
+        return
     saved = _save(report, target, examples, folder, card)
     deliver(saved, None, as_json, lambda: print_report(report, f"{target.label} on {examples.label}"))
 

@@ -4,8 +4,8 @@
 For each network and radius the accuracies, the images that only one of the two fells (each checked by an
 independent forward pass), and the times; then Multi-Targeted against AutoAttack, PGD-200 with 20 restarts
 against calling theirs 20 times, and gradients in bf16 where the hardware is fast at it. torchattacks takes
-10 steps where AutoAttack takes 100: it is given these (`--theirs 10` to time it as it comes). `--first` leaves out
-so many images, to go on with the next ones another day.
+10 steps where AutoAttack takes 100: it is given these (`--theirs 10` to time it as it comes). `--first`
+leaves out so many images, to go on with the next ones another day.
 """
 
 import time

@@ -1,6 +1,6 @@
 """Any classifier and any images: what the library's one call takes, and what it refuses with which words."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ from torchvision.models import resnet18
 
 from paradise_cli.attack_inputs import Target, open_examples
 from paradise_cli.attacks import AttackReport, attack, run
+from paradise_cli.attacks.arena import Arena
 from paradise_cli.attacks.audit import Audit
+from paradise_cli.attacks.audit_case import Siblings
 from paradise_cli.attacks.inputs import checked_images
 from paradise_cli.attacks.suite import SUITES, Stage, Suite
 from paradise_cli.attacks.threat import Linf
@@ -113,6 +115,41 @@ def test_memory_layout_changes_nothing() -> None:
     last = bytes_.contiguous(memory_format=torch.channels_last)
     assert same(judged(classifier, bytes_, labels), judged(classifier, last, labels.numpy()))
     assert checked_images(last).is_contiguous()
+
+
+def test_a_base_is_checked_before_anything_is_attacked_and_given_to_the_audit(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    linear, images, labels, eps = problem()
+    for base, message in (
+        (nn.Sequential(nn.Flatten(), nn.Linear(36, 3)), "^base: the model is in training mode"),
+        (lambda pixels: (linear(pixels), pixels), "^base: the classifier returns a tuple"),
+        (lambda pixels: linear(pixels)[:, :2], "^base: labels run from 0 to 2"),
+    ):
+        with pytest.raises(ParadiseError, match=message):
+            judged(linear, images, labels, base=base, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    given: list[Siblings] = []
+
+    def audit(
+        arena: Arena, *_: Any, rows: Sequence[int], images: int, siblings: Siblings, **__: Any
+    ) -> Audit:
+        given.append(siblings)
+        assert siblings.base is None or torch.equal(siblings.base.images, arena.images[rows[:images]])
+        return Audit("not detected", (), (), ())
+
+    monkeypatch.setattr(run, "audit", audit)
+    other = balanced(3, 1)
+    judged(linear, images, labels, base=other, eps=eps, norm="l2")
+    judged(linear, images, labels, eps=eps)
+    with_base, without = given
+    assert with_base.base is not None and with_base.base.function is other and without.base is None
+    assert torch.equal(with_base.base.right, other(with_base.base.images).argmax(1) == with_base.base.labels)
+    assert with_base.base.norm == "l2" and len(with_base.base.images) == 4
+    for siblings in given:  # the reference is one of L-infinity whatever is audited
+        assert siblings.reference is not None and siblings.reference.norm == "linf"
+        assert (len(siblings.reference.images), siblings.reference_eps) == (4, 0.15)
+        assert siblings.known == frozenset()
 
 
 def test_one_image_one_class_left_and_nothing_left() -> None:

@@ -6,7 +6,6 @@ README, with the whole audit of every classifier; here those that need it not ar
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ import torch
 from paradise_cli.attacks import AttackReport, attack, run
 from paradise_cli.attacks.arena import Arena
 from paradise_cli.attacks.audit import Audit, audit, judged
+from paradise_cli.attacks.audit_case import Siblings
 from paradise_cli.attacks.canaries import CANARIES, network
 from paradise_cli.attacks.classifier import Function
 from paradise_cli.attacks.suite import SUITES, Stage, Suite
@@ -43,9 +43,12 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> Callable[[Function], AttackReport]
         behaviour = arena.behaviour
         return Audit(*judged([], behaviour.batch_dependent, behaviour.difference), (), ())
 
+    def alone(*given: Any, siblings: Siblings, **named: Any) -> Audit:
+        return audit(*given, **named, queries=200)  # of 40 images calibration would say nothing
+
     def attacked(function: Function, *, audited: bool = False) -> AttackReport:
         torch.manual_seed(0)  # `sampled_dvib` draws from the global generator, as users' classifiers do
-        monkeypatch.setattr(run, "audit", partial(audit, queries=200) if audited else unaudited)
+        monkeypatch.setattr(run, "audit", alone if audited else unaudited)
         return attack(function, images, test.labels[:N, 0], eps=EPS, suite="brief", audited=N)
 
     return attacked

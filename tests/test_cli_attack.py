@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from paradise_cli.attacks import run as library
 from paradise_cli.attacks.audit import Audit
+from paradise_cli.attacks.audit_case import Siblings
 from paradise_cli.attacks.suite import SUITES, Stage, Suite
 from paradise_cli.attacks.threat import Linf
 from paradise_cli.cli import app
@@ -119,8 +120,8 @@ def test_a_table_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
         "worst case: robust accuracy", "8-bit images", "audit", "verdict: ", "Wilson 95%",
     ):  # fmt: skip
         assert word in done.stdout
-    assert "results in attacks/own-load-quick-0.001" in done.stderr
-    assert Path("attacks/own-load-quick-0.001/report.json").is_file()
+    assert "results in attacks/own-load-quick-linf-0.001-n4-s0" in done.stderr
+    assert Path("attacks/own-load-quick-linf-0.001-n4-s0/report.json").is_file()
 
 
 def test_help_teaches_by_example() -> None:
@@ -242,6 +243,36 @@ def test_transfer_from_another_classifier() -> None:
         attack("own:load", "--source", "own:pair", suite="transfer"), 1,
         "source own:pair: the classifier returns a tuple",
     )  # fmt: skip
+
+
+def test_the_audit_attacks_the_model_without_its_defence(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Siblings] = []
+
+    def audit(*_: Any, siblings: Siblings, **__: Any) -> Audit:
+        given.append(siblings)
+        return Audit("not detected", (), (), ())
+
+    monkeypatch.setattr(library, "audit", audit)
+    document(attack("own:load", "--base", "own:other", "--json", "--out", "out"))
+    document(attack("own:load", "--json", "--out", "out"))
+    base, none = (siblings.base for siblings in given)
+    assert none is None and base is not None and len(base.images) == 4  # of --audited
+    assert torch.equal(base.function(IMAGES), balanced(3, 1)(IMAGES))
+    refused(attack("own:load", "--base", "own:pair"), 1, "base: the classifier returns a tuple")
+    refused(attack("own:load", "--base", "own:nobody"), 2, "own has no function nobody")
+    assert not Path("attacks").exists()
+
+
+def test_what_decides_the_ledger_names_the_folder() -> None:
+    for given in ([], ["--seed", 1], ["--norm", "l2"], ["--n", 4], ["--eps", "0.002"]):
+        document(attack("own:load", "--eps", "1/255", *given, "--json"))
+    assert {path.name for path in Path("attacks").iterdir()} == {
+        "own-load-quick-linf-1_255-n12-s0",
+        "own-load-quick-linf-1_255-n12-s1",
+        "own-load-quick-l2-1_255-n12-s0",
+        "own-load-quick-linf-1_255-n4-s0",
+        "own-load-quick-linf-0.002-n12-s0",
+    }
 
 
 def test_a_folder_belongs_to_one_attack() -> None:

@@ -62,6 +62,8 @@ class Arena:
     unfinished: list[str] = field(default_factory=list)
     of: int = 0
     """Images that a share is told of: all, or those that a suite is at."""
+    purpose: str = ""
+    """What attacks are for, told before their names; it changes nothing else."""
 
     def __post_init__(self) -> None:
         self.behaviour: Behaviour = examine(self.function, self.images, self.labels, self.compute.device)
@@ -102,11 +104,11 @@ class Arena:
         What the ledger knows is not run again. With another `victim` the attack looks for its way there, and
         success is still decided by the arena's own classifier; such an attack, or one that begins at given
         points, needs a `tag` that tells it apart. With `keep_ends` the ledger has the points at which runs
-        failed, for `ends`.
+        failed, for `ends`; runs on record without them are made again.
         """
         attack, label = self._made(name, eps, hyper or {}, goal, tag)
         rows, victim = list(rows), victim or self.classifier
-        jobs = self._jobs(attack, name + tag, label, rows, self.logits)
+        jobs = self._jobs(attack, name + tag, label, rows, self.logits, keep_ends)
         outcomes = run_jobs(
             attack, victim, self.classifier.judge, self.images, self.labels, jobs, self.compute,
             goal=goal, confirm=self.classifier.confirm if self.behaviour.random else None, begin=begin,
@@ -161,11 +163,13 @@ class Arena:
                     self._note(label, attack, outcome, holds)
         return self._fallen(label, rows)
 
-    def _jobs(self, attack: Attack, name: str, label: str, rows: list[int], logits: Tensor) -> list[Job]:
+    def _jobs(
+        self, attack: Attack, name: str, label: str, rows: list[int], logits: Tensor, keep_ends: bool = False
+    ) -> list[Job]:
         """The runs of this process that have not ended yet and may still count."""
         mine = [row for row in rows if row % self.shard.world == self.shard.rank]
         jobs = jobs_of(name, attack, logits, self.labels, self.ids, mine, self.seed)
-        return [job for job in jobs if self._open(label, job)]
+        return [job for job in jobs if self._open(label, job, keep_ends)]
 
     def _note(
         self, label: str, attack: Attack, outcome: Outcome, fooled: bool, keep_end: bool = False
@@ -188,7 +192,7 @@ class Arena:
             late = True
         # One process that stops stops all: they must agree on what comes next.
         if self.shard.any(late):
-            self.unfinished.append(what)
+            self.unfinished.append(self.purpose + what)
 
     def _pulse(self, what: str, label: str, rows: list[int], total: int) -> Callable[[int], None]:
         counted, fell = -total, 0
@@ -198,16 +202,19 @@ class Arena:
             if done - counted >= total / _COUNTS or done >= total:
                 fell = sum(self.ledger.fell(label, row) is not None for row in rows)
                 counted = done
-            self.pulse(what, done, total, (len(rows) - fell) / self.of)
+            self.pulse(self.purpose + what, done, total, (len(rows) - fell) / self.of)
             if done < total and self.deadline is not None and time.monotonic() >= self.deadline:
                 raise _TimeIsUp
 
         return pulse
 
-    def _open(self, label: str, job: Job) -> bool:
-        """Whether a run has not ended yet and may still count."""
+    def _open(self, label: str, job: Job, keep_ends: bool) -> bool:
+        """Whether a run may still count and has not ended yet, or not where it can be seen."""
         fell = self.ledger.fell(label, job.image)
-        return job.run not in self.ledger.runs(label, job.image) and (fell is None or job.run < fell.run)
+        if fell is not None and job.run >= fell.run:
+            return False
+        ended = self.ledger.runs(label, job.image).get(job.run)
+        return ended is None or (keep_ends and ended.point is None)
 
     def _made(
         self, name: str, eps: float, hyper: Mapping[str, Any], goal: Goal, tag: str

@@ -76,22 +76,34 @@ def audit(
     `white` are entries of images that fell to gradients, `black` of those that fell to a black box after
     they had stood against these. `queries` are those of Square, and random points of each kind (method.md
     asks for 10,000). A row fails only if a bound of 95% shows it, and passes only if there are images enough;
-    what the arena's deadline cuts short is inconclusive.
+    what the arena's deadline cuts short is inconclusive. The siblings' attacks end then too, and are told of
+    in the arena's `pulse`.
     """
     case = Case(arena, eps, tuple(rows[:images]), white, black, siblings or Siblings(), queries)
     arena.of = max(1, case.n)
-    found, cut = [], len(arena.unfinished)
+    for sibling in case.siblings.arenas:
+        sibling.pulse, sibling.deadline = arena.pulse, arena.deadline
+    arenas = (arena, *case.siblings.arenas)
+    found, cut = [], _unfinished(arenas)
     for number, (name, threshold, meaning, measure) in ROWS.items():
+        for each in arenas:
+            each.purpose = f"audit {number}: "
         try:
             result, measured, n = measure(case)
         except ParadiseError as error:
             result, measured, n = "inconclusive", f"not measured: {error}", 0
-        if len(arena.unfinished) > cut and n:
+        if _unfinished(arenas) > cut and n:
             result, measured = "inconclusive", f"{measured} (time was up)"
         found.append(AuditRow(number, name, result, measured, threshold, meaning, n))
+    arena.purpose = ""
     points = tuple((level, case.accuracy(broken), case.n) for level, broken in case.curve)
     behaviour = arena.behaviour
     return Audit(*judged(found, behaviour.batch_dependent, behaviour.difference), tuple(found), points)
+
+
+def _unfinished(arenas: Sequence[Arena]) -> int:
+    """Attacks that time cut short."""
+    return sum(len(each.unfinished) for each in arenas)
 
 
 def judged(

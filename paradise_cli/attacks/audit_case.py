@@ -22,16 +22,21 @@ Broken = frozenset[int]
 
 @dataclass(frozen=True)
 class Siblings:
-    """Networks whose robustness is known, each with images, and a ledger, in an arena of its own.
+    """Networks of which it is known what falls, each with images, and a ledger, in an arena of its own.
 
-    `base` was trained without any defence, and none of it should stand at the audited eps. `reference` has
-    robust accuracy `known` (by AutoAttack, on such images) at `reference_eps`.
+    `base` was trained without any defence, and none of it should stand at the audited eps. Of `reference`
+    the rows `known` are misclassified, or fall to AutoAttack at `reference_eps`, and no others.
     """
 
     base: Arena | None = None
     reference: Arena | None = None
-    known: float = 0.0
+    known: frozenset[int] = frozenset()
     reference_eps: float = 8 / 255
+
+    @property
+    def arenas(self) -> tuple[Arena, ...]:
+        """Those there are."""
+        return tuple(arena for arena in (self.base, self.reference) if arena is not None)
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,18 @@ class Case:
     def standing(self) -> Broken:
         """What is classified rightly and did not fall to gradients."""
         return self.right - self.fell
+
+    @cached_property
+    def square(self) -> Broken:
+        """What falls to Square of all that stands; where its other runs ended is kept for `square_ends`."""
+        rows, hyper = self._order(self.standing), {"queries": self.queries}
+        return frozenset(self.arena.attack("square", self.eps, rows, hyper=hyper, keep_ends=True))
+
+    @cached_property
+    def square_ends(self) -> Mapping[int, Tensor]:
+        """The best points of Square on what stood against it."""
+        rows = self._order(self.standing - self.square)
+        return self.arena.ends("square", self.eps, rows, hyper={"queries": self.queries})
 
     @property
     def grey(self) -> float:

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from paradise_cli import __version__
+from paradise_cli.attacks import calibration
 from paradise_cli.attacks.arena import EOT_DRAWS, Arena, Pulse, Shard
 from paradise_cli.attacks.audit import VERDICTS, Audit, audit
-from paradise_cli.attacks.classifier import DRAWS, SURE_DRAWS, Function
+from paradise_cli.attacks.audit_case import Siblings
+from paradise_cli.attacks.classifier import DRAWS, SURE_DRAWS, Function, examine
 from paradise_cli.attacks.engine import reached
 from paradise_cli.attacks.inputs import (
     check_limits,
@@ -43,7 +45,7 @@ from paradise_cli.attacks.suite import (
     worst_case,
 )
 from paradise_cli.attacks.threat import TOLERANCE, threat_model
-from paradise_cli.errors import UsageError
+from paradise_cli.errors import ParadiseError, UsageError
 from paradise_cli.proportions import Proportion, clopper_pearson
 from paradise_cli.training.hardware import describe
 
@@ -69,6 +71,7 @@ def attack(
     seed: int = 0,
     curve: Sequence[float] = (),
     sources: Mapping[str, Function] | None = None,
+    base: Function | None = None,
     ci: float | None = None,
     budget: float | None = None,
     audited: int = AUDITED,
@@ -83,33 +86,29 @@ def attack(
 
     Images are [N, C, H, W], float in [0, 1] or uint8, labels int [N]; `eps` is in pixel units, as 8/255. The
     suite also runs at each eps of the `curve`, a larger one starting from what fell at a smaller. `sources`
-    are the classifiers on which suite `transfer` makes its images. With `ci` images are attacked in a random
-    order until the interval is no further than that from the robust accuracy; `budget` is in seconds. With
-    `out` every run is put down in that folder as it ends, and the same call goes on where it was stopped.
-    `batch_size` images are under way at a time: speed and memory, never a result. `compiled` attacks look for
-    their way in a copy made by `torch.compile`: a minute more at first, then about a third faster. Raises
-    UsageError for arguments that mean nothing, ParadiseError for images, labels or classifiers that cannot be
-    attacked.
+    are the classifiers on which suite `transfer` makes its images; `base` is the same model without its
+    defence, which the audit expects to fall. With `ci` images are attacked in a random order until the
+    interval is no further than that from the robust accuracy; `budget` is in seconds. With `out` each run is
+    put down there as it ends, and the same call goes on. `batch_size` images are under way: speed and memory,
+    never a result. `compiled` searches in a `torch.compile` copy. Raises UsageError, ParadiseError.
     """
     started = time.monotonic()
     levels = checked_levels(norm, eps, curve)
     eps, chosen = float(eps), checked_suite(suite, sources)
     check_limits(ci, budget, audited)
     pixels, classes = checked_images(images), checked_labels(labels, len(images))
-    where = device_of(classifier, device)
-    compute = choose_compute(where, pixels.shape[2:], precision, batch_size, compiled)
+    compute = choose_compute(device_of(classifier, device), pixels.shape[2:], precision, batch_size, compiled)
     arena = Arena(classifier, pixels, classes, norm, compute, seed=seed, shard=_shard(out))
-    settings = _settings(arena, eps, suite)
     check_sources(sources, pixels, classes, compute.device)
-    arena.pulse = pulse or arena.pulse
-    order = random_order(arena.ids, seed)
+    order, arena.pulse = random_order(arena.ids, seed), pulse or arena.pulse
+    siblings = _siblings(arena, base, order[:audited], audited)
+    arena.deadline = None if budget is None else started + FOR_SUITE * budget
+    settings = _settings(arena, eps, suite) | {"ci": ci, "budget": budget}
     with closing(_ledger(arena, settings, out)) as arena.ledger:
-        arena.deadline = None if budget is None else started + FOR_SUITE * budget
         found = _until_sure(arena, chosen, levels, eps, order, sources, ci)
         arena.deadline = None if budget is None else started + budget
-        judged, found = _audited(arena, chosen, found, eps, order, audited)
-    spent = round(time.monotonic() - started, 1)
-    settings |= {"ci": ci, "budget": budget, "audited": min(audited, found.n), "seconds": spent}
+        judged, found = _audited(arena, chosen, found, eps, order, audited, siblings)
+    settings |= {"audited": min(audited, found.n), "seconds": round(time.monotonic() - started, 1)}
     return _report(arena, chosen, eps, order, found, judged, settings)
 
 
@@ -173,8 +172,28 @@ def _until_sure(
     return last
 
 
+def _siblings(arena: Arena, base: Function | None, rows: Sequence[int], images: int) -> Siblings:
+    """The same model without its defence on these rows of the arena, and a network of known robustness."""
+    known = calibration.reference(arena.compute, images)
+    if base is None:
+        return Siblings(None, *known, calibration.EPS)
+    pixels, labels = arena.images[list(rows)], arena.labels[list(rows)]
+    try:
+        examine(base, arena.images, arena.labels, arena.compute.device)
+        other = Arena(base, pixels, labels, arena.norm, arena.compute, seed=arena.seed)
+    except ParadiseError as error:
+        raise type(error)(f"base: {error}") from error
+    return Siblings(other, *known, calibration.EPS)
+
+
 def _audited(
-    arena: Arena, suite: Suite, found: _Found, eps: float, order: Sequence[int], images: int
+    arena: Arena,
+    suite: Suite,
+    found: _Found,
+    eps: float,
+    order: Sequence[int],
+    images: int,
+    siblings: Siblings,
 ) -> tuple[Audit, _Found]:
     """The audit, and what was found with the images that fell to it alone.
 
@@ -182,7 +201,8 @@ def _audited(
     """
     white = {row: fall.entry for row, fall in found.fallen.items() if not fall.black_box}
     black = {row: fall.entry for row, fall in found.fallen.items() if fall.black_box}
-    judged = audit(arena, eps, white=white, black=black, rows=order[: found.n], images=images)
+    rows = order[: found.n]
+    judged = audit(arena, eps, white=white, black=black, rows=rows, images=images, siblings=siblings)
     return judged, found if suite.transfer else _with_audit(arena, found, eps, order)
 
 

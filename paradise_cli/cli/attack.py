@@ -1,6 +1,7 @@
 """`paradise attack`."""
 
 import os
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -43,15 +44,29 @@ Count = Annotated[
 Sources = Annotated[
     list[str] | None, typer.Option("--source", help="A model to make transfer images on; may be repeated.")
 ]
+Base = Annotated[
+    str | None,
+    typer.Option(
+        metavar="MODEL",
+        help="The same model without its defence: the audit expects it to fall.",
+        show_default=False,
+    ),
+]
 Narrow = Annotated[str | None, typer.Option(help="Stop once the interval is this narrow either way: 1%.")]
 Budget = Annotated[str | None, typer.Option(help="Stop after this long: 90s, 10m, 2h.")]
 Folder = Annotated[
     Path | None,
-    typer.Option(help="Folder of the ledger and the results.", show_default="attacks/MODEL-SUITE-EPS"),
+    typer.Option(
+        help="Folder of the ledger and the results.", show_default="attacks/MODEL-SUITE-NORM-EPS-nN-sSEED"
+    ),
 ]
 Card = Annotated[bool, typer.Option("--card", help="Also write a robustness card: HTML, Markdown, JSON.")]
 Audited = Annotated[int, typer.Option(min=1, help="Images that the audit attacks in its own ways.")]
 Under = Annotated[int | None, typer.Option(min=1, help="Images under way: speed and memory, never a result.")]
+
+Compiled = Annotated[
+    bool, typer.Option("--compile", help="Search in a torch.compile copy: faster, after a minute or so.")
+]
 
 
 def attack(
@@ -66,6 +81,7 @@ def attack(
     norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
     n: Count = None,
     source: Sources = None,
+    base: Base = None,
     ci: Narrow = None,
     budget: Budget = None,
     audited: Audited = 200,
@@ -75,9 +91,7 @@ def attack(
     sampled: Annotated[bool, typer.Option("--sampled", help="Draw z anew for every answer.")] = False,
     batch_size: Under = None,
     precision: Annotated[str, typer.Option(help="Of the search: auto, fp32, bf16. fp32 decides.")] = "auto",
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="A minute more at first, then about a third faster.")
-    ] = False,
+    compiled: Compiled = False,
     device: DeviceOption = "auto",
     seed: Annotated[int, typer.Option(help="Of all noise of the attacks.")] = 0,
     as_json: JsonOption = False,
@@ -99,15 +113,13 @@ def attack(
     from paradise_cli.attack_inputs import open_examples, open_target
 
     given = {"norm": norm, "suite": suite, "seed": seed, "audited": audited, "batch_size": batch_size}
-    given |= {"precision": precision, "compiled": compiled, "device": device}
-    given |= _parsed(eps, curve, ci, budget)
+    given |= {"precision": precision, "compiled": compiled, **_parsed(eps, curve, ci, budget)}
+    given |= {"device": device, **_others(source or (), base, device)}
     target = open_target(_one(model, imported), device=device, head=head, sampled=sampled)
-    given["sources"] = {each: open_target(each, device=device).function for each in source or ()}
     examples = open_examples(target, data, split=split, n=n, overrides=overrides or ())
-    folder = out or Path("attacks") / f"{target.name}-{suite}-{eps.replace('/', '_')}"
+    folder = out or _folder(target.name, suite, norm, eps, f"n{len(examples.images)}", f"s{seed}")
     report = _attacked(target, examples, folder, given)
-    if _speaks():
-        _tell(report, target, examples, folder, card, as_json)
+    _tell(report, target, examples, folder, card, as_json)
 
 
 def _one(model: str | None, imported: str | None) -> str:
@@ -116,6 +128,19 @@ def _one(model: str | None, imported: str | None) -> str:
     if (model and imported) or not (model or imported):
         raise UsageError("name one model: paradise attack MODEL, or --model package.module:function")
     return model or imported or ""
+
+
+def _folder(*parts: str) -> Path:
+    return Path("attacks") / "-".join(parts).replace("/", "_")
+
+
+def _others(sources: Sequence[str], base: str | None, device: str) -> dict[str, Any]:
+    from paradise_cli.attack_inputs import open_target
+
+    return {
+        "sources": {name: open_target(name, device=device).function for name in sources},
+        "base": None if base is None else open_target(base, device=device).function,
+    }
 
 
 def _speaks() -> bool:
@@ -157,6 +182,8 @@ def _attacked(target: "Target", examples: "Examples", folder: Path, given: dict[
 def _tell(
     report: "AttackReport", target: "Target", examples: "Examples", folder: Path, card: bool, as_json: bool
 ) -> None:
+    if not _speaks():
+        return
     saved = _save(report, target, examples, folder, card)
     deliver(saved, None, as_json, lambda: print_report(report, f"{target.label} on {examples.label}"))
 

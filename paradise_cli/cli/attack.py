@@ -93,7 +93,7 @@ def attack(
     precision: Annotated[str, typer.Option(help="Of the search: auto, fp32, bf16. fp32 decides.")] = "auto",
     compiled: Compiled = False,
     device: DeviceOption = "auto",
-    seed: Annotated[int, typer.Option(help="Of all noise of the attacks.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Robust accuracy of an image classifier under attack, and whether to believe it.
@@ -118,8 +118,7 @@ def attack(
     target = open_target(_one(model, imported), device=device, head=head, sampled=sampled)
     examples = open_examples(target, data, split=split, n=n, overrides=overrides or ())
     folder = out or _folder(target.name, suite, norm, eps, f"n{len(examples.images)}", f"s{seed}")
-    report = _attacked(target, examples, folder, given)
-    _tell(report, target, examples, folder, card, as_json)
+    _tell(_attacked(target, examples, folder, given), target, examples, folder, card, as_json)
 
 
 def _one(model: str | None, imported: str | None) -> str:

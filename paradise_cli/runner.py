@@ -27,7 +27,6 @@ from paradise_cli.build import (
 )
 from paradise_cli.data import DataBundle, DataInfo, batches, synthetic
 from paradise_cli.evaluation import Evaluation, evaluate, posteriors, validation_of
-from paradise_cli.figures.posterior import draw_posteriors
 from paradise_cli.loading import init_from
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.objective.objective import Objective
@@ -156,6 +155,8 @@ def _finish(
             model, recipe, data.info, data.test, device=device, data=label, progress=progress
         )
         if recipe.model.latent_dim == 2 and recipe.model.stochastic:
+            from paradise_cli.figures.posterior import draw_posteriors
+
             picture = folder.picture
             posterior = posteriors(model, data.test, device)
             draw_posteriors(posterior, data.test.labels, data.info, picture, evaluation.title(recipe))

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from paradise_cli.errors import ParadiseError
+from paradise_cli.errors import Interrupted, ParadiseError
 from paradise_cli.information.blahut_arimoto import DiscreteSource, blahut_arimoto
 from paradise_cli.information.gaussian import DiagonalGaussian, log_density_matrix
 from paradise_cli.information.known_sources import bernoulli
@@ -20,7 +20,10 @@ from paradise_cli.information.rate import exact_rate
 from paradise_cli.information.tabular import descend
 from paradise_cli.objective.rates import RATES
 from paradise_cli.randomness import generator
+from paradise_cli.recipe import load_recipe
+from paradise_cli.runner import train
 from paradise_cli.storage import load_tensors
+from paradise_cli.training.loop import Reporter
 from paradise_cli.training.run_folder import RunFolder
 
 B, K = 64, 8
@@ -173,23 +176,26 @@ def kill_and_resume(device: torch.device) -> float:
     """The largest difference of weights between a training and one that was killed and went on."""
     with tempfile.TemporaryDirectory() as temporary:
         whole, killed = Path(temporary) / "whole", Path(temporary) / "killed"
-        process = _start(killed, device)
+        command = [sys.executable, "-m", "paradise_cli", "train", "digits", "--out", str(killed)]
+        command += ["--device", str(device), *(text for change in CHANGES for text in ("--set", change))]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         # A checkpoint ends every epoch.
         while process.poll() is None and not list(RunFolder(killed).checkpoints.glob("step-*")):
             time.sleep(POLL_SECONDS)
         process.kill()
-        process.wait()
-        for folder in (whole, killed):
-            if _start(folder, device).wait():
-                raise ParadiseError("the check's training failed: run `paradise train digits` to see why")
+        if process.wait() > 0:  # not killed, nor done
+            raise ParadiseError("the check's training failed: run `paradise train digits` to see why")
+        recipe = load_recipe("digits", CHANGES).recipe
+        try:
+            for folder in (whole, killed):
+                train(recipe, out=folder, device=str(device), report=Reporter())
+        except Interrupted as stopped:  # nobody goes on from a temporary folder
+            raise KeyboardInterrupt from stopped
         a, b = (load_tensors(RunFolder(folder).model)[0] for folder in (whole, killed))
     return max(float((a[name].double() - b[name].double()).abs().max()) for name in a)
 
 
-def _start(folder: Path, device: torch.device) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "paradise_cli", "train", "digits", "--set", "train.epochs=20"]
-    command += ["--out", str(folder), "--device", str(device)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+CHANGES = ("train.epochs=20", "model.latent_dim=3")  # of the digits; three latents are not drawn
 
 
 CHECKS: tuple[tuple[str, float, Callable[[torch.device], float]], ...] = (

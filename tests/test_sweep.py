@@ -23,7 +23,7 @@ from paradise_cli.sweep.plan import SweepPoint, alpha_axis, parse_axis, plan
 from paradise_cli.sweep.result import components_cap, judge
 from paradise_cli.sweep.run import Outcome, environments
 
-FAST = ["train.epochs=2", "data.validation=0.0"]
+FAST = ["train.epochs=2", "data.validation=0.0", "model.latent_dim=3"]  # three latents are not drawn
 
 
 @pytest.mark.parametrize(
@@ -91,10 +91,15 @@ def test_a_plan_that_cannot_be_made_says_why(axes: list[str], reason: str) -> No
         plan("digits", [parse_axis(text) for text in axes])
 
 
-def sweep(folder: Path, *arguments: str, code: int = 0) -> str:
-    """What a small sweep of the digits in `folder` says."""
+def command(folder: Path, *arguments: str) -> list[str]:
+    """A small sweep of the digits in `folder`."""
     fast = [text for override in FAST for text in ("--set", override)]
-    done = CliRunner().invoke(app, ["sweep", "digits", *fast, *arguments, "--out", str(folder)])
+    return ["sweep", "digits", *fast, *arguments, "--out", str(folder)]
+
+
+def sweep(folder: Path, *arguments: str, code: int = 0) -> str:
+    """What it says."""
+    done = CliRunner().invoke(app, command(folder, *arguments))
     assert done.exit_code == code, done.stderr
     return done.stdout + done.stderr
 
@@ -197,7 +202,7 @@ def test_collapse_is_named_and_a_range_suggested(swept: Path) -> None:
     outcomes = [Outcome(p, swept, e) for p, e in zip(points, (high, low), strict=True)]
     warnings = "\n".join(judge(outcomes, "test").warnings)
     assert "alpha=1000: collapsed, the rate is 0.010 nats" in warnings
-    assert "alpha=1000: 0 of 2 dimensions are active" in warnings
+    assert "alpha=1000: 0 of 3 dimensions are active" in warnings
     assert "alpha=0.001: the rate is at its cap log N = 5.89" in warnings
     assert "alpha=0.001: rate 5.84 nats > log(components) - 2 = 2.16" in warnings
     assert "try --alpha 0.001:1e+03:9" in warnings
@@ -329,9 +334,10 @@ def test_every_run_gets_its_share_of_the_machine(
 
 
 def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "paradise_cli", "sweep", "digits", "--alpha", "0.1,1", "--jobs", "2"]
-    command += ["--set", "train.epochs=20", "--set", "data.validation=0.0", "--out", str(tmp_path)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    more = ("--alpha", "0.1,1", "--jobs", "2", "--set", "train.epochs=20")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "paradise_cli", *command(tmp_path, *more)], stderr=subprocess.PIPE, text=True
+    )
     metrics = [tmp_path / "points" / f"alpha={alpha}" / "metrics.jsonl" for alpha in ("0.1", "1")]
     while not all(file.exists() and file.read_text() for file in metrics):
         with pytest.raises(subprocess.TimeoutExpired):  # it goes on
@@ -340,7 +346,7 @@ def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(tmp_path: Path) -> 
     assert "the same command goes on" in process.communicate()[1] and process.returncode == 130
     assert not any((file.parent / "result.json").exists() for file in metrics)
     stopped = [len(file.read_text().splitlines()) for file in metrics]
-    subprocess.run(command, check=True, capture_output=True)
+    sweep(tmp_path, *more)
     for file, before in zip(metrics, stopped, strict=True):
         assert before < len(file.read_text().splitlines()) == 20
         assert "going on from step" in (file.parent / "log.txt").read_text()

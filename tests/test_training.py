@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from paradise_cli.training.weights import read_model
 
 SMALL = [
     "model.backbone.hidden=[16]", "train.epochs=3", "train.batch_size=100", "optim.schedule.name=constant",
-    "train.precision=fp32",
+    "train.precision=fp32", "model.latent_dim=3",
 ]  # fmt: skip
 STEPS = 3 * (1293 // 100)  # 1,437 training images less a validation tenth
 
@@ -67,7 +68,7 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 
 
 def test_a_run_folder_holds_exactly_these_files(tmp_path: Path) -> None:
-    listener = run(tmp_path / "run")
+    listener = run(tmp_path / "run", "model.latent_dim=2")
     files = sorted(str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*") if p.is_file())
     assert files == [
         ".lock", "checkpoints/best.safetensors", f"checkpoints/step-{STEPS // 3 * 2:09d}.safetensors",
@@ -129,9 +130,11 @@ def test_stopping_at_any_step_and_going_on_changes_no_bit(
     assert_same(*(load_tensors(tmp_path / part / last)[0] for part in ("whole", "parts")))
 
 
-KILLED = """
-import sys
+# A training process for each line it reads, forked after the slow imports; it tells what happens to it.
+LIVES = """
+import os, sys
 from pathlib import Path
+import torch._dynamo
 from paradise_cli.training.checkpoint import State
 from paradise_cli.runner import train
 from tests.test_training import Listener, recipe
@@ -139,38 +142,44 @@ from tests.test_training import Listener, recipe
 observe = State.observe
 def told(self, terms):
     observe(self, terms)
-    print(self.step + 1, flush=True)
-State.observe = told
-train(recipe("train.checkpoint_minutes=1.0e-9"), out=Path(sys.argv[1]), device="cpu", report=Listener())
-print("done", flush=True)
+    print("step", self.step + 1, flush=True)
+
+for _ in sys.stdin:
+    if child := os.fork():
+        print("born", child, flush=True)
+        print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    State.observe = told
+    train(recipe("train.checkpoint_minutes=1.0e-9"), out=Path(sys.argv[1]), device="cpu", report=Listener())
+    os._exit(0)
 """
 
 
 def test_kill_9_at_random_moments_loses_no_bit_and_leaves_no_unreadable_file(tmp_path: Path) -> None:
     run(tmp_path / "whole", "train.checkpoint_minutes=1.0e-9")
-    folder, rng, kills, last = tmp_path / "killed", random.Random(1), 0, 0
-    while True:
-        process = subprocess.Popen(
-            [sys.executable, "-c", KILLED, str(folder)], stdout=subprocess.PIPE, text=True,
-            cwd=Path(__file__).parent.parent,
-        )  # fmt: skip
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line == "done\n":
-                break
-            last = int(line)
-            if kills < 4 and last >= (kills + 1) * STEPS // 6 + rng.randrange(4):
-                assert 0 < last < STEPS
-                process.kill()
-                kills += 1
-                break
-        process.stdout.close()
-        finished = process.wait() == 0
-        for path in folder.rglob("*.safetensors"):
-            load_tensors(path)
-        if finished:
-            break
-    assert kills == 4
+    folder, rng, ends = tmp_path / "killed", random.Random(1), list[int]()
+    with subprocess.Popen(
+        [sys.executable, "-c", LIVES, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        cwd=Path(__file__).parent.parent,
+    ) as process:  # fmt: skip
+        assert process.stdin is not None and process.stdout is not None
+        for number in range(5):
+            print("live", file=process.stdin, flush=True)
+            child, moment = 0, (number + 1) * STEPS // 6 + rng.randrange(4)
+            for line in process.stdout:
+                what, value = line.split()
+                if what == "born":
+                    child = int(value)
+                elif what == "ended":
+                    ends.append(int(value))
+                    break
+                elif number < 4 and child and int(value) >= moment:
+                    assert int(value) < STEPS
+                    os.kill(child, signal.SIGKILL)
+                    child = 0
+            for path in folder.rglob("*.safetensors"):
+                load_tensors(path)
+    assert ends == [-signal.SIGKILL] * 4 + [0]
     assert_same(weights(tmp_path / "whole"), weights(folder))
 
 
@@ -247,20 +256,14 @@ def test_the_first_bad_term_and_step_are_named() -> None:
 
 
 def test_disk_full_while_saving_is_one_message(tmp_path: Path) -> None:
-    program = (
-        "import resource, sys; from pathlib import Path\n"
-        "from tests.test_training import run\n"
-        "from paradise_cli.errors import ParadiseError\n"
-        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\n"
-        "try: run(Path(sys.argv[1]))\n"
-        "except ParadiseError as error: print('one message:', error)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True,
-        cwd=Path(__file__).parent.parent,
-    )  # fmt: skip
-    assert "one message: cannot write" in done.stdout, done.stderr
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    assert signal.getsignal(signal.SIGXFSZ) == signal.SIG_IGN  # as Python starts
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+    try:
+        with pytest.raises(ParadiseError, match=r"^cannot write .*\Z"):
+            run(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not list(tmp_path.rglob("*.tmp")) and not (tmp_path / "model.safetensors").exists()
 
 
@@ -329,7 +332,7 @@ def test_standard_is_the_same_encoder_without_noise(tmp_path: Path) -> None:
 
 
 def test_dry_run_counts_without_touching_data() -> None:
-    cost = dry_run(recipe(), "cpu", steps=1)
+    cost = dry_run(recipe("model.latent_dim=2"), "cpu", steps=1)
     # 64*16 + 16, then mu and rho 16*2 + 2 each, then 2*10 + 10
     assert cost.parameters == 1040 + 2 * 34 + 30
     assert cost.steps_per_epoch == STEPS // 3

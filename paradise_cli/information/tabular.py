@@ -15,7 +15,7 @@ def descend(source: DiscreteSource, alpha: float, steps: int) -> Tensor:
     lower F.
     """
     p, d = source.supported()
-    logits = torch.zeros_like(d).requires_grad_()
+    logits = torch.zeros_like(d)
     # In the logits of a row, E d has a curvature of at most half its range: twice this step would still fall.
     step = 2 / (float(d.max() - d.min()) + alpha)
     values = []
@@ -23,12 +23,11 @@ def descend(source: DiscreteSource, alpha: float, steps: int) -> Tensor:
         log_table = logits.log_softmax(1)  # [n, m]
         table = log_table.exp()
         log_q = (p @ table).log()  # [m]
-        values.append((p @ (table * (d + alpha * (log_table - log_q))).sum(1)).detach())
-        frozen = (table * (d + alpha * (log_table - log_q.detach()))).sum()  # every row counts alike
-        (gradient,) = torch.autograd.grad(frozen, logits)
-        with torch.no_grad():
-            logits -= step * gradient
-    table = logits.detach().softmax(1)
+        cost = d + alpha * (log_table - log_q)
+        mean = (table * cost).sum(1, keepdim=True)  # [n, 1]: F of each row
+        values.append(p @ mean[:, 0])
+        logits = logits - step * table * (cost - mean)  # the gradient of the sum of `mean`, every row alike
+    table = logits.softmax(1)
     channel = torch.special.xlogy(table, table / (p @ table)).sum(1)
     values.append(p @ ((table * d).sum(1) + alpha * channel))
     return torch.stack(values)

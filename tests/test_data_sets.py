@@ -47,17 +47,6 @@ def write_images(folder: Path, *names: str, size: tuple[int, int] = (20, 16)) ->
         Image.fromarray(pixels).save(path)
 
 
-def test_digits_are_those_of_scikit_learn() -> None:
-    from sklearn.datasets import load_digits
-
-    bundle, data = DATASETS["digits"](None), load_digits()
-    for split in (bundle.train, bundle.test):
-        rows = [int(name.removeprefix("digits/")) for name in split.ids]
-        (images,) = split.fetch(torch.arange(len(rows)), len(rows), (), False)
-        assert np.array_equal(images[:, 0], np.rint(data.images[rows] * (255 / 16)))
-        assert np.array_equal(split.labels[:, 0], data.target[rows])
-
-
 def test_digits_are_split_by_seed_in_proportion() -> None:
     bundle = DATASETS["digits"](None)
     assert (len(bundle.train), len(bundle.test)) == (1437, 360) == (info_of("digits").train_size, 360)

@@ -134,7 +134,7 @@ def test_stopping_at_any_step_and_going_on_changes_no_bit(
 LIVES = """
 import os, sys
 from pathlib import Path
-import torch._dynamo
+import sklearn.datasets, torch._dynamo
 from paradise_cli.training.checkpoint import State
 from paradise_cli.runner import train
 from tests.test_training import Listener, recipe

@@ -1,6 +1,5 @@
 """Handwritten digits that ship inside scikit-learn: 1,797 images of 8 x 8 pixels."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +19,11 @@ def _describe(root: Path | None, *, split_seed: int) -> DataInfo:
 @dataset(_describe)
 def digits(root: Path | None = None, *, split_seed: int = 0) -> DataBundle:
     """scikit-learn's digits, split 80/20 by `split_seed`, each class in proportion; needs no file."""
-    package = find_spec("sklearn")
-    assert package is not None and package.origin is not None
-    # Its file alone: the import of scikit-learn would take longer than the training.
-    table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", delimiter=",")
-    pixels, digit = table[:, :-1].reshape(_SIZE, 1, 8, 8), table[:, -1:]
-    images = torch.from_numpy(np.rint(pixels * (255 / 16)).astype(np.uint8))
-    labels = torch.from_numpy(digit.astype(np.int64))
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    images = torch.from_numpy(np.rint(data.images * (255 / 16)).astype(np.uint8))[:, None]
+    labels = torch.from_numpy(data.target.astype(np.int64))[:, None]
     everything = MemorySplit(images, labels, [f"digits/{i}" for i in range(_SIZE)])
     held = stratified(labels[:, 0], _TEST, split_seed, "digits")
     info = _describe(root, split_seed=split_seed)

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from paradise_cli.attacks.classifier import Classifier
-from paradise_cli.attacks.engine import Compute, Goal, Outcome, run_jobs
+from paradise_cli.attacks.engine import Compute, Goal, Outcome
 from paradise_cli.attacks.jobs import digests, jobs_of
 from paradise_cli.attacks.lanes import Attack
+from paradise_cli.attacks.queries import run_attack
 from paradise_cli.attacks.threat import Threat
 from paradise_cli.randomness import generator
 
@@ -67,7 +68,7 @@ def attacked(
     if rows is None:
         rows = (logits.argmax(1) == labels).nonzero().flatten().tolist()
     jobs = jobs_of(name, attack, logits, labels, digests(images), rows, seed)
-    return list(run_jobs(attack, classifier, classifier.judge, images, labels, jobs, compute, goal=goal))
+    return list(run_attack(attack, classifier, classifier.judge, images, labels, jobs, compute, goal=goal))
 
 
 def fallen(outcomes: Iterable[Outcome], n: int) -> Tensor:

@@ -14,11 +14,12 @@ from torch import Tensor
 
 from paradise_cli.attacks.classifier import Behaviour, Classifier, Function, examine
 from paradise_cli.attacks.compiled import compiled
-from paradise_cli.attacks.engine import Compute, Goal, Job, Outcome, reached, run_jobs
+from paradise_cli.attacks.engine import Compute, Goal, Job, Outcome, reached
 from paradise_cli.attacks.eot import Averaged
 from paradise_cli.attacks.jobs import digests, jobs_of
 from paradise_cli.attacks.lanes import ATTACKS, Attack, Victim
 from paradise_cli.attacks.ledger import Entry, Ledger
+from paradise_cli.attacks.queries import run_attack
 from paradise_cli.attacks.threat import threat_model
 from paradise_cli.errors import UsageError
 
@@ -109,7 +110,7 @@ class Arena:
         attack, label = self._made(name, eps, hyper or {}, goal, tag)
         rows, victim = list(rows), victim or self.classifier
         jobs = self._jobs(attack, name + tag, label, rows, self.logits, keep_ends)
-        outcomes = run_jobs(
+        outcomes = run_attack(
             attack, victim, self.classifier.judge, self.images, self.labels, jobs, self.compute,
             goal=goal, confirm=self.classifier.confirm if self.behaviour.random else None, begin=begin,
             pulse=self._pulse(name + tag, label, rows, attack.steps * len(jobs)),
@@ -148,7 +149,7 @@ class Arena:
         answers = hashlib.sha256(logits.argmax(1).numpy().tobytes()).hexdigest()[:12]
         attack, label = self._made(name, eps, hyper or {}, "fool", f"{tag} {answers}")
         jobs = self._jobs(attack, name + tag, label, rows, logits)
-        outcomes = run_jobs(
+        outcomes = run_attack(
             attack, other, other.judge, self.images, self.labels, jobs, self.compute,
             goal="none", pulse=self._pulse(name + tag, label, rows, attack.steps * len(jobs)),
         )  # fmt: skip

@@ -148,7 +148,7 @@ def test_a_base_is_checked_before_anything_is_attacked_and_given_to_the_audit(
     assert with_base.base.norm == "l2" and len(with_base.base.images) == 4
     for siblings in given:  # the reference is one of L-infinity whatever is audited
         assert siblings.reference is not None and siblings.reference.norm == "linf"
-        assert (len(siblings.reference.images), siblings.reference_eps) == (4, 0.15)
+        assert (len(siblings.reference.images), siblings.reference_eps) == (8, 0.15)  # twice the audited
         assert siblings.known == frozenset()
 
 

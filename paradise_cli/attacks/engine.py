@@ -63,6 +63,23 @@ class Outcome:
     step: int
 
 
+class Falls:
+    """Of each image that fell, the lowest run that succeeded; later runs on it no longer count."""
+
+    def __init__(self) -> None:
+        self._first: dict[int, int] = {}
+
+    def note(self, outcome: Outcome) -> None:
+        """Learn how a job ended."""
+        if outcome.succeeded:
+            job = outcome.job
+            self._first[job.image] = min(job.run, self._first.get(job.image, job.run))
+
+    def leave_open(self, job: Job) -> bool:
+        """Whether a job may still count."""
+        return self._first.get(job.image, job.run) >= job.run
+
+
 def run_jobs(
     attack: Attack,
     victim: Victim,
@@ -86,7 +103,7 @@ def run_jobs(
     those of jobs that ended early or were dropped count as done.
     """
     waiting = deque(sorted(jobs, key=lambda job: (job.run, job.image)))
-    first: dict[int, int] = {}  # of each image that fell, the lowest run that succeeded
+    falls = Falls()
     blocks = [_Block(attack, victim, images, compute, goal) for _ in range(compute.blocks)]
     period, total = _period(attack), attack.steps * len(waiting)
     if total:
@@ -94,7 +111,7 @@ def run_jobs(
     with one_thread_each(), ThreadPoolExecutor(compute.blocks) as pool:
         while True:
             for block in blocks:
-                block.fill(waiting, first, images, labels, begin or {})
+                block.fill(waiting, falls, images, labels, begin or {})
             busy = [block for block in blocks if block.jobs]
             if not busy:
                 if total:
@@ -103,9 +120,7 @@ def run_jobs(
             list(pool.map(lambda block: block.advance(period), busy))
             for block in busy:
                 for outcome in block.collect([judge] if confirm is None else [judge, confirm]):
-                    if outcome.succeeded:
-                        run = outcome.job.run
-                        first[outcome.job.image] = min(run, first.get(outcome.job.image, run))
+                    falls.note(outcome)
                     yield outcome
             left = sum(block.steps_left() for block in blocks)
             pulse(total - attack.steps * len(waiting) - left)
@@ -146,20 +161,20 @@ class _Block:
     def fill(
         self,
         waiting: deque[Job],
-        first: Mapping[int, int],
+        falls: Falls,
         images: Tensor,
         labels: Tensor,
         begin: Mapping[int, Tensor],
     ) -> None:
         """Drop what no longer counts and give the free lanes the next jobs."""
         for lane, job in list(self.jobs.items()):
-            if first.get(job.image, job.run) < job.run:
+            if not falls.leave_open(job):
                 del self.jobs[lane]
         fresh: dict[int, Job] = {}
         for lane in range(self.compute.width):
             while lane not in self.jobs and waiting:
                 job = waiting.popleft()
-                if first.get(job.image, job.run) >= job.run:
+                if falls.leave_open(job):
                     self.jobs[lane] = fresh[lane] = job
                     self._taken[lane] = 0
         device = self.compute.device

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from paradise_cli.attacks.engine import Compute, Goal, Job, Outcome, reached, run_jobs
+from paradise_cli.attacks.engine import Compute, Falls, Goal, Job, Outcome, reached, run_jobs
 from paradise_cli.attacks.lanes import Attack, Lanes, Victim, kept
 from paradise_cli.attacks.random_search import Proposals
 from paradise_cli.threads import one_thread_each
@@ -83,31 +83,29 @@ class _Queries:
     def run(self, jobs: Iterable[Job], pulse: Callable[[int], None]) -> Iterator[Outcome]:
         waiting = deque(sorted(jobs, key=lambda job: (job.run, job.image)))
         steps, total = self.attack.steps, self.attack.steps * len(waiting)
-        first: dict[int, int] = {}  # of each image that fell, the lowest run that succeeded
+        falls = Falls()
         if total:
             pulse(0)
         with one_thread_each(), ThreadPoolExecutor(self.compute.blocks) as pool:
             while True:
-                self._fill(waiting, first)
+                self._fill(waiting, falls)
                 if self.runs is None:
                     if total:
                         pulse(total)
                     return
                 for outcome in self._advance(pool):
-                    if outcome.succeeded:
-                        run = outcome.job.run
-                        first[outcome.job.image] = min(run, first.get(outcome.job.image, run))
+                    falls.note(outcome)
                     yield outcome
                 left = 0 if self.runs is None else int((steps - self.runs.steps).sum())
                 pulse(total - steps * len(waiting) - left)
 
-    def _fill(self, waiting: deque[Job], first: Mapping[int, int]) -> None:
+    def _fill(self, waiting: deque[Job], falls: Falls) -> None:
         """Drop what no longer counts, and begin the next runs as far as there are lanes."""
-        self._keep([first.get(job.image, job.run) >= job.run for job in self.jobs])
+        self._keep([falls.leave_open(job) for job in self.jobs])
         fresh: list[Job] = []
         while waiting and len(self.jobs) + len(fresh) < self.compute.width * self.compute.blocks:
             job = waiting.popleft()
-            if first.get(job.image, job.run) >= job.run:
+            if falls.leave_open(job):
                 fresh.append(job)
         if not fresh:
             return

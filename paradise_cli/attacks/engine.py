@@ -154,9 +154,9 @@ class _Block:
         none = torch.zeros(width, dtype=torch.int64, device=device)
         self.lanes = Lanes(blank, blank, none, none, none, none)
         self.state: State = {}
-        self.found = blank
+        self.found, self.asked = blank, none  # a point that fooled, and how many were asked about until then
         self.active = torch.zeros(width, dtype=torch.bool, device=device)
-        self.broken, self.frozen = self.active, self.active
+        self.broken, self.frozen, self.denied = self.active, self.active, self.active
 
     def fill(
         self,
@@ -201,6 +201,7 @@ class _Block:
         old = self.state or started
         self.state = {name: kept(is_fresh, value, old[name]) for name, value in started.items()}
         self.broken, self.frozen = self.broken & ~is_fresh, self.frozen & ~is_fresh
+        self.denied = self.denied & ~is_fresh
 
     def advance(self, steps: int) -> None:
         """So many steps, without waiting for the device."""
@@ -211,6 +212,7 @@ class _Block:
             hit &= self.attack.threat.contains(x, lanes.images) & self.active & ~self.frozen
             last = lanes.step >= self.attack.steps - 1
             self.found = kept(hit, x, self.found)
+            self.asked = torch.where(hit, lanes.step + 1, self.asked)
             self.broken = self.broken | hit
             moved = self.attack.step(lanes, self.state, answer)
             moving = self.active & ~self.frozen
@@ -218,7 +220,8 @@ class _Block:
             moved["x"] = kept(last, x, moved["x"])
             self.state = {name: kept(moving, value, self.state[name]) for name, value in moved.items()}
             self.lanes = lanes._replace(step=lanes.step + moving)
-            self.frozen = self.broken | last | self.frozen | self._ended()
+            # After a denied success there may be many: only the last of a period is judged, and none halts.
+            self.frozen = (hit & ~self.denied) | last | self.frozen | self._ended()
 
     def steps_left(self) -> int:
         """Of the jobs under way."""
@@ -231,24 +234,24 @@ class _Block:
         self._taken = {lane: step[lane] for lane in self.jobs}
         if self.compute.precision == "bf16":  # the search may have overlooked in bf16 what fp32 would grant
             self.found = kept(ended & ~self.broken, self.attack.result(self.state), self.found)
+            self.asked = torch.where(self.broken, self.asked, self.lanes.step)
             broken = (ended | self.broken).tolist()
         confirmed = [lane for lane in self.jobs if broken[lane]]
         for judge in judges:
             confirmed = self._confirmed(confirmed, judge)
         done = [lane for lane in self.jobs if lane in confirmed or over[lane]]
+        self.denied = self.denied | self.broken
         self.broken = torch.zeros_like(self.broken)
         self.frozen = ended
         if not done:
             return []
         place = torch.tensor(done, device=self.compute.device)
-        ends = kept(
-            torch.tensor([lane in confirmed for lane in done], device=place.device),
-            self.found[place],
-            self.attack.result(self.state)[place],
-        ).cpu()
+        fell = torch.tensor([lane in confirmed for lane in done], device=place.device)
+        ends = kept(fell, self.found[place], self.attack.result(self.state)[place]).cpu()
+        asked = torch.where(fell, self.asked[place], self.lanes.step[place]).tolist()
         return [
-            Outcome(self.jobs.pop(lane), lane in confirmed, end.contiguous(), step[lane])
-            for lane, end in zip(done, ends, strict=True)
+            Outcome(self.jobs.pop(lane), lane in confirmed, end.contiguous(), steps)
+            for lane, end, steps in zip(done, ends, asked, strict=True)
         ]
 
     def _confirmed(self, lanes: list[int], judge: Callable[[Tensor], Tensor]) -> list[int]:

@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.linalg import vecdot
 
 from paradise_cli.attacks.lanes import ATTACKS, Answer, Attack, Lanes, State, Victim, kept
 from paradise_cli.attacks.losses import target_margin
@@ -12,6 +13,8 @@ LARGEST_MIX = 0.1
 OVERSHOOT = 1.05
 BACKWARD = 0.9
 """How much of its perturbation a point keeps that fooled."""
+NEWTON_STEPS = 8
+"""Enough where a plane asks for 90% of what the box can close; at 30%, 5 are."""
 
 
 def change_to_plane(threat: Threat, x: Tensor, gap: Tensor, normal: Tensor) -> Tensor:
@@ -21,21 +24,20 @@ def change_to_plane(threat: Threat, x: Tensor, gap: Tensor, normal: Tensor) -> T
     meet it, the change is to the corner nearest to it. Croce and Hein (2020), FAB, section 3.2; exact.
 
     Every pixel goes the way that closes the gap, `pace` times a common amount, as far as it has room. What
-    this closes is concave in the amount: the least of the lines "the k pixels first out of room are full, the
-    others are not", so the amount sought is the largest at which one of those lines meets the gap.
+    this closes is concave in the amount, so Newton's steps from 0 never pass the amount sought and reach it
+    once the right pixels are full.
     """
     way = -gap.sign()[:, None] * normal.flatten(1).sign()
     slope, pace = normal.flatten(1).abs(), threat.steepest(normal).flatten(1).abs()
     room = torch.where(way > 0, 1 - x.flatten(1), x.flatten(1))
     least = 1e-12  # a pace below it never fills a pixel
-    order = (room / pace.clamp(min=least)).argsort(1)
-    full = (slope * room).gather(1, order)
-    rest = (slope * pace).gather(1, order).flip(1).cumsum(1).flip(1)
-    before = full.cumsum(1) - full
-    tiny = torch.finfo(x.dtype).tiny
-    amount = ((gap.abs()[:, None] - before) / rest.clamp(min=tiny)).amax(1, keepdim=True)
-    amount = amount.clamp(max=1 / least)
-    return (way * torch.minimum(amount * pace, room)).view_as(x)
+    enough, closes, rate = room / pace.clamp(min=least), slope * room, slope * pace  # [N, P]
+    amount, tiny = torch.zeros_like(gap), torch.finfo(x.dtype).tiny
+    for _ in range(NEWTON_STEPS):
+        full = (amount[:, None] - enough).relu().sign()  # as a comparison, in a quarter of its time
+        left = gap.abs() - vecdot(full, closes)
+        amount = torch.maximum(amount, left / vecdot(1 - full, rate).clamp(min=tiny)).clamp(max=1 / least)
+    return (way * torch.minimum(amount[:, None] * pace, room)).view_as(x)
 
 
 class BoundarySteps(Attack):
@@ -79,7 +81,10 @@ class BoundarySteps(Attack):
         retreats = fooled | state["entry"]
         back = kept(fooled, torch.lerp(images, x, BACKWARD), state["back"])
         looked = len(answer.gradient) == 0
-        moved = x if looked else self._moved(x, images, answer.loss, answer.gradient)
+        # What is not a number has no plane, and must not reach the other points through `kept`.
+        moved = (
+            x if looked else self._moved(x, images, answer.loss.nan_to_num(0.0, 0.0, 0.0), answer.gradient)
+        )
         beyond = torch.zeros_like(retreats) if looked else ~retreats
         return {
             "x": kept(enters, inside, kept(retreats, back, moved)),

@@ -20,6 +20,8 @@ from paradise_cli.threads import one_thread_each
 
 Judge = Callable[[Tensor], Tensor]
 _NONE = 2**31
+ROUNDS = 8
+"""Full batches that a thread asks about before runs are shared out anew."""
 
 
 def run_attack(
@@ -47,7 +49,7 @@ def run_attack(
 
 
 class _Runs(NamedTuple):
-    """The runs under way, J of them: what they were given, and what they know, each [J, ...]."""
+    """Runs under way, J of them: what they were given, and what they know, each [J, ...]."""
 
     images: Tensor
     labels: Tensor
@@ -58,7 +60,7 @@ class _Runs(NamedTuple):
     highest: Tensor
 
     def rows(self, which: Tensor) -> "_Runs":
-        return _Runs(*(value[which] for value in self))
+        return _Runs(*(value.index_select(0, which) for value in self))
 
     def lanes(self) -> Lanes:
         return Lanes(self.images, self.images, self.labels, self.targets, self.keys, self.steps)
@@ -77,114 +79,138 @@ class _Queries:
     ) -> None:
         self.attack, self.victim, self.images, self.labels = attack, victim, images, labels
         self.compute, self.goal, self.judges = compute, goal, judges
-        self.jobs: list[Job] = []
-        self.runs: _Runs | None = None
 
     def run(self, jobs: Iterable[Job], pulse: Callable[[int], None]) -> Iterator[Outcome]:
         waiting = deque(sorted(jobs, key=lambda job: (job.run, job.image)))
         steps, total = self.attack.steps, self.attack.steps * len(waiting)
-        falls = Falls()
+        falls, blocks = Falls(), self.compute.blocks
+        open_jobs: list[Job] = []
+        runs = self._begun([])
         if total:
             pulse(0)
-        with one_thread_each(), ThreadPoolExecutor(self.compute.blocks) as pool:
+        with one_thread_each(), ThreadPoolExecutor(blocks) as pool:
             while True:
-                self._fill(waiting, falls)
-                if self.runs is None:
+                stays = [row for row, job in enumerate(open_jobs) if falls.leave_open(job)]
+                fresh = self._next(waiting, falls, self.compute.width * blocks - len(stays))
+                open_jobs = [open_jobs[row] for row in stays] + fresh
+                if not open_jobs:
                     if total:
                         pulse(total)
                     return
-                for outcome in self._advance(pool):
-                    falls.note(outcome)
-                    yield outcome
-                left = 0 if self.runs is None else int((steps - self.runs.steps).sum())
-                pulse(total - steps * len(waiting) - left)
+                old, new = runs.rows(self._places(stays)), self._begun(fresh)
+                runs = _Runs._make(map(torch.cat, zip(old, new, strict=True)))
+                rows = [[*range(first, len(open_jobs), blocks)] for first in range(blocks)]
+                shares = [
+                    _Share(self, [open_jobs[row] for row in mine], runs.rows(self._places(mine)))
+                    for mine in rows
+                    if mine
+                ]
+                for outcomes in list(pool.map(_Share.advance, shares)):
+                    for outcome in outcomes:
+                        falls.note(outcome)
+                        yield outcome
+                open_jobs = [job for share in shares for job in share.jobs]
+                runs = _Runs._make(map(torch.cat, zip(*(share.runs for share in shares), strict=True)))
+                pulse(total - steps * (len(waiting) + len(open_jobs)) + int(runs.steps.sum()))
 
-    def _fill(self, waiting: deque[Job], falls: Falls) -> None:
-        """Drop what no longer counts, and begin the next runs as far as there are lanes."""
-        self._keep([falls.leave_open(job) for job in self.jobs])
+    def _next(self, waiting: deque[Job], falls: Falls, room: int) -> list[Job]:
+        """The next jobs that still count, as far as there is room."""
         fresh: list[Job] = []
-        while waiting and len(self.jobs) + len(fresh) < self.compute.width * self.compute.blocks:
+        while waiting and len(fresh) < room:
             job = waiting.popleft()
             if falls.leave_open(job):
                 fresh.append(job)
-        if not fresh:
-            return
-        rows, device = [job.image for job in fresh], self.compute.device
-        numbers = torch.tensor([[job.target, job.key, 0] for job in fresh], device=device)
+        return fresh
+
+    def _begun(self, jobs: Sequence[Job]) -> _Runs:
+        rows, device = [job.image for job in jobs], self.compute.device
         images, labels = self.images[rows].to(device), self.labels[rows].to(device)
-        lowest = torch.full((len(rows),), -torch.inf, device=device)
-        target, key, step = numbers.unbind(1)
-        begun = _Runs(images, labels, target, key, step, images, lowest)
-        old = self.runs
-        self.runs = begun if old is None else _Runs._make(map(torch.cat, zip(old, begun, strict=True)))
-        self.jobs += fresh
+        numbers = [(job.target, job.key, 0) for job in jobs]
+        target, key, step = torch.tensor(numbers, dtype=torch.int64, device=device).view(-1, 3).unbind(1)
+        return _Runs(
+            images, labels, target, key, step, images, torch.full((len(rows),), -torch.inf, device=device)
+        )
 
-    def _keep(self, which: Sequence[bool]) -> None:
-        self.jobs = [job for job, stays in zip(self.jobs, which, strict=True) if stays]
-        if self.runs is not None and not all(which):
-            self.runs = self.runs.rows(torch.tensor(which, device=self.compute.device)) if self.jobs else None
+    def _places(self, rows: Sequence[int]) -> Tensor:
+        return torch.tensor(rows, dtype=torch.int64, device=self.compute.device)
 
-    def _advance(self, pool: ThreadPoolExecutor) -> list[Outcome]:
+
+class _Share:
+    """Runs that one thread takes further, in one full batch a round, independently of the others."""
+
+    def __init__(self, queries: _Queries, jobs: list[Job], runs: _Runs) -> None:
+        self.queries, self.jobs, self.runs = queries, jobs, runs
+
+    def advance(self) -> list[Outcome]:
+        """So many rounds; the outcomes of the runs that ended."""
+        outcomes: list[Outcome] = []
+        for _ in range(ROUNDS):
+            if self.jobs:
+                outcomes += self._round()
+        return outcomes
+
+    def _round(self) -> list[Outcome]:
         """Ask one query in every lane, and let each run go as far as the answers hold."""
-        runs, count = self.runs, len(self.jobs)
-        assert runs is not None
-        lane = torch.arange(self.compute.width * self.compute.blocks, device=self.compute.device)
+        runs, count, total = self.runs, len(self.jobs), self.queries.attack.steps
+        lane = torch.arange(self.queries.compute.width, device=runs.steps.device)
         owner, ahead = lane % count, lane // count
-        step = runs.steps[owner] + ahead
-        asked = runs.rows(owner)._replace(steps=step)
-        split = [torch.split(value, self.compute.width) for value in asked]
-        parts = [_Runs._make(part) for part in zip(*split, strict=True)]
-        x, loss, hit = (torch.cat(part) for part in zip(*pool.map(self._ask, parts), strict=True))
-        better, counts = loss > asked.highest, step < self.attack.steps
+        asked = runs.rows(owner)
+        asked = asked._replace(steps=asked.steps + ahead)
+        x, loss, hit = self._ask(asked)
+        better, counts = loss > asked.highest, asked.steps < total
         ends = torch.where((better | hit) & counts, ahead, _NONE)
         end = torch.full_like(runs.steps, _NONE).scatter_reduce(0, owner, ends, "amin")
         any_end = end < _NONE
         place = torch.where(any_end, end, 0) * count + lane[:count]
         better, hit = any_end & better[place], any_end & hit[place]
         alone = torch.zeros_like(runs.steps).scatter_add(0, owner, counts.long())
+        x = x.index_select(0, place)
         self.runs = runs._replace(
             steps=runs.steps + torch.where(any_end, end + 1, alone),
-            best=kept(better | (runs.steps == 0), x[place], runs.best),
+            best=kept(better | (runs.steps == 0), x, runs.best),
             highest=torch.where(better, loss[place], runs.highest),
         )
-        return self._collect(x[place], hit)
+        return self._collect(x, hit)
 
     def _ask(self, asked: _Runs) -> tuple[Tensor, Tensor, Tensor]:
         """Points of a full batch, their losses, and whether they may end a run."""
-        lanes = asked.lanes()
-        with torch.no_grad(), self.compute.searching():
+        queries, lanes = self.queries, asked.lanes()
+        attack = queries.attack
+        with torch.no_grad(), queries.compute.searching():
             unknown, best = asked.highest == -torch.inf, asked.best
             if bool(unknown.any()):
-                best = kept(unknown, self.attack.first(lanes), best)
-            x = kept(asked.steps == 0, best, self.attack.propose(lanes, best))
-            logits = self.victim(x).float()
-            loss = self.attack.loss(logits, lanes)
-        hit = reached(self.goal, logits, asked.labels, asked.targets)
-        return x, loss, hit & self.attack.threat.contains(x, asked.images)
+                best = kept(unknown, attack.first(lanes), best)
+            x = kept(asked.steps == 0, best, attack.propose(lanes, best))
+            logits = queries.victim(x).float()
+            loss = attack.loss(logits, lanes)
+        hit = reached(queries.goal, logits, asked.labels, asked.targets)
+        return x, loss, hit & attack.threat.contains(x, asked.images)
 
     def _collect(self, x: Tensor, hit: Tensor) -> list[Outcome]:
         """The runs that are done; a success that one of the judges denies goes on."""
-        runs = self.runs
-        assert runs is not None
-        over = runs.steps >= self.attack.steps
-        if self.compute.precision == "bf16":  # fp32 may grant what bf16 overlooked
+        runs, queries = self.runs, self.queries
+        over = runs.steps >= queries.attack.steps
+        if queries.compute.precision == "bf16":  # fp32 may grant what bf16 overlooked
             x, hit = kept(hit, x, runs.best), hit | over
-        for judge in self.judges:
-            hit = self._confirmed(runs, x, hit, judge)
+        for judge in queries.judges:
+            hit = self._confirmed(x, hit, judge)
         done = (hit | over).tolist()
+        if not any(done):
+            return []
         outcomes = []
         for row, (job, ended, fooled) in enumerate(zip(self.jobs, done, hit.tolist(), strict=True)):
             if ended:
                 point = (x if fooled else runs.best)[row].cpu().contiguous()
                 outcomes.append(Outcome(job, fooled, point, int(runs.steps[row])))
-        self._keep([not ended for ended in done])
+        stays = [row for row, ended in enumerate(done) if not ended]
+        self.jobs, self.runs = [self.jobs[row] for row in stays], runs.rows(queries._places(stays))
         return outcomes
 
-    def _confirmed(self, runs: _Runs, x: Tensor, hit: Tensor, judge: Judge) -> Tensor:
+    def _confirmed(self, x: Tensor, hit: Tensor, judge: Judge) -> Tensor:
         places = hit.nonzero().flatten()
         if not len(places):
             return hit
-        given, points = runs.rows(places), x[places]
-        true = reached(self.goal, judge(points), given.labels, given.targets)
-        true &= self.attack.threat.contains(points, given.images)
+        queries, given, points = self.queries, self.runs.rows(places), x[places]
+        true = reached(queries.goal, judge(points), given.labels, given.targets)
+        true &= queries.attack.threat.contains(points, given.images)
         return torch.zeros_like(hit).index_put((places,), true)

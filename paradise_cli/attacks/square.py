@@ -1,13 +1,13 @@
 """Square attack: random search over windows that shrink (Andriushchenko et al. 2020; method.md 5.3)."""
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from paradise_cli.attacks.lanes import ATTACKS, Attack, Lanes, kept
+from paradise_cli.attacks.lanes import ATTACKS, Attack, Lanes
 from paradise_cli.attacks.random_search import Proposals
 from paradise_cli.attacks.threat import Threat
 from paradise_cli.errors import UsageError
@@ -27,10 +27,10 @@ class Window(NamedTuple):
 
     @property
     def inside(self) -> Tensor:
-        """Which pixels lie in it, bool [B, 1, H, W]."""
+        """1 for the pixels in it and 0 for the others, float [B, 1, H, W]."""
         tall = (self.rows >= 0) & (self.rows < self.side)
         wide = (self.columns >= 0) & (self.columns < self.side)
-        return (tall & wide)[:, None]
+        return (tall.float() * wide.float())[:, None]
 
 
 class Square(Proposals):
@@ -45,10 +45,7 @@ class Square(Proposals):
         iteration = step - 1
         if self.rescale:
             iteration = torch.div(iteration * 10_000, self.steps, rounding_mode="floor")
-        halved = torch.zeros_like(step)
-        for after in HALVINGS:
-            halved = halved + (iteration > after)
-        return halved
+        return torch.bucketize(iteration, _halvings(step.device))
 
     def side(self, stage: Tensor, height: int, width: int) -> Tensor:
         """The side of a window, int64 [B]; at most the image's shorter side."""
@@ -70,24 +67,24 @@ class SquareLinf(Square):
 
     def first(self, lanes: Lanes) -> Tensor:
         channels, _, width = lanes.images.shape[1:]
-        return self._pushed(lanes.images, keyed_uniform(lanes.key, (channels, 1, width), 0) > 0.5)
+        return self._pushed(lanes.images, (keyed_uniform(lanes.key, (channels, 1, width), 0) - 0.5).sign())
 
     def propose(self, lanes: Lanes, best: Tensor) -> Tensor:
         channels, height, width = best.shape[1:]
         noise = keyed_uniform(lanes.key, (3 + channels,), lanes.step)
         inside = self.window(noise[:, :2], self.stage(lanes.step), height, width).inside
-        up = (noise[:, 3:] > 0.5)[:, :, None, None]
-        x = torch.where(inside, self._pushed(lanes.images, up), best)
+        signs = (noise[:, 3:] - 0.5).sign()[:, :, None, None]
+        x = torch.lerp(best, self._pushed(lanes.images, signs), inside)
         # Signs that change nothing would waste the query. Flipping a random choice of channels then makes
         # the other signs equally likely, as if drawn again until something changes.
+        same = (x - best).flatten(1).abs().amax(1) == 0
         flips = 1 + (noise[:, 2:3] * (2**channels - 1)).long()
         flipped = (flips >> torch.arange(channels, device=best.device)) % 2 == 1
-        other = self._pushed(lanes.images, up ^ flipped[:, :, None, None])
-        return kept((x == best).flatten(1).all(1), torch.where(inside, other, best), x)
+        signs = torch.where((same[:, None] & flipped)[:, :, None, None], -signs, signs)
+        return torch.lerp(best, self._pushed(lanes.images, signs), inside)
 
-    def _pushed(self, images: Tensor, up: Tensor) -> Tensor:
-        eps = self.threat.eps
-        return torch.where(up, images + eps, images - eps).clamp(0, 1)
+    def _pushed(self, images: Tensor, signs: Tensor) -> Tensor:
+        return (images + self.threat.eps * signs).clamp(0, 1)
 
 
 class SquareL2(Square):
@@ -121,8 +118,8 @@ class SquareL2(Square):
         new = signs * self._bump(window, stage, noise[:, 4] > 0.5) + old / (_length(old) + _TINY)
         # A channel may use the length that it had in both windows and its share of what clipping left.
         spare = (self.threat.eps**2 - change.square().sum((1, 2, 3), keepdim=True)).clamp(min=0)
-        length = (spare / channels + _length(change * (inside | emptied)).square()).sqrt()
-        moved = torch.where(inside, new * (length / (_length(new) + _TINY)), change * ~emptied)
+        length = (spare / channels + _length(change * torch.maximum(inside, emptied)).square()).sqrt()
+        moved = torch.lerp(change * (1 - emptied), new * (length / (_length(new) + _TINY)), inside)
         return self._scaled(lanes.images, moved)
 
     def _bump(self, window: Window, stage: Tensor, lying: Tensor) -> Tensor:
@@ -156,6 +153,11 @@ def _hill(height: int, width: int) -> Tensor:
 
 def _unit(values: Tensor) -> Tensor:
     return values / values.square().sum().sqrt().clamp(min=_TINY)
+
+
+@cache
+def _halvings(device: torch.device) -> Tensor:
+    return torch.tensor(HALVINGS, device=device)
 
 
 @lru_cache

@@ -28,7 +28,8 @@ class Threat(ABC):
 
     def contains(self, x: Tensor, images: Tensor) -> Tensor:
         """Whether each x is an image and lies in the ball, bool [B]; false for what is not a number."""
-        inside = ((x >= 0) & (x <= 1)).flatten(1).all(1)
+        pixels = x.flatten(1)
+        inside = (pixels.amin(1) >= 0) & (pixels.amax(1) <= 1)
         return inside & (self.distance(x, images) <= self.eps + TOLERANCE)
 
     @abstractmethod

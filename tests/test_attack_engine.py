@@ -16,6 +16,7 @@ from paradise_cli.attacks.lanes import Answer, Attack, Lanes, State, Victim
 from paradise_cli.attacks.ledger import Entry, Ledger
 from paradise_cli.attacks.threat import L2, Linf, Threat
 from paradise_cli.randomness import generator
+from paradise_cli.training.hardware import Precision
 from tests.attack_cases import attacked, fallen
 
 EPS = 0.25
@@ -66,12 +67,13 @@ def scripted(
     copies: int = 1,
     width: int = 4,
     ends: int = 1000,
+    precision: Precision = "fp32",
     **given: Any,
 ) -> list[Outcome]:
     """Every path is a run on each of the copies of one image."""
     images = torch.full((copies, 1, 1, 1), image)
     jobs = [Job(row, run, run, 0) for row in range(copies) for run in range(len(paths))]
-    compute = Compute(torch.device("cpu"), width)
+    compute = Compute(torch.device("cpu"), width, precision=precision)
     victim = Classifier(function, device=compute.device, width=width)
     labels = torch.zeros(copies, dtype=torch.int64)
     attack = Scripted(paths, ends)
@@ -108,6 +110,25 @@ def test_a_success_that_the_judge_denies_does_not_end_the_run() -> None:
     assert later.succeeded and float(later.point) == 0.5 and later.step == 24
     (never,) = scripted([[LOW, 0.40625, LOW, LOW, LOW, 0.40625]], judge=strict)
     assert not never.succeeded and never.step == 6
+
+
+def test_a_run_in_bf16_that_is_denied_again_and_again_takes_no_longer() -> None:
+    batches = []
+
+    def counted(images: Tensor) -> Tensor:
+        batches.append(len(images))
+        return three_eighths(images)
+
+    asked = []
+    for pixel in (LOW, 0.40625):
+        batches.clear()
+        (outcome,) = scripted(
+            [[pixel] * 60], function=counted, judge=lambda x: three_eighths(x - 0.0625), precision="bf16"
+        )
+        assert not outcome.succeeded and outcome.step == 60
+        asked.append(len(batches))
+    # The first success halts its run until it is denied, which costs one look more.
+    assert asked[0] <= asked[1] <= asked[0] + 10
 
 
 def test_a_second_judge_may_deny_what_the_first_allowed() -> None:

@@ -192,7 +192,7 @@ class Arena:
         except _TimeIsUp:
             late = True
         # One process that stops stops all: they must agree on what comes next.
-        if self.shard.any(late):
+        if self.shard.any(late) and self.purpose + what not in self.unfinished:
             self.unfinished.append(self.purpose + what)
 
     def _pulse(self, what: str, label: str, rows: list[int], total: int) -> Callable[[int], None]:

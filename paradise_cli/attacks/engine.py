@@ -106,6 +106,7 @@ def run_jobs(
     falls = Falls()
     blocks = [_Block(attack, victim, images, compute, goal) for _ in range(compute.blocks)]
     period, total = _period(attack), attack.steps * len(waiting)
+    judges = [judge] if confirm is None else [judge, confirm]
     if total:
         pulse(0)
     with one_thread_each(), ThreadPoolExecutor(compute.blocks) as pool:
@@ -117,9 +118,8 @@ def run_jobs(
                 if total:
                     pulse(total)  # also where the last jobs were dropped
                 return
-            list(pool.map(lambda block: block.advance(period), busy))
-            for block in busy:
-                for outcome in block.collect([judge] if confirm is None else [judge, confirm]):
+            for outcomes in list(pool.map(lambda block: block.turn(period, judges), busy)):
+                for outcome in outcomes:
                     falls.note(outcome)
                     yield outcome
             left = sum(block.steps_left() for block in blocks)
@@ -156,7 +156,10 @@ class _Block:
         self.state: State = {}
         self.found, self.asked = blank, none  # a point that fooled, and how many were asked about until then
         self.active = torch.zeros(width, dtype=torch.bool, device=device)
-        self.broken, self.frozen, self.denied = self.active, self.active, self.active
+        self.broken, self.frozen = self.active, self.active
+        # Where bf16 claims what fp32 denies, it does so for many steps: then only the last of a period is
+        # judged, and none halts the run.
+        self.denied = self.active
 
     def fill(
         self,
@@ -203,6 +206,11 @@ class _Block:
         self.broken, self.frozen = self.broken & ~is_fresh, self.frozen & ~is_fresh
         self.denied = self.denied & ~is_fresh
 
+    def turn(self, steps: int, judges: Sequence[Callable[[Tensor], Tensor]]) -> list[Outcome]:
+        """So many steps, and the jobs that are done after them."""
+        self.advance(steps)
+        return self.collect(judges)
+
     def advance(self, steps: int) -> None:
         """So many steps, without waiting for the device."""
         for step in range(steps):
@@ -220,8 +228,8 @@ class _Block:
             moved["x"] = kept(last, x, moved["x"])
             self.state = {name: kept(moving, value, self.state[name]) for name, value in moved.items()}
             self.lanes = lanes._replace(step=lanes.step + moving)
-            # After a denied success there may be many: only the last of a period is judged, and none halts.
-            self.frozen = (hit & ~self.denied) | last | self.frozen | self._ended()
+            halted = hit & ~self.denied if self.compute.precision == "bf16" else hit
+            self.frozen = halted | last | self.frozen | self._ended()
 
     def steps_left(self) -> int:
         """Of the jobs under way."""

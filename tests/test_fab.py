@@ -8,7 +8,7 @@ from torch import Tensor
 
 from paradise_cli.attacks import ATTACKS
 from paradise_cli.attacks.fab import change_to_plane
-from paradise_cli.attacks.lanes import Answer, Attack, Lanes
+from paradise_cli.attacks.lanes import Answer, Attack, Lanes, input_gradient
 from paradise_cli.attacks.losses import others
 from paradise_cli.attacks.threat import NORMS
 from paradise_cli.randomness import generator
@@ -157,3 +157,25 @@ def test_no_more_stand_than_with_torchattacks(norm: str, eps: float) -> None:
         fooled = (net(points).argmax(1) != labels) & (threat.distance(points, images) <= eps + 1e-6)
     assert 6 <= int(fooled.sum()) <= 18
     assert not bool((fooled & ~ours).any())
+
+
+def test_where_logits_are_no_numbers_points_still_are() -> None:
+    net, images = smooth_network(0), smooth_images(6, 1)
+
+    def broken(x: Tensor) -> Tensor:
+        far = (x - images).flatten(1).abs().amax(1, keepdim=True) > 0.001
+        return torch.where(far, torch.nan, net(x))
+
+    ranked = others(net(images), net(images).argmax(1)).argsort(1, descending=True)
+    zero = torch.zeros(6, dtype=torch.int64)
+    lanes = Lanes(images, images, net(images).argmax(1), ranked[:, 0], zero, zero)
+    attack, seen = ATTACKS["fab_targeted"](NORMS["linf"](1e-4), steps=6), 0
+    state = attack.start(lanes, broken)
+    for ask in range(attack.steps):
+        x = state["x"].clone().requires_grad_()
+        logits, loss = attack.evaluate(broken, x, lanes, state)
+        gradient = input_gradient(loss, x) if ask % attack.cycle == 0 else torch.empty(0)
+        state = attack.step(lanes, state, Answer(logits.detach(), loss.detach(), gradient))
+        seen += int(logits.isnan().any())
+        assert bool(state["x"].isfinite().all())
+    assert seen

@@ -8,6 +8,7 @@ is what it would be query by query, and no lane stands empty.
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -44,8 +45,8 @@ def run_attack(
             attack, victim, judge, images, labels, jobs, compute,
             goal=goal, confirm=confirm, begin=begin, pulse=pulse,
         )  # fmt: skip
-    judges = [judge] if confirm is None else [judge, confirm]
-    return _Queries(attack, victim, images, labels, compute, goal, judges).run(jobs, pulse)
+    judges = (judge,) if confirm is None else (judge, confirm)
+    return _in_turn(_Setting(attack, victim, compute, goal, judges), images, labels, jobs, pulse)
 
 
 class _Runs(NamedTuple):
@@ -66,80 +67,82 @@ class _Runs(NamedTuple):
         return Lanes(self.images, self.images, self.labels, self.targets, self.keys, self.steps)
 
 
-class _Queries:
-    def __init__(
-        self,
-        attack: Proposals,
-        victim: Victim,
-        images: Tensor,
-        labels: Tensor,
-        compute: Compute,
-        goal: Goal,
-        judges: Sequence[Judge],
-    ) -> None:
-        self.attack, self.victim, self.images, self.labels = attack, victim, images, labels
-        self.compute, self.goal, self.judges = compute, goal, judges
+@dataclass(frozen=True)
+class _Setting:
+    """What all runs have in common."""
 
-    def run(self, jobs: Iterable[Job], pulse: Callable[[int], None]) -> Iterator[Outcome]:
-        waiting = deque(sorted(jobs, key=lambda job: (job.run, job.image)))
-        steps, total = self.attack.steps, self.attack.steps * len(waiting)
-        falls, blocks = Falls(), self.compute.blocks
-        open_jobs: list[Job] = []
-        runs = self._begun([])
-        if total:
-            pulse(0)
-        with one_thread_each(), ThreadPoolExecutor(blocks) as pool:
-            while True:
-                stays = [row for row, job in enumerate(open_jobs) if falls.leave_open(job)]
-                fresh = self._next(waiting, falls, self.compute.width * blocks - len(stays))
-                open_jobs = [open_jobs[row] for row in stays] + fresh
-                if not open_jobs:
-                    if total:
-                        pulse(total)
-                    return
-                old, new = runs.rows(self._places(stays)), self._begun(fresh)
-                runs = _Runs._make(map(torch.cat, zip(old, new, strict=True)))
-                rows = [[*range(first, len(open_jobs), blocks)] for first in range(blocks)]
-                shares = [
-                    _Share(self, [open_jobs[row] for row in mine], runs.rows(self._places(mine)))
-                    for mine in rows
-                    if mine
-                ]
-                for outcomes in list(pool.map(_Share.advance, shares)):
-                    for outcome in outcomes:
-                        falls.note(outcome)
-                        yield outcome
-                open_jobs = [job for share in shares for job in share.jobs]
-                runs = _Runs._make(map(torch.cat, zip(*(share.runs for share in shares), strict=True)))
-                pulse(total - steps * (len(waiting) + len(open_jobs)) + int(runs.steps.sum()))
+    attack: Proposals
+    victim: Victim
+    compute: Compute
+    goal: Goal
+    judges: tuple[Judge, ...]
 
-    def _next(self, waiting: deque[Job], falls: Falls, room: int) -> list[Job]:
-        """The next jobs that still count, as far as there is room."""
-        fresh: list[Job] = []
-        while waiting and len(fresh) < room:
-            job = waiting.popleft()
-            if falls.leave_open(job):
-                fresh.append(job)
-        return fresh
 
-    def _begun(self, jobs: Sequence[Job]) -> _Runs:
-        rows, device = [job.image for job in jobs], self.compute.device
-        images, labels = self.images[rows].to(device), self.labels[rows].to(device)
-        numbers = [(job.target, job.key, 0) for job in jobs]
-        target, key, step = torch.tensor(numbers, dtype=torch.int64, device=device).view(-1, 3).unbind(1)
-        return _Runs(
-            images, labels, target, key, step, images, torch.full((len(rows),), -torch.inf, device=device)
-        )
+def _in_turn(
+    setting: _Setting,
+    images: Tensor,
+    labels: Tensor,
+    jobs: Iterable[Job],
+    pulse: Callable[[int], None],
+) -> Iterator[Outcome]:
+    waiting = deque(sorted(jobs, key=lambda job: (job.run, job.image)))
+    steps, total = setting.attack.steps, setting.attack.steps * len(waiting)
+    blocks, lanes = setting.compute.blocks, setting.compute.blocks * setting.compute.width
+    falls, under_way = Falls(), _begun(setting, images, labels, [])
+    if total:
+        pulse(0)
+    with one_thread_each(), ThreadPoolExecutor(blocks) as pool:
+        while True:
+            old = under_way.only([row for row, job in enumerate(under_way.jobs) if falls.leave_open(job)])
+            fresh = _next(waiting, falls, lanes - len(old.jobs))
+            under_way = _joined([old, _begun(setting, images, labels, fresh)])
+            count = len(under_way.jobs)
+            if not count:
+                if total:
+                    pulse(total)
+                return
+            shares = [under_way.only(range(first, count, blocks)) for first in range(min(blocks, count))]
+            for outcomes in list(pool.map(_Share.advance, shares)):
+                for outcome in outcomes:
+                    falls.note(outcome)
+                    yield outcome
+            under_way = _joined(shares)
+            pulse(total - steps * (len(waiting) + len(under_way.jobs)) + int(under_way.runs.steps.sum()))
 
-    def _places(self, rows: Sequence[int]) -> Tensor:
-        return torch.tensor(rows, dtype=torch.int64, device=self.compute.device)
+
+def _next(waiting: deque[Job], falls: Falls, room: int) -> list[Job]:
+    """The next jobs that still count, as far as there is room."""
+    fresh: list[Job] = []
+    while waiting and len(fresh) < room:
+        job = waiting.popleft()
+        if falls.leave_open(job):
+            fresh.append(job)
+    return fresh
+
+
+def _begun(setting: _Setting, images: Tensor, labels: Tensor, jobs: list[Job]) -> "_Share":
+    rows, device = [job.image for job in jobs], setting.compute.device
+    numbers = torch.tensor([(job.target, job.key, 0) for job in jobs], dtype=torch.int64, device=device)
+    x = images[rows].to(device)
+    lowest = torch.full((len(rows),), -torch.inf, device=device)
+    return _Share(setting, jobs, _Runs(x, labels[rows].to(device), *numbers.view(-1, 3).unbind(1), x, lowest))
+
+
+def _joined(shares: Sequence["_Share"]) -> "_Share":
+    runs = _Runs._make(map(torch.cat, zip(*(share.runs for share in shares), strict=True)))
+    return _Share(shares[0].setting, [job for share in shares for job in share.jobs], runs)
 
 
 class _Share:
     """Runs that one thread takes further, in one full batch a round, independently of the others."""
 
-    def __init__(self, queries: _Queries, jobs: list[Job], runs: _Runs) -> None:
-        self.queries, self.jobs, self.runs = queries, jobs, runs
+    def __init__(self, setting: _Setting, jobs: list[Job], runs: _Runs) -> None:
+        self.setting, self.jobs, self.runs = setting, jobs, runs
+
+    def only(self, rows: Sequence[int]) -> "_Share":
+        """The share of these runs."""
+        which = torch.tensor(rows, dtype=torch.int64, device=self.setting.compute.device)
+        return _Share(self.setting, [self.jobs[row] for row in rows], self.runs.rows(which))
 
     def advance(self) -> list[Outcome]:
         """So many rounds; the outcomes of the runs that ended."""
@@ -151,8 +154,8 @@ class _Share:
 
     def _round(self) -> list[Outcome]:
         """Ask one query in every lane, and let each run go as far as the answers hold."""
-        runs, count, total = self.runs, len(self.jobs), self.queries.attack.steps
-        lane = torch.arange(self.queries.compute.width, device=runs.steps.device)
+        runs, count, total = self.runs, len(self.jobs), self.setting.attack.steps
+        lane = torch.arange(self.setting.compute.width, device=runs.steps.device)
         owner, ahead = lane % count, lane // count
         asked = runs.rows(owner)
         asked = asked._replace(steps=asked.steps + ahead)
@@ -174,25 +177,25 @@ class _Share:
 
     def _ask(self, asked: _Runs) -> tuple[Tensor, Tensor, Tensor]:
         """Points of a full batch, their losses, and whether they may end a run."""
-        queries, lanes = self.queries, asked.lanes()
-        attack = queries.attack
-        with torch.no_grad(), queries.compute.searching():
+        setting, lanes = self.setting, asked.lanes()
+        attack = setting.attack
+        with torch.no_grad(), setting.compute.searching():
             unknown, best = asked.highest == -torch.inf, asked.best
             if bool(unknown.any()):
                 best = kept(unknown, attack.first(lanes), best)
             x = kept(asked.steps == 0, best, attack.propose(lanes, best))
-            logits = queries.victim(x).float()
+            logits = setting.victim(x).float()
             loss = attack.loss(logits, lanes)
-        hit = reached(queries.goal, logits, asked.labels, asked.targets)
+        hit = reached(setting.goal, logits, asked.labels, asked.targets)
         return x, loss, hit & attack.threat.contains(x, asked.images)
 
     def _collect(self, x: Tensor, hit: Tensor) -> list[Outcome]:
         """The runs that are done; a success that one of the judges denies goes on."""
-        runs, queries = self.runs, self.queries
-        over = runs.steps >= queries.attack.steps
-        if queries.compute.precision == "bf16":  # fp32 may grant what bf16 overlooked
+        runs, setting = self.runs, self.setting
+        over = runs.steps >= setting.attack.steps
+        if setting.compute.precision == "bf16":  # fp32 may grant what bf16 overlooked
             x, hit = kept(hit, x, runs.best), hit | over
-        for judge in queries.judges:
+        for judge in setting.judges:
             hit = self._confirmed(x, hit, judge)
         done = (hit | over).tolist()
         if not any(done):
@@ -202,15 +205,15 @@ class _Share:
             if ended:
                 point = (x if fooled else runs.best)[row].cpu().contiguous()
                 outcomes.append(Outcome(job, fooled, point, int(runs.steps[row])))
-        stays = [row for row, ended in enumerate(done) if not ended]
-        self.jobs, self.runs = [self.jobs[row] for row in stays], runs.rows(queries._places(stays))
+        left = self.only([row for row, ended in enumerate(done) if not ended])
+        self.jobs, self.runs = left.jobs, left.runs
         return outcomes
 
     def _confirmed(self, x: Tensor, hit: Tensor, judge: Judge) -> Tensor:
         places = hit.nonzero().flatten()
         if not len(places):
             return hit
-        queries, given, points = self.queries, self.runs.rows(places), x[places]
-        true = reached(queries.goal, judge(points), given.labels, given.targets)
-        true &= queries.attack.threat.contains(points, given.images)
+        setting, given, points = self.setting, self.runs.rows(places), x[places]
+        true = reached(setting.goal, judge(points), given.labels, given.targets)
+        true &= setting.attack.threat.contains(points, given.images)
         return torch.zeros_like(hit).index_put((places,), true)

@@ -1,6 +1,7 @@
 """Any classifier and any images: what the library's one call takes, and what it refuses with which words."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,9 +189,25 @@ def of_wrong_size(images: Tensor) -> Tensor:
     return images.flatten(1) @ torch.zeros(5, 3)
 
 
+TRAINING = nn.Sequential(nn.Flatten(), nn.Linear(36, 3), nn.Dropout())
+
+
+def using_a_global_model_in_training(images: Tensor) -> Tensor:
+    answer: Tensor = TRAINING(images)
+    return answer
+
+
+def asked(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    return model(images)
+
+
 def closing_over_a_model_in_training() -> Callable[[Tensor], Tensor]:
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3), nn.Dropout())
     return lambda images: model(images)
+
+
+def answering_through(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda images: function(images)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +225,9 @@ def closing_over_a_model_in_training() -> Callable[[Tensor], Tensor]:
         (answering(lambda logits: logits / 0), "NaN or infinite logits for 12 of 12"),
         (of_wrong_size, r"fails on float32 images \[12, 1, 6, 6\] on cpu: RuntimeError"),
         (closing_over_a_model_in_training(), r"training mode.*model\.eval\(\)"),
+        (answering_through(closing_over_a_model_in_training()), r"training mode.*model\.eval\(\)"),
+        (using_a_global_model_in_training, r"training mode.*model\.eval\(\)"),
+        (partial(asked, TRAINING), r"training mode.*model\.eval\(\)"),
         (nn.Sequential(nn.Flatten(), nn.Linear(36, 3)), r"training mode.*model\.eval\(\)"),
     ],
 )  # fmt: skip

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import CellType
+from dis import get_instructions
+from functools import partial
+from types import CellType, FunctionType, MethodType
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -94,18 +96,39 @@ class Classifier:
 
 
 def modules_of(function: Function) -> list[nn.Module]:
-    """The torch modules behind a function: itself, its attributes, its bound object, what it closes over."""
-    cells = getattr(function, "__closure__", None) or ()
-    held = [
-        cell.cell_contents for cell in cells if cell != _EMPTY
-    ]  # an empty cell has no contents to ask for
-    parts = [
-        function,
-        *getattr(function, "__dict__", {}).values(),
-        getattr(function, "__self__", None),
-        *held,
-    ]
-    return [part for part in parts if isinstance(part, nn.Module)]
+    """The torch modules behind a function: itself, its attributes, and through other functions what it uses.
+
+    That is what they close over, their globals, the object they are bound to, and what a partial holds.
+    """
+    modules: list[nn.Module] = []
+    seen: set[int] = set()
+    waiting: list[Any] = [function, *getattr(function, "__dict__", {}).values()]
+    while waiting:
+        part = waiting.pop(0)
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, nn.Module):
+            modules.append(part)
+        elif isinstance(part, MethodType):
+            waiting += [part.__self__, part.__func__]
+        elif isinstance(part, partial):
+            waiting += [part.func, *part.args, *part.keywords.values()]
+        elif isinstance(part, FunctionType):
+            waiting += [cell.cell_contents for cell in part.__closure__ or () if cell != _EMPTY]
+            waiting += [held for held in _globals_of(part) if not _is_foreign(held, part)]
+    return modules
+
+
+def _globals_of(function: FunctionType) -> list[Any]:
+    code = get_instructions(function.__code__)
+    names = dict.fromkeys(used.argval for used in code if used.opname == "LOAD_GLOBAL")  # in their order
+    return [function.__globals__[name] for name in names if name in function.__globals__]
+
+
+def _is_foreign(held: Any, function: FunctionType) -> bool:
+    """Whether it is a function of another file: what a library keeps in its globals is no classifier."""
+    return isinstance(held, FunctionType) and held.__module__ != function.__module__
 
 
 def examine(function: Function, images: Tensor, labels: Tensor, device: torch.device) -> Behaviour:

@@ -123,9 +123,9 @@ def _next(waiting: deque[Job], falls: Falls, room: int) -> list[Job]:
 def _begun(setting: _Setting, images: Tensor, labels: Tensor, jobs: list[Job]) -> "_Share":
     rows, device = [job.image for job in jobs], setting.compute.device
     numbers = torch.tensor([(job.target, job.key, 0) for job in jobs], dtype=torch.int64, device=device)
-    x = images[rows].to(device)
-    lowest = torch.full((len(rows),), -torch.inf, device=device)
-    return _Share(setting, jobs, _Runs(x, labels[rows].to(device), *numbers.view(-1, 3).unbind(1), x, lowest))
+    target, key, step = numbers.view(-1, 3).unbind(1)
+    x, lowest = images[rows].to(device), torch.full((len(rows),), -torch.inf, device=device)
+    return _Share(setting, jobs, _Runs(x, labels[rows].to(device), target, key, step, x, lowest))
 
 
 def _joined(shares: Sequence["_Share"]) -> "_Share":

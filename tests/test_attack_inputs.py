@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.models import resnet18
+from torchvision.transforms import Normalize
 
 from paradise_cli.attack_inputs import Target, open_examples
 from paradise_cli.attacks import AttackReport, attack, run
@@ -98,6 +99,16 @@ def layouts(images: Tensor) -> dict[str, Any]:
         "numpy, backwards": images.numpy()[..., ::-1].copy()[..., ::-1],
         "numpy, read-only": frozen,
     }
+
+
+def test_layers_without_parameters_may_be_in_training_mode() -> None:
+    linear, images, labels, eps = problem()
+    normalize = Normalize([0.0], [1.0])
+    assert normalize.training
+    assert same(
+        judged(lambda x: linear(normalize(x)), images, labels, eps=eps),
+        judged(linear, images, labels, eps=eps),
+    )
 
 
 def test_memory_layout_changes_nothing() -> None:
@@ -197,6 +208,20 @@ def using_a_global_model_in_training(images: Tensor) -> Tensor:
     return answer
 
 
+class Wrapped:
+    def __init__(self) -> None:
+        self.model = nn.Sequential(nn.Flatten(), nn.Linear(36, 3), nn.Dropout())
+
+    def predict(self, images: Tensor) -> Tensor:
+        answer: Tensor = self.model(images)
+        return answer
+
+
+class UsingAGlobal:
+    def __call__(self, images: Tensor) -> Tensor:
+        return torch.stack([TRAINING(images) for _ in range(2)]).mean(0)
+
+
 def asked(model: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     return model(images)
 
@@ -228,6 +253,8 @@ def answering_through(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor]
         (answering_through(closing_over_a_model_in_training()), r"training mode.*model\.eval\(\)"),
         (using_a_global_model_in_training, r"training mode.*model\.eval\(\)"),
         (partial(asked, TRAINING), r"training mode.*model\.eval\(\)"),
+        (Wrapped().predict, r"training mode.*model\.eval\(\)"),
+        (UsingAGlobal(), r"training mode.*model\.eval\(\)"),
         (nn.Sequential(nn.Flatten(), nn.Linear(36, 3)), r"training mode.*model\.eval\(\)"),
     ],
 )  # fmt: skip

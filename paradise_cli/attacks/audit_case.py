@@ -24,7 +24,7 @@ Broken = frozenset[int]
 class Siblings:
     """Networks of which it is known what falls, each with images, and a ledger, in an arena of its own.
 
-    `base` was trained without any defence, and none of it should stand at the audited eps. Of `reference`
+    `base` was trained without any defence, and should fall, at the audited eps or a large one. Of `reference`
     the rows `known` are misclassified, or fall to AutoAttack at `reference_eps`, and no others.
     """
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from dis import get_instructions
 from functools import partial
-from types import CellType, FunctionType, MethodType
+from types import CellType, CodeType, FunctionType, MethodType
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -96,13 +96,16 @@ class Classifier:
 
 
 def modules_of(function: Function) -> list[nn.Module]:
-    """The torch modules behind a function: itself, its attributes, and through other functions what it uses.
+    """The torch modules behind a function: itself, its attributes, and through other functions what they use.
 
-    That is what they close over, their globals, the object they are bound to, and what a partial holds.
+    That is what they close over, globals of their own file, the object they are bound to, what a partial
+    holds; each once, in one order.
     """
     modules: list[nn.Module] = []
     seen: set[int] = set()
     waiting: list[Any] = [function, *getattr(function, "__dict__", {}).values()]
+    if not isinstance(function, nn.Module):
+        waiting.append(type(function).__call__)
     while waiting:
         part = waiting.pop(0)
         if id(part) in seen:
@@ -110,25 +113,34 @@ def modules_of(function: Function) -> list[nn.Module]:
         seen.add(id(part))
         if isinstance(part, nn.Module):
             modules.append(part)
-        elif isinstance(part, MethodType):
-            waiting += [part.__self__, part.__func__]
-        elif isinstance(part, partial):
-            waiting += [part.func, *part.args, *part.keywords.values()]
-        elif isinstance(part, FunctionType):
-            waiting += [cell.cell_contents for cell in part.__closure__ or () if cell != _EMPTY]
-            waiting += [held for held in _globals_of(part) if not _is_foreign(held, part)]
+        else:
+            waiting += _held_by(part)
     return modules
 
 
-def _globals_of(function: FunctionType) -> list[Any]:
-    code = get_instructions(function.__code__)
-    names = dict.fromkeys(used.argval for used in code if used.opname == "LOAD_GLOBAL")  # in their order
-    return [function.__globals__[name] for name in names if name in function.__globals__]
+def _held_by(part: Any) -> list[Any]:
+    if isinstance(part, list | tuple):
+        return [*part]
+    if isinstance(part, partial):
+        return [part.func, *part.args, *part.keywords.values()]
+    if isinstance(part, MethodType):
+        return [part.__self__, *getattr(part.__self__, "__dict__", {}).values(), part.__func__]
+    if isinstance(part, FunctionType):
+        closed_over = [cell.cell_contents for cell in part.__closure__ or () if cell != _EMPTY]
+        used = (part.__globals__.get(name) for name in _global_names(part.__code__))
+        # What a library keeps in its globals is no classifier.
+        own = [
+            held for held in used if not isinstance(held, FunctionType) or held.__module__ == part.__module__
+        ]
+        return closed_over + own
+    return []
 
 
-def _is_foreign(held: Any, function: FunctionType) -> bool:
-    """Whether it is a function of another file: what a library keeps in its globals is no classifier."""
-    return isinstance(held, FunctionType) and held.__module__ != function.__module__
+def _global_names(code: CodeType) -> list[str]:
+    """In the order in which they are used, also within comprehensions and inner functions."""
+    names = [used.argval for used in get_instructions(code) if used.opname == "LOAD_GLOBAL"]
+    inner = [name for part in code.co_consts if isinstance(part, CodeType) for name in _global_names(part)]
+    return [*dict.fromkeys(names + inner)]
 
 
 def examine(function: Function, images: Tensor, labels: Tensor, device: torch.device) -> Behaviour:
@@ -138,7 +150,9 @@ def examine(function: Function, images: Tensor, labels: Tensor, device: torch.de
     mode, an answer that is no tensor [B, classes], probabilities, values that are not numbers, and labels
     that are no class.
     """
-    if any(part.training for module in modules_of(function) for part in module.modules()):
+    # A module without parameters, such as a normalisation of torchvision, is often left in training mode.
+    judged = [module for module in modules_of(function) if next(module.parameters(), None) is not None]
+    if any(part.training for module in judged for part in module.modules()):
         raise UsageError(
             "the model is in training mode, where an answer depends on the batch: call model.eval() first"
         )

@@ -118,8 +118,9 @@ def run_jobs(
                 if total:
                     pulse(total)  # also where the last jobs were dropped
                 return
-            for outcomes in list(pool.map(lambda block: block.turn(period, judges), busy)):
-                for outcome in outcomes:
+            list(pool.map(lambda block: block.advance(period), busy))
+            for block in busy:
+                for outcome in block.collect(judges):
                     falls.note(outcome)
                     yield outcome
             left = sum(block.steps_left() for block in blocks)
@@ -154,11 +155,11 @@ class _Block:
         none = torch.zeros(width, dtype=torch.int64, device=device)
         self.lanes = Lanes(blank, blank, none, none, none, none)
         self.state: State = {}
-        self.found, self.asked = blank, none  # a point that fooled, and how many were asked about until then
+        # The point that fooled with the highest loss since the last look, and how many were asked until then.
+        self.found, self.found_at, self.found_loss = blank, none, torch.zeros(width, device=device)
         self.active = torch.zeros(width, dtype=torch.bool, device=device)
         self.broken, self.frozen = self.active, self.active
-        # Where bf16 claims what fp32 denies, it does so for many steps: then only the last of a period is
-        # judged, and none halts the run.
+        # Where bf16 has claimed a success that fp32 denied, it will for many steps: these do not halt a run.
         self.denied = self.active
 
     def fill(
@@ -206,11 +207,6 @@ class _Block:
         self.broken, self.frozen = self.broken & ~is_fresh, self.frozen & ~is_fresh
         self.denied = self.denied & ~is_fresh
 
-    def turn(self, steps: int, judges: Sequence[Callable[[Tensor], Tensor]]) -> list[Outcome]:
-        """So many steps, and the jobs that are done after them."""
-        self.advance(steps)
-        return self.collect(judges)
-
     def advance(self, steps: int) -> None:
         """So many steps, without waiting for the device."""
         for step in range(steps):
@@ -219,8 +215,10 @@ class _Block:
             hit = reached(self.goal, answer.logits, lanes.labels, lanes.targets)
             hit &= self.attack.threat.contains(x, lanes.images) & self.active & ~self.frozen
             last = lanes.step >= self.attack.steps - 1
-            self.found = kept(hit, x, self.found)
-            self.asked = torch.where(hit, lanes.step + 1, self.asked)
+            surer = hit & (~self.broken | (answer.loss > self.found_loss))
+            self.found = kept(surer, x, self.found)
+            self.found_at = torch.where(surer, lanes.step + 1, self.found_at)
+            self.found_loss = torch.where(surer, answer.loss, self.found_loss)
             self.broken = self.broken | hit
             moved = self.attack.step(lanes, self.state, answer)
             moving = self.active & ~self.frozen
@@ -228,8 +226,7 @@ class _Block:
             moved["x"] = kept(last, x, moved["x"])
             self.state = {name: kept(moving, value, self.state[name]) for name, value in moved.items()}
             self.lanes = lanes._replace(step=lanes.step + moving)
-            halted = hit & ~self.denied if self.compute.precision == "bf16" else hit
-            self.frozen = halted | last | self.frozen | self._ended()
+            self.frozen = (hit & ~self.denied) | last | self.frozen | self._ended()
 
     def steps_left(self) -> int:
         """Of the jobs under way."""
@@ -240,15 +237,15 @@ class _Block:
         ended = (self.lanes.step >= self.attack.steps) | self._ended()
         broken, over, step = self.broken.tolist(), ended.tolist(), self.lanes.step.tolist()
         self._taken = {lane: step[lane] for lane in self.jobs}
-        if self.compute.precision == "bf16":  # the search may have overlooked in bf16 what fp32 would grant
-            self.found = kept(ended & ~self.broken, self.attack.result(self.state), self.found)
-            self.asked = torch.where(self.broken, self.asked, self.lanes.step)
-            broken = (ended | self.broken).tolist()
-        confirmed = [lane for lane in self.jobs if broken[lane]]
-        for judge in judges:
-            confirmed = self._confirmed(confirmed, judge)
+        confirmed = self._confirmed([lane for lane in self.jobs if broken[lane]], judges)
+        if self.compute.precision == "bf16":  # the search may have overlooked what fp32 would grant
+            self.denied = self.denied | self.broken
+            late = [lane for lane in self.jobs if over[lane] and lane not in confirmed]
+            is_late = torch.tensor([lane in late for lane in range(len(over))], device=ended.device)
+            self.found = kept(is_late, self.attack.result(self.state), self.found)
+            self.found_at = torch.where(is_late, self.lanes.step, self.found_at)
+            confirmed += self._confirmed(late, judges)
         done = [lane for lane in self.jobs if lane in confirmed or over[lane]]
-        self.denied = self.denied | self.broken
         self.broken = torch.zeros_like(self.broken)
         self.frozen = ended
         if not done:
@@ -256,21 +253,22 @@ class _Block:
         place = torch.tensor(done, device=self.compute.device)
         fell = torch.tensor([lane in confirmed for lane in done], device=place.device)
         ends = kept(fell, self.found[place], self.attack.result(self.state)[place]).cpu()
-        asked = torch.where(fell, self.asked[place], self.lanes.step[place]).tolist()
+        asked = torch.where(fell, self.found_at[place], self.lanes.step[place]).tolist()
         return [
             Outcome(self.jobs.pop(lane), lane in confirmed, end.contiguous(), steps)
             for lane, end, steps in zip(done, ends, asked, strict=True)
         ]
 
-    def _confirmed(self, lanes: list[int], judge: Callable[[Tensor], Tensor]) -> list[int]:
-        """Those of the lanes whose points the judge finds to have succeeded, inside the ball."""
-        if not lanes:
-            return []
-        place = torch.tensor(lanes, device=self.compute.device)
-        points, given = self.found[place], self.lanes
-        true = reached(self.goal, judge(points), given.labels[place], given.targets[place])
-        true &= self.attack.threat.contains(points, given.images[place])
-        return [lane for lane, holds in zip(lanes, true.tolist(), strict=True) if holds]
+    def _confirmed(self, lanes: list[int], judges: Sequence[Callable[[Tensor], Tensor]]) -> list[int]:
+        """Those of the lanes whose points all judges find to have succeeded, inside the ball."""
+        for judge in judges:
+            if lanes:
+                place = torch.tensor(lanes, device=self.compute.device)
+                points, given = self.found[place], self.lanes
+                true = reached(self.goal, judge(points), given.labels[place], given.targets[place])
+                true &= self.attack.threat.contains(points, given.images[place])
+                lanes = [lane for lane, holds in zip(lanes, true.tolist(), strict=True) if holds]
+        return lanes
 
     def _ended(self) -> Tensor:
         """Which lanes end before all steps, by their own account, bool [width]."""

@@ -14,14 +14,15 @@ OVERSHOOT = 1.05
 BACKWARD = 0.9
 """How much of its perturbation a point keeps that fooled."""
 NEWTON_STEPS = 8
-"""Enough where a plane asks for 90% of what the box can close; at 30%, 5 are."""
+"""Enough where a plane asks for up to 90% of what the box can close; for 30% 5 are."""
 
 
 def change_to_plane(threat: Threat, x: Tensor, gap: Tensor, normal: Tensor) -> Tensor:
     """The smallest change in the threat's norm, [N, C, H, W], that brings each x onto a plane within [0, 1].
 
     The plane is where gap + normal . change = 0, with gap [N] and normal [N, C, H, W]. Where the box does not
-    meet it, the change is to the corner nearest to it. Croce and Hein (2020), FAB, section 3.2; exact.
+    meet it, the change is to the corner nearest to it. Croce and Hein (2020), FAB, section 3.2; exact as far
+    as NEWTON_STEPS lead, beyond which the change falls a little short.
 
     Every pixel goes the way that closes the gap, `pace` times a common amount, as far as it has room. What
     this closes is concave in the amount, so Newton's steps from 0 never pass the amount sought and reach it
@@ -81,7 +82,7 @@ class BoundarySteps(Attack):
         retreats = fooled | state["entry"]
         back = kept(fooled, torch.lerp(images, x, BACKWARD), state["back"])
         looked = len(answer.gradient) == 0
-        # What is not a number has no plane, and must not reach the other points through `kept`.
+        # Where the loss is no number there is no plane, and x stays.
         moved = (
             x if looked else self._moved(x, images, answer.loss.nan_to_num(0.0, 0.0, 0.0), answer.gradient)
         )

@@ -41,7 +41,7 @@ def choose_compute(
     pixels = size[0] * size[1]
     on_cpu = device.type == "cpu"
     kind: Precision = choose_precision(precision, device)  # type: ignore[arg-type]
-    # A core is as fast on 16 small images as on 64, in bf16 on 32; fewer lanes stand empty at the end.
+    # A core is at its full speed from 16 small images on, in bf16 from 32; more lanes would stand empty.
     enough = (2**15 if kind == "bf16" else 2**14) if on_cpu else 2**20
     width = int(np.clip(enough // pixels, 8, 64 if on_cpu else 1024))
     blocks = (worker_count() if on_cpu else 1) if batch_size is None else -(-batch_size // width)

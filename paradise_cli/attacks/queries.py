@@ -2,7 +2,7 @@
 
 A query is proposed from the best point so far and changes nothing unless it is better. So the queries after
 the next are asked as if none were; those behind the first that is better are void and asked again. A run
-is what it would be query by query, and no lane stands empty.
+is what it would be query by query, and no lane stands empty while there is a run for each thread.
 """
 
 from collections import deque
@@ -46,7 +46,7 @@ def run_attack(
             goal=goal, confirm=confirm, begin=begin, pulse=pulse,
         )  # fmt: skip
     judges = (judge,) if confirm is None else (judge, confirm)
-    return _in_turn(_Setting(attack, victim, compute, goal, judges), images, labels, jobs, pulse)
+    return _run_queries(_Setting(attack, victim, compute, goal, judges), images, labels, jobs, pulse)
 
 
 class _Runs(NamedTuple):
@@ -78,13 +78,14 @@ class _Setting:
     judges: tuple[Judge, ...]
 
 
-def _in_turn(
+def _run_queries(
     setting: _Setting,
     images: Tensor,
     labels: Tensor,
     jobs: Iterable[Job],
     pulse: Callable[[int], None],
 ) -> Iterator[Outcome]:
+    """Share out the runs under way among the threads, take them further, and fill up with the next jobs."""
     waiting = deque(sorted(jobs, key=lambda job: (job.run, job.image)))
     steps, total = setting.attack.steps, setting.attack.steps * len(waiting)
     blocks, lanes = setting.compute.blocks, setting.compute.blocks * setting.compute.width
@@ -102,7 +103,9 @@ def _in_turn(
                     pulse(total)
                 return
             shares = [under_way.only(range(first, count, blocks)) for first in range(min(blocks, count))]
-            for outcomes in list(pool.map(_Share.advance, shares)):
+            # What draws at random is judged in one order, not in that of the threads.
+            side_by_side = pool.map if len(setting.judges) == 1 else map
+            for outcomes in list(side_by_side(_Share.advance, shares)):
                 for outcome in outcomes:
                     falls.note(outcome)
                     yield outcome
@@ -145,7 +148,7 @@ class _Share:
         return _Share(self.setting, [self.jobs[row] for row in rows], self.runs.rows(which))
 
     def advance(self) -> list[Outcome]:
-        """So many rounds; the outcomes of the runs that ended."""
+        """ROUNDS full batches; the outcomes of the runs that ended."""
         outcomes: list[Outcome] = []
         for _ in range(ROUNDS):
             if self.jobs:
@@ -161,6 +164,8 @@ class _Share:
         asked = asked._replace(steps=asked.steps + ahead)
         x, loss, hit = self._ask(asked)
         better, counts = loss > asked.highest, asked.steps < total
+        if self.setting.goal == "fool":  # below a success that was denied there is none
+            hit &= better | ~(asked.highest > 0)
         ends = torch.where((better | hit) & counts, ahead, _NONE)
         end = torch.full_like(runs.steps, _NONE).scatter_reduce(0, owner, ends, "amin")
         any_end = end < _NONE

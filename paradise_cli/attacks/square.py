@@ -1,6 +1,6 @@
 """Square attack: random search over windows that shrink (Andriushchenko et al. 2020; method.md 5.3)."""
 
-from functools import cache, lru_cache
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -160,7 +160,7 @@ def _halvings(device: torch.device) -> Tensor:
     return torch.tensor(HALVINGS, device=device)
 
 
-@lru_cache
+@cache
 def _bumps(sides: tuple[int, ...], device: torch.device) -> Tensor:
     """The bumps of these sides in the corner of squares as large as the largest, [len(sides), S, S]."""
     largest = max(sides)

@@ -242,7 +242,7 @@ def _class_means(case: Case, encoder: Latent) -> Tensor:
 
 
 def ablation(case: Case) -> Measured:
-    """Row 13. At a small eps an honest base stands too; attacks that fail where all can be grey are broken."""
+    """Row 13. At a small eps an honest base stands too; attacks that fail in the grey are broken."""
     if case.siblings.base is None:
         return "not applicable", "no network without the defence was given", 0
     base = case.of(case.siblings.base, case.eps)

@@ -239,7 +239,8 @@ class _Block:
         self._taken = {lane: step[lane] for lane in self.jobs}
         confirmed = self._confirmed([lane for lane in self.jobs if broken[lane]], judges)
         if self.compute.precision == "bf16":  # the search may have overlooked what fp32 would grant
-            self.denied = self.denied | self.broken
+            if len(judges) == 1:  # answers at random are denied by chance: each further claim is judged
+                self.denied = self.denied | self.broken
             late = [lane for lane in self.jobs if over[lane] and lane not in confirmed]
             is_late = torch.tensor([lane in late for lane in range(len(over))], device=ended.device)
             self.found = kept(is_late, self.attack.result(self.state), self.found)

@@ -79,6 +79,15 @@ class Falls:
         """Whether a job may still count."""
         return self._first.get(job.image, job.run) >= job.run
 
+    def next_of(self, waiting: deque[Job], room: int) -> list[Job]:
+        """Take the next jobs that may still count, as far as there is room; others among them are dropped."""
+        fresh: list[Job] = []
+        while waiting and len(fresh) < room:
+            job = waiting.popleft()
+            if self.leave_open(job):
+                fresh.append(job)
+        return fresh
+
 
 def run_jobs(
     attack: Attack,
@@ -174,13 +183,10 @@ class _Block:
         for lane, job in list(self.jobs.items()):
             if not falls.leave_open(job):
                 del self.jobs[lane]
-        fresh: dict[int, Job] = {}
-        for lane in range(self.compute.width):
-            while lane not in self.jobs and waiting:
-                job = waiting.popleft()
-                if falls.leave_open(job):
-                    self.jobs[lane] = fresh[lane] = job
-                    self._taken[lane] = 0
+        free = [lane for lane in range(self.compute.width) if lane not in self.jobs]
+        fresh = dict(zip(free, falls.next_of(waiting, len(free)), strict=False))
+        self.jobs |= fresh
+        self._taken |= dict.fromkeys(fresh, 0)
         device = self.compute.device
         self.active = torch.tensor([lane in self.jobs for lane in range(self.compute.width)]).to(device)
         if not fresh:

@@ -95,7 +95,7 @@ def _run_queries(
     with one_thread_each(), ThreadPoolExecutor(blocks) as pool:
         while True:
             old = under_way.only([row for row, job in enumerate(under_way.jobs) if falls.leave_open(job)])
-            fresh = _next(waiting, falls, lanes - len(old.jobs))
+            fresh = falls.next_of(waiting, lanes - len(old.jobs))
             under_way = _joined([old, _begun(setting, images, labels, fresh)])
             count = len(under_way.jobs)
             if not count:
@@ -111,16 +111,6 @@ def _run_queries(
                     yield outcome
             under_way = _joined(shares)
             pulse(total - steps * (len(waiting) + len(under_way.jobs)) + int(under_way.runs.steps.sum()))
-
-
-def _next(waiting: deque[Job], falls: Falls, room: int) -> list[Job]:
-    """The next jobs that still count, as far as there is room."""
-    fresh: list[Job] = []
-    while waiting and len(fresh) < room:
-        job = waiting.popleft()
-        if falls.leave_open(job):
-            fresh.append(job)
-    return fresh
 
 
 def _begun(setting: _Setting, images: Tensor, labels: Tensor, jobs: list[Job]) -> "_Share":

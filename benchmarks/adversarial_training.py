@@ -21,9 +21,13 @@ from torch.nn.functional import cross_entropy, kl_div, log_softmax
 from paradise_cli.attacks.small_network import SmallEncoder, small_network
 from paradise_cli.data import DATASETS, DataBundle, Split, batches
 from paradise_cli.data.augment import crop, flip
+from paradise_cli.data.base import on_device
 from paradise_cli.models import BACKBONES
 from paradise_cli.randomness import generator, permutation
 from paradise_cli.storage import save_tensors
+from paradise_cli.training.hardware import choose_device
+
+DEVICE = choose_device("auto")
 
 
 class Classifier(nn.Module):
@@ -52,10 +56,10 @@ class Goal:
 
     def loss(self, net: nn.Module, images: Tensor, labels: Tensor, draw: torch.Generator) -> Tensor:
         """In nats, averaged over the images."""
-        noise = torch.rand(images.shape, generator=draw)
+        noise = on_device(torch.rand(images.shape, generator=draw), DEVICE)
         if isinstance(net, SmallEncoder):
             posterior = net.posterior(images)
-            z = posterior.rsample(torch.randn(posterior.mu.shape, generator=draw))
+            z = posterior.rsample(on_device(torch.randn(posterior.mu.shape, generator=draw), DEVICE))
             rate = posterior.kl_to_standard_normal().mean()
             return cross_entropy(net.classify(z), labels) + self.beta * rate
         if self.gamma:
@@ -83,9 +87,9 @@ def shares(net: nn.Module, split: Split, n: int, eps: float) -> tuple[float, flo
     """Share of n images classified rightly, and under 10 steps of sign gradient."""
     order = permutation(len(split), 0, "examples")[:n]
     clean = robust = 0
-    for k, batch in enumerate(batches(split, order=order, batch_size=100, device=torch.device("cpu"))):
+    for k, batch in enumerate(batches(split, order=order, batch_size=100, device=DEVICE)):
         labels = batch.labels[:, 0]
-        noise = torch.rand(batch.images.shape, generator=generator(1, k))
+        noise = on_device(torch.rand(batch.images.shape, generator=generator(1, k)), DEVICE)
         clean += int((net(batch.images).argmax(1) == labels).sum())
         robust += int((net(perturbed(net, batch.images, labels, eps, 10, noise)).argmax(1) == labels).sum())
     return clean / len(order), robust / len(order)
@@ -102,7 +106,7 @@ def train(net: nn.Module, data: DataBundle, goal: Goal, epochs: int, lr: float, 
         started, order = time.monotonic(), permutation(rows, seed, epoch)
         for k, batch in enumerate(
             batches(
-                data.train, order=order, batch_size=size, device=torch.device("cpu"), augment=augment,
+                data.train, order=order, batch_size=size, device=DEVICE, augment=augment,
                 key=(seed, epoch), train=True, drop_last=True,
             )
         ):  # fmt: skip
@@ -145,12 +149,12 @@ if __name__ == "__main__":
     make = small_network if chosen.net.startswith("small") else Classifier
     classes = len(bundle.info.targets[0].classes)
     network = make(chosen.net, bundle.info.shape, classes)
-    network.to(memory_format=torch.channels_last)
+    network.to(DEVICE, memory_format=torch.channels_last)
     wanted = Goal(float(chosen.eps), chosen.steps, float(chosen.gamma), float(chosen.beta))
     train(network, bundle, wanted, chosen.epochs, float(chosen.lr), chosen.seed)
     save_tensors(
         chosen.out,
-        network.state_dict(),
+        network.cpu().state_dict(),
         {
             "net": chosen.net,
             "shape": bundle.info.shape,

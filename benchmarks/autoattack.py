@@ -10,6 +10,7 @@ images, to go on with the next ones another day.
 """
 
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from paradise_cli.attacks.suite import SUITES, run_suite, worst_case
 from paradise_cli.data import DATASETS
 from paradise_cli.randomness import permutation
 from paradise_cli.storage import load_tensors
-from paradise_cli.training.hardware import choose_device, fast_bf16
+from paradise_cli.training.hardware import choose_device, fast_bf16, full_fp32
 
 DEVICE = choose_device("auto")
 
@@ -142,6 +143,19 @@ def restarts(
     report("PGD with restarts, times as fast", their_time / our_time, 5.0, at_least=True)
 
 
+def all_of(file: str, pixels: Tensor, classes: Tensor, chosen: Namespace) -> None:
+    """Every comparison on one network."""
+    net, some, same = opened(file), pixels[: chosen.n], classes[: chosen.n]
+    for level in [int(each) for each in chosen.levels.split(",") if each]:
+        stands = compare(file, net, some, same, level, chosen.theirs, chosen.ours.split(","))
+        if level == 8 and chosen.targeted:
+            few = slice(min(chosen.targeted, chosen.n))
+            multi_targeted(file, net, some[few], same[few], 8 / 255, stands[few])
+    if chosen.restarted:
+        few = slice(chosen.restarted)
+        restarts(file, net, pixels[few], classes[few], 8 / 255, chosen.steps, chosen.times)
+
+
 if __name__ == "__main__":
     chosen = options(
         __doc__,
@@ -163,14 +177,6 @@ if __name__ == "__main__":
     order = permutation(len(test), 0, "attack")[chosen.first :][: max(chosen.n, chosen.restarted)]
     pixels = torch.cat(list(test.fetch(order, 64, (), False))).float() / 255
     classes = test.labels[order, 0]
-    for file in chosen.nets.split(","):
-        network = opened(file)
-        for level in [int(each) for each in chosen.levels.split(",") if each]:
-            some, same = pixels[: chosen.n], classes[: chosen.n]
-            stands = compare(file, network, some, same, level, chosen.theirs, chosen.ours.split(","))
-            if level == 8 and chosen.targeted:
-                several = min(chosen.targeted, chosen.n)
-                multi_targeted(file, network, pixels[:several], classes[:several], 8 / 255, stands[:several])
-        if chosen.restarted:
-            some, same = pixels[: chosen.restarted], classes[: chosen.restarted]
-            restarts(file, network, some, same, 8 / 255, chosen.steps, chosen.times)
+    with full_fp32(DEVICE):  # on both sides
+        for file in chosen.nets.split(","):
+            all_of(file, pixels, classes, chosen)

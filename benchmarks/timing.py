@@ -77,8 +77,9 @@ def machine() -> None:
     """The line every benchmark starts with."""
     cpu = torch.cpu.get_capabilities()
     load = os.getloadavg()[0]
+    gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
     print(
-        f"torch {torch.__version__}, {cpu.get('cpu_name')}, {torch.get_num_threads()} threads,"
+        f"torch {torch.__version__}, {gpu}{cpu.get('cpu_name')}, {torch.get_num_threads()} threads,"
         f" amx_bf16 {bool(cpu.get('amx_bf16'))}, avx512_bf16 {bool(cpu.get('avx512_bf16'))}, load {load:.1f}",
         flush=True,
     )

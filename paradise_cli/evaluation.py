@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ from paradise_cli.objective.objective import Objective
 from paradise_cli.objective.rates import Rate
 from paradise_cli.randomness import generator
 from paradise_cli.recipe import Recipe
-from paradise_cli.training.hardware import Precision, describe, has_convolutions
+from paradise_cli.training.hardware import Precision, describe, full_fp32, has_convolutions
 from paradise_cli.training.loop import Validation
 
 NO_RATE = (
@@ -270,13 +270,8 @@ def _frozen(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Eval mode, no gradients, and on CUDA no TF32; afterwards each module's own mode again."""
     training = [module for module in model.modules() if module.training]
     model.eval()
-    exact = (
-        torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-        if device.type == "cuda"
-        else nullcontext()
-    )
     try:
-        with torch.inference_mode(), exact:
+        with torch.inference_mode(), full_fp32(device):
             yield
     finally:
         for module in training:

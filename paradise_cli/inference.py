@@ -7,7 +7,7 @@ model share them as the work falls, and results do not depend on the number of c
 
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from paradise_cli.data.images import UnreadableImage
 from paradise_cli.data.streaming import stream, worker_count
 from paradise_cli.sources import Source
 from paradise_cli.threads import one_thread_each
-from paradise_cli.training.hardware import has_convolutions
+from paradise_cli.training.hardware import full_fp32, has_convolutions
 
 Compute = Callable[[Tensor], Mapping[str, Tensor]]
 """Images float32 [B, C, H, W] in [0, 1] to named results, each [B, ...]."""
@@ -124,8 +124,7 @@ class _Block:
     def run(self, compute: Compute, device: torch.device, layout: torch.memory_format) -> None:
         pixels = torch.from_numpy(self.images).to(device)
         images = pixels.to(torch.float32, memory_format=layout)
-        exact = torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
-        with torch.inference_mode(), exact if device.type == "cuda" else nullcontext():
+        with torch.inference_mode(), full_fp32(device):
             found = compute(images.div_(255) if pixels.dtype == torch.uint8 else images)
         self.values = {name: value[: self.stop - self.start].cpu().numpy() for name, value in found.items()}
         del self.images

@@ -33,7 +33,7 @@ from paradise_cli.objective.objective import Objective
 from paradise_cli.recipe import Recipe, load_recipe
 from paradise_cli.storage import write_json
 from paradise_cli.training.checkpoint import Checkpoints, State
-from paradise_cli.training.hardware import choose_device, describe
+from paradise_cli.training.hardware import choose_device, describe, full_fp32
 from paradise_cli.training.loop import Fit, Plan, Reporter, draw_noise, make_step, views_of
 from paradise_cli.training.run_folder import RunFolder, free_name, latest_name
 from paradise_cli.training.weights import save_model
@@ -77,7 +77,7 @@ def train(
     elif out is None:
         path = latest_name(path)
     folder = RunFolder(path)
-    with folder.locked(), stop_on_signal() as stop:
+    with folder.locked(), stop_on_signal() as stop, full_fp32(target):
         if folder.recipe.exists():  # read as a recipe, so that a default of a newer version is no change
             folder.refuse_change(load_recipe(str(folder.recipe)).recipe.resolved(), recipe.resolved())
         data = build_data(recipe)

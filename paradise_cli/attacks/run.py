@@ -47,7 +47,7 @@ from paradise_cli.attacks.suite import (
 from paradise_cli.attacks.threat import TOLERANCE, threat_model
 from paradise_cli.errors import ParadiseError, UsageError
 from paradise_cli.proportions import Proportion, clopper_pearson
-from paradise_cli.training.hardware import describe
+from paradise_cli.training.hardware import describe, full_fp32
 
 AUDITED = 200
 """Images that the audit attacks in its own ways."""
@@ -98,18 +98,19 @@ def attack(
     check_limits(ci, budget, audited)
     pixels, classes = checked_images(images), checked_labels(labels, len(images))
     compute = choose_compute(device_of(classifier, device), pixels.shape[2:], precision, batch_size, compiled)
-    arena = Arena(classifier, pixels, classes, norm, compute, seed=seed, shard=_shard(out))
-    check_sources(sources, pixels, classes, compute.device)
-    order, arena.pulse = random_order(arena.ids, seed), pulse or arena.pulse
-    siblings = _siblings(arena, base, order[:audited], audited)
-    arena.deadline = None if budget is None else started + FOR_SUITE * budget
-    settings = _settings(arena, eps, suite) | {"ci": ci, "budget": budget}
-    with closing(_ledger(arena, settings, out)) as arena.ledger:
-        found = _until_sure(arena, chosen, levels, eps, order, sources, ci)
-        arena.deadline = None if budget is None else started + budget
-        judged, found = _audited(arena, chosen, found, eps, order, audited, siblings)
-    settings |= {"audited": min(audited, found.n), "seconds": round(time.monotonic() - started, 1)}
-    return _report(arena, chosen, eps, order, found, judged, settings)
+    with full_fp32(compute.device):
+        arena = Arena(classifier, pixels, classes, norm, compute, seed=seed, shard=_shard(out))
+        check_sources(sources, pixels, classes, compute.device)
+        order, arena.pulse = random_order(arena.ids, seed), pulse or arena.pulse
+        siblings = _siblings(arena, base, order[:audited], audited)
+        arena.deadline = None if budget is None else started + FOR_SUITE * budget
+        settings = _settings(arena, eps, suite) | {"ci": ci, "budget": budget}
+        with closing(_ledger(arena, settings, out)) as arena.ledger:
+            found = _until_sure(arena, chosen, levels, eps, order, sources, ci)
+            arena.deadline = None if budget is None else started + budget
+            judged, found = _audited(arena, chosen, found, eps, order, audited, siblings)
+        settings |= {"audited": min(audited, found.n), "seconds": round(time.monotonic() - started, 1)}
+        return _report(arena, chosen, eps, order, found, judged, settings)
 
 
 @dataclass(frozen=True)

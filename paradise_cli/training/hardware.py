@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -41,6 +42,13 @@ def choose_precision(name: Literal["auto", "fp32", "bf16"], device: torch.device
     if name != "auto":
         return name
     return "bf16" if fast_bf16(device) else "fp32"
+
+
+def full_fp32(device: torch.device) -> AbstractContextManager[None]:
+    """Where fp32 is fp32: on CUDA convolutions without TF32, and the same kernels in every run."""
+    if device.type != "cuda":
+        return nullcontext()
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 
 
 def has_convolutions(model: torch.nn.Module) -> bool:

@@ -1,0 +1,139 @@
+"""What only a GPU can show: the numbers of the CPU, no wait for the device, the same bits in every run."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from paradise_cli.attacks import ATTACKS, attack
+from paradise_cli.attacks.calibration import EPS, KNOWN
+from paradise_cli.attacks.canaries import CANARIES, network
+from paradise_cli.attacks.engine import Compute, _Block
+from paradise_cli.attacks.threat import NORMS
+from paradise_cli.build import build_info, build_model, build_objective
+from paradise_cli.data import DATASETS
+from paradise_cli.randomness import generator
+from paradise_cli.selftest import CHECKS
+from paradise_cli.training.hardware import full_fp32
+from tests.attack_cases import attacked, fallen
+from tests.test_attacks import CASES
+from tests.test_device_ready import RATES, recipe
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+GPU = torch.device("cuda")
+RADIUS = {"linf": 0.1, "l2": 1.0}  # about half of the digits fall
+OF_ENCODERS = [
+    ("latent_mean", {"steps": 10}),
+    ("latent_sigma", {"steps": 10}),
+    ("latent_shift", {"steps": 10}),
+    ("latent_towards", {"steps": 10, "means": torch.randn(10, 16, generator=generator(0, "means"))}),
+]
+
+
+def digits(n: int) -> tuple[Tensor, Tensor]:
+    test = DATASETS["digits"](None).test
+    assert test is not None
+    (pixels,) = test.fetch(torch.arange(n), n, (), False)
+    return pixels.float() / 255, test.labels[:n, 0]
+
+
+@contextmanager
+def never_waiting() -> Iterator[None]:
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_fp32_is_no_tf32() -> None:
+    layer, images = nn.Conv2d(64, 64, 3).to(GPU), torch.rand(8, 64, 16, 16, device=GPU)
+    with torch.no_grad(), full_fp32(GPU):
+        exact = layer.double()(images.double())
+        found = layer.float()(images)
+    # Of 576 products, each rounded to 24 bits; TF32 keeps 11 of them.
+    assert float((found - exact).abs().max() / exact.abs().max()) < 5e-6
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_a_training_step_gives_the_numbers_of_the_cpu(rate: str) -> None:
+    chosen = recipe(rate)
+    info = build_info(chosen)
+    draw = generator(0, "step")
+    images, noise = torch.rand(8, *info.shape, generator=draw), torch.randn(8, 4, generator=draw)
+    found = []
+    for device in (torch.device("cpu"), GPU):
+        torch.manual_seed(0)
+        model, objective = build_model(chosen, info).to(device), build_objective(chosen, info).to(device)
+        labels = torch.arange(8, device=device)[:, None]
+        with full_fp32(device):
+            loss, _ = objective.train()(model.train(), [images.to(device)], labels, noise.to(device))
+            loss.backward()
+        slopes = [weight.grad.flatten().cpu() for weight in model.parameters() if weight.grad is not None]
+        found.append((loss.detach().cpu(), torch.cat(slopes)))
+    (loss, slope), (same_loss, same_slope) = found
+    torch.testing.assert_close(same_loss, loss, rtol=1e-4, atol=1e-4)
+    assert float((same_slope - slope).norm() / slope.norm()) < 1e-3
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(("name", "hyper"), [case[:2] for case in CASES], ids=lambda value: str(value))
+def test_an_attack_fells_what_it_fells_on_the_cpu(name: str, hyper: dict[str, Any], norm: str) -> None:
+    images, labels = digits(60)
+    made = ATTACKS[name](NORMS[norm](RADIUS[norm]), **hyper)
+    on_cpu = fallen(attacked(made, network("robust"), images, labels), 60)
+    with full_fp32(GPU):
+        outcomes = attacked(made, network("robust").to(GPU), images, labels, compute=Compute(GPU, 64))
+    # Rounding decides a few close calls otherwise.
+    assert int((fallen(outcomes, 60) != on_cpu).sum()) <= 2
+    points = torch.stack([outcome.point for outcome in outcomes if outcome.succeeded])
+    classes = labels[[outcome.job.image for outcome in outcomes if outcome.succeeded]]
+    logits = network("robust")(points)
+    gap = logits.amax(1) - logits.gather(1, classes[:, None])[:, 0]
+    assert bool((gap > -1e-4).all())
+
+
+@pytest.mark.parametrize(("name", "hyper"), [*(case[:2] for case in CASES), *OF_ENCODERS], ids=str)
+def test_an_attack_never_waits(name: str, hyper: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = digits(40)
+    net = network("encoder").to(GPU)
+    made = ATTACKS[name](NORMS["linf"](0.02), **hyper)
+    attacked(made, net, images, labels, compute=Compute(GPU, 64))  # what is made once may wait
+    advance = _Block.advance
+
+    def watched(block: _Block, steps: int) -> None:
+        with never_waiting():
+            advance(block, steps)
+
+    monkeypatch.setattr(_Block, "advance", watched)
+    assert attacked(made, net, images, labels, compute=Compute(GPU, 64))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_autoattack_fells_on_a_cpu_falls(precision: str) -> None:
+    images, labels = digits(200)
+    net = network("robust")
+    found = attack(net.to(GPU), images, labels, eps=EPS, precision=precision, audited=1)
+    assert int(found.standing.sum()) <= len(images) - len(KNOWN) + 1
+    wrong = network("robust")(found.adversarial).argmax(1) != labels
+    assert int((wrong == found.standing).sum()) <= 1  # a close call on another device
+    again = attack(net, images, labels, eps=EPS, precision=precision, audited=1, batch_size=2048)
+    assert torch.equal(found.adversarial, again.adversarial)
+
+
+@pytest.mark.parametrize("name", ["zero_gradient", "quantiser", "large_logits", "jpeg", "robust"])
+def test_the_audit_says_what_it_says_on_the_cpu(name: str) -> None:
+    images, labels = digits(40)
+    function: Any = network("robust").to(GPU)
+    if name != "robust":
+        function = CANARIES[name](CANARIES[name].twin().to(GPU))
+    found = attack(function, images, labels, eps=0.1, suite="quick", device=GPU)
+    assert found.verdict == ("not detected" if name == "robust" else "obfuscated")
+
+
+@pytest.mark.parametrize(("name", "bound", "measure"), CHECKS, ids=[check[0] for check in CHECKS])
+def test_the_selftest_passes(name: str, bound: float, measure: Any) -> None:
+    assert measure(GPU) <= bound

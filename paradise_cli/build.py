@@ -25,7 +25,7 @@ from paradise_cli.randomness import seed_of
 from paradise_cli.recipe import Recipe
 from paradise_cli.recipe import Task as TaskSpec
 from paradise_cli.registry import did_you_mean
-from paradise_cli.training.hardware import choose_precision, has_convolutions
+from paradise_cli.training.hardware import choose_precision, fast_layout
 from paradise_cli.training.loop import Plan
 from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
 
@@ -90,15 +90,16 @@ def build_optimizer(
 def build_plan(recipe: Recipe, model: nn.Module, device: torch.device) -> Plan:
     """How the recipe's training runs on this device."""
     train, optim = recipe.train, recipe.optim
-    layout = has_convolutions(model) if train.channels_last == "auto" else train.channels_last
+    precision = choose_precision(train.precision, device)
+    fast = fast_layout(device, precision, model) == torch.channels_last
     return Plan(
         epochs=train.epochs,
         batch_size=train.batch_size,
         seed=train.seed,
         schedule=SCHEDULES[optim.schedule.name](**optim.schedule.hyper),
         augment=[AUGMENTATIONS[a.name](**a.hyper) for a in recipe.data.augment],
-        precision=choose_precision(train.precision, device),
-        channels_last=layout,
+        precision=precision,
+        channels_last=fast if train.channels_last == "auto" else train.channels_last,
         compile=train.compile,
         clip=optim.clip,
         checkpoint_seconds=60 * train.checkpoint_minutes,

@@ -23,7 +23,7 @@ from paradise_cli.objective.objective import Objective
 from paradise_cli.objective.rates import Rate
 from paradise_cli.randomness import generator
 from paradise_cli.recipe import Recipe
-from paradise_cli.training.hardware import Precision, describe, full_fp32, has_convolutions
+from paradise_cli.training.hardware import Precision, describe, fast_layout, full_fp32
 from paradise_cli.training.loop import Validation
 
 NO_RATE = (
@@ -130,9 +130,8 @@ def measure(
     progress: Progress | None = None,
 ) -> Measured:
     """As `evaluate`, with what it was taken from; `draws` is how many z the exact rate takes an image."""
-    # The layout in which convolutions are fast; always the same, as it decides how they round.
-    layout = torch.channels_last if has_convolutions(model) else torch.contiguous_format
-    model.to(device).to(memory_format=layout)
+    # Always the same layout, as it decides how convolutions round.
+    model.to(device).to(memory_format=fast_layout(device, "fp32", model))
     objective = build_objective(recipe, info).to(device)
     scores = [TaskScores(task) for task in objective.tasks]
     posterior = _pass(model, split, device, scores, seed, progress)

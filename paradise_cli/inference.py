@@ -20,7 +20,7 @@ from paradise_cli.data.images import UnreadableImage
 from paradise_cli.data.streaming import stream, worker_count
 from paradise_cli.sources import Source
 from paradise_cli.threads import one_thread_each
-from paradise_cli.training.hardware import full_fp32, has_convolutions
+from paradise_cli.training.hardware import fast_layout, full_fp32
 
 Compute = Callable[[Tensor], Mapping[str, Tensor]]
 """Images float32 [B, C, H, W] in [0, 1] to named results, each [B, ...]."""
@@ -66,7 +66,7 @@ def stream_results(
     size, workers = block_size(source.shape), worker_count()
     window = max(1, (ahead or (workers + 2) * size) // source.stride)
     on_cpu = device.type == "cpu"
-    layout = torch.channels_last if has_convolutions(model) else torch.contiguous_format
+    layout = fast_layout(device, "fp32", model)
     model.to(memory_format=layout)
 
     def work(piece: _Piece) -> _Piece:

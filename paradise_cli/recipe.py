@@ -94,7 +94,7 @@ class Train(Strict):
     epochs: int = Field(ge=0)
     batch_size: int = Field(ge=2)
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where it is fast")
-    channels_last: Literal["auto"] | bool = Field("auto", description="auto: for convolutions")
+    channels_last: Literal["auto"] | bool = Field("auto", description="auto: where it is fast")
     compile: bool = Field(False, description="torch.compile")
     seed: int = Field(0, ge=0)
     init: str | None = Field(None, description="Run folder or weights file to start from")

@@ -64,7 +64,7 @@ def attacked(
 ) -> list[Outcome]:
     """All outcomes of one attack on those images that are classified rightly (or on these rows)."""
     classifier = Classifier(function, device=compute.device, width=compute.width, random=random)
-    logits = classifier.judge(images)
+    logits = classifier.judge(images).cpu()
     if rows is None:
         rows = (logits.argmax(1) == labels).nonzero().flatten().tolist()
     jobs = jobs_of(name, attack, logits, labels, digests(images), rows, seed)

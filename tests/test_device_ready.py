@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -15,6 +15,7 @@ from paradise_cli.data import batches, synthetic
 from paradise_cli.loading import LoadedModel
 from paradise_cli.recipe import Recipe, load_recipe
 from paradise_cli.training.checkpoint import State
+from paradise_cli.training.hardware import fast_layout, full_fp32
 from paradise_cli.training.loop import draw_noise, make_step, views_of
 
 CPU = torch.device("cpu")
@@ -79,6 +80,29 @@ def test_a_training_step_never_waits(rate: str, optimizer: str) -> None:
         take(1)
         take(2)
     assert state.totals.isfinite().all() and state.means(3)["loss"] > 0
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "layout"),
+    [
+        ("cpu", "fp32", torch.channels_last),
+        ("cpu", "bf16", torch.channels_last),
+        ("cuda", "bf16", torch.channels_last),
+        ("cuda", "fp32", torch.contiguous_format),
+    ],
+)
+def test_convolutions_are_laid_out_as_they_are_fast(device: str, precision: Any, layout: Any) -> None:
+    convolution, other = nn.Sequential(nn.Conv2d(3, 4, 3)), nn.Linear(3, 4)
+    assert fast_layout(torch.device(device), precision, other, convolution) == layout
+    assert fast_layout(torch.device(device), precision, other) == torch.contiguous_format
+
+
+def test_only_a_gpu_needs_to_be_told_of_fp32_and_is_left_as_it_was() -> None:
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic
+    for device, within in (("cpu", before), ("cuda", (False, True))):
+        with full_fp32(torch.device(device)):
+            assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic) == within
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic) == before
 
 
 def test_encoding_never_waits() -> None:

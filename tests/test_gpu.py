@@ -22,7 +22,10 @@ from tests.attack_cases import attacked, fallen
 from tests.test_attacks import CASES
 from tests.test_device_ready import RATES, recipe
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+pytestmark = [
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here"),
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode"),
+]
 GPU = torch.device("cuda")
 RADIUS = {"linf": 0.1, "l2": 1.0}  # about half of the digits fall
 OF_ENCODERS = [
@@ -56,6 +59,18 @@ def test_fp32_is_no_tf32() -> None:
         found = layer.float()(images)
     # Of 576 products, each rounded to 24 bits; TF32 keeps 11 of them.
     assert float((found - exact).abs().max() / exact.abs().max()) < 5e-6
+
+
+def test_an_attack_runs_without_tf32() -> None:
+    net, seen = network("robust").to(GPU), set()
+
+    def watched(images: Tensor) -> Tensor:
+        seen.add(torch.backends.cudnn.allow_tf32)
+        logits: Tensor = net(images)
+        return logits
+
+    attack(watched, *digits(4), eps=0.1, suite="quick", device=GPU, audited=1)
+    assert seen == {False}
 
 
 @pytest.mark.parametrize("rate", RATES)

@@ -14,7 +14,7 @@ from torch.nn.functional import log_softmax
 from paradise_cli.attacks.lanes import Latent
 from paradise_cli.errors import ParadiseError, UsageError
 from paradise_cli.information.gaussian import DiagonalGaussian
-from paradise_cli.training.hardware import has_convolutions
+from paradise_cli.training.hardware import fast_layout
 
 Function = Callable[[Tensor], Tensor]
 
@@ -64,8 +64,8 @@ class Classifier:
         self.latent: Latent | None = None
         if isinstance(function, ThroughLatents):
             self.latent = Latent(function.posterior, function.classify)
-        convolves = any(has_convolutions(module) for module in modules_of(function))
-        self._layout = torch.channels_last if convolves else torch.contiguous_format
+        modules = modules_of(function)
+        self._layout, self._bf16_layout = (fast_layout(device, kind, *modules) for kind in ("fp32", "bf16"))
 
     def __call__(self, images: Tensor) -> Tensor:
         return self._ask(self.quick, images)
@@ -91,7 +91,9 @@ class Classifier:
         return torch.stack(each).logsumexp(0)
 
     def _ask(self, function: Function, images: Tensor) -> Tensor:
-        logits = function(images.contiguous(memory_format=self._layout))
+        in_bf16 = torch.is_autocast_enabled(self.device.type)
+        layout = self._bf16_layout if in_bf16 else self._layout
+        logits = function(images.contiguous(memory_format=layout))
         return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 

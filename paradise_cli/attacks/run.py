@@ -86,11 +86,10 @@ def attack(
 
     Images are [N, C, H, W], float in [0, 1] or uint8, labels int [N]; `eps` is in pixel units, as 8/255. The
     suite also runs at each eps of the `curve`, from what fell at smaller ones. Suite `transfer` makes its
-    images on the `sources`; `base` is the same model without its defence, which the audit expects to fall.
-    With `ci` images are attacked in a random order until no end of the interval is further off; `budget` is
-    in seconds. With `out` runs are put down there as they end, and the same call goes on. `batch_size`
-    images are under way: speed and memory, never a result. `compiled` searches in a `torch.compile` copy.
-    Raises UsageError, ParadiseError.
+    images on the `sources`; `base` is the model without its defence, which the audit expects to fall. With
+    `ci` images are attacked in a random order until no end of the interval is further off; `budget` is in
+    seconds. With `out` each run is put down there, and the same call goes on. `batch_size` changes speed and
+    memory, never a result. `compiled` searches in a `torch.compile` copy. Raises UsageError, ParadiseError.
     """
     started = time.monotonic()
     levels = checked_levels(norm, eps, curve)

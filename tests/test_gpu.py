@@ -28,11 +28,13 @@ pytestmark = [
 ]
 GPU = torch.device("cuda")
 RADIUS = {"linf": 0.1, "l2": 1.0}  # about half of the digits fall
-OF_ENCODERS = [
+MEANS = torch.randn(10, 16, generator=generator(0, "means"))
+STEPPING: list[tuple[str, dict[str, Any]]] = [
+    *(case[:2] for case in CASES if case[0] not in ("square", "random_search")),  # those ask ahead
     ("latent_mean", {"steps": 10}),
     ("latent_sigma", {"steps": 10}),
     ("latent_shift", {"steps": 10}),
-    ("latent_towards", {"steps": 10, "means": torch.randn(10, 16, generator=generator(0, "means"))}),
+    ("latent_towards", {"steps": 10, "means": MEANS}),
 ]
 
 
@@ -111,7 +113,9 @@ def test_an_attack_fells_what_it_fells_on_the_cpu(name: str, hyper: dict[str, An
     assert bool((gap > -1e-4).all())
 
 
-@pytest.mark.parametrize(("name", "hyper"), [*(case[:2] for case in CASES), *OF_ENCODERS], ids=str)
+@pytest.mark.parametrize(
+    ("name", "hyper"), STEPPING, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_an_attack_never_waits(name: str, hyper: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     images, labels = digits(40)
     net = network("encoder").to(GPU)

@@ -121,9 +121,10 @@ def open_examples(
     *,
     split: str = "test",
     n: int | None = None,
+    most: int | None = DEFAULT_N,
     overrides: Sequence[str] = (),
 ) -> Examples:
-    """The first n of the labelled images in a random order that is always the same (1,000 or all by default).
+    """The first n, or without it at most so many, of the labelled images in one random order.
 
     `data` is the name of a data set, a folder of class folders, or an .npz with images and labels; without
     it, the data of the model's recipe. Raises UsageError or ParadiseError for what is not there, does not fit
@@ -147,7 +148,7 @@ def open_examples(
         raise UsageError(f"--n must be at least 1, not {n}")
     if n is not None and n > len(labelled):
         raise UsageError(f"--n {n:,}: {found.label} has only {len(labelled):,} labelled images")
-    order = permutation(len(labelled), 0, "attack")[: n or DEFAULT_N]
+    order = permutation(len(labelled), 0, "attack")[: n or most]
     rows = labelled[order].sort().values
     notes = found.notes
     if left_out := len(found.labels) - len(labelled):
@@ -202,13 +203,14 @@ def _of_data(data: str, split: str, overrides: Sequence[str]) -> _Found:
             f"--data {data}: no such folder or .npz, and no data set of that name"
             f"{did_you_mean(data, list(DATASETS))}; known: {', '.join(DATASETS)}"
         )
-    chosen = getattr(bundle, split) or bundle.train
     info: DataInfo = bundle.info
+    notes: tuple[str, ...] = ()
+    if getattr(bundle, split) is None:
+        notes = (f"{info.label} has no {split} split: its train split is attacked",)
+        split = "train"
+    chosen = getattr(bundle, split)
     if not info.targets:
         raise ParadiseError(f"{info.label} has no labels: accuracy needs them (a folder for each class)")
-    notes = (
-        () if getattr(bundle, split) else (f"{info.label} has no {split} split: its train split is attacked",)
-    )
     return _Found(chosen, chosen.labels[:, 0], f"{info.label}, {split}", info.targets[0].classes, notes)
 
 

@@ -436,7 +436,8 @@ def test_the_first_n_lie_within_the_first_more(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=images, labels=np.arange(50))
     few, more = (open_examples(OWN, str(tmp_path / "a.npz"), n=n).labels.tolist() for n in (5, 20))
     assert len(set(few)) == 5 and set(few) < set(more) and few != [0, 1, 2, 3, 4]
-    assert len(open_examples(OWN, str(tmp_path / "a.npz")).labels) == 50
+    for most, count in ((7, 7), (60, 50), (None, 50)):
+        assert len(open_examples(OWN, str(tmp_path / "a.npz"), most=most).labels) == count
 
 
 def test_folders_of_class_folders(tmp_path: Path) -> None:
@@ -447,6 +448,7 @@ def test_folders_of_class_folders(tmp_path: Path) -> None:
     found = open_examples(OWN, str(tmp_path))
     assert found.images.shape == (6, 3, 7, 7) and found.classes == ("a_cat", "b_dog", "c_newt")
     torch.testing.assert_close(found.images[:, 0, 0, 0], torch.tensor([0.2, 0.4, 1.0])[found.labels])
+    assert found.label.endswith(", train") and "no test split" in found.notes[0]
     small = open_examples(OWN, str(tmp_path), overrides=["data.size=4", "data.channels = 1"])
     assert small.images.shape == (6, 1, 4, 4)
     with pytest.raises(UsageError, match=r"width=3: .* can be set: data.size=NUMBER"):

@@ -10,6 +10,7 @@ from paradise_cli.attacks import attack, run
 from paradise_cli.attacks.arena import Arena
 from paradise_cli.attacks.audit import Audit
 from paradise_cli.attacks.canaries import CANARIES, network
+from paradise_cli.attacks.engine import Compute
 from paradise_cli.attacks.suite import SUITES, Stage, Suite
 from paradise_cli.attacks.threat import L2
 from paradise_cli.data import DATASETS
@@ -17,6 +18,7 @@ from paradise_cli.errors import ParadiseError
 from paradise_cli.randomness import generator
 
 N, EPS = 24, 0.15
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -46,6 +48,49 @@ def test_what_the_audit_fells_is_broken(digits: dict[str, Any]) -> None:
     points = found.adversarial[torch.tensor([name == "audit: pgd" for name in found.broken_by])]
     labels = digits["labels"][torch.tensor([name == "audit: pgd" for name in found.broken_by])]
     assert not (network("standard")(points).argmax(1) == labels).any()
+
+
+def test_what_is_known_to_fall_counts_at_every_eps_from_there_on(
+    digits: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, near, far = network("standard"), EPS / 3, 2 * EPS
+
+    def audit(arena: Arena, eps: float, **_: Any) -> Audit:
+        arena.attack("pgd", near, arena.correct(), hyper={"steps": 20})
+        return Audit("not detected", (), (), ())
+
+    monkeypatch.setattr(run, "audit", audit)
+    found = attack(net, suite="weak", curve=[near / 2, near, far], **digits)
+    arena = Arena(net, digits["images"].float() / 255, digits["labels"], "linf", Compute(CPU, 64))
+    fell = arena.attack("pgd", near, arena.correct(), hyper={"steps": 20})
+    suite = {row for row, name in enumerate(found.broken_by) if name == "One draw"}
+    left = len(arena.correct()) - len(fell.keys() | suite)
+    shares = {level: share.value for level, share in found.curve}
+    assert len(fell) > N / 4 and shares[near / 2] > shares[near]
+    assert shares[near] >= shares[EPS] == pytest.approx(left / N) >= shares[far]
+    assert shares[near] <= 1 - len(fell) / N
+
+
+def test_what_another_suite_felled_in_the_same_folder_is_not_the_audits(
+    digits: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SUITES, "strong", Suite((Stage("apgd", {"steps": 20}, "APGD"),)))
+    attack(network("robust"), suite="strong", out=tmp_path, **digits)
+    after, alone = (attack(network("robust"), suite="weak", out=out, **digits) for out in (tmp_path, None))
+    assert after.broken_by == alone.broken_by and torch.equal(after.adversarial, alone.adversarial)
+
+
+def test_too_many_images_for_the_memory_are_said_to_be(digits: dict[str, Any]) -> None:
+    net = network("standard")
+
+    def large(images: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            raise torch.OutOfMemoryError("out of memory")
+        logits: torch.Tensor = net(images)
+        return logits
+
+    with pytest.raises(ParadiseError, match=r"pgd: \d+ images at once are too many .* --batch-size"):
+        attack(large, suite="weak", **digits)
 
 
 def test_a_target_reached_is_a_wrong_class(digits: dict[str, Any]) -> None:

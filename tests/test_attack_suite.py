@@ -174,6 +174,35 @@ def test_success_is_for_the_caller_to_judge_also_of_transferred_points(
     assert arena.transfer("outside", EPS, range(6), linear, source_name="itself") == {}
 
 
+def test_in_l2_the_steps_of_the_paper_are_no_pixel_level() -> None:
+    """A step of 1/255 would leave most of these balls half uncrossed."""
+    linear = Linear(2, 0)
+    images, labels = linear.problem(40, 0)
+    radius = linear.radius(images, labels, "l2")
+    eps = float(radius.median()) + 1e-6
+    arena = Arena(linear, images, labels, "l2", Compute(CPU, 40))
+    paper = Suite((SUITES["paper"].stages[1],), apart=True)
+    (result,) = run_suite(arena, paper, eps, range(40))
+    assert result.fell.keys() == set((radius <= eps).nonzero().flatten().tolist())
+
+
+def test_a_source_that_draws_at_random_is_known_again() -> None:
+    linear = Linear(2, 0)
+    images, labels = linear.problem(12, 0)
+    draw, asked = generator(0, "noise"), itertools.count()
+
+    def noisy(x: Tensor) -> Tensor:
+        next(asked)
+        return linear(x) + 20 * torch.randn(len(x), 2, generator=draw)
+
+    first = Arena(linear, images, labels, "linf", Compute(CPU, 12))
+    fell = first.transfer("fgsm", 0.1, range(12), noisy, source_name="noisy")
+    before = next(asked)
+    again = Arena(linear, images, labels, "linf", Compute(CPU, 12), ledger=first.ledger)
+    assert again.transfer("fgsm", 0.1, range(12), noisy, source_name="noisy").keys() == fell.keys()
+    assert next(asked) - before < 30  # it is looked at, and not attacked again
+
+
 @pytest.mark.parametrize(
     ("n", "expected"),
     [(50, [50]), (100, [100]), (101, [100, 101]), (400, [100, 200, 400]), (1000, [100, 200, 400, 800, 1000])],
@@ -249,3 +278,18 @@ def test_out_of_time_it_ends_and_goes_on_to_the_same_result(
     assert int(cut.standing.sum()) > int(whole.standing.sum())
     on = attack(network("standard"), IMAGES, LABELS, out=tmp_path, **given)
     assert_same(on, whole)
+
+
+def test_time_that_ends_after_a_look_leaves_what_was_found_there(
+    clock: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suite, "FIRST_LOOK", 10)
+    monkeypatch.setattr(run, "choose_compute", lambda *_: Compute(CPU, 8))
+    rows = sorted(random_order(arena_of(IMAGES, LABELS).ids, 0)[:10])
+    given: dict[str, Any] = {"eps": EPS, "suite": "tiny"}
+    alone = attack(network("standard"), IMAGES[rows], LABELS[rows], budget=1e6, **given)
+    used = clock[-1]
+    found = attack(network("standard"), IMAGES, LABELS, ci=0.01, budget=(used + 3) / 0.75, **given)
+    assert found.rows.tolist() == rows and torch.equal(found.adversarial, alone.adversarial)
+    assert not found.unfinished and found.verdict == "not detected"
+    assert "images or time ended at an interval of" in found.notes[-1]

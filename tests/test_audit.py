@@ -308,6 +308,11 @@ def test_what_time_cuts_short_is_inconclusive() -> None:
     assert arena.unfinished[0] == "audit 1: fgsm"
 
 
+def test_a_caller_without_gradients_hides_none() -> None:
+    with torch.no_grad():
+        assert "; 0.0% of 20 gradients are exactly 0" in ROWS[8][3](case_of(LINEAR, n=20))[1]
+
+
 def test_no_images_at_all_are_no_evidence() -> None:
     found = audit(arena_of(LINEAR), EPS, white={}, black={}, rows=range(N), images=0)
     assert found.verdict == "not detected"

@@ -10,12 +10,13 @@ from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from paradise_cli.attacks.inputs import device_of
 from paradise_cli.build import build_info, build_model, build_objective, build_optimizer, build_plan
 from paradise_cli.data import batches, synthetic
 from paradise_cli.loading import LoadedModel
 from paradise_cli.recipe import Recipe, load_recipe
 from paradise_cli.training.checkpoint import State
-from paradise_cli.training.hardware import fast_layout, full_fp32
+from paradise_cli.training.hardware import choose_device, fast_layout, full_fp32
 from paradise_cli.training.loop import draw_noise, make_step, views_of
 
 CPU = torch.device("cpu")
@@ -97,12 +98,37 @@ def test_convolutions_are_laid_out_as_they_are_fast(device: str, precision: Any,
     assert fast_layout(torch.device(device), precision, other) == torch.contiguous_format
 
 
-def test_only_a_gpu_needs_to_be_told_of_fp32_and_is_left_as_it_was() -> None:
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic
-    for device, within in (("cpu", before), ("cuda", (False, True))):
+@pytest.mark.parametrize(
+    ("rank", "name", "expected"),
+    [
+        (None, "auto", "cuda"),
+        ("0", "auto", "cuda:0"),
+        ("1", "cuda", "cuda:1"),
+        ("2", "cuda", "cuda:0"),
+        ("1", "cuda:0", "cuda:0"),
+        ("1", "cpu", "cpu"),
+    ],
+)
+def test_each_process_has_a_gpu_of_its_own(
+    rank: str | None, name: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert choose_device(name) == torch.device(expected)
+    assert device_of(nn.Linear(1, 1), name) == torch.device(expected)
+
+
+def test_only_a_gpu_needs_to_be_told_of_fp32_and_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    monkeypatch.setattr(products, "fp32_precision", "tf32")  # as a user may have asked for
+    before = (convolutions.allow_tf32, convolutions.deterministic, "tf32")
+    for device, within in (("cpu", before), ("cuda", (False, True, "ieee"))):
         with full_fp32(torch.device(device)):
-            assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic) == within
-    assert (torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic) == before
+            assert (convolutions.allow_tf32, convolutions.deterministic, products.fp32_precision) == within
+    assert (convolutions.allow_tf32, convolutions.deterministic, products.fp32_precision) == before
 
 
 def test_encoding_never_waits() -> None:

@@ -5,14 +5,21 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from paradise_cli.attacks.classifier import Behaviour, Classifier, Function, examine
+from paradise_cli.attacks.classifier import (
+    Behaviour,
+    Classifier,
+    Function,
+    ThroughLatents,
+    examine,
+    weights_digest,
+)
 from paradise_cli.attacks.compiled import compiled
 from paradise_cli.attacks.engine import Compute, Goal, Job, Outcome, reached
 from paradise_cli.attacks.eot import Averaged
@@ -21,7 +28,7 @@ from paradise_cli.attacks.lanes import ATTACKS, Attack, Victim
 from paradise_cli.attacks.ledger import Entry, Ledger
 from paradise_cli.attacks.queries import run_attack
 from paradise_cli.attacks.threat import threat_model
-from paradise_cli.errors import UsageError
+from paradise_cli.errors import ParadiseError, UsageError
 
 EOT_DRAWS = 20
 """Answers of a classifier that draws at random behind each gradient."""
@@ -63,24 +70,30 @@ class Arena:
     unfinished: list[str] = field(default_factory=list)
     of: int = 0
     """Images that a share is told of: all, or those that a suite is at."""
+    made: set[str] = field(default_factory=set)
+    """Labels of the attacks made here, of what else the ledger may hold."""
     purpose: str = ""
     """What attacks are for, told before their names; it changes nothing else."""
 
     def __post_init__(self) -> None:
         self.behaviour: Behaviour = examine(self.function, self.images, self.labels, self.compute.device)
+        several = self.behaviour.random and not isinstance(self.function, ThroughLatents)
+        if several and self.compute.device.type == "cuda":  # of each image the graphs of all draws are kept
+            self.compute = replace(self.compute, width=-(-self.compute.width // EOT_DRAWS))
         self.classifier = self.hosted(self.function)
         if self.compute.compiled:
             if self.behaviour.random:
                 raise UsageError("a classifier that answers at random is not compiled (leave out --compile)")
             self.classifier.quick = compiled(self.classifier, self.images, self.compute)
         self.ids, self.of = digests(self.images), len(self.images)
+        self._sources: dict[str, _Source] = {}
         self.logits = self.classifier.judge(self.images).cpu()  # [N, classes]
         self.right = (self.logits.argmax(1) == self.labels) & self.logits.isfinite().all(1)  # [N]
 
-    def hosted(self, function: Function) -> Classifier:
-        """Another classifier of the same kind, such as a smoothed copy, to be attacked here."""
-        compute = self.compute
-        return Classifier(function, device=compute.device, width=compute.width, random=self.behaviour.random)
+    def hosted(self, function: Function, random: bool | None = None) -> Classifier:
+        """Another classifier to be attacked here; it answers at random if the arena's own does."""
+        random = self.behaviour.random if random is None else random
+        return Classifier(function, device=self.compute.device, width=self.compute.width, random=random)
 
     def correct(self, limit: int | None = None) -> list[int]:
         """Rows that are classified rightly, the first `limit` of them."""
@@ -107,7 +120,7 @@ class Arena:
         points, needs a `tag` that tells it apart. With `keep_ends` the ledger has the points at which runs
         failed, for `ends`; runs on record without them are made again.
         """
-        attack, label = self._made(name, eps, hyper or {}, goal, tag)
+        attack, label = self._made(name, eps, hyper or {}, goal, tag, self.behaviour.random)
         rows, victim = list(rows), victim or self.classifier
         jobs = self._jobs(attack, name + tag, label, rows, self.logits, keep_ends)
         outcomes = run_attack(
@@ -124,7 +137,7 @@ class Arena:
         self, name: str, eps: float, rows: Iterable[int], *, hyper: Mapping[str, Any]
     ) -> dict[int, Tensor]:
         """Where the first run of an attack, made with `keep_ends`, ended on those rows that stood."""
-        label = self._made(name, eps, hyper, "fool", "")[1]
+        label = self._made(name, eps, hyper, "fool", "", self.behaviour.random)[1]
         entries = {row: self.ledger.runs(label, row).get(0) for row in rows}
         return {
             row: entry.point
@@ -143,14 +156,14 @@ class Arena:
         hyper: Mapping[str, Any] | None = None,
     ) -> dict[int, Entry]:
         """Attack another classifier, and give the entries of the images whose last points fool this one."""
-        rows, other, tag = list(rows), self.hosted(source), f" from {source_name}"
-        logits = other.judge(self.images).cpu()
-        # Another source may come to have the same name.
-        answers = hashlib.sha256(logits.argmax(1).numpy().tobytes()).hexdigest()[:12]
-        attack, label = self._made(name, eps, hyper or {}, "fool", f"{tag} {answers}")
+        rows, tag = list(rows), f" from {source_name}"
+        if source_name not in self._sources:
+            self._sources[source_name] = self._met(source)
+        host, logits, told = self._sources[source_name]
+        attack, label = self._made(name, eps, hyper or {}, "fool", f"{tag} {told}", host.random)
         jobs = self._jobs(attack, name + tag, label, rows, logits)
         outcomes = run_attack(
-            attack, other, other.judge, self.images, self.labels, jobs, self.compute,
+            attack, host, host.judge, self.images, self.labels, jobs, self.compute,
             goal="none", pulse=self._pulse(name + tag, label, rows, attack.steps * len(jobs)),
         )  # fmt: skip
         with self._until_deadline(name + tag):
@@ -163,6 +176,14 @@ class Arena:
                 for outcome, holds in zip(some, fooled.tolist(), strict=True):
                     self._note(label, attack, outcome, holds)
         return self._fallen(label, rows)
+
+    def _met(self, source: Function) -> "_Source":
+        random = examine(source, self.images, self.labels, self.compute.device).random
+        host = self.hosted(source, random)
+        logits = host.judge(self.images).cpu()
+        # Another may come to have the same name; what draws at random has no answers of its own.
+        answers = hashlib.sha256(logits.argmax(1).numpy().tobytes()).hexdigest()
+        return _Source(host, logits, (weights_digest(source) if random else answers)[:12])
 
     def _jobs(
         self, attack: Attack, name: str, label: str, rows: list[int], logits: Tensor, keep_ends: bool = False
@@ -191,6 +212,11 @@ class Arena:
             yield
         except _TimeIsUp:
             late = True
+        except torch.OutOfMemoryError as error:
+            raise ParadiseError(
+                f"{what}: {self.compute.width} images at once are too many for the memory of"
+                f" {self.compute.device}; choose fewer (--batch-size)"
+            ) from error
         # One process that stops stops all: they must agree on what comes next.
         if self.shard.any(late) and self.purpose + what not in self.unfinished:
             self.unfinished.append(self.purpose + what)
@@ -215,18 +241,28 @@ class Arena:
         if fell is not None and job.run >= fell.run:
             return False
         ended = self.ledger.runs(label, job.image).get(job.run)
-        return ended is None or (keep_ends and ended.point is None)
+        return ended is None or ended.target != job.target or (keep_ends and ended.point is None)
 
     def _made(
-        self, name: str, eps: float, hyper: Mapping[str, Any], goal: Goal, tag: str
+        self, name: str, eps: float, hyper: Mapping[str, Any], goal: Goal, tag: str, random: bool
     ) -> tuple[Attack, str]:
         attack = ATTACKS[name](threat_model(self.norm, eps), **hyper)
         given = {"eps": eps, **{key: value for key, value in hyper.items() if not isinstance(value, Tensor)}}
-        if self.behaviour.random and attack.gradient:
+        if random and attack.gradient:
             attack, given["eot"] = Averaged(attack, EOT_DRAWS), EOT_DRAWS
         if goal != "fool":
             given["goal"] = goal
-        return attack, f"{name}{tag} {json.dumps(given, sort_keys=True)}"
+        label = f"{name}{tag} {json.dumps(given, sort_keys=True)}"
+        self.made.add(label)
+        return attack, label
+
+
+class _Source(NamedTuple):
+    """A classifier to make images on, its logits [N, classes], and what tells it from others."""
+
+    host: Classifier
+    logits: Tensor
+    told: str
 
 
 class _TimeIsUp(Exception):

@@ -17,8 +17,8 @@ VERDICTS: tuple[Verdict, ...] = ("not detected", "suspect", "obfuscated")
 MEANINGS: dict[str, str] = {
     "not detected": "The audit found no sign that the attacks were fooled; that is no proof of robustness.",
     "suspect": (
-        "Some checks of the audit failed, so the attacks may have missed images they could have broken: the"
-        " model may be less robust than the number says."
+        "Checks of the audit failed, or attacks ran out of time, and may have missed images that they could"
+        " have broken: the model may be less robust than the number says."
     ),
     "obfuscated": (
         "The audit found that the model misleads the attacks instead of resisting them: the number must not"

@@ -1,5 +1,6 @@
 """The classifier under attack: anyone's function from pixels to logits, asked at one fixed batch shape."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from dis import get_instructions
@@ -118,6 +119,16 @@ def modules_of(function: Function) -> list[nn.Module]:
         else:
             waiting += _held_by(part)
     return modules
+
+
+def weights_digest(function: Function) -> str:
+    """A digest of the modules behind a function: their layers and every tensor."""
+    digest = hashlib.sha256()
+    for module in modules_of(function):
+        digest.update(repr(module).encode())
+        for name, value in module.state_dict().items():
+            digest.update(name.encode() + value.detach().cpu().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _held_by(part: Any) -> list[Any]:

@@ -1,8 +1,6 @@
 """What is attacked, and where: images and labels as they must be, the device, the fixed batch shape."""
 
-import hashlib
 import math
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paradise_cli.attacks.classifier import Behaviour, Function, examine, modules_of
+from paradise_cli.attacks.classifier import Behaviour, Function, examine, modules_of, weights_digest
 from paradise_cli.attacks.engine import Compute
 from paradise_cli.attacks.suite import Suite, suite_named
 from paradise_cli.attacks.threat import threat_model
 from paradise_cli.data.streaming import worker_count
 from paradise_cli.errors import ParadiseError, UsageError
-from paradise_cli.training.hardware import Precision, choose_precision
+from paradise_cli.training.hardware import Precision, choose_device, choose_precision
 
 _FINGERPRINT = 12  # images, and classes, whose clean logits tell classifiers apart
 
@@ -32,7 +30,7 @@ def choose_compute(
     """The fixed batch shape for images of this height and width, and how many such batches are under way.
 
     On a CPU a batch for each core, on a GPU one that fills it; `batch_size` asks for another number of images
-    in all, rounded up to whole batches.
+    in all, rounded up to whole batches, or on a GPU for one smaller batch: a shape that rounds differently.
     """
     if precision not in ("auto", "fp32", "bf16"):
         raise UsageError(f"unknown precision '{precision}'; known: auto, fp32, bf16")
@@ -44,6 +42,8 @@ def choose_compute(
     # A core is at its full speed from 16 small images on, in bf16 from 32; more lanes would stand empty.
     enough = (2**15 if kind == "bf16" else 2**14) if on_cpu else 2**20
     width = int(np.clip(enough // pixels, 8, 64 if on_cpu else 1024))
+    if batch_size is not None and not on_cpu:
+        width = min(width, batch_size)
     blocks = (worker_count() if on_cpu else 1) if batch_size is None else -(-batch_size // width)
     return Compute(device, width, blocks, kind, compiled)
 
@@ -125,7 +125,7 @@ def fingerprint(function: Function, behaviour: Behaviour, logits: Tensor) -> lis
 
     Logits [N, classes] are compared but for rounding, and left out for one that answers at random.
     """
-    weights = _weights(function)
+    weights = weights_digest(function)
     if behaviour.random:
         return [behaviour.classes, True, weights]
     finite = logits.double().nan_to_num(0.0, 0.0, 0.0)
@@ -135,26 +135,14 @@ def fingerprint(function: Function, behaviour: Behaviour, logits: Tensor) -> lis
     return [behaviour.classes, False, weights, math.log(scale), *(round(value, 5) for value in some.tolist())]
 
 
-def _weights(function: Function) -> str:
-    """A digest of the modules behind a function: their layers and every tensor."""
-    digest = hashlib.sha256()
-    for module in modules_of(function):
-        digest.update(repr(module).encode())
-        for name, value in module.state_dict().items():
-            digest.update(name.encode() + value.detach().cpu().float().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
 def _tensor(values: Tensor | NDArray[Any]) -> Tensor:
     """On the CPU; arrays are copied, as torch takes neither backward strides nor read-only memory."""
     return values.detach().cpu() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
 
 
 def device_of(classifier: Function, device: torch.device | str | None) -> torch.device:
-    """The device asked for, or that of the classifier's weights."""
+    """The device asked for, by name or `auto`, or that of the classifier's weights."""
     if device is not None:
-        found = torch.device(device)
-        rank = os.environ.get("LOCAL_RANK")  # under `torchrun` each process has a GPU of its own
-        return torch.device("cuda", int(rank)) if found == torch.device("cuda") and rank else found
+        return choose_device(str(device))
     weights = (weight for module in modules_of(classifier) for weight in module.parameters())
     return next((weight.device for weight in weights), torch.device("cpu"))

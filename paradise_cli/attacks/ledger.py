@@ -5,7 +5,7 @@ import fcntl
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,9 +50,9 @@ class Ledger:
         succeeded = [entry for entry in self.runs(label, image).values() if entry.fooled]
         return min(succeeded, key=lambda entry: entry.run, default=None)
 
-    def nearest(self, image: int) -> Entry | None:
-        """Of what counts against an image, under any attack, the entry at the smallest distance."""
-        fell = [entry for label in self._runs if (entry := self.fell(label, image)) is not None]
+    def nearest(self, image: int, labels: Iterable[str]) -> Entry | None:
+        """Of what counts against an image, under these attacks, the entry at the smallest distance."""
+        fell = [entry for label in labels if (entry := self.fell(label, image)) is not None]
         return min(fell, key=lambda entry: (entry.distance, entry.label), default=None)
 
     def add(self, entry: Entry) -> None:

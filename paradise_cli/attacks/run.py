@@ -20,7 +20,7 @@ from paradise_cli.attacks import calibration
 from paradise_cli.attacks.arena import EOT_DRAWS, Arena, Pulse, Shard
 from paradise_cli.attacks.audit import VERDICTS, Audit, audit
 from paradise_cli.attacks.audit_case import Siblings
-from paradise_cli.attacks.classifier import DRAWS, SURE_DRAWS, Function, examine
+from paradise_cli.attacks.classifier import DRAWS, SURE_DRAWS, Function
 from paradise_cli.attacks.engine import reached
 from paradise_cli.attacks.inputs import (
     check_limits,
@@ -88,8 +88,8 @@ def attack(
     suite also runs at each eps of the `curve`, from what fell at smaller ones. Suite `transfer` makes its
     images on the `sources`; `base` is the model without its defence, which the audit expects to fall. With
     `ci` images are attacked in a random order until no end of the interval is further off; `budget` is in
-    seconds. With `out` each run is put down there, and the same call goes on. `batch_size` changes speed and
-    memory, never a result. `compiled` searches in a `torch.compile` copy. Raises UsageError, ParadiseError.
+    seconds. With `out` each run is put down there, and the same call goes on. `batch_size` is a matter of
+    speed and memory. `compiled` searches in a `torch.compile` copy. Raises UsageError, ParadiseError.
     """
     started = time.monotonic()
     levels = checked_levels(norm, eps, curve)
@@ -132,6 +132,10 @@ class _Found:
         return Proportion(left / self.n, *clopper_pearson(left, self.n, 0.05 / self.looks))
 
     @property
+    def half_width(self) -> float:
+        return max(self.interval.high - self.interval.value, self.interval.value - self.interval.low)
+
+    @property
     def kind(self) -> str:
         return f"Clopper-Pearson 95%, over {self.looks} looks" if self.looks else "Wilson 95%"
 
@@ -162,11 +166,10 @@ def _until_sure(
             if level == eps:
                 here = (results, dict(fallen), carried)
         if arena.unfinished and last is not None:
-            break  # of the larger sample most images would stand because nobody came to attack them
+            arena.unfinished.clear()  # of the larger sample most would stand as nobody came to attack them
+            break
         last = _Found(n, right, here[0], here[1], here[2], tuple(curve), 0 if ci is None else len(sizes))
-        interval = last.interval
-        wide = max(interval.high - interval.value, interval.value - interval.low)
-        if arena.unfinished or ci is None or wide <= ci:
+        if arena.unfinished or ci is None or last.half_width <= ci:
             break
     assert last is not None
     return last
@@ -179,7 +182,6 @@ def _siblings(arena: Arena, base: Function | None, rows: Sequence[int], images: 
         return Siblings(None, *known, calibration.EPS)
     pixels, labels = arena.images[list(rows)], arena.labels[list(rows)]
     try:
-        examine(base, arena.images, arena.labels, arena.compute.device)
         other = Arena(base, pixels, labels, arena.norm, arena.compute, seed=arena.seed)
     except ParadiseError as error:
         raise type(error)(f"base: {error}") from error
@@ -207,14 +209,17 @@ def _audited(
 
 
 def _with_audit(arena: Arena, found: _Found, eps: float, order: Sequence[int]) -> _Found:
-    """What was found, with the images that stood against the suite and fell to something else on record."""
+    """What was found, with the images that stood against the suite and fell to something else at any eps."""
+    right = [row for row in order[: found.n] if bool(arena.right[row])]
+    nearest = {row: entry for row in right if (entry := arena.ledger.nearest(row, arena.made)) is not None}
+
+    def within(level: float) -> set[int]:
+        return {row for row, entry in nearest.items() if entry.distance <= level + TOLERANCE}
+
     fallen = dict(found.fallen)
-    for row in order[: found.n]:
-        if bool(arena.right[row]) and row not in fallen:
-            entry = arena.ledger.nearest(row)
-            if entry is not None and entry.distance <= eps + TOLERANCE:
-                fallen[row] = Fall(f"audit: {entry.label.partition(' {')[0]}", entry, False)
-    curve = tuple((level, gone | fallen.keys() if level >= eps else gone) for level, gone in found.curve)
+    for row in within(eps) - fallen.keys():
+        fallen[row] = Fall(f"audit: {nearest[row].label.partition(' {')[0]}", nearest[row], False)
+    curve = tuple((level, gone | within(level)) for level, gone in found.curve)
     return replace(found, fallen=fallen, curve=curve)
 
 
@@ -243,8 +248,9 @@ def _report(
     evidence = judged.evidence
     if arena.unfinished:  # what was not attacked to the end stands only so far
         evidence = (*evidence, f"the time ran out in: {', '.join(arena.unfinished)}")
-        verdict = max(judged.verdict, "suspect", key=VERDICTS.index)
-        judged = replace(judged, evidence=evidence, verdict=verdict)
+        if any(not what.startswith("audit") for what in arena.unfinished):
+            judged = replace(judged, verdict=max(judged.verdict, "suspect", key=VERDICTS.index))
+        judged = replace(judged, evidence=evidence)
     return AttackReport(
         clean_accuracy=Proportion.of(found.right, found.n),
         robust_accuracy=found.interval,
@@ -261,7 +267,7 @@ def _report(
         lattice=lattice,
         lattice_accuracy=Proportion.of(rounded, found.n),
         unfinished=tuple(arena.unfinished),
-        notes=_notes(arena, suite, judged, eps),
+        notes=_notes(arena, suite, judged, eps) + _too_wide(found, settings["ci"]),
         settings=settings,
     )
 
@@ -289,6 +295,12 @@ def _notes(arena: Arena, suite: Suite, judged: Audit, eps: float) -> tuple[str, 
             f"the DLR loss needs more than {arena.behaviour.classes} classes: the margin takes its place"
         )
     return tuple(notes)
+
+
+def _too_wide(found: _Found, ci: float | None) -> tuple[str, ...]:
+    if ci is None or found.half_width <= ci:
+        return ()
+    return (f"images or time ended at an interval of {found.half_width:.1%} to one side, not {ci:.1%}",)
 
 
 def _settings(arena: Arena, eps: float, suite: str) -> dict[str, Any]:

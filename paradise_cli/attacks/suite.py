@@ -35,6 +35,10 @@ class Stage:
         """What people see."""
         return self.title or self.attack
 
+    def hyper_in(self, norm: str) -> dict[str, Any]:
+        """Hyper-parameters in this norm: a step of a pixel level is long in L-infinity and short in L2."""
+        return {key: value for key, value in self.hyper.items() if key != "step_size" or norm == "linf"}
+
 
 @dataclass(frozen=True)
 class Suite:
@@ -134,14 +138,15 @@ def run_suite(
     standing = right if suite.apart else [row for row in right if row not in (carried or {})]
     results, arena.of = [], len(rows)
     for stage in suite.stages:
+        hyper = stage.hyper_in(arena.norm)
         if suite.transfer:
             for name, source in (sources or {}).items():
-                fell = arena.transfer(stage.attack, eps, right, source, source_name=name, hyper=stage.hyper)
+                fell = arena.transfer(stage.attack, eps, right, source, source_name=name, hyper=hyper)
                 results.append(StageResult(stage, tuple(right), fell, name))
             continue
         # A target can be reached from any image, also one that is misclassified.
         attacked = list(rows) if stage.goal == "reach" else standing
-        fell = arena.attack(stage.attack, eps, attacked, hyper=stage.hyper, goal=stage.goal)
+        fell = arena.attack(stage.attack, eps, attacked, hyper=hyper, goal=stage.goal)
         results.append(StageResult(stage, tuple(attacked), fell))
         if not suite.apart:
             standing = [row for row in standing if row not in fell]

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,7 +40,8 @@ Data = Annotated[
 Suite = Annotated[str, typer.Option(help="quick, standard, paper, transfer or targeted.")]
 Curve = Annotated[str, typer.Option(help="Further radii, as 2/255,4/255.", show_default="none")]
 Count = Annotated[
-    int | None, typer.Option("--n", help="Images, drawn at random.", show_default="1000, or all")
+    int | None,
+    typer.Option("--n", help="Images, drawn at random.", show_default="at most 1000, or with --ci all"),
 ]
 Sources = Annotated[
     list[str] | None, typer.Option("--source", help="A model to make transfer images on; may be repeated.")
@@ -62,7 +64,7 @@ Folder = Annotated[
 ]
 Card = Annotated[bool, typer.Option("--card", help="Also write a robustness card: HTML, Markdown, JSON.")]
 Audited = Annotated[int, typer.Option(min=1, help="Images that the audit attacks in its own ways.")]
-Under = Annotated[int | None, typer.Option(min=1, help="Images under way: speed and memory, never a result.")]
+Under = Annotated[int | None, typer.Option(min=1, help="Images under way: a matter of speed and memory.")]
 
 Compiled = Annotated[
     bool, typer.Option("--compile", help="Search in a torch.compile copy: faster, after a minute or so.")
@@ -110,13 +112,17 @@ def attack(
     A classifier of your own is what a function without arguments returns: a torch module in eval mode, or any
     function, from pixels [B, C, H, W] in [0, 1] to logits [B, classes]; it normalises pixels itself.
     """
-    from paradise_cli.attack_inputs import open_examples, open_target
+    from paradise_cli.attack_inputs import DEFAULT_N, open_examples, open_target
+    from paradise_cli.attacks.inputs import device_of
 
     given = {"norm": norm, "suite": suite, "seed": seed, "audited": audited, "batch_size": batch_size}
     given |= {"precision": precision, "compiled": compiled, **_parsed(eps, curve, ci, budget)}
-    given |= {"device": device, **_others(source or (), base, device)}
     target = open_target(_one(model, imported), device=device, head=head, sampled=sampled)
-    examples = open_examples(target, data, split=split, n=n, overrides=overrides or ())
+    if target.loaded is None and device == "auto":
+        device = str(device_of(target.function, None))  # where it is
+    given |= {"device": device, **_others(source or (), base, device)}
+    most = DEFAULT_N if ci is None else None
+    examples = open_examples(target, data, split=split, n=n, most=most, overrides=overrides or ())
     folder = out or _folder(target.name, suite, norm, eps, f"n{len(examples.images)}", f"s{seed}")
     _tell(_attacked(target, examples, folder, given), target, examples, folder, card, as_json)
 
@@ -161,21 +167,15 @@ def _parsed(eps: str, curve: str, ci: str | None, budget: str | None) -> dict[st
 def _attacked(target: "Target", examples: "Examples", folder: Path, given: dict[str, Any]) -> "AttackReport":
     from paradise_cli.attacks import attack as run
     from paradise_cli.errors import Interrupted
-    from paradise_cli.training.hardware import choose_device
 
     if _speaks():
-        for line in examples.notes:
-            note(f"note: {line}")
         note(f"{target.label} on {examples.label}, {len(examples.images):,} images; results in {folder}")
-    if target.loaded is None and given["device"] == "auto":
-        given["device"] = None  # where it is
-    else:
-        given["device"] = choose_device(given["device"])
     try:
         with attack_progress() if _speaks() else nullcontext() as pulse:
-            return run(target.function, examples.images, examples.labels, out=folder, pulse=pulse, **given)
+            found = run(target.function, examples.images, examples.labels, out=folder, pulse=pulse, **given)
     except KeyboardInterrupt as error:
         raise Interrupted("every run is kept, and the same command goes on from there") from error
+    return replace(found, notes=(*examples.notes, *found.notes))
 
 
 def _tell(

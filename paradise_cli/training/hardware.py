@@ -1,8 +1,9 @@
 """What this machine can do: device, precision and memory layout, chosen by capability."""
 
+import os
 import platform
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -14,7 +15,10 @@ Precision = Literal["fp32", "bf16"]
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; `auto` is the GPU where there is one. Raises UsageError if it is not here."""
+    """The device of that name; `auto` is the GPU where there is one. Raises UsageError if it is not here.
+
+    Under `torchrun` `auto` and `cuda` are a GPU of the process's own, as far as there are enough.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -23,8 +27,12 @@ def choose_device(name: str) -> torch.device:
         raise UsageError(
             f"--device {name}: no such kind of device; allowed: auto, cpu, cuda, cuda:N"
         ) from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device {name}: this machine has {torch.cuda.device_count()} CUDA device(s)")
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise UsageError(f"--device {name}: this machine has {count} CUDA device(s)")
+    rank = os.environ.get("LOCAL_RANK")
+    if name == "cuda" and rank:
+        return torch.device("cuda", int(rank) % count)
     if device.type == "mps":
         raise UsageError("--device mps: rates are computed in float64, which mps lacks; use cpu")
     return device
@@ -45,11 +53,22 @@ def choose_precision(name: Literal["auto", "fp32", "bf16"], device: torch.device
     return "bf16" if fast_bf16(device) else "fp32"
 
 
-def full_fp32(device: torch.device) -> AbstractContextManager[None]:
-    """Where fp32 is fp32: on CUDA convolutions without TF32, and the same kernels in every run."""
+@contextmanager
+def full_fp32(device: torch.device) -> Iterator[None]:
+    """Where fp32 is fp32: on CUDA no TF32, and the same convolutions in every run."""
     if device.type != "cuda":
-        return nullcontext()
-    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+        yield
+        return
+    matmul = torch.backends.cuda.matmul
+    # torch 2.9 and later refuse to be asked in the old way for what was set in the new one.
+    key, exact = ("fp32_precision", "ieee") if hasattr(matmul, "fp32_precision") else ("allow_tf32", False)
+    before = getattr(matmul, key)
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        setattr(matmul, key, exact)
+        try:
+            yield
+        finally:
+            setattr(matmul, key, before)
 
 
 def fast_layout(device: torch.device, precision: Precision, *modules: nn.Module) -> torch.memory_format:

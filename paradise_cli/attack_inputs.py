@@ -121,10 +121,12 @@ def open_examples(
     *,
     split: str = "test",
     n: int | None = None,
-    most: int | None = DEFAULT_N,
+    every: bool = False,
     overrides: Sequence[str] = (),
 ) -> Examples:
-    """The first n, or without it at most so many, of the labelled images in one random order.
+    """The first n of the labelled images in a random order that is always the same.
+
+    Without n they are 1,000 if there are so many, or `every` one.
 
     `data` is the name of a data set, a folder of class folders, or an .npz with images and labels; without
     it, the data of the model's recipe. Raises UsageError or ParadiseError for what is not there, does not fit
@@ -148,7 +150,7 @@ def open_examples(
         raise UsageError(f"--n must be at least 1, not {n}")
     if n is not None and n > len(labelled):
         raise UsageError(f"--n {n:,}: {found.label} has only {len(labelled):,} labelled images")
-    order = permutation(len(labelled), 0, "attack")[: n or most]
+    order = permutation(len(labelled), 0, "attack")[: n or (None if every else DEFAULT_N)]
     rows = labelled[order].sort().values
     notes = found.notes
     if left_out := len(found.labels) - len(labelled):

@@ -436,8 +436,10 @@ def test_the_first_n_lie_within_the_first_more(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=images, labels=np.arange(50))
     few, more = (open_examples(OWN, str(tmp_path / "a.npz"), n=n).labels.tolist() for n in (5, 20))
     assert len(set(few)) == 5 and set(few) < set(more) and few != [0, 1, 2, 3, 4]
-    for most, count in ((7, 7), (60, 50), (None, 50)):
-        assert len(open_examples(OWN, str(tmp_path / "a.npz"), most=most).labels) == count
+    assert len(open_examples(OWN, str(tmp_path / "a.npz")).labels) == 50
+    np.savez(tmp_path / "b.npz", images=np.zeros((1200, 2, 2)), labels=np.zeros(1200, int))
+    for every, count in ((False, 1000), (True, 1200)):
+        assert len(open_examples(OWN, str(tmp_path / "b.npz"), every=every).labels) == count
 
 
 def test_folders_of_class_folders(tmp_path: Path) -> None:

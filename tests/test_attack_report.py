@@ -53,7 +53,7 @@ def test_what_the_audit_fells_is_broken(digits: dict[str, Any]) -> None:
 def test_what_is_known_to_fall_counts_at_every_eps_from_there_on(
     digits: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    net, near, far = network("standard"), EPS / 3, 2 * EPS
+    net, near, far = network("standard"), EPS / 1.5, 2 * EPS
 
     def audit(arena: Arena, eps: float, **_: Any) -> Audit:
         arena.attack("pgd", near, arena.correct(), hyper={"steps": 20})
@@ -67,7 +67,7 @@ def test_what_is_known_to_fall_counts_at_every_eps_from_there_on(
     left = len(arena.correct()) - len(fell.keys() | suite)
     shares = {level: share.value for level, share in found.curve}
     assert len(fell) > N / 4 and shares[near / 2] > shares[near]
-    assert shares[near] >= shares[EPS] == pytest.approx(left / N) >= shares[far]
+    assert shares[near] >= shares[EPS] == left / N >= shares[far]
     assert shares[near] <= 1 - len(fell) / N
 
 
@@ -89,7 +89,7 @@ def test_too_many_images_for_the_memory_are_said_to_be(digits: dict[str, Any]) -
         logits: torch.Tensor = net(images)
         return logits
 
-    with pytest.raises(ParadiseError, match=r"pgd: \d+ images at once are too many .* --batch-size"):
+    with pytest.raises(ParadiseError, match=r"pgd: \d+ images at once are too many .*--batch-size"):
         attack(large, suite="weak", **digits)
 
 

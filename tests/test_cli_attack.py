@@ -211,7 +211,7 @@ def test_notes_say_what_was_left_out_and_what_depends_on_the_batch() -> None:
     np.savez("some.npz", images=IMAGES.numpy()[:, 0], labels=labels)
     done = attack("own:of_the_batch", "--json", data="some.npz")
     assert document(done)["n"] == N - 3
-    left_out, of_the_batch = document(done)["notes"]
+    left_out, of_the_batch, *_ = document(done)["notes"]
     assert left_out == "3 images without a label (-1) are left out"
     assert "depends on the other images of its batch" in of_the_batch
     done = attack("own:of_the_batch", data="some.npz")

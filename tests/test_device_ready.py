@@ -16,7 +16,13 @@ from paradise_cli.data import batches, synthetic
 from paradise_cli.loading import LoadedModel
 from paradise_cli.recipe import Recipe, load_recipe
 from paradise_cli.training.checkpoint import State
-from paradise_cli.training.hardware import choose_device, fast_layout, full_fp32
+from paradise_cli.training.hardware import (
+    choose_device,
+    choose_precision,
+    fast_bf16,
+    fast_layout,
+    full_fp32,
+)
 from paradise_cli.training.loop import draw_noise, make_step, views_of
 
 CPU = torch.device("cpu")
@@ -99,6 +105,23 @@ def test_convolutions_are_laid_out_as_they_are_fast(device: str, precision: Any,
 
 
 @pytest.mark.parametrize(
+    ("cpu", "fast"),
+    [
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": True}, True),
+        ({"cpu_name": "Intel Xeon", "avx512_bf16": True, "amx_bf16": False}, False),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": True, "amx_bf16": False}, True),
+        ({"cpu_name": "AMD EPYC", "avx512_bf16": False}, False),
+        ({}, False),
+    ],
+)
+def test_bf16_is_chosen_where_a_cpu_is_faster_at_it(
+    cpu: dict[str, Any], fast: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: cpu)
+    assert fast_bf16(CPU) is fast and choose_precision("auto", CPU) == ("bf16" if fast else "fp32")
+
+
+@pytest.mark.parametrize(
     ("rank", "name", "expected"),
     [
         (None, "auto", "cuda"),
@@ -121,10 +144,11 @@ def test_each_process_has_a_gpu_of_its_own(
     assert device_of(nn.Linear(1, 1), name) == torch.device(expected)
 
 
-def test_only_a_gpu_needs_to_be_told_of_fp32_and_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_gpu_needs_to_be_told_of_fp32_and_is_left_as_it_was(request: pytest.FixtureRequest) -> None:
     convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
-    monkeypatch.setattr(products, "fp32_precision", "tf32")  # as a user may have asked for
-    before = (convolutions.allow_tf32, convolutions.deterministic, "tf32")
+    products.allow_tf32 = True  # as a user may have asked for
+    request.addfinalizer(lambda: setattr(products, "allow_tf32", False))
+    before = (convolutions.allow_tf32, convolutions.deterministic, products.fp32_precision)
     for device, within in (("cpu", before), ("cuda", (False, True, "ieee"))):
         with full_fp32(torch.device(device)):
             assert (convolutions.allow_tf32, convolutions.deterministic, products.fp32_precision) == within

@@ -42,4 +42,4 @@ def _gradient(classifier: Classifier, batch: Tensor, compute: Compute) -> Tensor
     x = batch.clone().requires_grad_(True)
     with torch.enable_grad(), compute.searching():
         logits = classifier(x)
-    return input_gradient(logits.amax(1), x)
+        return input_gradient(logits.amax(1), x)

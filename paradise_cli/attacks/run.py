@@ -20,7 +20,7 @@ from paradise_cli.attacks import calibration
 from paradise_cli.attacks.arena import EOT_DRAWS, Arena, Pulse, Shard
 from paradise_cli.attacks.audit import VERDICTS, Audit, audit
 from paradise_cli.attacks.audit_case import Siblings
-from paradise_cli.attacks.classifier import DRAWS, SURE_DRAWS, Function
+from paradise_cli.attacks.classifier import DRAWS, SURE_DRAWS, Function, examine
 from paradise_cli.attacks.engine import reached
 from paradise_cli.attacks.inputs import (
     check_limits,
@@ -182,6 +182,7 @@ def _siblings(arena: Arena, base: Function | None, rows: Sequence[int], images: 
         return Siblings(None, *known, calibration.EPS)
     pixels, labels = arena.images[list(rows)], arena.labels[list(rows)]
     try:
+        examine(base, arena.images, arena.labels, arena.compute.device)
         other = Arena(base, pixels, labels, arena.norm, arena.compute, seed=arena.seed)
     except ParadiseError as error:
         raise type(error)(f"base: {error}") from error
@@ -267,12 +268,14 @@ def _report(
         lattice=lattice,
         lattice_accuracy=Proportion.of(rounded, found.n),
         unfinished=tuple(arena.unfinished),
-        notes=_notes(arena, suite, judged, eps) + _too_wide(found, settings["ci"]),
+        notes=_notes(arena, suite, judged, eps, found, settings["ci"]),
         settings=settings,
     )
 
 
-def _notes(arena: Arena, suite: Suite, judged: Audit, eps: float) -> tuple[str, ...]:
+def _notes(
+    arena: Arena, suite: Suite, judged: Audit, eps: float, found: _Found, ci: float | None
+) -> tuple[str, ...]:
     notes = []
     if suite.transfer:
         known = [f"PGD-20 left {share:.1%} of {n}" for level, share, n in judged.curve if level == eps]
@@ -294,13 +297,9 @@ def _notes(arena: Arena, suite: Suite, judged: Audit, eps: float) -> tuple[str, 
         notes.append(
             f"the DLR loss needs more than {arena.behaviour.classes} classes: the margin takes its place"
         )
+    if ci is not None and found.half_width > ci:
+        notes.append(f"images or time ended at an interval of {found.half_width:.1%} to a side, not {ci:.1%}")
     return tuple(notes)
-
-
-def _too_wide(found: _Found, ci: float | None) -> tuple[str, ...]:
-    if ci is None or found.half_width <= ci:
-        return ()
-    return (f"images or time ended at an interval of {found.half_width:.1%} to one side, not {ci:.1%}",)
 
 
 def _settings(arena: Arena, eps: float, suite: str) -> dict[str, Any]:

@@ -112,17 +112,13 @@ def attack(
     A classifier of your own is what a function without arguments returns: a torch module in eval mode, or any
     function, from pixels [B, C, H, W] in [0, 1] to logits [B, classes]; it normalises pixels itself.
     """
-    from paradise_cli.attack_inputs import DEFAULT_N, open_examples, open_target
-    from paradise_cli.attacks.inputs import device_of
+    from paradise_cli.attack_inputs import open_examples, open_target
 
     given = {"norm": norm, "suite": suite, "seed": seed, "audited": audited, "batch_size": batch_size}
     given |= {"precision": precision, "compiled": compiled, **_parsed(eps, curve, ci, budget)}
     target = open_target(_one(model, imported), device=device, head=head, sampled=sampled)
-    if target.loaded is None and device == "auto":
-        device = str(device_of(target.function, None))  # where it is
-    given |= {"device": device, **_others(source or (), base, device)}
-    most = DEFAULT_N if ci is None else None
-    examples = open_examples(target, data, split=split, n=n, most=most, overrides=overrides or ())
+    given |= _others(target, source or (), base, device)
+    examples = open_examples(target, data, split=split, n=n, every=ci is not None, overrides=overrides or ())
     folder = out or _folder(target.name, suite, norm, eps, f"n{len(examples.images)}", f"s{seed}")
     _tell(_attacked(target, examples, folder, given), target, examples, folder, card, as_json)
 
@@ -139,10 +135,15 @@ def _folder(*parts: str) -> Path:
     return Path("attacks") / "-".join(parts).replace("/", "_")
 
 
-def _others(sources: Sequence[str], base: str | None, device: str) -> dict[str, Any]:
+def _others(target: "Target", sources: Sequence[str], base: str | None, device: str) -> dict[str, Any]:
+    """The classifiers beside the target, on its device."""
     from paradise_cli.attack_inputs import open_target
+    from paradise_cli.attacks.inputs import device_of
 
+    if target.loaded is None and device == "auto":
+        device = str(device_of(target.function, None))  # where it is
     return {
+        "device": device,
         "sources": {name: open_target(name, device=device).function for name in sources},
         "base": None if base is None else open_target(base, device=device).function,
     }

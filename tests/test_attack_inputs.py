@@ -18,7 +18,7 @@ from paradise_cli.attacks import AttackReport, attack, run
 from paradise_cli.attacks.arena import Arena
 from paradise_cli.attacks.audit import Audit
 from paradise_cli.attacks.audit_case import Siblings
-from paradise_cli.attacks.inputs import checked_images
+from paradise_cli.attacks.inputs import checked_images, choose_compute
 from paradise_cli.attacks.suite import SUITES, Stage, Suite
 from paradise_cli.attacks.threat import Linf
 from paradise_cli.errors import ParadiseError, UsageError
@@ -485,3 +485,16 @@ def test_archives_that_are_refused(tmp_path: Path, arrays: Any, n: int | None, m
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ParadiseError, match=message):
         open_examples(OWN, str(tmp_path / "a.npz"), n=n)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "width", "random_width"),
+    [(None, 1024, 52), (2000, 1024, 52), (100, 100, 52), (40, 40, 40)],
+)
+def test_on_a_gpu_one_batch_fills_it_or_is_as_small_as_asked_for(
+    batch_size: int | None, width: int, random_width: int
+) -> None:
+    """Of random answers 20 are asked at once: 52 images of them are about 1,024."""
+    found = choose_compute(torch.device("cuda"), (32, 32), "fp32", batch_size)
+    assert (found.width, found.random_width) == (width, random_width)
+    assert found.blocks == (2 if batch_size == 2000 else 1)

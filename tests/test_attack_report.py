@@ -60,7 +60,7 @@ def test_what_is_known_to_fall_counts_at_every_eps_from_there_on(
         return Audit("not detected", (), (), ())
 
     monkeypatch.setattr(run, "audit", audit)
-    found = attack(net, suite="weak", curve=[near / 2, near, far], **digits)
+    found = attack(net, suite="weak", curve=[near / 2, near, far], precision="fp32", **digits)
     arena = Arena(net, digits["images"].float() / 255, digits["labels"], "linf", Compute(CPU, 64))
     fell = arena.attack("pgd", near, arena.correct(), hyper={"steps": 20})
     suite = {row for row, name in enumerate(found.broken_by) if name == "One draw"}

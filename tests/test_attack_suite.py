@@ -292,4 +292,4 @@ def test_time_that_ends_after_a_look_leaves_what_was_found_there(
     found = attack(network("standard"), IMAGES, LABELS, ci=0.01, budget=(used + 3) / 0.75, **given)
     assert found.rows.tolist() == rows and torch.equal(found.adversarial, alone.adversarial)
     assert not found.unfinished and found.verdict == "not detected"
-    assert "images or time ended at an interval of" in found.notes[-1]
+    assert "not 1.0%: images or time ended" in found.notes[-1]

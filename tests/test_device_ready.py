@@ -1,5 +1,7 @@
 """A step that is ready for a GPU: no wait for the device, no graph break, no CPU tensor left behind."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,6 @@ from paradise_cli.training.hardware import (
     choose_precision,
     fast_bf16,
     fast_layout,
-    full_fp32,
 )
 from paradise_cli.training.loop import draw_noise, make_step, views_of
 
@@ -144,15 +145,31 @@ def test_each_process_has_a_gpu_of_its_own(
     assert device_of(nn.Linear(1, 1), name) == torch.device(expected)
 
 
-def test_only_a_gpu_needs_to_be_told_of_fp32_and_is_left_as_it_was(request: pytest.FixtureRequest) -> None:
-    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
-    products.allow_tf32 = True  # as a user may have asked for
-    request.addfinalizer(lambda: setattr(products, "allow_tf32", False))
-    before = (convolutions.allow_tf32, convolutions.deterministic, products.fp32_precision)
-    for device, within in (("cpu", before), ("cuda", (False, True, "ieee"))):
-        with full_fp32(torch.device(device)):
-            assert (convolutions.allow_tf32, convolutions.deterministic, products.fp32_precision) == within
-    assert (convolutions.allow_tf32, convolutions.deterministic, products.fp32_precision) == before
+@pytest.mark.parametrize("of_the_user", ["nothing", "high", "new", "all"])
+def test_only_a_gpu_needs_to_be_told_of_fp32_and_is_left_as_it_was(of_the_user: str) -> None:
+    """In a process of its own, as such settings of torch cannot all be taken back."""
+    script = f"""
+import torch
+from torch._C import _get_cublas_allow_tf32, _get_cudnn_allow_tf32
+from paradise_cli.training.hardware import full_fp32
+cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+if {of_the_user!r} == "high":
+    torch.set_float32_matmul_precision("high")
+if {of_the_user!r} == "new":
+    matmul.fp32_precision, cudnn.conv.fp32_precision = "tf32", "ieee"
+if {of_the_user!r} == "all":
+    torch.backends.fp32_precision = "tf32"
+def found():
+    return matmul.fp32_precision, cudnn.conv.fp32_precision, cudnn.deterministic
+before = found()
+with full_fp32(torch.device("cpu")):
+    assert found() == before
+with full_fp32(torch.device("cuda")):
+    assert found() == ("ieee", "ieee", True)
+    assert not _get_cublas_allow_tf32() and not _get_cudnn_allow_tf32()
+assert found() == before
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
 
 
 def test_encoding_never_waits() -> None:

@@ -16,7 +16,6 @@ from paradise_cli.attacks.classifier import (
     Behaviour,
     Classifier,
     Function,
-    ThroughLatents,
     examine,
     weights_digest,
 )
@@ -77,9 +76,8 @@ class Arena:
 
     def __post_init__(self) -> None:
         self.behaviour: Behaviour = examine(self.function, self.images, self.labels, self.compute.device)
-        several = self.behaviour.random and not isinstance(self.function, ThroughLatents)
-        if several and self.compute.device.type == "cuda":  # of each image the graphs of all draws are kept
-            self.compute = replace(self.compute, width=-(-self.compute.width // EOT_DRAWS))
+        if self.behaviour.random:
+            self.compute = replace(self.compute, width=self.compute.random_width or self.compute.width)
         self.classifier = self.hosted(self.function)
         if self.compute.compiled:
             if self.behaviour.random:
@@ -215,7 +213,7 @@ class Arena:
         except torch.OutOfMemoryError as error:
             raise ParadiseError(
                 f"{what}: {self.compute.width} images at once are too many for the memory of"
-                f" {self.compute.device}; choose fewer (--batch-size)"
+                f" {self.compute.device}; choose fewer (--batch-size), and another --out"
             ) from error
         # One process that stops stops all: they must agree on what comes next.
         if self.shard.any(late) and self.purpose + what not in self.unfinished:

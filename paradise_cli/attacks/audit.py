@@ -91,6 +91,8 @@ def audit(
         try:
             result, measured, n = measure(case)
         except ParadiseError as error:
+            if arena.shard.world > 1:  # the others would wait for this process
+                raise
             result, measured, n = "inconclusive", f"not measured: {error}", 0
         if _unfinished(arenas) > cut and n:
             result, measured = "inconclusive", f"{measured} (time was up)"

@@ -75,9 +75,9 @@ class Classifier:
         """Logits [N, classes] of any number of images."""
         found = []
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
-            for part in torch.split(images.to(self.device), self.width):
+            for part in torch.split(images, self.width):
                 padding = part[:1].expand(self.width - len(part), *part.shape[1:])
-                batch = torch.cat([part, padding])
+                batch = torch.cat([part, padding]).to(self.device)
                 found.append(self._decide(batch, draws)[: len(part)])
         return torch.cat(found)
 

@@ -35,6 +35,8 @@ class Compute:
     blocks: int = 1
     precision: Literal["fp32", "bf16"] = "fp32"
     compiled: bool = False
+    random_width: int | None = None
+    """The same for a classifier that answers at random and is asked several times at once, if not `width`."""
 
     def searching(self) -> "torch.autocast | nullcontext[None]":
         """What the search runs within."""

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from paradise_cli.attacks.arena import EOT_DRAWS
 from paradise_cli.attacks.classifier import Behaviour, Function, examine, modules_of, weights_digest
 from paradise_cli.attacks.engine import Compute
 from paradise_cli.attacks.suite import Suite, suite_named
@@ -42,10 +43,11 @@ def choose_compute(
     # A core is at its full speed from 16 small images on, in bf16 from 32; more lanes would stand empty.
     enough = (2**15 if kind == "bf16" else 2**14) if on_cpu else 2**20
     width = int(np.clip(enough // pixels, 8, 64 if on_cpu else 1024))
+    random_width = width if on_cpu else -(-width // EOT_DRAWS)  # so many graphs of each image are kept
     if batch_size is not None and not on_cpu:
-        width = min(width, batch_size)
+        width, random_width = min(width, batch_size), min(random_width, batch_size)
     blocks = (worker_count() if on_cpu else 1) if batch_size is None else -(-batch_size // width)
-    return Compute(device, width, blocks, kind, compiled)
+    return Compute(device, width, blocks, kind, compiled, random_width)
 
 
 def checked_images(images: Tensor | NDArray[Any]) -> Tensor:

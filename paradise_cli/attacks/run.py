@@ -298,7 +298,8 @@ def _notes(
             f"the DLR loss needs more than {arena.behaviour.classes} classes: the margin takes its place"
         )
     if ci is not None and found.half_width > ci:
-        notes.append(f"images or time ended at an interval of {found.half_width:.1%} to a side, not {ci:.1%}")
+        reasons = "images or time ended, or the audit felled more"
+        notes.append(f"the interval reaches {found.half_width:.1%} to a side, not {ci:.1%}: {reasons}")
     return tuple(notes)
 
 

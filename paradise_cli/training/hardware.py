@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -64,16 +64,23 @@ def full_fp32(device: torch.device) -> Iterator[None]:
     if device.type != "cuda":
         yield
         return
+    cudnn: Any = torch.backends.cudnn
     matmul = torch.backends.cuda.matmul
-    # torch 2.9 and later refuse to be asked in the old way for what was set in the new one.
-    key, exact = ("fp32_precision", "ieee") if hasattr(matmul, "fp32_precision") else ("allow_tf32", False)
-    before = getattr(matmul, key)
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-        setattr(matmul, key, exact)
-        try:
-            yield
-        finally:
-            setattr(matmul, key, before)
+    kinds = (cudnn.conv, cudnn.rnn, matmul)
+    before, deterministic = [kind.fp32_precision for kind in kinds], cudnn.deterministic
+
+    def choose(precisions: Sequence[str], same_kernels: bool) -> None:
+        # In the old way and then in the new: torch complains where the two do not agree.
+        cudnn.allow_tf32, matmul.allow_tf32 = precisions[0] == "tf32", precisions[2] == "tf32"
+        for kind, precision in zip(kinds, precisions, strict=True):
+            kind.fp32_precision = precision
+        cudnn.deterministic = same_kernels
+
+    choose(["ieee"] * 3, True)
+    try:
+        yield
+    finally:
+        choose(before, deterministic)
 
 
 def fast_layout(device: torch.device, precision: Precision, *modules: nn.Module) -> torch.memory_format:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from paradise_cli.attacks import ATTACKS
 from paradise_cli.attacks.apgd import AutoStep, checkpoints
@@ -70,12 +70,19 @@ class AsTheirs(AutoStep):
         return moved | {"loss": torch.where(lanes.step > 0, moved["loss"], 0.0)}
 
 
+class InDouble(nn.Module):
+    """So that no sign of a slope hangs on how a processor rounds in fp32."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.double()
+
+
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", ["ce", "dlr", "targeted"])
 def test_ends_where_that_of_torchattacks_ends(name: str, norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Same noise and no early end: the best points of 25 moves are the same, run by run."""
     torchattacks = pytest.importorskip("torchattacks", reason="not a dependency: parity with AutoAttack")
-    net, threat = smooth_network(0), NORMS[norm](EPS[norm])
+    net, threat = nn.Sequential(InDouble(), smooth_network(0).double()), NORMS[norm](EPS[norm])
     # A targeted L2 run of torchattacks gives all images the step of its first, so that one is alone.
     images = smooth_images(1 if (name, norm) == ("targeted", "l2") else 8, 1)
     labels = net(images).argmax(1)
@@ -94,9 +101,7 @@ def test_ends_where_that_of_torchattacks_ends(name: str, norm: str, monkeypatch:
             theirs.target_class = run + 2
             best, *_ = theirs.attack_single_run(images, labels)
         apart = (torch.stack([outcome.point for outcome in ours]) - best).abs() > 1e-4
-        shares = apart.flatten(1).float().mean(1)
-        # Where a slope is 0 to rounding its sign is a toss, after which an image goes another way.
-        assert float((shares < 0.01).float().mean()) >= 0.75
+        assert float(apart.float().mean()) < 0.01  # where a slope is 0 to rounding its sign is a toss
 
 
 @pytest.mark.parametrize("norm", NORMS)

@@ -12,13 +12,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from paradise_cli.attacks.classifier import (
-    Behaviour,
-    Classifier,
-    Function,
-    examine,
-    weights_digest,
-)
+from paradise_cli.attacks.classifier import Behaviour, Classifier, Function, examine, weights_digest
 from paradise_cli.attacks.compiled import compiled
 from paradise_cli.attacks.engine import Compute, Goal, Job, Outcome, reached
 from paradise_cli.attacks.eot import Averaged
@@ -84,7 +78,7 @@ class Arena:
                 raise UsageError("a classifier that answers at random is not compiled (leave out --compile)")
             self.classifier.quick = compiled(self.classifier, self.images, self.compute)
         self.ids, self.of = digests(self.images), len(self.images)
-        self._sources: dict[str, _Source] = {}
+        self._sources: dict[str, Source] = {}
         self.logits = self.classifier.judge(self.images).cpu()  # [N, classes]
         self.right = (self.logits.argmax(1) == self.labels) & self.logits.isfinite().all(1)  # [N]
 
@@ -155,9 +149,7 @@ class Arena:
     ) -> dict[int, Entry]:
         """Attack another classifier, and give the entries of the images whose last points fool this one."""
         rows, tag = list(rows), f" from {source_name}"
-        if source_name not in self._sources:
-            self._sources[source_name] = self._met(source)
-        host, logits, told = self._sources[source_name]
+        host, logits, told = self.met(source_name, source)
         attack, label = self._made(name, eps, hyper or {}, "fool", f"{tag} {told}", host.random)
         jobs = self._jobs(attack, name + tag, label, rows, logits)
         outcomes = run_attack(
@@ -175,13 +167,17 @@ class Arena:
                     self._note(label, attack, outcome, holds)
         return self._fallen(label, rows)
 
-    def _met(self, source: Function) -> "_Source":
-        random = examine(source, self.images, self.labels, self.compute.device).random
-        host = self.hosted(source, random)
-        logits = host.judge(self.images).cpu()
-        # Another may come to have the same name; what draws at random has no answers of its own.
-        answers = hashlib.sha256(logits.argmax(1).numpy().tobytes()).hexdigest()
-        return _Source(host, logits, (weights_digest(source) if random else answers)[:12])
+    def met(self, name: str, source: Function) -> "Source":
+        """A classifier to make images on, looked at once; raises as `examine`."""
+        if name not in self._sources:
+            random = examine(source, self.images, self.labels, self.compute.device).random
+            host = self.hosted(source, random)
+            logits = host.judge(self.images).cpu()
+            # Another may come to have the same name; what draws at random has no answers of its own.
+            answers = hashlib.sha256(logits.argmax(1).numpy().tobytes()).hexdigest()
+            told = (weights_digest(source) if random else answers)[:12]
+            self._sources[name] = Source(host, logits, told)
+        return self._sources[name]
 
     def _jobs(
         self, attack: Attack, name: str, label: str, rows: list[int], logits: Tensor, keep_ends: bool = False
@@ -255,7 +251,7 @@ class Arena:
         return attack, label
 
 
-class _Source(NamedTuple):
+class Source(NamedTuple):
     """A classifier to make images on, its logits [N, classes], and what tells it from others."""
 
     host: Classifier

@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paradise_cli.attacks.arena import EOT_DRAWS
-from paradise_cli.attacks.classifier import Behaviour, Function, examine, modules_of, weights_digest
+from paradise_cli.attacks.arena import EOT_DRAWS, Arena
+from paradise_cli.attacks.classifier import Behaviour, Function, modules_of, weights_digest
 from paradise_cli.attacks.engine import Compute
 from paradise_cli.attacks.suite import Suite, suite_named
 from paradise_cli.attacks.threat import threat_model
@@ -101,13 +101,11 @@ def checked_suite(name: str, sources: Mapping[str, Function] | None) -> Suite:
     return suite
 
 
-def check_sources(
-    sources: Mapping[str, Function] | None, images: Tensor, labels: Tensor, device: torch.device
-) -> None:
+def check_sources(arena: Arena, sources: Mapping[str, Function] | None) -> None:
     """Raise, with its name, what `examine` raises for a source."""
     for name, source in (sources or {}).items():
         try:
-            examine(source, images, labels, device)
+            arena.met(name, source)
         except ParadiseError as error:
             raise type(error)(f"source {name}: {error}") from error
 

@@ -99,7 +99,7 @@ def attack(
     compute = choose_compute(device_of(classifier, device), pixels.shape[2:], precision, batch_size, compiled)
     with full_fp32(compute.device):
         arena = Arena(classifier, pixels, classes, norm, compute, seed=seed, shard=_shard(out))
-        check_sources(sources, pixels, classes, compute.device)
+        check_sources(arena, sources)
         order, arena.pulse = random_order(arena.ids, seed), pulse or arena.pulse
         siblings = _siblings(arena, base, order[:audited], audited)
         arena.deadline = None if budget is None else started + FOR_SUITE * budget

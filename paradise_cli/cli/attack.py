@@ -170,13 +170,14 @@ def _attacked(target: "Target", examples: "Examples", folder: Path, given: dict[
     from paradise_cli.errors import Interrupted
 
     if _speaks():
+        for line in examples.notes:
+            note(f"note: {line}")
         note(f"{target.label} on {examples.label}, {len(examples.images):,} images; results in {folder}")
     try:
         with attack_progress() if _speaks() else nullcontext() as pulse:
-            found = run(target.function, examples.images, examples.labels, out=folder, pulse=pulse, **given)
+            return run(target.function, examples.images, examples.labels, out=folder, pulse=pulse, **given)
     except KeyboardInterrupt as error:
         raise Interrupted("every run is kept, and the same command goes on from there") from error
-    return replace(found, notes=(*examples.notes, *found.notes))
 
 
 def _tell(
@@ -184,7 +185,9 @@ def _tell(
 ) -> None:
     if not _speaks():
         return
-    saved = _save(report, target, examples, folder, card)
+    # The notes on the images were told before the attack; what is saved needs them too.
+    whole = replace(report, notes=(*report.notes, *examples.notes))
+    saved = _save(whole, target, examples, folder, card)
     deliver(saved, None, as_json, lambda: print_report(report, f"{target.label} on {examples.label}"))
 
 

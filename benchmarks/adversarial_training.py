@@ -1,10 +1,11 @@
-"""Train a small robust classifier, or one that only seems robust, for attacks and the audit to be checked on.
+"""Train a small robust classifier, or one that only seems robust, for attacks and the audit to be
+checked on.
 
-Fast adversarial training (Wong et al. 2020): from a random start in the L-infinity ball, `--steps` steps of
-sign gradient, then one step of SGD on the images found. With the defaults, a ResNet-20 on a folder of
-pictures; `--eps 0` is ordinary training. `--gamma` trains on the images themselves and asks instead for the
-same answer under uniform noise of size eps; `--beta` weighs the rate of an encoder. The networks of
-`zoo/digits.md` are made by the commands that stand there.
+Fast adversarial training (Wong et al. 2020): from a random start in the L-infinity ball, `--steps`
+steps of sign gradient, then one step of SGD on the images found. With the defaults, a ResNet-20 on
+a folder of pictures; `--eps 0` is ordinary training. `--gamma` trains on the images themselves and
+asks instead for the same answer under uniform noise of size eps; `--beta` weighs the rate of an
+encoder. The networks of `zoo/digits.md` are made by the commands that stand there.
 """
 
 import shlex
@@ -18,14 +19,14 @@ from timing import machine, options
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
-from paradise_cli.attacks.small_network import SmallEncoder, small_network
+from paradise_cli.attacks.audit.small_network import SmallEncoder, small_network
+from paradise_cli.core.machine import choose_device
+from paradise_cli.core.randomness import generator, permutation
+from paradise_cli.core.storage import save_tensors
 from paradise_cli.data import DATASETS, DataBundle, Split, batches
 from paradise_cli.data.augment import crop, flip
 from paradise_cli.data.base import on_device
 from paradise_cli.models import BACKBONES
-from paradise_cli.randomness import generator, permutation
-from paradise_cli.storage import save_tensors
-from paradise_cli.training.hardware import choose_device
 
 DEVICE = choose_device("auto")
 
@@ -59,7 +60,9 @@ class Goal:
         noise = on_device(torch.rand(images.shape, generator=draw), DEVICE)
         if isinstance(net, SmallEncoder):
             posterior = net.posterior(images)
-            z = posterior.rsample(on_device(torch.randn(posterior.mu.shape, generator=draw), DEVICE))
+            z = posterior.rsample(
+                on_device(torch.randn(posterior.mu.shape, generator=draw), DEVICE)
+            )
             rate = posterior.kl_to_standard_normal().mean()
             return cross_entropy(net.classify(z), labels) + self.beta * rate
         if self.gamma:
@@ -67,7 +70,9 @@ class Goal:
             logits = net(images)
             gap = kl_div(noisy, log_softmax(logits, 1), log_target=True, reduction="batchmean")
             return cross_entropy(logits, labels) + self.gamma * gap
-        return cross_entropy(net(perturbed(net, images, labels, self.eps, self.steps, noise)), labels)
+        return cross_entropy(
+            net(perturbed(net, images, labels, self.eps, self.steps, noise)), labels
+        )
 
 
 def perturbed(
@@ -91,14 +96,18 @@ def shares(net: nn.Module, split: Split, n: int, eps: float) -> tuple[float, flo
         labels = batch.labels[:, 0]
         noise = on_device(torch.rand(batch.images.shape, generator=generator(1, k)), DEVICE)
         clean += int((net(batch.images).argmax(1) == labels).sum())
-        robust += int((net(perturbed(net, batch.images, labels, eps, 10, noise)).argmax(1) == labels).sum())
+        robust += int(
+            (net(perturbed(net, batch.images, labels, eps, 10, noise)).argmax(1) == labels).sum()
+        )
     return clean / len(order), robust / len(order)
 
 
 def train(net: nn.Module, data: DataBundle, goal: Goal, epochs: int, lr: float, seed: int) -> None:
     small = data.info.shape[1] < 16
     augment = [] if small else [crop(), flip()]
-    optimizer = torch.optim.SGD(net.parameters(), lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    optimizer = torch.optim.SGD(
+        net.parameters(), lr, momentum=0.9, weight_decay=5e-4, nesterov=True
+    )
     size, rows = 64 if small else 128, len(data.train)
     total = epochs * (rows // size)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=total, pct_start=0.3)
@@ -119,7 +128,8 @@ def train(net: nn.Module, data: DataBundle, goal: Goal, epochs: int, lr: float, 
         clean, robust = shares(net, data.test or data.train, 500, goal.eps)
         net.train()
         print(
-            f"epoch {epoch + 1}: clean {clean:.1%}, PGD-10 {robust:.1%}, {time.monotonic() - started:.0f} s",
+            f"epoch {epoch + 1}: clean {clean:.1%}, PGD-10 {robust:.1%},"
+            f" {time.monotonic() - started:.0f} s",
             flush=True,
         )
 

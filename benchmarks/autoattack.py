@@ -1,12 +1,14 @@
-"""The standard suite against torchattacks' AutoAttack: the same networks, images and radii, in one run.
+"""The standard suite against torchattacks' AutoAttack: the same networks, images and radii, in one
+run.
 
-`--nets` are files of `adversarial_training.py` or module:function, by commas; `--images` a folder with test/.
-For each network and radius the accuracies, the images that only one of the two fells (each checked by an
-independent forward pass), and the times; then Multi-Targeted against AutoAttack, and PGD-200 with 20 restarts
-against calling theirs 20 times. `--ours` says in which precisions ours searches, by default fp32 and, where
-the hardware is fast at it, bf16; `bf16+compiled` adds `torch.compile`. torchattacks takes 10 steps where
-AutoAttack takes 100: it is given these (`--theirs 10` to time it as it comes). `--first` leaves out so many
-images, to go on with the next ones another day.
+`--nets` are files of `adversarial_training.py` or module:function, by commas; `--images` a folder
+with test/. For each network and radius the accuracies, the images that only one of the two fells
+(each checked by an independent forward pass), and the times; then Multi-Targeted against
+AutoAttack, and PGD-200 with 20 restarts against calling theirs 20 times. `--ours` says in which
+precisions ours searches, by default fp32 and, where the hardware is fast at it, bf16;
+`bf16+compiled` adds `torch.compile`. torchattacks takes 10 steps where AutoAttack takes 100: it is
+given these (`--theirs 10` to time it as it comes). `--first` leaves out so many images, to go on
+with the next ones another day.
 """
 
 import time
@@ -21,14 +23,14 @@ from adversarial_training import Classifier
 from timing import machine, options, report
 from torch import Tensor, nn
 
-from paradise_cli.attack_inputs import open_target
-from paradise_cli.attacks.arena import Arena
-from paradise_cli.attacks.inputs import choose_compute
-from paradise_cli.attacks.suite import SUITES, run_suite, worst_case
+from paradise_cli.attacks.session.inputs import choose_compute
+from paradise_cli.attacks.session.session import Arena
+from paradise_cli.attacks.session.suite import SUITES, run_suite, worst_case
+from paradise_cli.core.machine import choose_device, fast_bf16, full_fp32
+from paradise_cli.core.randomness import permutation
+from paradise_cli.core.storage import load_tensors
 from paradise_cli.data import DATASETS
-from paradise_cli.randomness import permutation
-from paradise_cli.storage import load_tensors
-from paradise_cli.training.hardware import choose_device, fast_bf16, full_fp32
+from paradise_cli.robustness.targets import open_target
 
 DEVICE = choose_device("auto")
 
@@ -65,14 +67,18 @@ def ours(net: nn.Module, images: Tensor, labels: Tensor, eps: float, precision: 
 
 
 def theirs(net: nn.Module, images: Tensor, labels: Tensor, eps: float, steps: int) -> Tensor:
-    attack = torchattacks.AutoAttack(net, norm="Linf", eps=eps, version="standard", n_classes=10, seed=0)
+    attack = torchattacks.AutoAttack(
+        net, norm="Linf", eps=eps, version="standard", n_classes=10, seed=0
+    )
     for each in attack._autoattack.attacks[:3]:  # APGD-CE, APGD-T, FAB-T; Square counts queries
         each.steps = steps
     return attack(images.to(DEVICE), labels.to(DEVICE)).detach().cpu()
 
 
 def standing(net: nn.Module, points: Tensor, images: Tensor, labels: Tensor, eps: float) -> Tensor:
-    """Whether each image stands, by one plain forward pass, bool [N]; the points must lie in the ball."""
+    """Whether each image stands, by one plain forward pass, bool [N]; the points must lie in the
+    ball.
+    """
     assert float((points - images).detach().abs().max()) <= eps + 1e-6
     assert 0 <= float(points.min()) and float(points.max()) <= 1
     with torch.no_grad():
@@ -80,14 +86,21 @@ def standing(net: nn.Module, points: Tensor, images: Tensor, labels: Tensor, eps
 
 
 def compare(
-    name: str, net: nn.Module, images: Tensor, labels: Tensor, level: int, steps: int, precisions: list[str]
+    name: str,
+    net: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    level: int,
+    steps: int,
+    precisions: list[str],
 ) -> Tensor:
     """Which images stand against ours in the first of these precisions, bool [N]."""
     eps, n = level / 255, len(images)
     their_points, their_time = timed(theirs, net, images, labels, eps, steps)
     yours = standing(net, their_points, images, labels, eps)
     print(
-        f"{name}, {level}/255, n = {n}: torchattacks {yours.double().mean():.2%} in {their_time:.0f} s",
+        f"{name}, {level}/255, n = {n}: torchattacks {yours.double().mean():.2%} in"
+        f" {their_time:.0f} s",
         flush=True,
     )
     found = []
@@ -116,9 +129,13 @@ def multi_targeted(
     """Beside what the standard suite left standing, bool [N]."""
     arena = Arena(net, images, labels, "linf", choose_compute(DEVICE, images.shape[2:], "fp32"))
     right = arena.correct()
-    left = len(right) - len(arena.attack("multi_targeted", eps, right, hyper={"steps": 100, "restarts": 1}))
+    left = len(right) - len(
+        arena.attack("multi_targeted", eps, right, hyper={"steps": 100, "restarts": 1})
+    )
     suite = int(stands.sum())
-    print(f"{name}: of {len(images)} Multi-Targeted 100 x 1 leaves {left}, the standard suite {suite}")
+    print(
+        f"{name}: of {len(images)} Multi-Targeted 100 x 1 leaves {left}, the standard suite {suite}"
+    )
     gap = 100 * abs(left - suite) / len(images)
     report("Multi-Targeted and the suite apart, points", gap, 1.0, at_least=False)
 
@@ -133,11 +150,14 @@ def restarts(
     our_time = time.perf_counter() - started
     attack = torchattacks.PGD(net, eps=eps, alpha=2 / 255, steps=steps)
     their_points, their_time = timed(
-        lambda: torch.stack([attack(images.to(DEVICE), labels.to(DEVICE)).cpu() for _ in range(times)])
+        lambda: torch.stack(
+            [attack(images.to(DEVICE), labels.to(DEVICE)).cpu() for _ in range(times)]
+        )
     )
     stands = torch.stack([standing(net, each, images, labels, eps) for each in their_points]).all(0)
     print(
-        f"{name}: PGD-{steps} x {times}: ours {len(arena.correct()) - len(fell)} stand in {our_time:.0f} s,"
+        f"{name}: PGD-{steps} x {times}: ours {len(arena.correct()) - len(fell)} stand in"
+        f" {our_time:.0f} s,"
         f" torchattacks {int(stands.sum())} in {their_time:.0f} s"
     )
     report("PGD with restarts, times as fast", their_time / our_time, 5.0, at_least=True)

@@ -1,4 +1,6 @@
-"""20 slopes of a 1,000 x 1,000 source to a gap of 1e-4 nats, against plain numpy, one slope at a time."""
+"""20 slopes of a 1,000 x 1,000 source to a gap of 1e-4 nats, against plain numpy, one slope at a
+time.
+"""
 
 import math
 
@@ -11,7 +13,8 @@ from paradise_cli.information.blahut_arimoto import DiscreteSource, blahut_arimo
 from paradise_cli.information.envelope import Curve
 
 N, SLOPES, TOLERANCE = 1000, 20, 1e-4
-MOST = 20_000  # iterations of a slope: where the plain iteration needs more, the ratio is an underestimate
+# iterations of a slope: where the plain iteration needs more, the ratio is an underestimate
+MOST = 20_000
 
 
 def points() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -34,7 +37,9 @@ def plain(p: NDArray[np.float64], d: NDArray[np.float64], slope: float) -> tuple
     return iteration, gap
 
 
-def ours(source: DiscreteSource, slopes: NDArray[np.float64], warm_start: bool) -> tuple[float, int]:
+def ours(
+    source: DiscreteSource, slopes: NDArray[np.float64], warm_start: bool
+) -> tuple[float, int]:
     """Seconds and iterations."""
     found: list[Curve] = []
     time = seconds(
@@ -49,7 +54,8 @@ def ours(source: DiscreteSource, slopes: NDArray[np.float64], warm_start: bool) 
     gap = max(point.gap for point in found[0].points)
     start = "warm" if warm_start else "cold"
     print(
-        f"ours, {start} starts: {time:.1f} s, {iterations:,} iterations, largest gap {gap:.1e} nats",
+        f"ours, {start} starts: {time:.1f} s, {iterations:,} iterations, largest gap {gap:.1e}"
+        " nats",
         flush=True,
     )
     return time, iterations

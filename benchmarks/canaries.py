@@ -6,7 +6,7 @@ import torch
 from timing import machine, options
 
 from paradise_cli.attacks import attack
-from paradise_cli.attacks.canaries import CANARIES, network
+from paradise_cli.attacks.audit.canaries import CANARIES, network
 from paradise_cli.data import DATASETS
 
 HONEST = ("robust", "standard", "encoder", "batch_norm")
@@ -37,7 +37,8 @@ if __name__ == "__main__":
         undecided = [row.number for row in found.audit.rows if row.result == "inconclusive"]
         print(
             f"| `{name}` | {'-' if name in HONEST else twin} | {found.clean_accuracy.value:.1%} |"
-            f" {found.robust_accuracy.value:.1%} | {found.verdict} | {', '.join(map(str, failed)) or '-'} |"
+            f" {found.robust_accuracy.value:.1%} | {found.verdict} |"
+            f" {', '.join(map(str, failed)) or '-'} |"
             f" {', '.join(map(str, undecided)) or '-'} | {time.monotonic() - started:.0f} s |",
             flush=True,
         )

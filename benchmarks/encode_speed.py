@@ -1,4 +1,6 @@
-"""`encode` of 2,000 JPEGs of about 500x375: against its own parts, and against a plain loop; its memory."""
+"""`encode` of 2,000 JPEGs of about 500x375: against its own parts, and against a plain loop; its
+memory.
+"""
 
 import sys
 import tempfile
@@ -12,11 +14,11 @@ from timing import fresh, machine, median, options, pairs, peak_bytes, ratio, re
 
 from paradise_cli.build import build_info, build_model
 from paradise_cli.data import decode, stream
-from paradise_cli.encoding import encode_to_file
-from paradise_cli.loading import LoadedModel, load
-from paradise_cli.recipe import load_recipe
-from paradise_cli.runner import weights_metadata
-from paradise_cli.training.weights import save_model
+from paradise_cli.inference.encoding import encode_to_file
+from paradise_cli.inference.loading import LoadedModel, load
+from paradise_cli.models.weights import save_model
+from paradise_cli.recipe.schema import load_recipe
+from paradise_cli.runs.train import weights_metadata
 
 
 def photographs(folder: Path, n: int) -> list[Path]:
@@ -27,8 +29,13 @@ def photographs(folder: Path, n: int) -> list[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = rng.normal(128, 5, (375, 500, 1)) * np.ones(3)
         for size, contrast in ((8, 60), (32, 30), (96, 14)):
-            coarse = (rng.normal(128, contrast, (size * 3 // 4, size, 3))).clip(0, 255).astype(np.uint8)
-            pixels += np.asarray(Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC)) - 128.0
+            coarse = (
+                (rng.normal(128, contrast, (size * 3 // 4, size, 3))).clip(0, 255).astype(np.uint8)
+            )
+            pixels += (
+                np.asarray(Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC))
+                - 128.0
+            )
         Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=92)
     return paths
 
@@ -38,24 +45,36 @@ def model(folder: Path, size: int) -> LoadedModel:
     recipe = load_recipe("cifar10_jpeg75_rn20", [f"data.size={size}"]).recipe
     info = build_info(recipe)
     path = folder / f"rn20-{size}.safetensors"
-    save_model(path, build_model(recipe, info), weights_metadata(recipe, info, torch.device("cpu"), 0))
+    save_model(
+        path, build_model(recipe, info), weights_metadata(recipe, info, torch.device("cpu"), 0)
+    )
     return load(path)
 
 
 def plain(loaded: LoadedModel, folder: Path, out: Path) -> Callable[[], object]:
-    """What most people write: ImageFolder, a DataLoader with a worker a core, and the same model."""
+    """What most people write: ImageFolder, a DataLoader with a worker a core, and the same
+    model.
+    """
     from torchvision import transforms
     from torchvision.datasets import ImageFolder
 
     wanted = loaded.info.preprocessing
-    steps = [transforms.Resize(wanted.resize), transforms.CenterCrop(wanted.crop), transforms.ToTensor()]
+    steps = [
+        transforms.Resize(wanted.resize),
+        transforms.CenterCrop(wanted.crop),
+        transforms.ToTensor(),
+    ]
     data = ImageFolder(str(folder), transforms.Compose(steps))
 
     def work() -> None:
         loaded.model.to(memory_format=torch.contiguous_format)
-        loader = torch.utils.data.DataLoader(data, batch_size=64, num_workers=torch.get_num_threads())
+        loader = torch.utils.data.DataLoader(
+            data, batch_size=64, num_workers=torch.get_num_threads()
+        )
         with torch.inference_mode():
-            np.save(out, torch.cat([loaded.model.encode(images).mu for images, _ in loader]).numpy())
+            np.save(
+                out, torch.cat([loaded.model.encode(images).mu for images, _ in loader]).numpy()
+            )
 
     return work
 
@@ -86,7 +105,9 @@ def compare(folder: Path, photos: Path, images: int, size: int, bound: float, n:
     report(f"{size} px: encode, of 1/(1/decode + 1/model)", ratio(timed), 0.9, at_least=True)
     timed = pairs(plain(loaded, photos, folder / "plain.npy"), encode, n)
     report(f"{size} px: encode, times a plain DataLoader loop", ratio(timed), bound, at_least=True)
-    theirs = np.asarray(Image.open(paths[0]).resize(_short_side(size), Image.Resampling.BILINEAR), np.int16)
+    theirs = np.asarray(
+        Image.open(paths[0]).resize(_short_side(size), Image.Resampling.BILINEAR), np.int16
+    )
     left = (theirs.shape[1] - size) // 2
     ours = decode(paths[0], wanted).transpose(1, 2, 0)
     worst = float(np.abs(theirs[:, left : left + size] - ours).max())

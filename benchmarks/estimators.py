@@ -1,4 +1,5 @@
-"""Three q-steps on one vector Gaussian whose R(D) is known: what each sees, and where training with it ends.
+"""Three q-steps on one vector Gaussian whose R(D) is known: what each sees, and where training with
+it ends.
 
 paradise sweep gaussian_source --alpha 0.07:4:6 --set train.epochs=10 --out sweeps/q
     --grid 'objective.rate={q: batch},{q: bank, size: 1024},{q: fitted}'
@@ -18,9 +19,9 @@ from timing import options
 
 from paradise_cli.build import build_info, build_objective
 from paradise_cli.data import batches
-from paradise_cli.evaluation_data import open_split
-from paradise_cli.loading import LoadedModel, load
-from paradise_cli.recipe import Recipe
+from paradise_cli.evaluation.evaluation_data import open_split
+from paradise_cli.inference.loading import LoadedModel, load
+from paradise_cli.recipe.schema import Recipe
 from paradise_cli.sweep.result import components_cap
 
 COLOURS = {"batch": "#3b6fb6", "bank": "#3f8f5b", "fitted": "#c9403f"}
@@ -29,7 +30,9 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Row:
-    """Of one q and alpha: where training with it ended, and what it sees of the encoder made by `fitted`."""
+    """Of one q and alpha: where training with it ended, and what it sees of the encoder made by
+    `fitted`.
+    """
 
     trained: Run
     right: Run
@@ -39,7 +42,9 @@ class Row:
 
 @torch.no_grad()
 def estimate(encoder: LoadedModel, recipe: Recipe) -> float:
-    """The mean rate that the recipe's q sees of an encoder's training data, once it has seen them all."""
+    """The mean rate that the recipe's q sees of an encoder's training data, once it has seen them
+    all.
+    """
     rate = build_objective(recipe, build_info(recipe)).rate
     assert rate is not None
     split = open_split(recipe, encoder.info, split="train").split
@@ -62,11 +67,18 @@ def rows_of(sweep: Path) -> dict[str, list[Row]]:
     """By q, in increasing rate."""
     loaded = {path: load(str(path), "cpu") for path in sorted(sweep.glob("points/*"))}
     runs = {path: measure(path) for path in loaded}
-    fitted = {runs[p].alpha: p for p, model in loaded.items() if model.recipe.objective.rate.q == "fitted"}
+    fitted = {
+        runs[p].alpha: p for p, model in loaded.items() if model.recipe.objective.rate.q == "fitted"
+    }
     found: dict[str, list[Row]] = {}
     for path, model in loaded.items():
         good = fitted[runs[path].alpha]
-        row = Row(runs[path], runs[good], estimate(loaded[good], model.recipe), components_cap(model.recipe))
+        row = Row(
+            runs[path],
+            runs[good],
+            estimate(loaded[good], model.recipe),
+            components_cap(model.recipe),
+        )
         found.setdefault(model.recipe.objective.rate.q, []).append(row)
     return {q: sorted(rows, key=lambda row: row.right.rate) for q, rows in found.items()}
 
@@ -77,7 +89,9 @@ def draw(found: dict[str, list[Row]], path: Path) -> None:
     for q, rows in found.items():
         if math.isfinite(rows[0].cap):
             room = [row.right.rate - row.cap for row in rows]
-            left.plot(room, [row.seen - row.right.rate for row in rows], "o-", color=COLOURS[q], label=q)
+            left.plot(
+                room, [row.seen - row.right.rate for row in rows], "o-", color=COLOURS[q], label=q
+            )
         ends = [row.trained.distortion / row.trained.best_distortion - 1 for row in rows]
         right.plot([row.trained.best_rate for row in rows], ends, "o-", color=COLOURS[q], label=q)
     left.axvline(-2, color="#999999", linestyle=":", linewidth=1)

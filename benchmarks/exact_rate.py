@@ -20,9 +20,9 @@ def posterior(sigma: float) -> tuple[DiagonalGaussian, Tensor]:
     draw = torch.Generator().manual_seed(0)
     centres = torch.randn(N // 2, K, generator=draw, dtype=torch.float64).repeat_interleave(2, 0)
     mu = centres + sigma * torch.randn(N, K, generator=draw, dtype=torch.float64) / math.sqrt(K)
-    widths = sigma * (0.5 + torch.rand(N // 2, K, generator=draw, dtype=torch.float64)).repeat_interleave(
-        2, 0
-    )
+    widths = sigma * (
+        0.5 + torch.rand(N // 2, K, generator=draw, dtype=torch.float64)
+    ).repeat_interleave(2, 0)
     return DiagonalGaussian(mu, widths), torch.randn(N, K, generator=draw, dtype=torch.float64)
 
 
@@ -42,7 +42,11 @@ def measure(sigma: float) -> None:
     rates = point_rates(q, noise)
     rows = torch.randperm(N, generator=torch.Generator().manual_seed(1))[:ROWS].tolist()
     error = max(float((rates[row] - direct(q, noise, row)).abs()) for row in rows)
-    print(json.dumps({"seconds": seconds, "gib": extra / 2**30, "error": error, "nats": float(rates.mean())}))
+    print(
+        json.dumps(
+            {"seconds": seconds, "gib": extra / 2**30, "error": error, "nats": float(rates.mean())}
+        )
+    )
 
 
 if __name__ == "__main__":

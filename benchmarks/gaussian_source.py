@@ -3,7 +3,8 @@
 paradise sweep recipes/gaussian_source.yaml --alpha 0.1:4:9
 python benchmarks/gaussian_source.py --sweep sweeps/gaussian-source
 
-The encoder being linear, its rate has a closed form: I = 1/2 log det(W Sigma W^T + E sigma^2) - E log sigma.
+The encoder being linear, its rate has a closed form: I = 1/2 log det(W Sigma W^T + E sigma^2) - E
+log sigma.
 """
 
 import math
@@ -14,22 +15,26 @@ import torch
 from timing import options, report
 from torch import Tensor
 
+from paradise_cli.core.randomness import generator
+from paradise_cli.inference.loading import load
 from paradise_cli.information.closed_forms import gaussian
-from paradise_cli.loading import load
-from paradise_cli.randomness import generator
 
 FRESH = 1_000_000  # examples that no training saw, for the distortion
 
 
 def linear_rate(weight: Tensor, variances: Tensor, sigma: Tensor) -> float:
-    """I(X;Z) in nats of z = W x + sigma(x) e: an upper bound, and exact where sigma [N, K] is constant."""
+    """I(X;Z) in nats of z = W x + sigma(x) e: an upper bound, and exact where sigma [N, K] is
+    constant.
+    """
     covariance = weight * variances @ weight.T + torch.diag(sigma.square().mean(0))
     return float(0.5 * torch.linalg.slogdet(covariance).logabsdet - sigma.log().sum(1).mean())
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run reached, and the optimum for its alpha; nats, and the distortion of every coordinate."""
+    """What a run reached, and the optimum for its alpha; nats, and the distortion of every
+    coordinate.
+    """
 
     alpha: float
     batch_size: int
@@ -84,7 +89,8 @@ if __name__ == "__main__":
     for run in sorted(runs, key=lambda run: run.alpha):
         rate, distortion, each = run.errors
         print(
-            f"alpha {run.alpha:.4g}: R {run.rate:.4f} of {run.best_rate:.4f} nats, D {run.distortion:.4f} of"
+            f"alpha {run.alpha:.4g}: R {run.rate:.4f} of {run.best_rate:.4f} nats, D"
+            f" {run.distortion:.4f} of"
             f" {run.best_distortion:.4f}, errors {rate:.2%}, {distortion:.2%}, worst D_k {each:.2%}"
         )
     rates, distortions, each_worst = zip(*(run.errors for run in runs), strict=True)

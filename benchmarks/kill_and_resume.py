@@ -9,14 +9,14 @@ from pathlib import Path
 import torch
 from timing import machine, options
 
-from paradise_cli.storage import load_tensors
+from paradise_cli.core.storage import load_tensors
 from paradise_cli.training.run_folder import RunFolder
 
 PROGRAM = """
 import sys
 from pathlib import Path
-from paradise_cli.recipe import load_recipe
-from paradise_cli.runner import train
+from paradise_cli.recipe.schema import load_recipe
+from paradise_cli.runs.train import train
 from paradise_cli.training.checkpoint import State
 from paradise_cli.training.loop import Reporter
 
@@ -32,7 +32,9 @@ TOTAL = 30 * (1293 // 64)
 
 
 def start(folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(folder)], stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(folder)], stdout=subprocess.PIPE, text=True
+    )
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -40,7 +42,9 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def kill_at(folder: Path, moment: int) -> int:
-    """Run until `moment` steps are done, kill, and check every file; the step at which it was killed."""
+    """Run until `moment` steps are done, kill, and check every file; the step at which it was
+    killed.
+    """
     process = start(folder)
     assert process.stdout is not None
     step = next(number for line in process.stdout if (number := int(line)) >= moment)
@@ -66,5 +70,6 @@ if __name__ == "__main__":
         same = a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
         print(f"{len(steps)} kills at steps {steps} of {TOTAL}; no unreadable file seen")
         print(
-            f"{'holds ' if same else 'MISSED'}  final weights bit-identical to the uninterrupted run: {same}"
+            f"{'holds ' if same else 'MISSED'}  final weights bit-identical to the uninterrupted"
+            f" run: {same}"
         )

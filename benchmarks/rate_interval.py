@@ -1,4 +1,6 @@
-"""The rate of 50,000 posteriors with 128 latents as an interval: time and memory (`--n 5000` for a taste)."""
+"""The rate of 50,000 posteriors with 128 latents as an interval: time and memory (`--n 5000` for a
+taste).
+"""
 
 import json
 import sys

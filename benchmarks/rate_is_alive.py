@@ -1,7 +1,8 @@
-"""Does the rate fall with alpha? All shipped recipes of 32 latents or more, at alpha x {0, 1, 10, 100}.
+"""Does the rate fall with alpha? All shipped recipes of 32 latents or more, at alpha x {0, 1, 10,
+100}.
 
-`--images` is a folder with class folders (and train/ test/ if it has them). Every recipe sees the same
-pictures at its own size, or at `--largest` where that is smaller, whatever data set it names.
+`--images` is a folder with class folders (and train/ test/ if it has them). Every recipe sees the
+same pictures at its own size, or at `--largest` where that is smaller, whatever data set it names.
 """
 
 import math
@@ -12,13 +13,13 @@ from typing import Any
 from timing import machine, options
 
 from paradise_cli.build import build_info, build_model, build_objective, build_optimizer, build_plan
+from paradise_cli.core.machine import choose_device
+from paradise_cli.core.randomness import permutation
 from paradise_cli.data import DATASETS
-from paradise_cli.evaluation import posteriors
+from paradise_cli.evaluation.evaluate import posteriors
 from paradise_cli.information.rate import ExactRate, exact_rate
-from paradise_cli.randomness import permutation
-from paradise_cli.recipe import Recipe, load_recipe
-from paradise_cli.recipe_files import shipped_recipes
-from paradise_cli.training.hardware import choose_device
+from paradise_cli.recipe.files import shipped_recipes
+from paradise_cli.recipe.schema import Recipe, load_recipe
 from paradise_cli.training.loop import Fit, Reporter
 
 FACTORS = (0, 1, 10, 100)
@@ -55,7 +56,10 @@ def judge(name: str, images: Path, n: int, epochs: int, batch: int, largest: int
     alpha = load_recipe(name).recipe.objective.alpha
     found = [
         rate_after(
-            load_recipe(name, [*shorter, f"objective.alpha={alpha * factor}"]).recipe, images, n, largest
+            load_recipe(name, [*shorter, f"objective.alpha={alpha * factor}"]).recipe,
+            images,
+            n,
+            largest,
         )
         for factor in FACTORS
     ]
@@ -77,5 +81,9 @@ if __name__ == "__main__":
     machine()
     for name in shipped_recipes():
         recipe = load_recipe(name).recipe
-        if recipe.model.stochastic and recipe.model.latent_dim >= LEAST_LATENTS and chosen.only in name:
+        if (
+            recipe.model.stochastic
+            and recipe.model.latent_dim >= LEAST_LATENTS
+            and chosen.only in name
+        ):
             judge(name, chosen.images, chosen.n, chosen.epochs, chosen.batch, chosen.largest)

@@ -56,10 +56,18 @@ if __name__ == "__main__":
         chosen = options(__doc__, pairs=3)
         machine()
         timed = pairs(broadcast, ours, chosen.pairs)
-        print(f"B={B}, D={D}: broadcast {median(timed, 0):.3f}s, ours {median(timed, 1):.3f}s both ways")
+        print(
+            f"B={B}, D={D}: broadcast {median(timed, 0):.3f}s, ours {median(timed, 1):.3f}s both"
+            " ways"
+        )
         report("times faster than broadcasting", ratio(timed), 50, at_least=True)
         exact = broadcast(torch.float64)
         report(
-            "relative error against fp64", float((ours() - exact).abs() / exact.abs()), 1e-4, at_least=False
+            "relative error against fp64",
+            float((ours() - exact).abs() / exact.abs()),
+            1e-4,
+            at_least=False,
         )
-        report("extra memory, MiB, fresh process", float(fresh(__file__, "memory")), 64, at_least=False)
+        report(
+            "extra memory, MiB, fresh process", float(fresh(__file__, "memory")), 64, at_least=False
+        )

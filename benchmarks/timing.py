@@ -22,7 +22,9 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def pairs(a: Callable[[], object], b: Callable[[], object], n: int) -> list[tuple[float, float]]:
-    """Seconds of `a` and `b`, n times in turn, after one uncounted of each; the first alternates."""
+    """Seconds of `a` and `b`, n times in turn, after one uncounted of each; the first
+    alternates.
+    """
     a(), b()
     found = []
     for number in range(n):
@@ -48,11 +50,16 @@ def report(claim: str, measured: float, bound: float, *, at_least: bool) -> None
     """One line: what was claimed, what was measured, and whether it holds."""
     holds = measured >= bound if at_least else measured <= bound
     sign = ">=" if at_least else "<="
-    print(f"{'holds ' if holds else 'MISSED'}  {claim}: {measured:.4g} (claim: {sign} {bound:g})", flush=True)
+    print(
+        f"{'holds ' if holds else 'MISSED'}  {claim}: {measured:.4g} (claim: {sign} {bound:g})",
+        flush=True,
+    )
 
 
 def resident_bytes() -> int:
-    """Resident size of this process now; from here on, where Linux allows it, `peak_bytes` counts anew."""
+    """Resident size of this process now; from here on, where Linux allows it, `peak_bytes` counts
+    anew.
+    """
     Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 
@@ -80,7 +87,8 @@ def machine() -> None:
     gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
     print(
         f"torch {torch.__version__}, {gpu}{cpu.get('cpu_name')}, {torch.get_num_threads()} threads,"
-        f" amx_bf16 {bool(cpu.get('amx_bf16'))}, avx512_bf16 {bool(cpu.get('avx512_bf16'))}, load {load:.1f}",
+        f" amx_bf16 {bool(cpu.get('amx_bf16'))}, avx512_bf16 {bool(cpu.get('avx512_bf16'))}, load"
+        f" {load:.1f}",
         flush=True,
     )
 
@@ -89,5 +97,7 @@ def options(description: str | None, **defaults: int | str | Path | None) -> arg
     """Command-line options with these defaults."""
     parser = argparse.ArgumentParser(description=description)
     for name, default in defaults.items():
-        parser.add_argument(f"--{name}", default=default, type=type(default) if default is not None else Path)
+        parser.add_argument(
+            f"--{name}", default=default, type=type(default) if default is not None else Path
+        )
     return parser.parse_args()

@@ -8,19 +8,24 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from paradise_cli.build import build_info, build_model, build_objective, build_optimizer, build_plan
+from paradise_cli.core.machine import choose_device, fast_bf16
 from paradise_cli.data import synthetic
-from paradise_cli.recipe import load_recipe
-from paradise_cli.training.hardware import choose_device, fast_bf16
+from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.training.loop import Fit, Reporter
 
 STANDARD = ["model.stochastic=false", "objective.alpha=0"]
 
 
-def fitting(steps: int, device: torch.device, overrides: Sequence[str] = ()) -> Callable[[], object]:
+def fitting(
+    steps: int, device: torch.device, overrides: Sequence[str] = ()
+) -> Callable[[], object]:
     """`fit` on CIFAR-shaped images for so many steps, model and data made beforehand."""
     recipe = load_recipe("cifar10_rn20_paradise", ["train.epochs=1", *overrides]).recipe
     info = build_info(recipe)
-    model, objective = build_model(recipe, info).to(device), build_objective(recipe, info).to(device)
+    model, objective = (
+        build_model(recipe, info).to(device),
+        build_objective(recipe, info).to(device),
+    )
     train = synthetic(info, steps * recipe.train.batch_size).train.to(device)
     plan, optimizer = build_plan(recipe, model, device), build_optimizer(recipe, model.parameters())
 
@@ -73,18 +78,25 @@ if __name__ == "__main__":
     device = choose_device(chosen.device)
     machine()
     timed = pairs(
-        bare(chosen.steps, device, like_fit=True), fitting(chosen.steps, device, STANDARD), chosen.pairs
+        bare(chosen.steps, device, like_fit=True),
+        fitting(chosen.steps, device, STANDARD),
+        chosen.pairs,
     )
     print(f"ResNet-20, B=128: {chosen.steps * 128 / median(timed, 1):.0f} images/s in fit")
     report("fit's speed, of a bare loop's", ratio(timed), 0.93, at_least=True)
-    timed = pairs(fitting(chosen.steps, device), fitting(chosen.steps, device, STANDARD), chosen.pairs)
+    timed = pairs(
+        fitting(chosen.steps, device), fitting(chosen.steps, device, STANDARD), chosen.pairs
+    )
     report("step time, PARADISE / standard", ratio(timed), 1.05, at_least=False)
     timed = pairs(
-        bare(chosen.steps, device, like_fit=False), fitting(chosen.steps, device, STANDARD), chosen.pairs
+        bare(chosen.steps, device, like_fit=False),
+        fitting(chosen.steps, device, STANDARD),
+        chosen.pairs,
     )
     if fast_bf16(device):
         report("precision auto, times the fp32 contiguous loop", ratio(timed), 2.0, at_least=True)
     else:
         print(
-            f"no fast bf16 here: precision auto is fp32, {ratio(timed):.2f} times the contiguous loop's speed"
+            f"no fast bf16 here: precision auto is fp32, {ratio(timed):.2f} times the contiguous"
+            " loop's speed"
         )

@@ -7,6 +7,10 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.machine import choose_precision, fast_layout
+from paradise_cli.core.randomness import seed_of
+from paradise_cli.core.registry import did_you_mean
 from paradise_cli.data import (
     AUGMENTATIONS,
     DATASETS,
@@ -16,16 +20,12 @@ from paradise_cli.data import (
     info_of,
     keep_labels,
 )
-from paradise_cli.errors import UsageError
 from paradise_cli.models import BACKBONES, HEADS, Head, StochasticEncoder
 from paradise_cli.objective.distortions import DISTORTIONS
 from paradise_cli.objective.objective import Objective, Task
 from paradise_cli.objective.rates import RATES
-from paradise_cli.randomness import seed_of
-from paradise_cli.recipe import Recipe
-from paradise_cli.recipe import Task as TaskSpec
-from paradise_cli.registry import did_you_mean
-from paradise_cli.training.hardware import choose_precision, fast_layout
+from paradise_cli.recipe.schema import Recipe
+from paradise_cli.recipe.schema import Task as TaskSpec
 from paradise_cli.training.loop import Plan
 from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
 
@@ -80,7 +80,9 @@ def build_objective(recipe: Recipe, info: DataInfo) -> Objective:
 def build_optimizer(
     recipe: Recipe, parameters: Iterable[nn.Parameter], q: Iterable[nn.Parameter] = ()
 ) -> Optimizer:
-    """The recipe's optimiser over the encoder's parameters and those of a learned q, which do not decay."""
+    """The recipe's optimiser over the encoder's parameters and those of a learned q, which do not
+    decay.
+    """
     groups: list[dict[str, Any]] = [{"params": list(parameters)}]
     if learned := list(q):
         groups.append({"params": learned, "weight_decay": 0.0})
@@ -107,7 +109,9 @@ def build_plan(recipe: Recipe, model: nn.Module, device: torch.device) -> Plan:
 
 
 def named_tasks(recipe: Recipe) -> dict[str, TaskSpec]:
-    """The recipe's tasks by name: their own, else that of their distortion, numbered where it repeats."""
+    """The recipe's tasks by name: their own, else that of their distortion, numbered where it
+    repeats.
+    """
     named: dict[str, TaskSpec] = {}
     for task in recipe.objective.tasks:
         base = task.name or task.target or task.distortion.name
@@ -119,17 +123,22 @@ def named_tasks(recipe: Recipe) -> dict[str, TaskSpec]:
 
 
 def _target(info: DataInfo, task: TaskSpec) -> int:
-    """The label column a task reads; raises UsageError where the data has none, or none of that name."""
+    """The label column a task reads; raises UsageError where the data has none, or none of that
+    name.
+    """
     names = [target.name for target in info.targets]
     if not DISTORTIONS[task.distortion.name](**task.distortion.hyper).supervised:
         return 0
     if not names:
         raise UsageError(
-            f"{task.distortion.name} needs labels, and {info.label} has none: put images in class folders"
+            f"{task.distortion.name} needs labels, and {info.label} has none: put images in class"
+            " folders"
         )
     if task.target is not None and task.target not in names:
         hint = did_you_mean(task.target, names)
-        raise UsageError(f"{info.label} has no target '{task.target}'{hint}; known: {', '.join(names)}")
+        raise UsageError(
+            f"{info.label} has no target '{task.target}'{hint}; known: {', '.join(names)}"
+        )
     return names.index(task.target) if task.target else 0
 
 
@@ -140,5 +149,7 @@ def _head(recipe: Recipe, info: DataInfo, task: TaskSpec) -> Head:
     supervised = DISTORTIONS[task.distortion.name](**task.distortion.hyper).supervised
     if (head.kind == "logits") != supervised:
         wanted = "linear" if supervised else "a decoder such as mlp_decoder"
-        raise UsageError(f"distortion {task.distortion.name} cannot read head {task.head.name}; use {wanted}")
+        raise UsageError(
+            f"distortion {task.distortion.name} cannot read head {task.head.name}; use {wanted}"
+        )
     return head

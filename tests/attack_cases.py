@@ -1,17 +1,19 @@
-"""What the tests of attacks share: classifiers whose robustness is known exactly, and one way to attack."""
+"""What the tests of attacks share: classifiers whose robustness is known exactly, and one way to
+attack.
+"""
 
 from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
-from paradise_cli.attacks.classifier import Classifier
-from paradise_cli.attacks.engine import Compute, Goal, Outcome
-from paradise_cli.attacks.jobs import digests, jobs_of
-from paradise_cli.attacks.lanes import Attack
-from paradise_cli.attacks.queries import run_attack
-from paradise_cli.attacks.threat import Threat
-from paradise_cli.randomness import generator
+from paradise_cli.attacks.engine.classifier import Classifier
+from paradise_cli.attacks.engine.jobs import digests, jobs_of
+from paradise_cli.attacks.engine.lane_batch import Compute, Goal, Outcome
+from paradise_cli.attacks.engine.queries import run_attack
+from paradise_cli.attacks.protocol.lanes import Attack
+from paradise_cli.core.randomness import generator
+from paradise_cli.perturbations.threat import Threat
 
 CPU = Compute(torch.device("cpu"), width=64)
 
@@ -28,7 +30,9 @@ class Linear:
         return images.flatten(1) @ self.weight.T + self.bias
 
     def problem(self, n: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Images around grey, whose balls in the tests reach neither black nor white, and labels."""
+        """Images around grey, whose balls in the tests reach neither black nor white, and
+        labels.
+        """
         images = 0.4 + 0.2 * torch.rand(n, 1, 6, 6, generator=generator(seed, "images"))
         return images, self(images).argmax(1)
 
@@ -68,7 +72,9 @@ def attacked(
     if rows is None:
         rows = (logits.argmax(1) == labels).nonzero().flatten().tolist()
     jobs = jobs_of(name, attack, logits, labels, digests(images), rows, seed)
-    return list(run_attack(attack, classifier, classifier.judge, images, labels, jobs, compute, goal=goal))
+    return list(
+        run_attack(attack, classifier, classifier.judge, images, labels, jobs, compute, goal=goal)
+    )
 
 
 def fallen(outcomes: Iterable[Outcome], n: int) -> Tensor:

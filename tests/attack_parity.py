@@ -1,17 +1,21 @@
-"""What the parity tests share: a small smooth network, images for it, and the noise given to torchattacks."""
+"""What the parity tests share: a small smooth network, images for it, and the noise given to
+torchattacks.
+"""
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from paradise_cli.randomness import generator, keyed_uniform
+from paradise_cli.core.randomness import generator, keyed_uniform
 
 CLASSES, SIDE = 10, 8
 
 
 def smooth_network(seed: int) -> nn.Module:
-    """Random weights; pixels [B, 3, 8, 8] to ten logits, without a kink for rounding to fall over."""
+    """Random weights; pixels [B, 3, 8, 8] to ten logits, without a kink for rounding to fall
+    over.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         net = nn.Sequential(

@@ -1,8 +1,9 @@
-"""One process of an attack in several, as `torchrun` would start it, or one that is killed on its way.
+"""One process of an attack in several, as `torchrun` would start it, or one that is killed on its
+way.
 
 `python -m tests.attack_ranks rank FOLDER` attacks from the library and then by `paradise attack`;
-`python -m tests.attack_ranks kill FOLDER BYTES...` begins the attack anew for each number, in a folder of its
-own, and kills it with signal 9 after so many bytes of its ledger.
+`python -m tests.attack_ranks kill FOLDER BYTES...` begins the attack anew for each number, in a
+folder of its own, and kills it with signal 9 after so many bytes of its ledger.
 """
 
 import json
@@ -17,9 +18,9 @@ import numpy as np
 
 from paradise_cli.__main__ import main
 from paradise_cli.attacks import AttackReport, attack, run
-from paradise_cli.attacks.audit import Audit
-from paradise_cli.attacks.ledger import FolderLedger
-from paradise_cli.attacks.suite import SUITES, Stage, Suite
+from paradise_cli.attacks.audit.audit import Audit
+from paradise_cli.attacks.session.ledger import FolderLedger
+from paradise_cli.attacks.session.suite import SUITES, Stage, Suite
 from tests.attack_cases import Linear
 
 LINEAR = Linear(4, 0)
@@ -60,7 +61,14 @@ def rank(folder: Path) -> None:
     (folder / f"told-{mine}.json").write_text(json.dumps(told))
     np.savez(folder / f"given-{mine}.npz", images=IMAGES.numpy(), labels=LABELS.numpy())
     command = "attack tests.attack_ranks:load --suite tiny --curve 0.01".split()
-    given = ["--eps", str(EPS), "--data", str(folder / f"given-{mine}.npz"), "--out", str(folder / "command")]
+    given = [
+        "--eps",
+        str(EPS),
+        "--data",
+        str(folder / f"given-{mine}.npz"),
+        "--out",
+        str(folder / "command"),
+    ]
     sys.argv = ["paradise", *command, *given]
     main()
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from paradise_cli.errors import UsageError
-from paradise_cli.recipe import load_recipe
+from paradise_cli.core.errors import UsageError
+from paradise_cli.recipe.schema import load_recipe
 
 Write = Callable[[str | bytes], str]
 

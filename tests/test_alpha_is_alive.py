@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from paradise_cli.build import build_data, build_model, build_objective, build_optimizer, build_plan
-from paradise_cli.evaluation import posteriors
+from paradise_cli.evaluation.evaluate import posteriors
 from paradise_cli.information.rate import ExactRate, exact_rate
-from paradise_cli.recipe import load_recipe
+from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.training.loop import Fit, Reporter
 
 CPU = torch.device("cpu")
@@ -25,7 +25,9 @@ class Records(Reporter):
 
 
 def trained(*overrides: str) -> tuple[ExactRate, Records]:
-    """The exact rate of the test images after a short training on digits, and the epochs' records."""
+    """The exact rate of the test images after a short training on digits, and the epochs'
+    records.
+    """
     recipe = load_recipe("digits", [*QUICK, *overrides]).recipe
     data, records = build_data(recipe), Records()
     model, objective = build_model(recipe, data.info), build_objective(recipe, data.info)
@@ -49,7 +51,9 @@ def trained(*overrides: str) -> tuple[ExactRate, Records]:
 )
 def test_the_exact_rate_falls_with_alpha(latent_dim: int, q: str, alpha: float) -> None:
     overrides = [f"model.latent_dim={latent_dim}", f"objective.rate={{q: {q}}}"]
-    rates = [trained(*overrides, f"objective.alpha={alpha * factor}")[0] for factor in (0, 1, 10, 100)]
+    rates = [
+        trained(*overrides, f"objective.alpha={alpha * factor}")[0] for factor in (0, 1, 10, 100)
+    ]
     for weak, strong in pairwise(rates):
         assert strong.nats < weak.nats - 3 * (weak.standard_error + strong.standard_error)
     assert rates[-1].nats < 0.5 * rates[0].nats

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, nn
 
 from paradise_cli.attacks import ATTACKS
-from paradise_cli.attacks.apgd import AutoStep, checkpoints
-from paradise_cli.attacks.lanes import Answer, Lanes, State
-from paradise_cli.attacks.threat import NORMS
+from paradise_cli.attacks.methods.apgd import AutoStep, checkpoints
+from paradise_cli.attacks.protocol.lanes import Answer, Lanes, State
+from paradise_cli.perturbations.threat import NORMS
 from tests.attack_cases import Linear, attacked, fallen
 from tests.attack_parity import CLASSES, noise_as_ours, smooth_images, smooth_network
 
@@ -40,7 +40,9 @@ def test_starts_on_the_sphere_or_where_it_is_told(norm: str) -> None:
 
 
 class Hill:
-    """Two logits: the margin is highest, -1, where the first pixel is `top`, a ridge to overstep."""
+    """Two logits: the margin is highest, -1, where the first pixel is `top`, a ridge to
+    overstep.
+    """
 
     latent = None
 
@@ -79,11 +81,16 @@ class InDouble(nn.Module):
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", ["ce", "dlr", "targeted"])
-def test_ends_where_that_of_torchattacks_ends(name: str, norm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ends_where_that_of_torchattacks_ends(
+    name: str, norm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Same noise and no early end: the best points of 25 moves are the same, run by run."""
-    torchattacks = pytest.importorskip("torchattacks", reason="not a dependency: parity with AutoAttack")
+    torchattacks = pytest.importorskip(
+        "torchattacks", reason="not a dependency: parity with AutoAttack"
+    )
     net, threat = nn.Sequential(InDouble(), smooth_network(0).double()), NORMS[norm](EPS[norm])
-    # A targeted L2 run of torchattacks gives all images the step of its first, so that one is alone.
+    # A targeted L2 run of torchattacks gives all images the step of its first, so that one is
+    # alone.
     images = smooth_images(1 if (name, norm) == ("targeted", "l2") else 8, 1)
     labels = net(images).argmax(1)
     if name == "targeted":
@@ -91,7 +98,9 @@ def test_ends_where_that_of_torchattacks_ends(name: str, norm: str, monkeypatch:
         theirs = torchattacks.APGDT(net, norm=TORCHATTACKS[norm], eps=threat.eps, steps=25)
     else:
         attack = AsTheirs(threat, moves=25, loss=name)
-        theirs = torchattacks.APGD(net, norm=TORCHATTACKS[norm], eps=threat.eps, steps=25, loss=name)
+        theirs = torchattacks.APGD(
+            net, norm=TORCHATTACKS[norm], eps=threat.eps, steps=25, loss=name
+        )
     outcomes = attacked(attack, net, images, labels, goal="none")
     for run in {outcome.job.run for outcome in outcomes}:
         ours = sorted((o for o in outcomes if o.job.run == run), key=lambda o: o.job.image)
@@ -101,17 +110,23 @@ def test_ends_where_that_of_torchattacks_ends(name: str, norm: str, monkeypatch:
             theirs.target_class = run + 2
             best, *_ = theirs.attack_single_run(images, labels)
         apart = (torch.stack([outcome.point for outcome in ours]) - best).abs() > 1e-4
-        assert float(apart.float().mean()) < 0.01  # where a slope is 0 to rounding its sign is a toss
+        assert (
+            float(apart.float().mean()) < 0.01
+        )  # where a slope is 0 to rounding its sign is a toss
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_as_many_stand_as_with_torchattacks(norm: str) -> None:
     """Other noise, all nine targets."""
-    torchattacks = pytest.importorskip("torchattacks", reason="not a dependency: parity with AutoAttack")
+    torchattacks = pytest.importorskip(
+        "torchattacks", reason="not a dependency: parity with AutoAttack"
+    )
     net, images, threat = smooth_network(2), smooth_images(24, 3), NORMS[norm](EPS[norm])
     labels = net(images).argmax(1)
     ours = fallen(attacked(ATTACKS["apgd_targeted"](threat, steps=20), net, images, labels), 24)
-    theirs = torchattacks.APGDT(net, norm=TORCHATTACKS[norm], eps=threat.eps, steps=20, n_classes=CLASSES)
+    theirs = torchattacks.APGDT(
+        net, norm=TORCHATTACKS[norm], eps=threat.eps, steps=20, n_classes=CLASSES
+    )
     fooled = net(theirs(images, labels)).argmax(1) != labels
     assert 6 <= int(fooled.sum()) <= 18
     assert abs(int(ours.sum()) - int(fooled.sum())) <= 1

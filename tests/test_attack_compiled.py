@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from paradise_cli.attacks.arena import Arena
-from paradise_cli.attacks.canaries import CANARIES, network
-from paradise_cli.attacks.engine import Compute
-from paradise_cli.errors import ParadiseError, UsageError
+from paradise_cli.attacks.audit.canaries import CANARIES, network
+from paradise_cli.attacks.engine.lane_batch import Compute
+from paradise_cli.attacks.session.session import Arena
+from paradise_cli.core.errors import ParadiseError, UsageError
 from tests.attack_cases import Linear
 
 LINEAR = Linear(classes=3, seed=0)
@@ -19,7 +19,9 @@ IMAGES, LABELS = LINEAR.problem(12, seed=0)
 COMPUTE = Compute(torch.device("cpu"), width=8, compiled=True)
 
 
-def arena(function: Callable[[Tensor], Tensor], images: Tensor = IMAGES, labels: Tensor = LABELS) -> Arena:
+def arena(
+    function: Callable[[Tensor], Tensor], images: Tensor = IMAGES, labels: Tensor = LABELS
+) -> Arena:
     return Arena(function, images, labels, "linf", COMPUTE)
 
 
@@ -84,7 +86,9 @@ def bent(function: Any, *, dynamic: bool) -> Callable[[Tensor], Tensor]:
         (bent, "compiled, the classifier has other gradients"),
     ],
 )
-def test_what_does_not_compile_is_said(compile: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_compile_is_said(
+    compile: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch, "compile", compile)
     with pytest.raises(ParadiseError, match=message):
         arena(LINEAR)

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 
 from paradise_cli.attacks import ATTACKS
-from paradise_cli.attacks.canaries import network
-from paradise_cli.attacks.classifier import Classifier
-from paradise_cli.attacks.engine import Compute, Goal, Job, Outcome, reached, run_jobs
-from paradise_cli.attacks.lanes import Answer, Attack, Lanes, State, Victim
-from paradise_cli.attacks.ledger import Entry, Ledger
-from paradise_cli.attacks.threat import L2, Linf, Threat
-from paradise_cli.randomness import generator
-from paradise_cli.training.hardware import Precision
+from paradise_cli.attacks.audit.canaries import network
+from paradise_cli.attacks.engine.classifier import Classifier
+from paradise_cli.attacks.engine.lane_batch import Compute, Goal, Job, Outcome, reached, run_jobs
+from paradise_cli.attacks.protocol.lanes import Answer, Attack, Lanes, State, Victim
+from paradise_cli.attacks.session.ledger import Entry, Ledger
+from paradise_cli.core.machine import Precision
+from paradise_cli.core.randomness import generator
+from paradise_cli.perturbations.threat import L2, Linf, Threat
 from tests.attack_cases import attacked, fallen
 
 EPS = 0.25
@@ -26,7 +26,9 @@ NAN, INF = float("nan"), float("inf")
 
 
 class Scripted(Attack):
-    """Run r asks about the pixels of paths[r], whatever the answers, and ends early after `ends` of them."""
+    """Run r asks about the pixels of paths[r], whatever the answers, and ends early after `ends` of
+    them.
+    """
 
     gradient = False
 
@@ -77,7 +79,9 @@ def scripted(
     victim = Classifier(function, device=compute.device, width=width)
     labels = torch.zeros(copies, dtype=torch.int64)
     attack = Scripted(paths, ends)
-    return list(run_jobs(attack, victim, judge or victim.judge, images, labels, jobs, compute, **given))
+    return list(
+        run_jobs(attack, victim, judge or victim.judge, images, labels, jobs, compute, **given)
+    )
 
 
 def test_a_run_ends_at_the_first_point_that_fools() -> None:
@@ -123,7 +127,10 @@ def test_a_run_in_bf16_that_is_denied_again_and_again_takes_no_longer() -> None:
     for pixel in (LOW, 0.40625):
         batches.clear()
         (outcome,) = scripted(
-            [[pixel] * 60], function=counted, judge=lambda x: three_eighths(x - 0.0625), precision="bf16"
+            [[pixel] * 60],
+            function=counted,
+            judge=lambda x: three_eighths(x - 0.0625),
+            precision="bf16",
         )
         assert not outcome.succeeded and outcome.step == 60
         asked.append(len(batches))
@@ -192,7 +199,11 @@ def test_the_lowest_run_counts_also_where_a_higher_one_succeeds_earlier() -> Non
     for order in (outcomes, outcomes[::-1]):
         ledger = Ledger()
         for outcome in order:
-            ledger.add(Entry("a", 0, outcome.job.run, 0, outcome.step, 0.0, outcome.succeeded, outcome.point))
+            ledger.add(
+                Entry(
+                    "a", 0, outcome.job.run, 0, outcome.step, 0.0, outcome.succeeded, outcome.point
+                )
+            )
         entry = ledger.fell("a", 0)
         assert entry is not None and entry.run == 0 and float(entry.point or 0) == 0.4375
 
@@ -257,10 +268,15 @@ def test_gradients_that_are_no_numbers_or_cut_off_are_zero() -> None:
         "infinite": (lambda x: x.flatten(1).sqrt(), [0, 1]),  # 1 / (2 sqrt(x))
         "not a number": (lambda x: (x.flatten(1) * 0).sqrt() + 2 * x.flatten(1), [0, 0]),
         "cut off": (lambda x: x.flatten(1).detach(), [0, 0]),
-        "cut off in part": (lambda x: x.flatten(1).detach() * torch.ones(2, requires_grad=True), [0, 0]),
+        "cut off in part": (
+            lambda x: x.flatten(1).detach() * torch.ones(2, requires_grad=True),
+            [0, 0],
+        ),
     }
     for name, (function, expected) in functions.items():
-        (outcome,) = attacked(GradientShown(Linf(0.1)), function, image, label, rows=[0], goal="none")
+        (outcome,) = attacked(
+            GradientShown(Linf(0.1)), function, image, label, rows=[0], goal="none"
+        )
         assert outcome.point.flatten().tolist() == expected, name
 
 
@@ -276,7 +292,9 @@ def test_more_steps_and_nested_restarts_never_let_an_image_stand_again(
         found = {
             (steps, restarts): fallen(
                 attacked(
-                    ATTACKS["pgd"](norm(eps), steps=steps, step_size=eps / 4, loss=loss, restarts=restarts),
+                    ATTACKS["pgd"](
+                        norm(eps), steps=steps, step_size=eps / 4, loss=loss, restarts=restarts
+                    ),
                     network("standard"),
                     images,
                     labels,

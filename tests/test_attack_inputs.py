@@ -1,4 +1,6 @@
-"""Any classifier and any images: what the library's one call takes, and what it refuses with which words."""
+"""Any classifier and any images: what the library's one call takes, and what it refuses with which
+words.
+"""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,16 +15,16 @@ from torch import Tensor, nn
 from torchvision.models import resnet18
 from torchvision.transforms import Normalize
 
-from paradise_cli.attack_inputs import Target, open_examples
 from paradise_cli.attacks import AttackReport, attack, run
-from paradise_cli.attacks.arena import Arena
-from paradise_cli.attacks.audit import Audit
-from paradise_cli.attacks.audit_case import Siblings
-from paradise_cli.attacks.inputs import checked_images, choose_compute
-from paradise_cli.attacks.suite import SUITES, Stage, Suite
-from paradise_cli.attacks.threat import Linf
-from paradise_cli.errors import ParadiseError, UsageError
-from paradise_cli.randomness import generator
+from paradise_cli.attacks.audit.audit import Audit
+from paradise_cli.attacks.audit.context import Siblings
+from paradise_cli.attacks.session.inputs import checked_images, choose_compute
+from paradise_cli.attacks.session.session import Arena
+from paradise_cli.attacks.session.suite import SUITES, Stage, Suite
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.randomness import generator
+from paradise_cli.perturbations.threat import Linf
+from paradise_cli.robustness.targets import Target, open_examples
 from tests.attack_cases import Linear, balanced, eps_that_fells_half
 
 N = 12
@@ -32,20 +34,29 @@ N = 12
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Suites of seconds, and no audit: what comes in and is refused is tested here."""
     monkeypatch.setattr(run, "audit", lambda *_, **__: Audit("not detected", (), (), ()))
-    tiny = Suite((Stage("fgsm", {}, "FGSM"), Stage("multi_targeted", {"steps": 20, "restarts": 1}, "MT")))
+    tiny = Suite(
+        (Stage("fgsm", {}, "FGSM"), Stage("multi_targeted", {"steps": 20, "restarts": 1}, "MT"))
+    )
     monkeypatch.setitem(SUITES, "quick", tiny)
     monkeypatch.setitem(SUITES, "transfer", Suite((Stage("fgsm"),), apart=True, transfer=True))
 
 
 def judged(classifier: Any, images: Any, labels: Any, **given: Any) -> AttackReport:
-    return attack(classifier, images, labels, **{"eps": 8 / 255, "suite": "quick", "audited": 4} | given)
+    return attack(
+        classifier, images, labels, **{"eps": 8 / 255, "suite": "quick", "audited": 4} | given
+    )
 
 
 def problem(classes: int = 3) -> tuple[Linear, Tensor, Tensor, float]:
     """A linear classifier, images, labels and a radius within which half of the images fall."""
     linear = balanced(classes, 0)
     images, labels = linear.problem(N, 0)
-    return linear, images, labels, eps_that_fells_half(linear.radius(images, labels, "linf"), Linf).eps
+    return (
+        linear,
+        images,
+        labels,
+        eps_that_fells_half(linear.radius(images, labels, "linf"), Linf).eps,
+    )
 
 
 def same(one: AttackReport, other: AttackReport) -> bool:
@@ -147,7 +158,9 @@ def test_a_base_is_checked_before_anything_is_attacked_and_given_to_the_audit(
         arena: Arena, *_: Any, rows: Sequence[int], images: int, siblings: Siblings, **__: Any
     ) -> Audit:
         given.append(siblings)
-        assert siblings.base is None or torch.equal(siblings.base.images, arena.images[rows[:images]])
+        assert siblings.base is None or torch.equal(
+            siblings.base.images, arena.images[rows[:images]]
+        )
         return Audit("not detected", (), (), ())
 
     monkeypatch.setattr(run, "audit", audit)
@@ -156,11 +169,16 @@ def test_a_base_is_checked_before_anything_is_attacked_and_given_to_the_audit(
     judged(linear, images, labels, eps=eps)
     with_base, without = given
     assert with_base.base is not None and with_base.base.function is other and without.base is None
-    assert torch.equal(with_base.base.right, other(with_base.base.images).argmax(1) == with_base.base.labels)
+    assert torch.equal(
+        with_base.base.right, other(with_base.base.images).argmax(1) == with_base.base.labels
+    )
     assert with_base.base.norm == "l2" and len(with_base.base.images) == 4
     for siblings in given:  # the reference is one of L-infinity whatever is audited
         assert siblings.reference is not None and siblings.reference.norm == "linf"
-        assert (len(siblings.reference.images), siblings.reference_eps) == (8, 0.15)  # twice the audited
+        assert (len(siblings.reference.images), siblings.reference_eps) == (
+            8,
+            0.15,
+        )  # twice the audited
         assert siblings.known == {5, 7}
 
 
@@ -242,11 +260,14 @@ def answering_through(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor]
         (answering(lambda logits: {"logits": logits}), "returns a dict: return one float tensor"),
         (answering(lambda logits: logits[:, 0]), r"for 12 images the classifier returns float32 \[12\]"),
         (answering(lambda logits: logits.argmax(1)), r"returns int64 \[12\]: return one float tensor"),
-        (answering(lambda logits: logits[:, :1]), "1 class apart; an attack needs two or more logits"),
+        (answering(lambda logits: logits[:, :1]), "1 class apart; an attack needs two or more"
+                                                  " logits"),
         (answering(lambda logits: logits.mean(0, keepdim=True)), r"for 12 images.*float32 \[1, 3\]"),
-        (answering(lambda logits: logits.softmax(1)), "return the logits before the softmax, or log_softmax"),
+        (answering(lambda logits: logits.softmax(1)), "return the logits before the softmax, or"
+                                                      " log_softmax"),
         (answering(lambda logits: logits.softmax(1).half()), "return the logits before the softmax"),
-        (answering(lambda logits: logits * torch.nan), "NaN or infinite logits for 12 of 12 clean images"),
+        (answering(lambda logits: logits * torch.nan), "NaN or infinite logits for 12 of 12 clean"
+                                                       " images"),
         (answering(lambda logits: logits / 0), "NaN or infinite logits for 12 of 12"),
         (of_wrong_size, r"fails on float32 images \[12, 1, 6, 6\] on cpu: RuntimeError"),
         (closing_over_a_model_in_training(), r"training mode.*model\.eval\(\)"),
@@ -290,7 +311,8 @@ IMAGES, LABELS = problem()[1:3]
         ({"eps": torch.inf, "norm": "l2"}, "eps must be finite"),
         ({"curve": [0.01, 2]}, "2 is too large"),
         ({"norm": "linff"}, "unknown norm 'linff'; did you mean 'linf'.; known: linf, l2"),
-        ({"suite": "standart"}, "unknown suite 'standart'; did you mean 'standard'.; known: quick, standard"),
+        ({"suite": "standart"}, "unknown suite 'standart'; did you mean 'standard'.; known: quick,"
+                                " standard"),
         ({"suite": "transfer"}, "give sources"),
         ({"sources": {"a": balanced(3, 1)}}, "suite quick uses no sources"),
         ({"suite": "transfer", "sources": {"a": balanced(2, 1)}}, "source a: labels run from 0 to 2"),
@@ -326,7 +348,9 @@ def test_a_folder_belongs_to_one_classifier(tmp_path: Path) -> None:
         "sharper": answering(lambda logits: 1000 * logits),
         "negated": answering(lambda logits: -logits),
         "other classes": answering(lambda logits: logits[:, [1, 0, 2]]),
-        "trained further": answering(lambda logits: logits + torch.tensor([0.0, 0.0, 0.02]) * logits.std()),
+        "trained further": answering(
+            lambda logits: logits + torch.tensor([0.0, 0.0, 0.02]) * logits.std()
+        ),
         "more classes": balanced(10, 0),
     }.items():
         with pytest.raises(ParadiseError, match="holds another attack, with other classifier:"):
@@ -356,7 +380,11 @@ def test_of_classifiers_that_answer_at_random_only_the_classes_are_compared(tmp_
 def test_a_source_of_the_same_name_is_another_source(tmp_path: Path) -> None:
     linear, images, labels, eps = problem()
     for seed in (1, 2):
-        given: dict[str, Any] = {"suite": "transfer", "eps": 3 * eps, "sources": {"a": balanced(3, seed)}}
+        given: dict[str, Any] = {
+            "suite": "transfer",
+            "eps": 3 * eps,
+            "sources": {"a": balanced(3, seed)},
+        }
         assert same(judged(linear, images, labels, **given),
                     judged(linear, images, labels, out=tmp_path, **given))  # fmt: skip
 
@@ -383,7 +411,9 @@ def test_a_damaged_ledger_is_refused_and_left_alone(
     changed(tmp_path / name, change)
     before = (tmp_path / name).read_bytes()
     for _ in range(2):  # also where the first refusal is still in hand
-        with pytest.raises(ParadiseError, match=f"is damaged in line {line}: choose another folder"):
+        with pytest.raises(
+            ParadiseError, match=f"is damaged in line {line}: choose another folder"
+        ):
             judged(linear, images, labels, eps=0.9, out=tmp_path)
     assert (tmp_path / name).read_bytes() == before
 
@@ -449,7 +479,9 @@ def test_folders_of_class_folders(tmp_path: Path) -> None:
             Image.new("RGB", (9, 7), (grey,) * 3).save(tmp_path / name / f"{number}.png")
     found = open_examples(OWN, str(tmp_path))
     assert found.images.shape == (6, 3, 7, 7) and found.classes == ("a_cat", "b_dog", "c_newt")
-    torch.testing.assert_close(found.images[:, 0, 0, 0], torch.tensor([0.2, 0.4, 1.0])[found.labels])
+    torch.testing.assert_close(
+        found.images[:, 0, 0, 0], torch.tensor([0.2, 0.4, 1.0])[found.labels]
+    )
     assert found.label.endswith(", train") and "no test split" in found.notes[0]
     small = open_examples(OWN, str(tmp_path), overrides=["data.size=4", "data.channels = 1"])
     assert small.images.shape == (6, 1, 4, 4)
@@ -481,7 +513,9 @@ def test_data_sets_by_name() -> None:
         ({"images": np.zeros((4, 2, 2)), "labels": np.zeros(4, int)}, -1, "--n must be at least 1, not -1"),
     ],
 )  # fmt: skip
-def test_archives_that_are_refused(tmp_path: Path, arrays: Any, n: int | None, message: str) -> None:
+def test_archives_that_are_refused(
+    tmp_path: Path, arrays: Any, n: int | None, message: str
+) -> None:
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(ParadiseError, match=message):
         open_examples(OWN, str(tmp_path / "a.npz"), n=n)

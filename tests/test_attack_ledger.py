@@ -1,4 +1,6 @@
-"""Nothing measured is lost or counted twice: killed, cut off, shared among processes, the result is one."""
+"""Nothing measured is lost or counted twice: killed, cut off, shared among processes, the result is
+one.
+"""
 
 import json
 import os
@@ -12,11 +14,11 @@ import pytest
 import torch
 
 from paradise_cli.attacks import run
-from paradise_cli.attacks.ledger import Entry, FolderLedger, Ledger
-from paradise_cli.attacks.suite import SUITES
-from paradise_cli.errors import ParadiseError
-from paradise_cli.randomness import generator
-from paradise_cli.storage import load_tensors
+from paradise_cli.attacks.session.ledger import Entry, FolderLedger, Ledger
+from paradise_cli.attacks.session.suite import SUITES
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.randomness import generator
+from paradise_cli.core.storage import load_tensors
 from tests.attack_ranks import attacked, document
 
 HEADER = {"shape": [1, 2, 3], "seed": 0}
@@ -88,7 +90,9 @@ def test_of_the_runs_that_succeeded_the_lowest_counts() -> None:
 
 
 @pytest.mark.parametrize("seed", range(MOMENTS))
-def test_cut_off_anywhere_it_forgets_what_is_not_whole_and_goes_on(seed: int, tmp_path: Path) -> None:
+def test_cut_off_anywhere_it_forgets_what_is_not_whole_and_goes_on(
+    seed: int, tmp_path: Path
+) -> None:
     some = entries(9)
     put_down(tmp_path, some)
     lines, points = tmp_path / "ledger.jsonl", tmp_path / "points.f32"
@@ -98,7 +102,9 @@ def test_cut_off_anywhere_it_forgets_what_is_not_whole_and_goes_on(seed: int, tm
     lines.write_bytes(lines.read_bytes()[:length])
     points.write_bytes(points.read_bytes()[:depth])
     whole = max(lines.read_bytes().count(b"\n") - 1, 0)
-    lost = [k for k, entry in enumerate(some) if entry.point is not None][depth // 24 :]  # 24 bytes a point
+    lost = [k for k, entry in enumerate(some) if entry.point is not None][
+        depth // 24 :
+    ]  # 24 bytes a point
     kept = min([whole, *lost[:1]])
     assert known(tmp_path, some) == [True] * kept + [False] * (9 - kept)
     put_down(tmp_path, some[kept:])
@@ -106,7 +112,9 @@ def test_cut_off_anywhere_it_forgets_what_is_not_whole_and_goes_on(seed: int, tm
 
 
 @pytest.mark.parametrize("header", [{**HEADER, "seed": 1}, {**HEADER, "shape": [1, 64, 64]}])
-def test_another_attack_is_refused_and_harms_nothing(header: dict[str, Any], tmp_path: Path) -> None:
+def test_another_attack_is_refused_and_harms_nothing(
+    header: dict[str, Any], tmp_path: Path
+) -> None:
     some = entries(9)
     put_down(tmp_path, some)
     with pytest.raises(ParadiseError, match=r"holds another attack, with other (seed|shape)"):
@@ -124,7 +132,9 @@ def test_two_at_once_are_refused_unless_they_are_different_writers(tmp_path: Pat
         (first, second)[k % 2].add(entry)
     for ledger in (first, second):
         ledger.settle()
-        assert all(same(ledger.runs(entry.label, entry.image).get(entry.run), entry) for entry in some)
+        assert all(
+            same(ledger.runs(entry.label, entry.image).get(entry.run), entry) for entry in some
+        )
         ledger.close()
     assert known(tmp_path, some) == [True] * 6  # also by one alone
 
@@ -144,7 +154,9 @@ def started(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_result(tmp_path: Path) -> None:
     whole = attacked(tmp_path / "whole")
-    size = sum((tmp_path / "whole" / name).stat().st_size for name in ("ledger.jsonl", "points.f32"))
+    size = sum(
+        (tmp_path / "whole" / name).stat().st_size for name in ("ledger.jsonl", "points.f32")
+    )
     moments = torch.randint(1, size, (MOMENTS,), generator=generator(0, "kill")).tolist()
     killed = started("kill", str(tmp_path), *map(str, moments))
     _, errors = killed.communicate(timeout=120)
@@ -172,7 +184,9 @@ def test_two_processes_share_one_folder_and_give_the_result_of_one(tmp_path: Pat
     assert told[0]["cut"]["unfinished"]
     expected = json.loads(json.dumps(document(one)))
     assert told[0]["report"] == told[0]["again"] == expected
-    ledgers = [(tmp_path / "library" / name).read_bytes() for name in ("ledger.jsonl", "ledger-1.jsonl")]
+    ledgers = [
+        (tmp_path / "library" / name).read_bytes() for name in ("ledger.jsonl", "ledger-1.jsonl")
+    ]
     assert all(ledger.count(b"\n") > 10 for ledger in ledgers)
     # The first process alone tells of the result.
     assert "robust accuracy" in said[0][0] and said[1] == ("", "")

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from paradise_cli.attacks import ATTACKS
-from paradise_cli.attacks.classifier import Classifier
-from paradise_cli.attacks.engine import Compute, Goal, Outcome, run_jobs
-from paradise_cli.attacks.jobs import digests, jobs_of
-from paradise_cli.attacks.queries import run_attack
-from paradise_cli.attacks.threat import NORMS
+from paradise_cli.attacks.engine.classifier import Classifier
+from paradise_cli.attacks.engine.jobs import digests, jobs_of
+from paradise_cli.attacks.engine.lane_batch import Compute, Goal, Outcome, run_jobs
+from paradise_cli.attacks.engine.queries import run_attack
+from paradise_cli.perturbations.threat import NORMS
 from tests.attack_cases import balanced
 
 CPU = torch.device("cpu")
@@ -55,7 +55,9 @@ def outcomes(
 
     pulse = (lambda done: None) if told is None else told.append
     compute = Compute(CPU, width, blocks)
-    return ended(list(run(attack, victim, judge, IMAGES, LABELS, jobs, compute, goal=goal, pulse=pulse)))
+    return ended(
+        list(run(attack, victim, judge, IMAGES, LABELS, jobs, compute, goal=goal, pulse=pulse))
+    )
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -75,7 +77,9 @@ def test_runs_are_those_of_one_query_after_another(
     if goal == "fool" and not strict and len(expected) > 1 and hyper != {"queries": 1}:
         assert 0 < sum(fell for fell, _, _ in expected.values()) < 11  # else little is compared
     for width, blocks in ((64, 1), (8, 2), (5, 1), (7, 3), (1, 1)):
-        found = outcomes(run_attack, name, norm, hyper, width=width, blocks=blocks, goal=goal, strict=strict)
+        found = outcomes(
+            run_attack, name, norm, hyper, width=width, blocks=blocks, goal=goal, strict=strict
+        )
         assert found.keys() == expected.keys()
         for run, (succeeded, step, point) in expected.items():
             assert found[run][:2] == (succeeded, step)

@@ -1,4 +1,6 @@
-"""What a report counts: nothing that is known to fool a classifier may leave its accuracy as it was."""
+"""What a report counts: nothing that is known to fool a classifier may leave its accuracy as it
+was.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -7,15 +9,15 @@ import pytest
 import torch
 
 from paradise_cli.attacks import attack, run
-from paradise_cli.attacks.arena import Arena
-from paradise_cli.attacks.audit import Audit
-from paradise_cli.attacks.canaries import CANARIES, network
-from paradise_cli.attacks.engine import Compute
-from paradise_cli.attacks.suite import SUITES, Stage, Suite
-from paradise_cli.attacks.threat import L2
+from paradise_cli.attacks.audit.audit import Audit
+from paradise_cli.attacks.audit.canaries import CANARIES, network
+from paradise_cli.attacks.engine.lane_batch import Compute
+from paradise_cli.attacks.session.session import Arena
+from paradise_cli.attacks.session.suite import SUITES, Stage, Suite
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.randomness import generator
 from paradise_cli.data import DATASETS
-from paradise_cli.errors import ParadiseError
-from paradise_cli.randomness import generator
+from paradise_cli.perturbations.threat import L2
 
 N, EPS = 24, 0.15
 CPU = torch.device("cpu")
@@ -23,7 +25,9 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def digits(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """Images, labels and what else an attack by hardly anything needs; an audit that runs PGD and no more."""
+    """Images, labels and what else an attack by hardly anything needs; an audit that runs PGD and
+    no more.
+    """
 
     def audit(arena: Arena, eps: float, **_: Any) -> Audit:
         arena.attack("pgd", eps, arena.correct(), hyper={"steps": 20})
@@ -31,7 +35,9 @@ def digits(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
     monkeypatch.setattr(run, "audit", audit)
     monkeypatch.setitem(SUITES, "weak", Suite((Stage("random_search", {"draws": 1}, "One draw"),)))
-    monkeypatch.setitem(SUITES, "aimed", Suite((Stage("pgd_rand", {"steps": 20}, goal="reach"),), apart=True))
+    monkeypatch.setitem(
+        SUITES, "aimed", Suite((Stage("pgd_rand", {"steps": 20}, goal="reach"),), apart=True)
+    )
     weak = Suite((Stage("fgsm", {}, "FGSM", black_box=True),), apart=True, transfer=True)
     monkeypatch.setitem(SUITES, "borrowed", weak)
     test = DATASETS["digits"](None).test
@@ -76,7 +82,9 @@ def test_what_another_suite_felled_in_the_same_folder_is_not_the_audits(
 ) -> None:
     monkeypatch.setitem(SUITES, "strong", Suite((Stage("apgd", {"steps": 20}, "APGD"),)))
     attack(network("robust"), suite="strong", out=tmp_path, **digits)
-    after, alone = (attack(network("robust"), suite="weak", out=out, **digits) for out in (tmp_path, None))
+    after, alone = (
+        attack(network("robust"), suite="weak", out=out, **digits) for out in (tmp_path, None)
+    )
     assert after.broken_by == alone.broken_by and torch.equal(after.adversarial, alone.adversarial)
 
 
@@ -100,7 +108,9 @@ def test_a_target_reached_is_a_wrong_class(digits: dict[str, Any]) -> None:
 
 
 def test_transfer_says_that_it_bounds_nothing(digits: dict[str, Any]) -> None:
-    found = attack(network("robust"), suite="borrowed", sources={"a": network("standard")}, **digits)
+    found = attack(
+        network("robust"), suite="borrowed", sources={"a": network("standard")}, **digits
+    )
     assert {name for name in found.broken_by if name} <= {"clean", "FGSM from a"}
     assert any("made on other models" in note and "12.5% of 24" in note for note in found.notes)
 

@@ -1,4 +1,6 @@
-"""Suites on a small network: what falls depends on the image alone, and looks and budgets end as declared."""
+"""Suites on a small network: what falls depends on the image alone, and looks and budgets end as
+declared.
+"""
 
 import itertools
 from collections.abc import Iterator
@@ -11,18 +13,27 @@ import torch
 from scipy.stats import binomtest
 from torch import Tensor
 
-from paradise_cli.attacks import AttackReport, attack, run, suite
-from paradise_cli.attacks import arena as attacks_arena
-from paradise_cli.attacks.arena import Arena
-from paradise_cli.attacks.audit import Audit
-from paradise_cli.attacks.canaries import network
-from paradise_cli.attacks.engine import Compute
-from paradise_cli.attacks.gradient import GradientSteps
-from paradise_cli.attacks.lanes import Attack, State
-from paradise_cli.attacks.suite import SUITES, Stage, Suite, looks, random_order, run_suite, worst_case
-from paradise_cli.attacks.threat import Threat
-from paradise_cli.proportions import clopper_pearson
-from paradise_cli.randomness import generator, permutation
+from paradise_cli.attacks import AttackReport, attack, run
+from paradise_cli.attacks.audit.audit import Audit
+from paradise_cli.attacks.audit.canaries import network
+from paradise_cli.attacks.engine.lane_batch import Compute
+from paradise_cli.attacks.methods.gradient import GradientSteps
+from paradise_cli.attacks.protocol.lanes import Attack, State
+from paradise_cli.attacks.session import session as attacks_arena
+from paradise_cli.attacks.session import suite
+from paradise_cli.attacks.session.session import Arena
+from paradise_cli.attacks.session.suite import (
+    SUITES,
+    Stage,
+    Suite,
+    looks,
+    random_order,
+    run_suite,
+    worst_case,
+)
+from paradise_cli.core.proportions import clopper_pearson
+from paradise_cli.core.randomness import generator, permutation
+from paradise_cli.perturbations.threat import Threat
 from tests.attack_cases import Linear
 
 CPU = torch.device("cpu")
@@ -61,7 +72,9 @@ def arena_of(images: Tensor, labels: Tensor, width: int = 8, blocks: int = 1) ->
 
 
 def outcome(arena: Arena, eps: float = EPS) -> list[tuple[Any, ...]]:
-    """Of each image: whether it was right, what broke it where, and all runs on record that count."""
+    """Of each image: whether it was right, what broke it where, and all runs on record that
+    count.
+    """
     fell = worst_case(run_suite(arena, TINY, eps, range(len(arena.images))), arena.right)
     found = []
     for row in range(len(arena.images)):
@@ -70,7 +83,9 @@ def outcome(arena: Arena, eps: float = EPS) -> list[tuple[Any, ...]]:
             first = arena.ledger.fell(label, row)
             for run_, entry in sorted(arena.ledger.runs(label, row).items()):
                 if first is None or run_ <= first.run:
-                    runs.append((label, run_, entry.target, entry.step, entry.distance, pixels(entry.point)))
+                    runs.append(
+                        (label, run_, entry.target, entry.step, entry.distance, pixels(entry.point))
+                    )
         broken = None if row not in fell else (fell[row][0], pixels(fell[row][1].point))
         found.append((bool(arena.right[row]), broken, tuple(runs)))
     return found
@@ -88,7 +103,9 @@ def usual() -> list[tuple[Any, ...]]:
     return found
 
 
-def test_the_result_does_not_depend_on_how_many_images_are_under_way(usual: list[tuple[Any, ...]]) -> None:
+def test_the_result_does_not_depend_on_how_many_images_are_under_way(
+    usual: list[tuple[Any, ...]],
+) -> None:
     for blocks in (2, 5):
         assert outcome(arena_of(IMAGES, LABELS, blocks=blocks)) == usual
 
@@ -110,7 +127,11 @@ def test_the_result_does_not_depend_on_the_other_images(usual: list[tuple[Any, .
 def document(report: AttackReport) -> dict[str, Any]:
     """Everything but the time it took."""
     found = report.to_json()
-    told = {name: value for name, value in found["settings"].items() if name not in ("seconds", "budget")}
+    told = {
+        name: value
+        for name, value in found["settings"].items()
+        if name not in ("seconds", "budget")
+    }
     return {**found, "settings": told}
 
 
@@ -205,7 +226,13 @@ def test_a_source_that_draws_at_random_is_known_again() -> None:
 
 @pytest.mark.parametrize(
     ("n", "expected"),
-    [(50, [50]), (100, [100]), (101, [100, 101]), (400, [100, 200, 400]), (1000, [100, 200, 400, 800, 1000])],
+    [
+        (50, [50]),
+        (100, [100]),
+        (101, [100, 101]),
+        (400, [100, 200, 400]),
+        (1000, [100, 200, 400, 800, 1000]),
+    ],
 )
 def test_looks_double_until_all_images_are_in(n: int, expected: list[int]) -> None:
     assert list(looks(n)) == expected
@@ -213,7 +240,16 @@ def test_looks_double_until_all_images_are_in(n: int, expected: list[int]) -> No
 
 @pytest.mark.parametrize("error", [0.05, 0.05 / 2, 0.05 / 5])
 def test_clopper_pearson_is_the_exact_interval(error: float) -> None:
-    for k, n in [(0, 1), (1, 1), (0, 100), (100, 100), (37, 100), (1, 800), (611, 800), (999, 1000)]:
+    for k, n in [
+        (0, 1),
+        (1, 1),
+        (0, 100),
+        (100, 100),
+        (37, 100),
+        (1, 800),
+        (611, 800),
+        (999, 1000),
+    ]:
         exact = binomtest(k, n).proportion_ci(1 - error, method="exact")
         assert clopper_pearson(k, n, error) == pytest.approx((exact.low, exact.high), abs=1e-9)
 
@@ -234,7 +270,9 @@ def test_it_stops_at_the_first_look_at_which_the_interval_is_narrow_enough(
     assert "3 looks" in report.interval
 
 
-def test_stopped_at_a_look_it_is_the_attack_on_those_images(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_at_a_look_it_is_the_attack_on_those_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(suite, "FIRST_LOOK", 10)
     report = attack(network("standard"), IMAGES, LABELS, eps=EPS, suite="tiny", ci=0.49)
     assert len(report.rows) == 10
@@ -242,7 +280,9 @@ def test_stopped_at_a_look_it_is_the_attack_on_those_images(monkeypatch: pytest.
     rows = sorted(random_order(arena.ids, 0)[:10])
     assert report.rows.tolist() == rows
     alone = attack(network("standard"), IMAGES[rows], LABELS[rows], eps=EPS, suite="tiny")
-    assert torch.equal(report.adversarial, alone.adversarial) and report.broken_by == alone.broken_by
+    assert (
+        torch.equal(report.adversarial, alone.adversarial) and report.broken_by == alone.broken_by
+    )
     assert report.robust_accuracy.value == alone.robust_accuracy.value
     assert document(report)["attacks"] == document(alone)["attacks"]
 

@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from paradise_cli.attacks import ATTACKS
-from paradise_cli.attacks.threat import NORMS
+from paradise_cli.perturbations.threat import NORMS
 from tests.attack_cases import Linear, attacked, eps_that_fells_half, fallen
 
-# attack, hyper-parameters, exact for two classes, share of the images that fall for ten that it must fell
+# attack, hyper-parameters, exact for two classes, share of the images that fall for ten that it
+# must fell
 CASES: list[tuple[str, dict[str, Any], bool, float]] = [
     ("fgsm", {}, True, 0.4),
     ("pgd", {"steps": 50}, True, 0.8),

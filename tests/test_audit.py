@@ -1,4 +1,6 @@
-"""The audit on classifiers whose robustness, or lack of it, is known; verdicts from every set of rows."""
+"""The audit on classifiers whose robustness, or lack of it, is known; verdicts from every set of
+rows.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,18 +9,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paradise_cli.attacks import arena as attacks_arena
-from paradise_cli.attacks import calibration
-from paradise_cli.attacks.arena import Arena
-from paradise_cli.attacks.audit import DECISIVE, AuditRow, audit, judged
-from paradise_cli.attacks.audit_case import Case, Siblings
-from paradise_cli.attacks.audit_rows import ROWS
-from paradise_cli.attacks.engine import Compute
-from paradise_cli.attacks.evidence import Result
-from paradise_cli.attacks.ledger import Entry, Ledger
-from paradise_cli.attacks.surrogate import HeldNoise, Scaled, Smoothed
-from paradise_cli.attacks.threat import Linf
+from paradise_cli.attacks.audit import calibration
+from paradise_cli.attacks.audit.audit import DECISIVE, AuditRow, audit, judged
+from paradise_cli.attacks.audit.context import Case, Siblings
+from paradise_cli.attacks.audit.evidence import Result
+from paradise_cli.attacks.audit.rows import ROWS
+from paradise_cli.attacks.engine.lane_batch import Compute
+from paradise_cli.attacks.engine.surrogate import HeldNoise, Scaled, Smoothed
+from paradise_cli.attacks.session import session as attacks_arena
+from paradise_cli.attacks.session.ledger import Entry, Ledger
+from paradise_cli.attacks.session.session import Arena
 from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.perturbations.threat import Linf
 from tests.attack_cases import Linear, eps_that_fells_half
 
 N = 150
@@ -99,7 +101,8 @@ def saturated(images: Tensor) -> Tensor:
         # Gradients that are 0 lead nowhere from the image itself, whatever the scale or the loss.
         (no_gradient, {3, 8}, {1}),
         (quantised, {3, 8, 10}, {1}),
-        # Cross-entropy is 0 to the last bit; its margin, and a thousandth of it, are those of the linear one.
+        # Cross-entropy is 0 to the last bit; its margin, and a thousandth of it, are those of the
+        # linear one.
         (saturated, {3, 7, 8}, {1, 2, 5, 6}),
     ],
 )
@@ -136,7 +139,9 @@ def test_random_points_that_fool_where_gradients_do_not_are_seen() -> None:
     assert (found, n) == ("fail", N)
 
 
-def test_gradients_that_lead_on_from_where_square_ended_are_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gradients_that_lead_on_from_where_square_ended_are_followed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rows = RADIUS.sort().indices[90:140]
     images, labels, eps = IMAGES[rows], LABELS[rows], 1.05 * float(RADIUS[rows].max())
     close = 0.2 * float((LINEAR(images)[:, 0] - LINEAR(images)[:, 1]).abs().min())
@@ -202,13 +207,17 @@ class Scripted(Case):
         (9, lambda given: 50 if given.get("step_size") == EPS / 2 else 30, "pass"),
     ],
 )
-def test_rows_that_compare_attacks(row: int, script: Callable[[dict[str, Any]], int], expected: str) -> None:
+def test_rows_that_compare_attacks(
+    row: int, script: Callable[[dict[str, Any]], int], expected: str
+) -> None:
     case = Scripted(arena_of(LINEAR), EPS, tuple(range(N)), {}, {})
     object.__setattr__(case, "script", script)
     assert ROWS[row][3](case)[0] == expected
 
 
-def test_noise_that_hides_gradients_from_a_single_draw_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_that_hides_gradients_from_a_single_draw_is_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     torch.manual_seed(0)
     monkeypatch.setattr(attacks_arena, "EOT_DRAWS", 8)
 
@@ -247,13 +256,23 @@ def test_logits_that_deflect_attacks_do_not_hide_the_latent() -> None:
 def test_siblings_show_whether_the_attacks_work() -> None:
     images, labels = LINEAR.problem(400, seed=1)  # enough to tell half from 10 points more
     labels[:5] = 1 - labels[:5]  # misclassified as they are
-    case, arena = case_of(LINEAR), Arena(LINEAR, images, labels, "linf", Compute(torch.device("cpu"), 400))
-    exact = {*(~arena.right | (LINEAR.radius(images, labels, "linf") <= EPS)).nonzero().flatten().tolist()}
+    case, arena = (
+        case_of(LINEAR),
+        Arena(LINEAR, images, labels, "linf", Compute(torch.device("cpu"), 400)),
+    )
+    exact = {
+        *(~arena.right | (LINEAR.radius(images, labels, "linf") <= EPS))
+        .nonzero()
+        .flatten()
+        .tolist()
+    }
 
     def row(number: int, siblings: Siblings, eps: float = EPS) -> Result:
         return ROWS[number][3](Case(case.arena, eps, case.rows, {}, {}, siblings))[0]
 
-    assert row(13, Siblings(base=arena)) == "inconclusive"  # half of it stands at this eps, nothing at 0.5
+    assert (
+        row(13, Siblings(base=arena)) == "inconclusive"
+    )  # half of it stands at this eps, nothing at 0.5
     assert row(13, Siblings(base=arena), eps=0.4) == "pass"
     unmoved = Arena(lambda x: LINEAR(x.detach()), images, labels, "linf", arena.compute)
     assert row(13, Siblings(base=unmoved), eps=0.4) == "fail"
@@ -265,7 +284,10 @@ def test_siblings_show_whether_the_attacks_work() -> None:
         (exact - {*sorted(exact)[:20]}, "fail"),  # felled, and known to stand
         (others, "inconclusive"),  # as many fall, but not those
     ):
-        assert row(14, Siblings(reference=arena, known=frozenset(known), reference_eps=EPS)) == expected
+        assert (
+            row(14, Siblings(reference=arena, known=frozenset(known), reference_eps=EPS))
+            == expected
+        )
 
 
 def test_the_shipped_reference_agrees_with_autoattack_but_for_one_image_in_a_hundred() -> None:
@@ -287,7 +309,9 @@ def test_progress_and_what_time_cut_short_name_the_test_that_they_serve() -> Non
     siblings = Siblings(base=sibling, reference=sibling, reference_eps=EPS)
     found = audit(arena, EPS, white={}, black={}, rows=range(20), queries=20, siblings=siblings)
     assert {"audit 1: pgd", "audit 9: pgd", "audit 13: pgd", "audit 14: multi_targeted"} <= told
-    assert {what.partition(":")[0] for what in told} <= {f"audit {number}" for number in range(1, 15)}
+    assert {what.partition(":")[0] for what in told} <= {
+        f"audit {number}" for number in range(1, 15)
+    }
     assert arena.purpose == "" and not any("audit" in label for label in arena.ledger._runs)
     arena.deadline, sibling.ledger = 0.0, Ledger()
     again = audit(arena, EPS, white={}, black={}, rows=range(20), queries=20, siblings=siblings)
@@ -323,7 +347,9 @@ def test_no_images_at_all_are_no_evidence() -> None:
 def test_verdict_of_one_failing_row(number: int) -> None:
     def rows(failing: int | None) -> list[AuditRow]:
         return [
-            AuditRow(row, name, "fail" if row == failing else "pass", "measured", threshold, meaning, 100)
+            AuditRow(
+                row, name, "fail" if row == failing else "pass", "measured", threshold, meaning, 100
+            )
             for row, (name, threshold, meaning, _) in ROWS.items()
         ]
 

@@ -1,8 +1,9 @@
 """Hits and false alarms of the audit: shams must be caught, honest networks must not.
 
-Thresholds are those of method.md for every classifier. A sham whose accuracy the attacks bring down to that
-of its smooth twin needs no alarm: nothing false was reported. `benchmarks/canaries.py` makes the table of the
-README, with the whole audit of every classifier; here those that need it not are judged without.
+Thresholds are those of method.md for every classifier. A sham whose accuracy the attacks bring down
+to that of its smooth twin needs no alarm: nothing false was reported. `benchmarks/canaries.py`
+makes the table of the README, with the whole audit of every classifier; here those that need it not
+are judged without.
 """
 
 from collections.abc import Callable
@@ -12,12 +13,12 @@ import pytest
 import torch
 
 from paradise_cli.attacks import AttackReport, attack, run
-from paradise_cli.attacks.arena import Arena
-from paradise_cli.attacks.audit import Audit, audit, judged
-from paradise_cli.attacks.audit_case import Siblings
-from paradise_cli.attacks.canaries import CANARIES, network
-from paradise_cli.attacks.classifier import Function
-from paradise_cli.attacks.suite import SUITES, Stage, Suite
+from paradise_cli.attacks.audit.audit import Audit, audit, judged
+from paradise_cli.attacks.audit.canaries import CANARIES, network
+from paradise_cli.attacks.audit.context import Siblings
+from paradise_cli.attacks.engine.classifier import Function
+from paradise_cli.attacks.session.session import Arena
+from paradise_cli.attacks.session.suite import SUITES, Stage, Suite
 from paradise_cli.data import DATASETS
 
 EPS, N = 0.1, 40
@@ -47,7 +48,9 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> Callable[[Function], AttackReport]
         return audit(*given, **named, queries=200)  # of 40 images calibration would say nothing
 
     def attacked(function: Function, *, audited: bool = False) -> AttackReport:
-        torch.manual_seed(0)  # `sampled_dvib` draws from the global generator, as users' classifiers do
+        torch.manual_seed(
+            0
+        )  # `sampled_dvib` draws from the global generator, as users' classifiers do
         monkeypatch.setattr(run, "audit", alone if audited else unaudited)
         return attack(function, images, test.labels[:N, 0], eps=EPS, suite="brief", audited=N)
 
@@ -66,7 +69,9 @@ def test_an_honest_robust_network_raises_no_alarm(brief: Any) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(set(CANARIES) - set(TO_BE_FLAGGED)))
-def test_other_shams_are_no_better_than_their_twins_or_said_to_be_suspect(name: str, brief: Any) -> None:
+def test_other_shams_are_no_better_than_their_twins_or_said_to_be_suspect(
+    name: str, brief: Any
+) -> None:
     found = brief(CANARIES[name]())
     if found.verdict == "not detected":
         twin = brief(CANARIES[name].twin())

@@ -1,4 +1,6 @@
-"""Exact rate-distortion: closed forms, certified bounds, an independent package, and what it refuses."""
+"""Exact rate-distortion: closed forms, certified bounds, an independent package, and what it
+refuses.
+"""
 
 import itertools
 import math
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from paradise_cli.errors import UsageError
+from paradise_cli.core.errors import UsageError
 from paradise_cli.information import closed_forms
 from paradise_cli.information.blahut_arimoto import STEEPEST, DiscreteSource, blahut_arimoto
 from paradise_cli.information.closed_forms import shannon_lower_bound
@@ -32,7 +34,9 @@ def tensor(*values: float) -> Tensor:
 
 def random_source(n: int, m: int, seed: int) -> DiscreteSource:
     draw = np.random.default_rng(seed)
-    return DiscreteSource(torch.tensor(draw.dirichlet(np.ones(n))), torch.tensor(draw.random((n, m))))
+    return DiscreteSource(
+        torch.tensor(draw.dirichlet(np.ones(n))), torch.tensor(draw.random((n, m)))
+    )
 
 
 @pytest.mark.parametrize(
@@ -41,7 +45,9 @@ def random_source(n: int, m: int, seed: int) -> DiscreteSource:
 )  # fmt: skip
 def test_finite_closed_forms_lie_between_the_bounds(known: KnownSource) -> None:
     assert known.closed_form is not None
-    curve = blahut_arimoto(known.source, torch.logspace(-1, 1.5, 10, dtype=torch.float64), tolerance=1e-9)
+    curve = blahut_arimoto(
+        known.source, torch.logspace(-1, 1.5, 10, dtype=torch.float64), tolerance=1e-9
+    )
     assert len(curve.points) == 10
     for point in curve.points:
         assert point.gap <= 1e-9
@@ -54,7 +60,9 @@ def test_finite_closed_forms_lie_between_the_bounds(known: KnownSource) -> None:
     [(gaussian, 0.5, 0.31), (laplacian, 1.0, 0.61)],
     ids=["gaussian", "laplacian"],
 )
-def test_grids_approach_the_closed_form_as_they_get_finer(build, per_slope: float, least: float) -> None:
+def test_grids_approach_the_closed_form_as_they_get_finer(
+    build, per_slope: float, least: float
+) -> None:
     slopes = per_slope / torch.linspace(least, 0.95, 10, dtype=torch.float64)
     errors = []
     for letters in (201, 401):  # 6 steps of the first are at most `least`
@@ -78,7 +86,9 @@ def test_grids_approach_the_closed_form_as_they_get_finer(build, per_slope: floa
         (closed_forms.laplacian(2.0), 4, 0.25, math.log(8)),
     ],
 )  # fmt: skip
-def test_closed_forms_at_their_published_values(form, slope: float, distortion: float, rate: float) -> None:
+def test_closed_forms_at_their_published_values(
+    form, slope: float, distortion: float, rate: float
+) -> None:
     assert form.distortion(slope) == pytest.approx(distortion, abs=1e-6)
     assert form.rate(form.distortion(slope)) == pytest.approx(rate, abs=5e-5)
     assert form.rate(form.d_max) == pytest.approx(0, abs=1e-12) and form.rate(2 * form.d_max) == 0
@@ -96,29 +106,44 @@ def test_a_balanced_distortion_is_solved_at_once() -> None:
     weights = torch.softmax(-0.7 * d, 0)
     assert point.iterations == 0
     assert point.distortion == pytest.approx(float(weights @ d), abs=1e-14)
-    assert point.upper == pytest.approx(math.log(5) + float((weights * weights.log()).sum()), abs=1e-14)
+    assert point.upper == pytest.approx(
+        math.log(5) + float((weights * weights.log()).sum()), abs=1e-14
+    )
 
 
-def test_the_shannon_lower_bound_is_the_rate_of_a_gaussian_and_below_that_of_a_uniform_density() -> None:
+def test_the_shannon_lower_bound_is_the_rate_of_a_gaussian_and_below_that_of_a_uniform_density() -> (
+    None
+):
     entropy = 0.5 * math.log(2 * math.pi * math.e * 1.7)
-    assert shannon_lower_bound(entropy, 0.3) == pytest.approx(closed_forms.gaussian([1.7]).rate(0.3))
+    assert shannon_lower_bound(entropy, 0.3) == pytest.approx(
+        closed_forms.gaussian([1.7]).rate(0.3)
+    )
     letters = torch.linspace(0, 1, 401, dtype=torch.float64)
     source = measured(torch.full((401,), 1 / 401, dtype=torch.float64), "squared", letters)
     (point,) = blahut_arimoto(source, tensor(50.0), tolerance=1e-4).points
-    assert shannon_lower_bound(0.0, point.distortion) < point.upper  # differential entropy of U(0, 1) is 0
+    assert (
+        shannon_lower_bound(0.0, point.distortion) < point.upper
+    )  # differential entropy of U(0, 1) is 0
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_independent_package_dit_agrees(seed: int) -> None:
-    dit = pytest.importorskip("dit.rate_distortion.blahut_arimoto", reason="the test extra installs dit")
-    # dit stops when D moves by less than 1e-5 of itself: letters that vanish slowly would end it early.
+    dit = pytest.importorskip(
+        "dit.rate_distortion.blahut_arimoto", reason="the test extra installs dit"
+    )
+    # dit stops when D moves by less than 1e-5 of itself: letters that vanish slowly would end it
+    # early.
     n = 2 + seed % 6
     drawn = random_source(n, n, seed)
     source = DiscreteSource(drawn.probabilities, (1 + drawn.distortion).fill_diagonal_(0))
     slope = 2 + seed / 4
     d = source.distortion.numpy()
     theirs, _ = dit.blahut_arimoto(
-        source.probabilities.numpy(), slope / LOG_2, distortion=lambda p, q: d, max_iters=2000, restarts=1
+        source.probabilities.numpy(),
+        slope / LOG_2,
+        distortion=lambda p, q: d,
+        max_iters=2000,
+        restarts=1,
     )
     value = LOG_2 * theirs.rate + slope * theirs.distortion
     (point,) = blahut_arimoto(source, tensor(slope), tolerance=1e-9).points
@@ -149,11 +174,15 @@ def test_the_objective_never_rises_and_the_start_does_not_matter(memory: int) ->
         values.append(point.upper + 5 * point.distortion)
     assert all(later <= earlier + 1e-12 for earlier, later in itertools.pairwise(values))
     cold, warm = (
-        blahut_arimoto(source, torch.logspace(0, 2, 30, dtype=torch.float64), warm_start=warm, tolerance=1e-8)
+        blahut_arimoto(
+            source, torch.logspace(0, 2, 30, dtype=torch.float64), warm_start=warm, tolerance=1e-8
+        )
         for warm in (False, True)
     )
     for a, b in zip(cold.points, warm.points, strict=True):
-        assert a.upper + a.slope * a.distortion == pytest.approx(b.upper + b.slope * b.distortion, abs=3e-8)
+        assert a.upper + a.slope * a.distortion == pytest.approx(
+            b.upper + b.slope * b.distortion, abs=3e-8
+        )
 
 
 def test_letters_that_never_occur_change_nothing() -> None:
@@ -170,7 +199,9 @@ def test_huge_slopes_neither_overflow_nor_end_early() -> None:
     end, steep = blahut_arimoto(source, tensor(1e6, STEEPEST), tolerance=1e-9).points[::-1]
     p, d = source.supported()
     assert end.distortion == pytest.approx(float(p @ d.min(1).values), abs=1e-15)
-    best = torch.zeros(5, dtype=torch.float64).index_add_(0, d.argmin(1), p)  # no ties: z is a function of x
+    best = torch.zeros(5, dtype=torch.float64).index_add_(
+        0, d.argmin(1), p
+    )  # no ties: z is a function of x
     assert end.upper == pytest.approx(float(-torch.special.xlogy(best, best).sum()), abs=1e-9)
     assert steep.upper == pytest.approx(end.upper, abs=1e-8)
 

@@ -4,15 +4,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paradise_cli.attacks import ATTACKS, canaries
-from paradise_cli.attacks.canaries import CANARIES, network, robust
-from paradise_cli.attacks.classifier import Function, examine
-from paradise_cli.attacks.threat import Linf
+from paradise_cli.attacks import ATTACKS
+from paradise_cli.attacks.audit import canaries
+from paradise_cli.attacks.audit.canaries import CANARIES, network, robust
+from paradise_cli.attacks.engine.classifier import Function, examine
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.randomness import generator
+from paradise_cli.core.resources import resource_dir
+from paradise_cli.core.storage import load_metadata
 from paradise_cli.data import DATASETS
-from paradise_cli.errors import UsageError
-from paradise_cli.randomness import generator
-from paradise_cli.resources import resource_dir
-from paradise_cli.storage import load_metadata
+from paradise_cli.perturbations.threat import Linf
 from tests.attack_cases import attacked, fallen
 
 CPU = torch.device("cpu")
@@ -38,7 +39,9 @@ def between(digits: tuple[Tensor, Tensor]) -> Tensor:
 
 
 def accuracy(function: Function, digits: tuple[Tensor, Tensor]) -> float:
-    """Under 20 steps of PGD on the cross-entropy at eps 0.1; misclassified images count as errors."""
+    """Under 20 steps of PGD on the cross-entropy at eps 0.1; misclassified images count as
+    errors.
+    """
     outcomes = attacked(ATTACKS["pgd"](Linf(0.1), steps=20), function, *digits)
     return (len(outcomes) - int(fallen(outcomes, N).sum())) / N
 
@@ -48,7 +51,9 @@ def pixels(images: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", CANARIES)
-def test_each_lies_in_the_module_under_its_name_and_answers(name: str, digits: tuple[Tensor, Tensor]) -> None:
+def test_each_lies_in_the_module_under_its_name_and_answers(
+    name: str, digits: tuple[Tensor, Tensor]
+) -> None:
     canary = CANARIES[name]
     assert getattr(canaries, name) is canary and canary.name == name and canary.hides
     behaviour = examine(canary(), *digits, CPU)
@@ -60,7 +65,9 @@ def test_each_lies_in_the_module_under_its_name_and_answers(name: str, digits: t
 
 def test_the_shipped_networks_are_small_and_say_how_they_were_made() -> None:
     files = sorted((resource_dir("zoo") / "digits").glob("*.safetensors"))
-    assert {canary.network for canary in CANARIES.values()} | {"robust"} == {file.stem for file in files}
+    assert {canary.network for canary in CANARIES.values()} | {"robust"} == {
+        file.stem for file in files
+    }
     assert sum(file.stat().st_size for file in files) < 300_000
     for file in files:
         assert f"--out zoo/digits/{file.name} --net small" in load_metadata(file)["command"]
@@ -98,8 +105,11 @@ def test_large_logits_are_a_thousand_times_those_of_the_twin(between: Tensor) ->
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 8), (1, 5, 7), (3, 17, 2), (1, 1, 1)])
-def test_jpeg_keeps_a_constant_image_and_the_order_of_the_batch(shape: tuple[int, int, int]) -> None:
-    # Its one coefficient is 8 (v - 128), a multiple of the step of quality 75, (16 * 50 + 50) // 100 = 8.
+def test_jpeg_keeps_a_constant_image_and_the_order_of_the_batch(
+    shape: tuple[int, int, int],
+) -> None:
+    # Its one coefficient is 8 (v - 128), a multiple of the step of quality 75, (16 * 50 + 50) //
+    # 100 = 8.
     levels = torch.tensor([0, 1, 77, 128, 254, 255]).view(-1, 1, 1, 1).expand(-1, *shape)
     assert torch.equal(canaries.jpeg(pixels)(levels / 255), pixels(levels / 255))
 
@@ -139,7 +149,9 @@ def test_a_base_that_cannot_wear_the_disguise_is_refused(name: str) -> None:
         CANARIES[name](pixels)
 
 
-def test_the_robust_network_stands_where_the_standard_one_falls(digits: tuple[Tensor, Tensor]) -> None:
+def test_the_robust_network_stands_where_the_standard_one_falls(
+    digits: tuple[Tensor, Tensor],
+) -> None:
     behaviour = examine(robust(), *digits, CPU)
     assert not behaviour.random and not behaviour.batch_dependent
     assert accuracy(robust(), digits) > accuracy(network("standard"), digits) + 0.25

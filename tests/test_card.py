@@ -1,4 +1,6 @@
-"""The robustness card: everything is on it, nothing comes from elsewhere, and no user's text is code."""
+"""The robustness card: everything is on it, nothing comes from elsewhere, and no user's text is
+code.
+"""
 
 import base64
 import json
@@ -10,14 +12,14 @@ import pytest
 import torch
 
 from paradise_cli.attacks import attack, run
-from paradise_cli.attacks.audit import Audit, AuditRow
+from paradise_cli.attacks.audit.audit import Audit, AuditRow
 from paradise_cli.attacks.report import CLEAN, AttackReport, StageRow
-from paradise_cli.attacks.suite import SUITES, Stage, Suite
-from paradise_cli.card import write_card
-from paradise_cli.errors import UsageError
+from paradise_cli.attacks.session.suite import SUITES, Stage, Suite
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.proportions import Proportion
+from paradise_cli.core.randomness import generator
 from paradise_cli.figures import robustness
-from paradise_cli.proportions import Proportion
-from paradise_cli.randomness import generator
+from paradise_cli.robustness.card import write_card
 from tests.attack_cases import Linear
 
 EPS = 8 / 255
@@ -27,7 +29,15 @@ CHECKS = Audit(
     "suspect",
     ("row 2: 3 images fell only to Square",),
     tuple(
-        AuditRow(i, f"check {i}", RESULTS[i % 4], f"measured {i}.5%", f"<= {i}.1%", f"meaning {i}", 100 + i)
+        AuditRow(
+            i,
+            f"check {i}",
+            RESULTS[i % 4],
+            f"measured {i}.5%",
+            f"<= {i}.1%",
+            f"meaning {i}",
+            100 + i,
+        )
         for i in range(1, 15)
     ),
     ((4 / 255, 0.8, 200), (EPS, 0.745, 200), (64 / 255, 0.0, 200)),
@@ -37,7 +47,9 @@ CHECKS = Audit(
 def made(
     n: int = 1000, stands: int = 720, channels: int = 3, **other: object
 ) -> tuple[AttackReport, torch.Tensor]:
-    """A report on n of n + 5 images: the first stand, the last 10 are misread, the others fell to APGD-CE."""
+    """A report on n of n + 5 images: the first stand, the last 10 are misread, the others fell to
+    APGD-CE.
+    """
     images = torch.rand(n + 5, channels, 6, 6, generator=generator("card", channels))
     standing = torch.arange(n) < stands
     signs = torch.where(images > 0.5, -1.0, 1.0)[:n]
@@ -85,7 +97,9 @@ class Page(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
         given = dict(attrs)
-        self.addresses += [given[name] for name in ("src", "href", "srcset", "action") if name in given]
+        self.addresses += [
+            given[name] for name in ("src", "href", "srcset", "action") if name in given
+        ]
         if tag not in ("meta", "img", "link", "br"):
             self.open.append(tag)
         if tag == "table":
@@ -125,7 +139,9 @@ def card(tmp_path_factory):
 def test_the_page_needs_nothing_but_itself(card):
     folder, _, page = card
     text = (folder / "card.html").read_text()
-    assert not re.search(r"https?:|//|url\(|@import|<script|<link", re.sub(r"base64,[^\"]*", "", text))
+    assert not re.search(
+        r"https?:|//|url\(|@import|<script|<link", re.sub(r"base64,[^\"]*", "", text)
+    )
     assert "default-src 'none'" in text
     pictures = {path.read_bytes() for path in folder.glob("card-*.png")}
     assert len(pictures) == 3
@@ -187,14 +203,18 @@ def test_attacks_curve_and_settings_are_on_it(card):
 
 def test_json_is_the_report(card):
     folder, report, _ = card
-    assert json.loads((folder / "card.json").read_text()) == json.loads(json.dumps(report.to_json()))
+    assert json.loads((folder / "card.json").read_text()) == json.loads(
+        json.dumps(report.to_json())
+    )
 
 
 def markdown_tables(text):
     """Tables as rows of cells, undone of backslashes."""
     blocks = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
     cut = [[re.split(r"(?<!\\)\|", line)[1:-1] for line in block.splitlines()] for block in blocks]
-    return [[[re.sub(r"\\(.)", r"\1", cell.strip()) for cell in row] for row in table] for table in cut]
+    return [
+        [[re.sub(r"\\(.)", r"\1", cell.strip()) for cell in row] for row in table] for table in cut
+    ]
 
 
 def test_markdown_says_the_same(card):
@@ -203,7 +223,9 @@ def test_markdown_says_the_same(card):
     tables = markdown_tables(text)
     assert [[table[0], *table[2:]] for table in tables] == page.tables
     assert all(set(table[1]) == {"---"} for table in tables)
-    assert sorted(re.findall(r"\]\((.*?)\)", text)) == sorted(path.name for path in folder.glob("*.png"))
+    assert sorted(re.findall(r"\]\((.*?)\)", text)) == sorted(
+        path.name for path in folder.glob("*.png")
+    )
 
 
 def test_text_of_users_stays_text(tmp_path):
@@ -235,19 +257,25 @@ def test_a_verdict_says_what_it_means(tmp_path, monkeypatch, verdict, meaning):
     page = written(tmp_path, report, images)
     assert f"Verdict: {verdict}" in page.text
     assert meaning in page.text
-    assert page.text.index("before these attacks were finished: Square") < page.text.index("Robust accuracy")
+    assert page.text.index("before these attacks were finished: Square") < page.text.index(
+        "Robust accuracy"
+    )
     assert "a remark" in page.text
 
 
 def test_without_an_audit_nothing_is_vouched_for(tmp_path):
-    report, images = made(12, 11, 1, verdict="not detected", audit=Audit("not detected", (), (), ()))
+    report, images = made(
+        12, 11, 1, verdict="not detected", audit=Audit("not detected", (), (), ())
+    )
     page = written(tmp_path, report, images)
     assert "Verdict: not judged" in page.text
     assert "not detected" not in page.text
 
 
 def test_transferred_attacks_stand_beside_the_white_box(tmp_path):
-    """The lowest mean is 15 of 20, the worst case of each image 12; PGD on the model itself left 74.5%."""
+    """The lowest mean is 15 of 20, the worst case of each image 12; PGD on the model itself left
+    74.5%.
+    """
     stages = tuple(
         StageRow(name, 20, 20 - left, Proportion.of(left, 20), source=source)
         for name, source, left in (("FGSM", "a", 18), ("FGSM", "b", 17), ("PGD margin", "a", 15))
@@ -268,10 +296,14 @@ def test_transferred_attacks_stand_beside_the_white_box(tmp_path):
 
 def test_a_change_is_magnified_until_the_largest_is_black_or_white(tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(robustness, "draw_captioned", lambda blocks, path, columns: drawn.extend(blocks))
+    monkeypatch.setattr(
+        robustness, "draw_captioned", lambda blocks, path, columns: drawn.extend(blocks)
+    )
     report, images = made(40, 10)
     names = [f"{i}" for i in range(40)]
-    assert robustness.draw_images(report, images[:40], names, tmp_path / "a.png", lambda size: f"{size:.4f}")
+    assert robustness.draw_images(
+        report, images[:40], names, tmp_path / "a.png", lambda size: f"{size:.4f}"
+    )
     clean, attacked, change, standing = drawn
     assert clean.captions == ["10", "15", "20", "25"]  # 20 fell, of which every fifth
     assert set(attacked.captions) == {"APGD-CE"}
@@ -289,7 +321,9 @@ def test_equal_reports_give_equal_bytes(tmp_path):
     report, images = made(12, 0, 2, settings=settings, curve=((0.5, Proportion.of(0, 12)),))
     for name in ("a", "b"):
         page = written(tmp_path / name, report, images)
-    first, second = ({path.name: path.read_bytes() for path in (tmp_path / n).iterdir()} for n in ("a", "b"))
+    first, second = (
+        {path.name: path.read_bytes() for path in (tmp_path / n).iterdir()} for n in ("a", "b")
+    )
     assert first == second
     assert "card-images.png" not in first  # two channels are no picture
     assert [row[0] for row in page.table("eps", "Attack")][:2] == ["0", "0.5"]
@@ -316,7 +350,13 @@ def test_the_card_of_an_attack_states_the_exact_accuracy(tmp_path, monkeypatch):
     write_card(found, images, labels, tmp_path, model="linear", data="toy", classes=("a", "b"))
     page = Page((tmp_path / "card.html").read_text())
     left = int((radius > 0.5 * eps).sum())
-    assert dict(row[:2] for row in page.table("What", "Measured"))["Robust accuracy"].startswith("37.50% (")
+    assert dict(row[:2] for row in page.table("What", "Measured"))["Robust accuracy"].startswith(
+        "37.50% ("
+    )
     assert page.table("Attack", "Made on")[0][:4] == ["FGSM", str(left), str(left - 15), "37.50%"]
-    assert [row[2] for row in page.table("eps", "Attack")][:3] == ["100.00%", f"{left / 40:.2%}", "37.50%"]
+    assert [row[2] for row in page.table("eps", "Attack")][:3] == [
+        "100.00%",
+        f"{left / 40:.2%}",
+        "37.50%",
+    ]
     assert json.loads((tmp_path / "card.json").read_text())["robust_accuracy"]["value"] == 0.375

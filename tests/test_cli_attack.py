@@ -16,13 +16,13 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from paradise_cli.attacks import run as library
-from paradise_cli.attacks.audit import Audit
-from paradise_cli.attacks.audit_case import Siblings
-from paradise_cli.attacks.suite import SUITES, Stage, Suite
-from paradise_cli.attacks.threat import Linf
+from paradise_cli.attacks.audit.audit import Audit
+from paradise_cli.attacks.audit.context import Siblings
+from paradise_cli.attacks.session.suite import SUITES, Stage, Suite
 from paradise_cli.cli import app
 from paradise_cli.cli import attack as command
-from paradise_cli.storage import load_tensors
+from paradise_cli.core.storage import load_tensors
+from paradise_cli.perturbations.threat import Linf
 from tests.attack_cases import balanced, eps_that_fells_half
 from tests.tiny_model import save_tiny
 
@@ -55,7 +55,9 @@ EPS = eps_that_fells_half(LINEAR.radius(IMAGES, LABELS, "linf"), Linf).eps
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with own.py, bad.py and some data; no audit but where a test brings it back."""
+    """The current folder, with own.py, bad.py and some data; no audit but where a test brings it
+    back.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     for name, text in (("own", OWN), ("bad", "import own\n1 / 0\n"), ("worse", "def load(:\n")):
@@ -89,7 +91,9 @@ def refused(done: Result, code: int, *messages: str) -> None:
         assert message in done.stderr, done.stderr
 
 
-def test_one_json_document_and_its_files_hold_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_json_document_and_its_files_hold_what_was_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(library, "audit", AUDIT)
     found = document(attack("own:load", "--eps", EPS, "--curve", EPS / 4, "--json", "--out", "out"))
     assert found == json.loads(Path("out/report.json").read_text())
@@ -116,7 +120,8 @@ def test_a_table_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
     done = attack("--model", "own:load", "--eps", 0.001, "--n", 4)
     assert done.exit_code == 0, done.output
     for word in (
-        "own:load on data.npz: 4 images, linf 1/1000, suite quick", "clean", "APGD-CE", "Multi-Targeted",
+        "own:load on data.npz: 4 images, linf 1/1000, suite"
+        " quick", "clean", "APGD-CE", "Multi-Targeted",
         "worst case: robust accuracy", "8-bit images", "audit", "verdict: ", "Wilson 95%",
     ):  # fmt: skip
         assert word in done.stdout
@@ -127,7 +132,11 @@ def test_a_table_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_help_teaches_by_example() -> None:
     done = CliRunner().invoke(app, ["attack", "--help"])
     assert done.exit_code == 0
-    for word in ("paradise attack runs/digits", "my_module:load --data images.npz", "logits [B, classes]"):
+    for word in (
+        "paradise attack runs/digits",
+        "my_module:load --data images.npz",
+        "logits [B, classes]",
+    ):
         assert word in done.stdout
 
 
@@ -140,7 +149,8 @@ def test_help_teaches_by_example() -> None:
         ("own:constant", 2, ["own has no function constant"]),
         ("own:failing", 1, ["own:failing() fails: OSError: no weights here", "--debug"]),
         ("own:choosy", 1, ["missing 1 required positional argument", "called without arguments"]),
-        ("own:nothing", 1, ["returned a NoneType", "pixels [B, C, H, W] in [0, 1] to logits [B, classes]"]),
+        ("own:nothing", 1, ["returned a NoneType", "pixels [B, C, H, W] in [0, 1] to logits [B,"
+                                                   " classes]"]),
         ("bad:load", 1, ["importing bad fails: ZeroDivisionError"]),
         ("worse:load", 1, ["importing worse fails: SyntaxError"]),
         ("own:training", 2, ["training mode", "model.eval()"]),
@@ -181,7 +191,8 @@ def test_classifiers_that_cannot_be_attacked(name: str, code: int, messages: lis
         (["own:load", "--split", "tset"], ["no split 'tset'; did you mean 'test'?"]),
         (["own:load", "--device", "tpu5"], ["--device tpu5: no such kind of device"]),
         (["own:load", "--precision", "fp8"], ["unknown precision 'fp8'; known: auto, fp32, bf16"]),
-        (["own:load", "--set", "data.size=3"], ["--set data.size=3: there is nothing to set of an .npz"]),
+        (["own:load", "--set", "data.size=3"], ["--set data.size=3: there is nothing to set of an"
+                                                " .npz"]),
     ],
 )  # fmt: skip
 def test_commands_that_mean_nothing(arguments: list[str], messages: list[str]) -> None:
@@ -190,9 +201,19 @@ def test_commands_that_mean_nothing(arguments: list[str], messages: list[str]) -
 
 
 def test_suites_and_data_that_are_not_there() -> None:
-    refused(attack("own:load", suite="quik"), 2, "unknown suite 'quik'; did you mean 'quick'?", "standard")
+    refused(
+        attack("own:load", suite="quik"),
+        2,
+        "unknown suite 'quik'; did you mean 'quick'?",
+        "standard",
+    )
     refused(attack("own:load", suite="transfer"), 2, "give sources (--source)")
-    refused(attack("own:load", data="digit"), 2, "--data digit: no such folder", "did you mean 'digits'?")
+    refused(
+        attack("own:load", data="digit"),
+        2,
+        "--data digit: no such folder",
+        "did you mean 'digits'?",
+    )
     refused(attack("own:load", data="nowhere.npz"), 2, "no such file: nowhere.npz")
     refused(CliRunner().invoke(app, ["attack", "own:load"]), 2, "--data is needed")
     Path("damaged.npz").write_bytes(Path("data.npz").read_bytes()[:99])
@@ -229,12 +250,16 @@ def test_a_model_of_ours_with_folders_and_archives(monkeypatch: pytest.MonkeyPat
             Image.new("L", (20, 14), 60 * grey).save(path)
     done = attack(weights, "--json", data="photos")
     assert document(done)["n"] == 3
-    refused(attack(weights, "--sampled", data="photos"), 2, "is deterministic", "leave out --sampled")
+    refused(
+        attack(weights, "--sampled", data="photos"), 2, "is deterministic", "leave out --sampled"
+    )
     refused(attack(weights), 1, "data.npz: images [1, 6, 6], the model reads [1, 12, 12]")
 
 
 def test_transfer_from_another_classifier() -> None:
-    done = attack("own:load", "--source", "own:other", "--eps", 0.05, "--json", "--n", 4, suite="transfer")
+    done = attack(
+        "own:load", "--source", "own:other", "--eps", 0.05, "--json", "--n", 4, suite="transfer"
+    )
     stages = document(done)["attacks"]
     assert {stage["source"] for stage in stages} == {"own:other"}
     names = {"FGSM", "R+FGSM", "Step-Rand", "Iter-Rand", "PGD-Rand", "PGD margin"}
@@ -280,13 +305,22 @@ def test_what_decides_the_ledger_names_the_folder() -> None:
 def test_a_folder_belongs_to_one_attack() -> None:
     given = ["--eps", EPS, "--out", "out", "--json"]
     first = document(attack("own:load", *given))
-    refused(attack("own:other", *given), 1, "out holds another attack, with other classifier", "--out")
+    refused(
+        attack("own:other", *given), 1, "out holds another attack, with other classifier", "--out"
+    )
     refused(attack("own:load", *given, "--seed", 1), 1, "with other seed")
     document(attack("own:load", "--eps", EPS / 2, "--out", "out", "--json"))
     assert document(attack("own:load", *given))["images"] == first["images"]
     Path("out/ledger.jsonl").write_bytes(b"{}}\n")
-    refused(attack("own:load", *given), 1, "ledger.jsonl is damaged in line 1", "choose another folder")
-    refused(attack("own:load", "--out", "own.py/out"), 1, "cannot write own.py/out", "choose another place")
+    refused(
+        attack("own:load", *given), 1, "ledger.jsonl is damaged in line 1", "choose another folder"
+    )
+    refused(
+        attack("own:load", "--out", "own.py/out"),
+        1,
+        "cannot write own.py/out",
+        "choose another place",
+    )
     refused(attack("own:load", "--out", "own.py"), 1, "cannot write own.py: File exists")
 
 
@@ -306,7 +340,9 @@ def interrupting(call: int) -> Callable[[], Iterator[Callable[..., None]]]:
     return progress
 
 
-def test_stopped_and_started_again_it_ends_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stopped_and_started_again_it_ends_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     given = ["own:load", "--eps", EPS, "--json", "--out"]
     whole = document(attack(*given, "whole"))
     lines = []
@@ -324,5 +360,7 @@ def test_stopped_and_started_again_it_ends_with_the_same_result(monkeypatch: pyt
     for found in (whole, again):
         found["settings"].pop("seconds")
     assert again == whole
-    one, other = (load_tensors(Path(name, "adversarial.safetensors"))[0] for name in ("whole", "out"))
+    one, other = (
+        load_tensors(Path(name, "adversarial.safetensors"))[0] for name in ("whole", "out")
+    )
     assert all(torch.equal(one[name], other[name]) for name in one)

@@ -48,7 +48,9 @@ def test_file_names_need_not_be_text(model: str, photos: Path, tmp_path: Path) -
     assert run("encode", photos, "-o", tmp_path / "z.npz", "-m", model).exit_code == 0
     with np.load(tmp_path / "z.npz") as z:
         assert str(strange) in z["ids"].tolist()
-    with (tmp_path / "z.index.csv").open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with (tmp_path / "z.index.csv").open(
+        encoding="utf-8", errors="surrogateescape", newline=""
+    ) as file:
         assert str(strange) in [row["path"] for row in csv.DictReader(file)]
     assert run("predict", photos, "-m", model).exit_code == 0
     assert run("predict", photos, "-m", model, "-o", tmp_path / "p.csv").exit_code == 0
@@ -66,7 +68,9 @@ def test_the_order_of_arguments_does_not_matter(model: str, photos: Path, tmp_pa
 
 
 @pytest.mark.parametrize("command", ["encode", "predict", "reconstruct"])
-def test_unreadable_files_set_the_exit_code(model: str, photos: Path, tmp_path: Path, command: str) -> None:
+def test_unreadable_files_set_the_exit_code(
+    model: str, photos: Path, tmp_path: Path, command: str
+) -> None:
     (photos / "bad.jpg").write_text("hello")
     out = tmp_path / {"encode": "z.npz", "predict": "p.csv", "reconstruct": "r"}[command]
     done = run(command, photos, "--out", out, "--model", model, "--json")
@@ -84,7 +88,11 @@ def test_mistakes_are_one_message(model: str, photos: Path, tmp_path: Path, comm
     (tmp_path / "texts" / "a.txt").write_text("hello")
     pickled = tmp_path / "pickled.safetensors"
     pickled.write_bytes(b"\x80\x04K\x01.")
-    out = ["--out", tmp_path / "out.json"] if command == "predict" else ["--out", tmp_path / "out.npy"]
+    out = (
+        ["--out", tmp_path / "out.json"]
+        if command == "predict"
+        else ["--out", tmp_path / "out.npy"]
+    )
     for images, weights, message in (
         (tmp_path / "empty", model, "no image among its 0 file(s)"),
         (tmp_path / "texts", model, "no image among its 1 file(s)"),
@@ -103,7 +111,9 @@ def test_predict_names_the_classes(model: str, photos: Path, tmp_path: Path) -> 
     table = run("predict", photos, "--model", model)
     assert table.exit_code == 0 and any(name in table.stdout for name in CLASSES)
     document = json.loads(run("predict", photos, "--model", model, "--json", "--top", 3).stdout)
-    assert [image["path"] for image in document["images"]] == sorted(map(str, photos.rglob("*.png")))
+    assert [image["path"] for image in document["images"]] == sorted(
+        map(str, photos.rglob("*.png"))
+    )
     for image in document["images"]:
         best = image["heads"]["animal"]
         assert sorted(entry["class"] for entry in best) == CLASSES
@@ -142,10 +152,12 @@ def test_reconstruct_needs_a_decoder(photos: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "r").exists()
 
 
-def test_the_default_model_is_named(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_model_is_named(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_tiny(tmp_path / "small.safetensors")
-    monkeypatch.setattr("paradise_cli.loading.resource_dir", lambda kind: tmp_path)
-    monkeypatch.setattr("paradise_cli.loading.DEFAULT_MODEL", "small")
+    monkeypatch.setattr("paradise_cli.inference.loading.resource_dir", lambda kind: tmp_path)
+    monkeypatch.setattr("paradise_cli.inference.loading.DEFAULT_MODEL", "small")
     done = run("encode", photos, "--out", tmp_path / "z.npy")
     assert done.exit_code == 0
     assert "model: small, the packaged default" in done.stderr

@@ -68,10 +68,14 @@ def test_one_json_document_whatever_the_kind_of_file(files: Path) -> None:
 
 
 def test_options_reach_the_measurement(files: Path) -> None:
-    value = json.loads(run(files / "z.npz", "--seed", 4, "--batch-size", 8, "--draws", 3, "--json").stdout)[
-        "rate"
-    ]
-    assert (value["settings"]["seed"], value["settings"]["batch_size"], value["exact"]["draws"]) == (4, 8, 3)
+    value = json.loads(
+        run(files / "z.npz", "--seed", 4, "--batch-size", 8, "--draws", 3, "--json").stdout
+    )["rate"]
+    assert (
+        value["settings"]["seed"],
+        value["settings"]["batch_size"],
+        value["exact"]["draws"],
+    ) == (4, 8, 3)
 
 
 def test_a_lower_end_at_its_cap_is_said_so(files: Path) -> None:
@@ -104,29 +108,46 @@ def changed(array: np.ndarray[Any, Any], value: float) -> np.ndarray[Any, Any]:
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"mu": changed(MU, math.nan), "logvar": LOG_VARIANCE}, "mu: row 3, dimension 1 is not finite"),
+        (
+            {"mu": changed(MU, math.nan), "logvar": LOG_VARIANCE},
+            "mu: row 3, dimension 1 is not finite",
+        ),
         ({"mu": MU, "logvar": changed(MU, math.inf)}, "logvar: row 3, dimension 1 is not finite"),
-        ({"mu": MU, "logvar": changed(MU, -math.inf)}, "has sigma = 0: the rate of a deterministic"),
+        (
+            {"mu": MU, "logvar": changed(MU, -math.inf)},
+            "has sigma = 0: the rate of a deterministic",
+        ),
         ({"mu": MU, "logvar": changed(MU, 1500)}, "|log variance| must be at most 200"),
         ({"mu": MU, "sigma": changed(np.abs(MU), 0)}, "sigma: row 3, dimension 1 has sigma = 0"),
         ({"mu": MU, "sigma": changed(np.abs(MU), -0.1)}, "has a negative sigma"),
         ({"mu": MU, "sigma": changed(np.abs(MU), 1e-80)}, "out of range"),
         ({"mu": changed(MU, 1e200), "sigma": np.abs(MU)}, "|mu| must be at most"),
-        ({"mu": MU, "logvar": LOG_VARIANCE[:-1]}, "[40, 3], {path}: logvar is [39, 3]: they must be alike"),
+        (
+            {"mu": MU, "logvar": LOG_VARIANCE[:-1]},
+            "[40, 3], {path}: logvar is [39, 3]: they must be alike",
+        ),
         ({"mu": MU[:, 0], "logvar": LOG_VARIANCE[:, 0]}, "mu is [40]: it must be [N, latent_dim]"),
         ({"mu": MU[:, :0], "logvar": MU[:, :0]}, "mu is [40, 0]"),
         ({"mu": MU[:1], "logvar": MU[:1]}, "N = 1: a rate with its errors needs at least 4"),
         ({"mu": MU.astype(complex), "logvar": MU}, "of type complex128: it must hold numbers"),
         ({"mu": MU.astype("U8"), "logvar": MU}, "it must hold numbers"),
         ({"mu": MU.astype(object), "logvar": MU}, "Python objects, which are never unpickled"),
-        ({"means": MU, "logvar": MU}, "holds none of mu, mean; give exactly one (in it: means, logvar)"),
+        (
+            {"means": MU, "logvar": MU},
+            "holds none of mu, mean; give exactly one (in it: means, logvar)",
+        ),
         ({"mu": MU}, "holds none of logvar, log_var, log_variance, sigma, scale"),
         ({"mu": MU, "logvar": MU, "sigma": MU}, "holds both logvar and sigma; give exactly one"),
-        ({"mu": MU, "logvar": MU, "labels": LABELS[:9]}, "labels is [9]; there are N = 40 posteriors"),
+        (
+            {"mu": MU, "logvar": MU, "labels": LABELS[:9]},
+            "labels is [9]; there are N = 40 posteriors",
+        ),
         ({"mu": MU, "logvar": MU, "labels": MU[:, 0]}, "labels are integers or text"),
     ],
 )
-def test_bad_arrays_end_in_one_message(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+def test_bad_arrays_end_in_one_message(
+    tmp_path: Path, arrays: dict[str, Any], message: str
+) -> None:
     path = tmp_path / "z.npz"
     np.savez(path, **arrays)
     refused(run(path), message.format(path=path))

@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from paradise_cli.cli import app
-from paradise_cli.errors import UsageError
-from paradise_cli.ranges import parse_range
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.ranges import parse_range
 
 
 @pytest.fixture(autouse=True)
@@ -29,10 +29,14 @@ def rd(*arguments: str) -> dict[str, Any]:
 
 
 def test_a_coin_is_solved_asked_and_drawn() -> None:
-    solved = rd("bernoulli", "--p", "0.3", "--at-distortion", "0.1", "--at-rate", "0.2", "--points", "6")
+    solved = rd(
+        "bernoulli", "--p", "0.3", "--at-distortion", "0.1", "--at-rate", "0.2", "--points", "6"
+    )
     at_distortion, at_rate = solved["answers"]
     exact = -sum(p * math.log(p) for p in (0.3, 0.7)) + sum(d * math.log(d) for d in (0.1, 0.9))
-    assert at_distortion["lower"] <= exact <= at_distortion["upper"] <= at_distortion["lower"] + 1e-5
+    assert (
+        at_distortion["lower"] <= exact <= at_distortion["upper"] <= at_distortion["lower"] + 1e-5
+    )
     assert at_rate["upper"] - at_rate["lower"] <= 1e-5
     for row in solved["points"]:
         assert row["lower_nats"] - 1e-12 <= row["closed_form_nats"] <= row["upper_nats"] + 1e-12
@@ -101,7 +105,8 @@ def test_files_give_what_the_built_in_coin_gives(name: str, value: Any, options:
         ("s.json", {"p": [0.5, 0.5]}, [], "no distortion matrix 'd': choose --distortion hamming"),
         ("s.json", {"p": [0.5, 0.5], "d": HAMMING}, ["--distortion", "hamming"], "not both"),
         ("s.json", {"p": [0.5, 0.5], "x": [1]}, ["--distortion", "squared"], r"letters 'x' \[1\]"),
-        ("s.json", [0.5, 0.5], ["--distortion", "euclid"], "unknown distortion 'euclid'; known: hamming"),
+        ("s.json", [0.5, 0.5], ["--distortion", "euclid"], "unknown distortion 'euclid'; known:"
+                                                           " hamming"),
         ("s.json", "[0.5, ", [], "s.json is not readable JSON"),
         ("s.json", "3", ["--distortion", "hamming"], "do not fit"),
         ("s.npz", {"p": np.array([None, 1], dtype=object), "d": HAMMING}, [], "never unpickled"),

@@ -62,7 +62,9 @@ def test_a_typo_is_named_with_its_place(empty_folder: Path) -> None:
     line = 1 + text[: text.index("epoch:")].count("\n")
     result = paradise("train", "mine.yaml")
     assert result.exit_code == 2
-    assert f"mine.yaml:{line}:9: train.epoch: unknown key; did you mean 'epochs'?" in message(result)
+    assert f"mine.yaml:{line}:9: train.epoch: unknown key; did you mean 'epochs'?" in message(
+        result
+    )
 
 
 def test_an_unknown_recipe_lists_the_shipped_ones() -> None:
@@ -111,7 +113,9 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(empty_folder: Path) -> None:
     done = len(Path("runs/digits/metrics.jsonl").read_text().splitlines())
     assert 0 < done < 50
     assert paradise(*command).exit_code == 0
-    records = [json.loads(line) for line in Path("runs/digits/metrics.jsonl").read_text().splitlines()]
+    records = [
+        json.loads(line) for line in Path("runs/digits/metrics.jsonl").read_text().splitlines()
+    ]
     assert [record["epoch"] for record in records] == list(range(1, 51))
 
 
@@ -161,7 +165,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = folder / "source"
     keep = shutil.ignore_patterns(".git", "runs", "*cache*", ".venv", "tests", "benchmarks")
     shutil.copytree(ROOT, source, ignore=keep)
-    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel"], cwd=source, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel"], cwd=source, check=True
+    )
     (built,) = (source / "dist").glob("*.whl")
     with zipfile.ZipFile(built) as archive:
         archive.extractall(folder / "site")
@@ -171,7 +177,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(wheel: Path, *arguments: str) -> str:
     environment = os.environ | {"PYTHONPATH": str(wheel)}
     command = [sys.executable, *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_the_wheel_finds_its_recipes_and_its_model_in_an_empty_folder(
@@ -179,7 +187,9 @@ def test_the_wheel_finds_its_recipes_and_its_model_in_an_empty_folder(
 ) -> None:
     where = installed(wheel, "-m", "paradise_cli", "recipes", "ls", "--json")
     rows = json.loads(where)
-    assert {row["name"] for row in rows} == {path.stem for path in (ROOT / "recipes").glob("*.yaml")}
+    assert {row["name"] for row in rows} == {
+        path.stem for path in (ROOT / "recipes").glob("*.yaml")
+    }
     assert all(str(wheel) in row["path"] for row in rows)
     small = ("model.backbone.width=4", "objective.tasks.0.head.width=4", "train.batch_size=2")
     changes = [text for change in small for text in ("--set", change)]

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.randomness import generator, permutation
 from paradise_cli.data import (
     AUGMENTATIONS,
     DATASETS,
@@ -24,11 +26,11 @@ from paradise_cli.data import (
     synthetic,
 )
 from paradise_cli.data.partition import stratified
-from paradise_cli.errors import ParadiseError
-from paradise_cli.randomness import generator, permutation
 
 CPU = torch.device("cpu")
-INFO = DataInfo("toy", (3, 6, 5), (Target("kind", ("a", "b", "c")),), 0, Preprocessing(3, None, (6, 5)))
+INFO = DataInfo(
+    "toy", (3, 6, 5), (Target("kind", ("a", "b", "c")),), 0, Preprocessing(3, None, (6, 5))
+)
 
 
 def naive_crop(images: Tensor, pad: int, mode: str, draw: torch.Generator) -> Tensor:
@@ -55,7 +57,9 @@ def naive_crop(images: Tensor, pad: int, mode: str, draw: torch.Generator) -> Te
     pad=st.integers(0, 2),
     mode=st.sampled_from(["zero", "reflect"]),
 )
-def test_crop_equals_a_loop_over_images(b: int, c: int, h: int, w: int, pad: int, mode: str) -> None:
+def test_crop_equals_a_loop_over_images(
+    b: int, c: int, h: int, w: int, pad: int, mode: str
+) -> None:
     images = torch.randint(0, 256, (b, c, h, w), generator=generator(b, h), dtype=torch.uint8)
     got = AUGMENTATIONS["crop"](pad=pad, mode=mode)(images, generator(1))
     assert torch.equal(got, naive_crop(images, pad, mode, generator(1)))
@@ -93,7 +97,11 @@ def augmentations() -> list:
 def test_batches_never_wait_for_the_device() -> None:
     split = synthetic(INFO, 20).train
     with NoSync():
-        seen = list(batches(split, order=torch.arange(20), batch_size=8, device=CPU, augment=augmentations()))
+        seen = list(
+            batches(
+                split, order=torch.arange(20), batch_size=8, device=CPU, augment=augmentations()
+            )
+        )
     assert [len(b.images) for b in seen] == [8, 8, 4]
 
 
@@ -132,22 +140,30 @@ def test_a_selected_split_is_a_view_of_its_rows() -> None:
     part = split.select(torch.tensor([7, 2, 5])).select(torch.tensor([2, 0]))
     assert part.images is split.images and list(part.ids) == ["train/5", "train/7"]
     (images,) = part.fetch(torch.arange(2), 8, (), False)
-    assert torch.equal(images, split.images[[5, 7]]) and torch.equal(part.labels, split.labels[[5, 7]])
+    assert torch.equal(images, split.images[[5, 7]]) and torch.equal(
+        part.labels, split.labels[[5, 7]]
+    )
     meta = part.to(torch.device("meta"))
     assert meta.images.shape == (2, *INFO.shape) and meta.rows is None
 
 
 @settings(max_examples=30, deadline=None)
 @given(
-    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=5), share=st.floats(0, 1), seed=st.integers(0, 9)
+    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=5),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 9),
 )
-def test_stratified_takes_its_share_of_every_stratum(sizes: list[int], share: float, seed: int) -> None:
+def test_stratified_takes_its_share_of_every_stratum(
+    sizes: list[int], share: float, seed: int
+) -> None:
     strata = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
     n = round(share * len(strata))
     rows = stratified(strata, n, seed)
     assert torch.equal(rows, stratified(strata, n, seed))
     assert len(rows.unique()) == n and torch.equal(rows, rows.sort().values)
-    for size, taken in zip(sizes, torch.bincount(strata[rows], minlength=len(sizes)).tolist(), strict=True):
+    for size, taken in zip(
+        sizes, torch.bincount(strata[rows], minlength=len(sizes)).tolist(), strict=True
+    ):
         assert abs(taken - share * size) <= 1.5
 
 
@@ -187,7 +203,9 @@ def test_keep_labels_hides_all_but_n() -> None:
     ],
 )
 def test_a_bundle_refuses_labels_that_do_not_fit(labels: Tensor, message: str) -> None:
-    split = MemorySplit(torch.zeros(len(labels), 3, 6, 5, dtype=torch.uint8), labels, ["x"] * len(labels))
+    split = MemorySplit(
+        torch.zeros(len(labels), 3, 6, 5, dtype=torch.uint8), labels, ["x"] * len(labels)
+    )
     with pytest.raises(ParadiseError, match=message):
         DataBundle(INFO, split)
 

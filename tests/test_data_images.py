@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.randomness import generator
 from paradise_cli.data import Preprocessing, UnreadableImage, decode, list_images, stream
 from paradise_cli.data import images as images_module
 from paradise_cli.data.streaming import FolderSplit
-from paradise_cli.errors import ParadiseError
-from paradise_cli.randomness import generator
 
 WHOLE = Preprocessing(3, None, (12, 16))
 GREY = Preprocessing(1, None, (12, 16))
@@ -39,7 +39,9 @@ def test_lossless_files_keep_their_pixels(tmp_path: Path, suffix: str, mode: str
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-@pytest.mark.parametrize("options", [{}, {"subsampling": 0}, {"subsampling": 1}, {"progressive": True}])
+@pytest.mark.parametrize(
+    "options", [{}, {"subsampling": 0}, {"subsampling": 1}, {"progressive": True}]
+)
 def test_jpegs_decode_as_pillow_decodes_them(tmp_path: Path, mode: str, options: dict) -> None:
     path = tmp_path / "a.jpg"
     photo(37, 51).convert(mode).save(path, **options)
@@ -56,7 +58,9 @@ def test_exif_orientation_is_applied(tmp_path: Path, suffix: str, turn: int) -> 
     path = tmp_path / f"a.{suffix}"
     exif = Image.Exif()
     exif[0x0112] = turn
-    photo(16, 16).crop((0, 0, 16, 12)).save(path, exif=exif, **({"quality": 95} if suffix == "jpg" else {}))
+    photo(16, 16).crop((0, 0, 16, 12)).save(
+        path, exif=exif, **({"quality": 95} if suffix == "jpg" else {})
+    )
     with Image.open(path) as image:
         stored = np.asarray(image.convert("RGB"))
     # What each value means, as the side where the stored first row and column are to be shown.
@@ -113,7 +117,9 @@ def damaged(kind: str, path: Path) -> None:
     suffix = path.suffix[1:].replace("jpg", "jpeg")
     photo(64, 64).save(buffer, suffix)
     data = buffer.getvalue()
-    path.write_bytes({"empty": b"", "cut": data[: len(data) // 2], "text": b"hello", "head": data[:20]}[kind])
+    path.write_bytes(
+        {"empty": b"", "cut": data[: len(data) // 2], "text": b"hello", "head": data[:20]}[kind]
+    )
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tiff", "webp", "gif", "bmp"])
@@ -129,7 +135,11 @@ def test_damaged_files_are_named(tmp_path: Path, kind: str, suffix: str) -> None
 def test_pixels_without_agreed_range_and_missing_files_are_named(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((12, 16), np.float32)).save(tmp_path / "f.tiff")
     Image.fromarray(np.full((12, 16), 70_000, np.int32)).save(tmp_path / "i.tiff")
-    for name, reason in {"f.tiff": "floating", "i.tiff": "32-bit", "none.png": "No such file"}.items():
+    for name, reason in {
+        "f.tiff": "floating",
+        "i.tiff": "32-bit",
+        "none.png": "No such file",
+    }.items():
         with pytest.raises(UnreadableImage, match=reason):
             decode(tmp_path / name, WHOLE)
 
@@ -150,7 +160,9 @@ def test_a_sliver_that_would_grow_beyond_the_safe_size_is_named(tmp_path: Path) 
         decode(tmp_path / "a.png", Preprocessing(3, 64, (64, 64)))
 
 
-@pytest.mark.parametrize(("height", "width"), [(75, 100), (100, 75), (33, 90), (40, 40), (500, 375)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(75, 100), (100, 75), (33, 90), (40, 40), (500, 375)]
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_resize_is_pillows_bilinear_but_for_ties_at_5_to_4(
     tmp_path: Path, height: int, width: int, channels: int
@@ -177,7 +189,8 @@ def test_pre_crop_comes_first_where_the_image_is_large_enough(tmp_path: Path) ->
     assert (decode(tmp_path / "a.png", celeba) == np.array([200, 100, 50])[:, None, None]).all()
     photo(60, 60).save(tmp_path / "b.png")
     assert np.array_equal(
-        decode(tmp_path / "b.png", celeba), decode(tmp_path / "b.png", Preprocessing(3, 64, (64, 64)))
+        decode(tmp_path / "b.png", celeba),
+        decode(tmp_path / "b.png", Preprocessing(3, 64, (64, 64))),
     )
 
 
@@ -200,7 +213,11 @@ def test_random_parts_have_the_stated_area_and_aspect() -> None:
     pixels = np.zeros((100, 140, 3), np.uint8)
     shapes = np.array([images_module._random_part(pixels, generator(i)).shape for i in range(300)])
     area, aspect = shapes[:, 0] * shapes[:, 1] / 14_000, shapes[:, 1] / shapes[:, 0]
-    assert area.min() > 0.07 and area.max() > 0.9 and 0.72 < aspect.min() < 0.8 < 1.25 < aspect.max() < 1.38
+    assert (
+        area.min() > 0.07
+        and area.max() > 0.9
+        and 0.72 < aspect.min() < 0.8 < 1.25 < aspect.max() < 1.38
+    )
     sliver = images_module._random_part(np.zeros((2, 300, 3), np.uint8), generator(0))
     assert sliver.shape == (2, 3, 3)
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.data import DATASETS, FolderSplit, MemorySplit, decoding_progress, info_of
 from paradise_cli.data import cifar as cifar_module
 from paradise_cli.data import mnist as mnist_module
 from paradise_cli.data.mnist import read_idx
 from paradise_cli.data.streaming import decoded
-from paradise_cli.errors import ParadiseError
 
 RNG = np.random.default_rng(0)
 
@@ -49,7 +49,9 @@ def write_images(folder: Path, *names: str, size: tuple[int, int] = (20, 16)) ->
 
 def test_digits_are_split_by_seed_in_proportion() -> None:
     bundle = DATASETS["digits"](None)
-    assert (len(bundle.train), len(bundle.test)) == (1437, 360) == (info_of("digits").train_size, 360)
+    assert (
+        (len(bundle.train), len(bundle.test)) == (1437, 360) == (info_of("digits").train_size, 360)
+    )
     assert not set(bundle.train.ids) & set(bundle.test.ids)
     assert bundle.train.images.max() == 255 and bundle.info == info_of("digits")
     share = torch.bincount(bundle.test.labels[:, 0]) / (
@@ -60,7 +62,9 @@ def test_digits_are_split_by_seed_in_proportion() -> None:
 
 
 @pytest.mark.parametrize("place", ["", "raw", "{}/raw"])
-@pytest.mark.parametrize(("name", "theirs"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")])
+@pytest.mark.parametrize(
+    ("name", "theirs"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")]
+)
 @pytest.mark.parametrize("zipped", [False, True])
 def test_idx_files_are_found_where_people_keep_them(
     tmp_path: Path, name: str, theirs: str, place: str, zipped: bool
@@ -169,7 +173,12 @@ def test_a_folder_with_splits_and_classes(tmp_path: Path) -> None:
     write_images(tmp_path, "train/b/1.png", "train/a/1.png", "train/a/x/2.png", "train/0.png", "val/a/1.jpg",
                  "test/b/1.png", "test/b/2.png")  # fmt: skip
     bundle = DATASETS["image_folder"](tmp_path, size=8, label="mine")
-    assert list(bundle.train.ids) == ["train/0.png", "train/a/1.png", "train/a/x/2.png", "train/b/1.png"]
+    assert list(bundle.train.ids) == [
+        "train/0.png",
+        "train/a/1.png",
+        "train/a/x/2.png",
+        "train/b/1.png",
+    ]
     assert bundle.train.labels[:, 0].tolist() == [-1, 0, 0, 1]
     assert bundle.validation.labels.tolist() == [[0]] and bundle.test.labels.tolist() == [[1], [1]]
     assert bundle.info.targets[0].classes == ("a", "b") and bundle.info.label == "mine"
@@ -229,7 +238,11 @@ def test_decoded_images_are_kept_until_a_file_changes(tmp_path: Path) -> None:
     assert seen == [(3, 3)] and again[0].any() and len(list(cache.iterdir())) == 1
     write_images(root, "1.png", size=(24, 30))
     changed = decoded(root, ids, info.preprocessing)
-    assert len(seen) == 2 and not torch.equal(changed[0], again[0]) and torch.equal(changed[1:], again[1:])
+    assert (
+        len(seen) == 2
+        and not torch.equal(changed[0], again[0])
+        and torch.equal(changed[1:], again[1:])
+    )
     decoding_progress.reset(token)
 
 
@@ -238,12 +251,16 @@ def test_unreadable_images_are_named_together_and_nothing_is_kept(tmp_path: Path
     write_images(root, "1.png", "2.png", "3.png")
     (root / "1.png").write_bytes(b"")
     (root / "3.png").write_text("hello")
-    with pytest.raises(ParadiseError, match=r"2 of 3 images(.|\n)*1\.png.*empty(.|\n)*3\.png.*not an image"):
+    with pytest.raises(
+        ParadiseError, match=r"2 of 3 images(.|\n)*1\.png.*empty(.|\n)*3\.png.*not an image"
+    ):
         DATASETS["image_folder"](root, size=8)
     assert list((tmp_path / "cache" / "decoded").iterdir()) == []
 
 
-def test_a_full_disk_while_decoding_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_while_decoding_is_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from numpy.lib import format as npy
 
     def full(*args: object) -> None:

@@ -1,4 +1,6 @@
-"""A step that is ready for a GPU: no wait for the device, no graph break, no CPU tensor left behind."""
+"""A step that is ready for a GPU: no wait for the device, no graph break, no CPU tensor left
+behind.
+"""
 
 import subprocess
 import sys
@@ -12,18 +14,18 @@ from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from paradise_cli.attacks.inputs import device_of
+from paradise_cli.attacks.session.inputs import device_of
 from paradise_cli.build import build_info, build_model, build_objective, build_optimizer, build_plan
-from paradise_cli.data import batches, synthetic
-from paradise_cli.loading import LoadedModel
-from paradise_cli.recipe import Recipe, load_recipe
-from paradise_cli.training.checkpoint import State
-from paradise_cli.training.hardware import (
+from paradise_cli.core.machine import (
     choose_device,
     choose_precision,
     fast_bf16,
     fast_layout,
 )
+from paradise_cli.data import batches, synthetic
+from paradise_cli.inference.loading import LoadedModel
+from paradise_cli.recipe.schema import Recipe, load_recipe
+from paradise_cli.training.checkpoint import State
 from paradise_cli.training.loop import draw_noise, make_step, views_of
 
 CPU = torch.device("cpu")
@@ -45,7 +47,12 @@ class NoWaiting(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name
-        waits = name in ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal")
+        waits = name in (
+            "aten::_local_scalar_dense",
+            "aten::nonzero",
+            "aten::masked_select",
+            "aten::equal",
+        )
         if name == "aten::index":
             waits = any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1])
         if waits and args[0].data_ptr() not in self._host:
@@ -54,7 +61,11 @@ class NoWaiting(TorchDispatchMode):
 
 
 def recipe(rate: str, *more: str) -> Recipe:
-    small = ["model.backbone={name: preact_resnet, depth: 8}", "model.latent_dim=4", "train.precision=fp32"]
+    small = [
+        "model.backbone={name: preact_resnet, depth: 8}",
+        "model.latent_dim=4",
+        "train.precision=fp32",
+    ]
     augment = "data.augment=[{name: crop, pad: 1}, {name: crop, pad: 1, mode: reflect}, flip]"
     return load_recipe("digits", [*small, augment, f"objective.rate={rate}", *more]).recipe
 
@@ -76,7 +87,11 @@ def test_a_training_step_never_waits(rate: str, optimizer: str) -> None:
     optim = build_optimizer(chosen, model.parameters(), objective.parameters())
     step, state = make_step(model, objective, optim, plan, CPU), State.new(CPU)
     data = batches(
-        synthetic(info, 24).train, order=torch.arange(24), batch_size=8, device=CPU, augment=plan.augment
+        synthetic(info, 24).train,
+        order=torch.arange(24),
+        batch_size=8,
+        device=CPU,
+        augment=plan.augment,
     )
 
     def take(number: int) -> None:
@@ -99,7 +114,9 @@ def test_a_training_step_never_waits(rate: str, optimizer: str) -> None:
         ("cuda", "fp32", torch.contiguous_format),
     ],
 )
-def test_convolutions_are_laid_out_as_they_are_fast(device: str, precision: Any, layout: Any) -> None:
+def test_convolutions_are_laid_out_as_they_are_fast(
+    device: str, precision: Any, layout: Any
+) -> None:
     convolution, other = nn.Sequential(nn.Conv2d(3, 4, 3)), nn.Linear(3, 4)
     assert fast_layout(torch.device(device), precision, other, convolution) == layout
     assert fast_layout(torch.device(device), precision, other) == torch.contiguous_format
@@ -151,7 +168,7 @@ def test_only_a_gpu_needs_to_be_told_of_fp32_and_is_left_as_it_was(of_the_user: 
     script = f"""
 import torch
 from torch._C import _get_cublas_allow_tf32, _get_cudnn_allow_tf32
-from paradise_cli.training.hardware import full_fp32
+from paradise_cli.core.machine import full_fp32
 cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
 if {of_the_user!r} == "high":
     torch.set_float32_matmul_precision("high")
@@ -179,16 +196,21 @@ def test_encoding_never_waits() -> None:
     images = torch.rand(4, *info.shape)
     with torch.no_grad(), NoWaiting([]):
         found = loaded.posterior()(images)
-    assert {name: tuple(value.shape) for name, value in found.items()} == dict.fromkeys(found, (4, 4))
+    assert {name: tuple(value.shape) for name, value in found.items()} == dict.fromkeys(
+        found, (4, 4)
+    )
 
 
 @pytest.mark.parametrize("rate", RATES)
 def test_a_step_compiles_whole_and_once(rate: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda f, **options: real(f, backend="aot_eager", **options))
+    monkeypatch.setattr(
+        torch, "compile", lambda f, **options: real(f, backend="aot_eager", **options)
+    )
     torch._dynamo.reset()
     counters.clear()
-    # The residual network with the first and the last, which encodes images of its own; slow to compile.
+    # The residual network with the first and the last, which encodes images of its own; slow to
+    # compile.
     small = [] if rate in (RATES[0], RATES[-1]) else ["model.backbone={name: mlp, hidden: [8]}"]
     chosen = recipe(rate, "train.compile=true", *small)
     info = build_info(chosen)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from paradise_cli.errors import ParadiseError, UsageError
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.randomness import generator
 from paradise_cli.models import StochasticEncoder
-from paradise_cli.randomness import generator
 from tests.test_models import FAMILIES, images, make
 
 
@@ -27,7 +27,9 @@ def test_impossible_encoders_are_refused(options, message):
 def test_head_names_that_cannot_be_stored_are_refused(name):
     model = make()
     with pytest.raises(UsageError, match="a task cannot be named"):
-        StochasticEncoder(model.backbone, {name: model.heads["task0"]}, latent_dim=3, in_shape=(1, 8, 8))
+        StochasticEncoder(
+            model.backbone, {name: model.heads["task0"]}, latent_dim=3, in_shape=(1, 8, 8)
+        )
 
 
 def test_images_of_another_shape_are_refused():
@@ -68,7 +70,9 @@ def test_deterministic_model_starts_from_the_same_weights():
 
 
 def test_gradient_reaches_every_parameter():
-    model = make("preact_resnet", {"depth": 8}, (3, 16, 16), ["linear", ("conv_decoder", {"width": 1})])
+    model = make(
+        "preact_resnet", {"depth": 8}, (3, 16, 16), ["linear", ("conv_decoder", {"width": 1})]
+    )
     _, _, outputs = model(images((3, 16, 16)), torch.randn(4, 3))
     sum(out.square().sum() for out in outputs.values()).backward()
     # A bias in front of a batch norm has no effect, every other parameter does.
@@ -146,7 +150,9 @@ def test_a_settled_posterior_is_that_of_eval_mode_and_leaves_no_trace():
 
 def test_classifier_names_the_heads_to_choose_from():
     two = make(heads=["linear", ("mlp_decoder", {"hidden": []}), "linear"])
-    with pytest.raises(ParadiseError, match="several classification heads; say which one of: task0, task2"):
+    with pytest.raises(
+        ParadiseError, match="several classification heads; say which one of: task0, task2"
+    ):
         two.classifier()
     with pytest.raises(ParadiseError, match=r"no classification head 'task1'.*: task0, task2"):
         two.classifier(head="task1")

@@ -13,13 +13,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.data import decode, list_images
-from paradise_cli.encoding import Encoded, encode_to_file
-from paradise_cli.errors import ParadiseError, UsageError
-from paradise_cli.inference import block_size
-from paradise_cli.loading import LoadedModel, load
-from paradise_cli.reconstruction import reconstruct_to_files
-from paradise_cli.sources import Images
+from paradise_cli.inference.batches import block_size
+from paradise_cli.inference.encoding import Encoded, encode_to_file
+from paradise_cli.inference.loading import LoadedModel, load
+from paradise_cli.inference.reconstruction import reconstruct_to_files
+from paradise_cli.inference.sources import Images
 
 from .tiny_model import CLASSES, LATENT, save_images, save_tiny
 
@@ -54,7 +54,9 @@ def test_rows_are_the_posterior_means(model: LoadedModel, photos: Path, tmp_path
         expected = model.model.encode(pixels.float() / 255).mu
     assert z.dtype == np.float32
     np.testing.assert_allclose(z, expected, atol=1e-5)
-    assert index_of(done) == [{"row": str(i), "path": str(f), "error": ""} for i, f in enumerate(files)]
+    assert index_of(done) == [
+        {"row": str(i), "path": str(f), "error": ""} for i, f in enumerate(files)
+    ]
     assert (done.images, done.rows, done.skipped) == (COUNT, COUNT, [])
 
 
@@ -64,7 +66,9 @@ def test_bytes_do_not_depend_on_run_or_batch(
     model: LoadedModel, photos: Path, tmp_path: Path, suffix: str, samples: int
 ) -> None:
     files = {
-        ahead: write(model, photos, tmp_path / f"{ahead}.{suffix}", ahead=ahead, samples=samples).out
+        ahead: write(
+            model, photos, tmp_path / f"{ahead}.{suffix}", ahead=ahead, samples=samples
+        ).out
         for ahead in (None, 1, 7, 64, 1000)
     }
     again = write(model, photos, tmp_path / f"again.{suffix}", samples=samples).out
@@ -130,10 +134,15 @@ def test_unreadable_files_are_skipped_and_listed(model: LoadedModel, tmp_path: P
     assert np.load(done.out).shape == (9, LATENT)
     assert np.array_equal(np.load(done.out), np.load(whole.out))
     assert (done.images, done.rows) == (11, 9)
-    assert [path for path, _ in done.skipped] == [str(folder / "a.jpg"), str(folder / "dog" / "zz.png")]
+    assert [path for path, _ in done.skipped] == [
+        str(folder / "a.jpg"),
+        str(folder / "dog" / "zz.png"),
+    ]
     index = index_of(done)
     assert [entry["path"] for entry in index] == [str(path) for path in list_images(folder)]
-    assert [entry["row"] for entry in index if entry["error"] == ""] == [str(row) for row in range(9)]
+    assert [entry["row"] for entry in index if entry["error"] == ""] == [
+        str(row) for row in range(9)
+    ]
     assert {entry["row"] for entry in index if entry["error"]} == {""}
     with pytest.warns(UserWarning, match="2 of 11 images"):
         assert len(model.encode(folder).skipped) == 2
@@ -158,7 +167,9 @@ def test_nothing_readable_writes_nothing(model: LoadedModel, tmp_path: Path) -> 
 def test_patterns_files_and_lists(model: LoadedModel, photos: Path) -> None:
     cats = model.open(str(photos / "cat" / "*.png")).ids
     assert cats == sorted(str(path) for path in (photos / "cat").iterdir())
-    assert model.open(str(photos / "**" / "*.png")).ids == sorted(str(p) for p in photos.rglob("*.png"))
+    assert model.open(str(photos / "**" / "*.png")).ids == sorted(
+        str(p) for p in photos.rglob("*.png")
+    )
     assert model.open([cats[3], Path(cats[1])]).ids == [cats[3], cats[1]]
     with pytest.raises(ParadiseError, match="no file matches"):
         model.open(str(photos / "*.tiff"))
@@ -228,8 +239,8 @@ def test_damaged_arrays(model: LoadedModel, tmp_path: Path) -> None:
 
 def test_data_sets(tmp_path: Path) -> None:
     from paradise_cli.build import build_model
-    from paradise_cli.recipe import load_recipe
-    from paradise_cli.training.weights import save_model
+    from paradise_cli.models.weights import save_model
+    from paradise_cli.recipe.schema import load_recipe
 
     from .tiny_model import info_for
 

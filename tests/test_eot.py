@@ -1,4 +1,6 @@
-"""Expectation over transformation: the gradient of the log mean probability, and what it takes to use it."""
+"""Expectation over transformation: the gradient of the log mean probability, and what it takes to
+use it.
+"""
 
 import math
 
@@ -8,13 +10,13 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from paradise_cli.attacks import ATTACKS
-from paradise_cli.attacks.classifier import Classifier
-from paradise_cli.attacks.eot import Averaged
-from paradise_cli.attacks.lanes import Lanes
-from paradise_cli.attacks.threat import NORMS, Linf
-from paradise_cli.errors import UsageError
+from paradise_cli.attacks.engine.classifier import Classifier
+from paradise_cli.attacks.engine.eot import Averaged
+from paradise_cli.attacks.protocol.lanes import Lanes
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.randomness import generator, keyed_normal
 from paradise_cli.information.gaussian import DiagonalGaussian
-from paradise_cli.randomness import generator, keyed_normal
+from paradise_cli.perturbations.threat import NORMS, Linf
 from tests.attack_cases import CPU, Linear, attacked, fallen
 
 DRAWS = 7
@@ -71,7 +73,10 @@ def test_at_the_latent_the_loss_is_that_of_the_mean_probability() -> None:
 
     mu, sigma = sampled.posterior(x)
     noise = [keyed_normal(lanes.key, (4,), lanes.step, draw) for draw in range(DRAWS)]
-    p = sum((((mu + sigma * e) @ sampled.weight.T).softmax(1) for e in noise), torch.zeros(())) / DRAWS
+    p = (
+        sum((((mu + sigma * e) @ sampled.weight.T).softmax(1) for e in noise), torch.zeros(()))
+        / DRAWS
+    )
     expected = -p.gather(1, labels[:, None])[:, 0].log()
     torch.testing.assert_close(logits.exp(), p)
     torch.testing.assert_close(logits.exp().sum(1), torch.ones(5))
@@ -106,7 +111,14 @@ def test_any_other_classifier_is_asked_that_often() -> None:
 def test_it_stands_for_the_attack_it_is_given() -> None:
     inner = ATTACKS["multi_targeted"](Linf(0.1), steps=7, restarts=3, targets=2)
     attack = Averaged(inner, 2)
-    told = (attack.threat, attack.steps, attack.aim, attack.targets, attack.restarts, attack.gradient)
+    told = (
+        attack.threat,
+        attack.steps,
+        attack.aim,
+        attack.targets,
+        attack.restarts,
+        attack.gradient,
+    )
     assert told == (inner.threat, 8, "each", 2, 3, True)
     assert not Averaged(ATTACKS["square"](Linf(0.1)), 2).gradient
     with pytest.raises(UsageError, match="needs 1 draw or more, not 0"):
@@ -117,7 +129,8 @@ def test_it_stands_for_the_attack_it_is_given() -> None:
 def test_a_classifier_with_random_logits_falls_where_its_mean_does(norm: str) -> None:
     """Noise on the logits leaves the linear classifier's own direction: one averaged step is exact.
 
-    The mean over 16 draws strays by 1/4 of the spread; images within 6 of those of the boundary are left out.
+    The mean over 16 draws strays by 1/4 of the spread; images within 6 of those of the boundary are
+    left out.
     """
     linear, n, spread = Linear(2, 1), 48, 0.4
     images, labels = linear.problem(n, 1)

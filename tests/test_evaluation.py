@@ -1,4 +1,6 @@
-"""Evaluation of small untrained models: every number from a plain computation, whatever the batches."""
+"""Evaluation of small untrained models: every number from a plain computation, whatever the
+batches.
+"""
 
 import dataclasses
 import json
@@ -8,19 +10,19 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from paradise_cli import evaluation
 from paradise_cli.build import build_model, build_objective
 from paradise_cli.cli import app
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.randomness import generator
 from paradise_cli.data import DataInfo, Preprocessing, Target, synthetic
-from paradise_cli.errors import ParadiseError, UsageError
-from paradise_cli.evaluation import evaluate, posteriors, validation_of
-from paradise_cli.evaluation_data import fit_labels, open_split
+from paradise_cli.evaluation import evaluate as evaluation
+from paradise_cli.evaluation.evaluate import evaluate, posteriors, validation_of
+from paradise_cli.evaluation.evaluation_data import fit_labels, open_split
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.latents import latents
 from paradise_cli.information.rate_interval import rate_interval
-from paradise_cli.randomness import generator
-from paradise_cli.recipe import RecipeError, load_recipe
-from paradise_cli.training.weights import save_model
+from paradise_cli.models.weights import save_model
+from paradise_cli.recipe.schema import RecipeError, load_recipe
 
 from .tiny_model import save_images
 
@@ -32,7 +34,11 @@ def digits(*overrides, recipe="digits"):
     """Recipe, description and a freshly drawn model of the embedded digits."""
     recipe = load_recipe(recipe, [*SMALL, *overrides]).recipe
     info = DataInfo(
-        "digits", (1, 8, 8), (Target("digit", tuple("0123456789")),), 60, Preprocessing(1, 8, (8, 8))
+        "digits",
+        (1, 8, 8),
+        (Target("digit", tuple("0123456789")),),
+        60,
+        Preprocessing(1, 8, (8, 8)),
     )
     return recipe, info, build_model(recipe, info)
 
@@ -75,7 +81,9 @@ def test_pixel_distortion_is_summed_and_agrees_with_training():
     images, labels = pixels(split), split.labels
     _, terms = objective(model.eval(), [images], labels, torch.zeros(40, 3))
     for distortion in measured.distortion:
-        assert distortion.mean == pytest.approx(float(terms[f"distortion/{distortion.task}"]), rel=1e-5)
+        assert distortion.mean == pytest.approx(
+            float(terms[f"distortion/{distortion.task}"]), rel=1e-5
+        )
     assert [d.unit for d in measured.distortion] == ["nats", "squared error"]
     assert measured.distortion[1].n == 40
 
@@ -83,7 +91,10 @@ def test_pixel_distortion_is_summed_and_agrees_with_training():
 def test_sampled_distortion_is_its_expectation_within_its_error():
     recipe, info, model = digits("model.sigma_shift=-2")
     split = synthetic(info, 60).test
-    many = [evaluate(model, recipe, info, split, device=CPU, seed=s).distortion[0].sampled for s in range(20)]
+    many = [
+        evaluate(model, recipe, info, split, device=CPU, seed=s).distortion[0].sampled
+        for s in range(20)
+    ]
     posterior, labels = posteriors(model, split, CPU), split.labels[:, 0]
     noise = torch.randn(2000, 60, 3, generator=generator("draws"))
     logits = model.decode((posterior.mu + posterior.sigma * noise).flatten(0, 1))["cross_entropy"]
@@ -96,7 +107,10 @@ def test_sampled_distortion_is_its_expectation_within_its_error():
 def test_an_image_is_measured_alike_whatever_its_neighbours():
     _, info, model = digits()
     split = synthetic(info, 300).test
-    whole, few = posteriors(model, split, CPU), posteriors(model, split.select(torch.arange(256, 300)), CPU)
+    whole, few = (
+        posteriors(model, split, CPU),
+        posteriors(model, split.select(torch.arange(256, 300)), CPU),
+    )
     assert torch.equal(whole.mu[256:], few.mu)
     assert torch.equal(whole.sigma[256:], few.sigma)
 
@@ -186,7 +200,9 @@ def test_the_pairwise_rate_of_training_bounds_the_information_within_its_batches
     assert exact.nats - 4 * exact.standard_error < found.training_rate.nats <= math.log(16)
 
 
-@pytest.mark.parametrize(("q", "bound"), [("batch", "lower"), ("fitted", "upper"), ("fixed", "upper")])
+@pytest.mark.parametrize(
+    ("q", "bound"), [("batch", "lower"), ("fitted", "upper"), ("fixed", "upper")]
+)
 def test_the_rate_of_training_lies_on_its_side_of_the_exact_rate(q, bound):
     measured = measure(f"objective.rate={{q: {q}}}", n=200)
     found, exact = measured.training_rate, measured.rate.exact
@@ -226,7 +242,9 @@ def test_too_few_images_have_no_rate_and_say_so(n):
 def test_json_has_bits_and_no_surprise():
     measured = measure()
     value = json.loads(json.dumps(measured.to_json(), allow_nan=False))
-    assert value["rate"]["exact"]["bits"] == pytest.approx(value["rate"]["exact"]["nats"] / math.log(2))
+    assert value["rate"]["exact"]["bits"] == pytest.approx(
+        value["rate"]["exact"]["nats"] / math.log(2)
+    )
     assert value["rate"] == json.loads(json.dumps(measured.rate.to_json()))
     assert measure("model.stochastic=false", "objective.alpha=0").to_json()["rate"] is None
     assert value["classification"][0]["top1"].keys() == {"value", "low", "high"}
@@ -257,9 +275,13 @@ def test_validation_scores_and_leaves_every_mode_as_it_was():
     found = validation_of(model, build_objective(recipe, info), split, CPU)()
     assert [module.training for module in model.modules()] == modes
     measured = evaluate(model, recipe, info, split, device=CPU)
-    assert found.score == measured.classification[0].top1.value == found.metrics["accuracy/classify"]
+    assert (
+        found.score == measured.classification[0].top1.value == found.metrics["accuracy/classify"]
+    )
     for distortion in measured.distortion:
-        assert found.metrics[f"distortion/{distortion.task}"] == pytest.approx(distortion.mean, rel=1e-12)
+        assert found.metrics[f"distortion/{distortion.task}"] == pytest.approx(
+            distortion.mean, rel=1e-12
+        )
 
 
 def test_validation_without_classes_scores_by_distortion():
@@ -275,7 +297,9 @@ def test_validation_without_classes_scores_by_distortion():
 
 def test_evaluation_leaves_the_gradients_of_training_possible():
     recipe, info, model = digits()
-    measure_first = validation_of(model, build_objective(recipe, info), synthetic(info, 8).validation, CPU)
+    measure_first = validation_of(
+        model, build_objective(recipe, info), synthetic(info, 8).validation, CPU
+    )
     measure_first()
     images = torch.rand(4, 1, 8, 8)
     model(images, torch.zeros(4, 3))[1].sum().backward()
@@ -283,7 +307,9 @@ def test_evaluation_leaves_the_gradients_of_training_possible():
 
 
 def description(classes=("a", "b", "c"), shape=(1, 8, 8), name="digit", more=()):
-    return DataInfo("other", shape, (Target(name, tuple(classes)), *more), 9, Preprocessing(1, 8, (8, 8)))
+    return DataInfo(
+        "other", shape, (Target(name, tuple(classes)), *more), 9, Preprocessing(1, 8, (8, 8))
+    )
 
 
 def test_labels_follow_the_models_classes_and_targets():
@@ -331,7 +357,8 @@ def test_data_that_do_not_fit_are_refused_in_one_message(data, message):
 def test_the_split_is_that_of_the_recipe():
     recipe, info, _ = digits()
     sizes = {
-        name: len(open_split(recipe, info, split=name).split) for name in ("train", "validation", "test")
+        name: len(open_split(recipe, info, split=name).split)
+        for name in ("train", "validation", "test")
     }
     assert sizes == {"train": 1293, "validation": 144, "test": 360}
     assert open_split(recipe, info).label == "digits, test"
@@ -347,7 +374,11 @@ def test_the_split_is_that_of_the_recipe():
         ({"overrides": ["train.epochs=3"]}, UsageError, "only data can be changed"),
         ({"overrides": ["data.rot=x"]}, RecipeError, "--set data.rot=x: data.rot: unknown"),
         ({"overrides": ["data.validation=2"]}, RecipeError, "--set data.validation=2"),
-        ({"split": "validation", "overrides": ["data.validation=0"]}, ParadiseError, "no validation split"),
+        (
+            {"split": "validation", "overrides": ["data.validation=0"]},
+            ParadiseError,
+            "no validation split",
+        ),
     ],
 )
 def test_data_that_cannot_be_had_are_named(options, kind, message):
@@ -423,6 +454,8 @@ def test_the_passes_have_one_shape(monkeypatch):
     recipe, info, model = digits()
     seen = []
     encode = type(model).encode
-    monkeypatch.setattr(type(model), "encode", lambda self, x: seen.append(len(x)) or encode(self, x))
+    monkeypatch.setattr(
+        type(model), "encode", lambda self, x: seen.append(len(x)) or encode(self, x)
+    )
     evaluation.evaluate(model, recipe, info, synthetic(info, 300).test, device=CPU)
     assert seen == [256, 256]

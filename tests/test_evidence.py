@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import multinomial
 
-from paradise_cli.attacks.evidence import Gap, lower_bound, resolves, together, upper_bound
+from paradise_cli.attacks.audit.evidence import Gap, lower_bound, resolves, together, upper_bound
 
 
 @pytest.mark.parametrize("n", [1, 20, 200])
@@ -25,7 +25,9 @@ def test_no_images_show_nothing() -> None:
 
 @pytest.mark.parametrize("error", [0.05, 0.05 / 6])
 @pytest.mark.parametrize("n", [30, 45])
-def test_the_bound_on_a_difference_is_right_wherever_a_threshold_may_lie(n: int, error: float) -> None:
+def test_the_bound_on_a_difference_is_right_wherever_a_threshold_may_lie(
+    n: int, error: float
+) -> None:
     outcomes = [(a, b) for a in range(n + 1) for b in range(n + 1 - a)]
     bounds = np.array([lower_bound(a, b, n, error) for a, b in outcomes])
     counts = np.array([(a, b, n - a - b) for a, b in outcomes])

@@ -7,11 +7,11 @@ from scipy.optimize import linprog, minimize
 from torch import Tensor
 
 from paradise_cli.attacks import ATTACKS
-from paradise_cli.attacks.fab import change_to_plane
-from paradise_cli.attacks.lanes import Answer, Attack, Lanes, input_gradient
-from paradise_cli.attacks.losses import others
-from paradise_cli.attacks.threat import NORMS
-from paradise_cli.randomness import generator
+from paradise_cli.attacks.methods.fab import change_to_plane
+from paradise_cli.attacks.protocol.lanes import Answer, Attack, Lanes, input_gradient
+from paradise_cli.attacks.protocol.losses import others
+from paradise_cli.core.randomness import generator
+from paradise_cli.perturbations.threat import NORMS
 from tests.attack_cases import attacked, fallen
 from tests.attack_parity import CLASSES, smooth_images, smooth_network
 
@@ -34,7 +34,9 @@ def planes(parts: list[float], seed: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def nearest_linf(x: np.ndarray, gap: float, normal: np.ndarray) -> float:
-    """The least largest change of a pixel, by linear programming over the changes and their bound."""
+    """The least largest change of a pixel, by linear programming over the changes and their
+    bound.
+    """
     one, eye = np.ones((PIXELS, 1)), np.eye(PIXELS)
     found = linprog(
         np.append(np.zeros(PIXELS), 1),
@@ -55,7 +57,11 @@ def nearest_l2(x: np.ndarray, gap: float, normal: np.ndarray) -> float:
         np.zeros(PIXELS),
         jac=lambda change: 2 * change,
         bounds=[*zip(-x, 1 - x, strict=True)],
-        constraints={"type": "eq", "fun": lambda change: normal @ change + gap, "jac": lambda _: normal},
+        constraints={
+            "type": "eq",
+            "fun": lambda change: normal @ change + gap,
+            "jac": lambda _: normal,
+        },
         method="SLSQP",
         options={"ftol": 1e-12, "maxiter": 500},
     )
@@ -75,7 +81,9 @@ def test_the_change_to_a_plane_is_the_smallest(norm, nearest, seed: int) -> None
         for row in zip(x, gap, normal, strict=True)
     ]
     found = threat.distance(change, torch.zeros_like(change)).double()
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        found, torch.tensor(expected, dtype=torch.float64), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -125,11 +133,18 @@ def nearest_after(
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_nearest_wrong_points_are_those_of_torchattacks(norm: str) -> None:
     """Plane by plane, whether the ball is out of reach or is entered on the way back."""
-    torchattacks = pytest.importorskip("torchattacks", reason="not a dependency: parity with AutoAttack")
+    torchattacks = pytest.importorskip(
+        "torchattacks", reason="not a dependency: parity with AutoAttack"
+    )
     net, images, threat = smooth_network(0), smooth_images(12, 1), NORMS[norm](1e-4)
     labels = net(images).argmax(1)
     theirs = torchattacks.FAB(
-        net, norm=TORCHATTACKS[norm], eps=threat.eps, steps=12, multi_targeted=True, n_classes=CLASSES
+        net,
+        norm=TORCHATTACKS[norm],
+        eps=threat.eps,
+        steps=12,
+        multi_targeted=True,
+        n_classes=CLASSES,
     )
     ranked = others(net(images), labels).argsort(1, descending=True)
     for place in range(3):
@@ -145,7 +160,9 @@ def test_the_nearest_wrong_points_are_those_of_torchattacks(norm: str) -> None:
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.012), ("l2", 0.12)])
 def test_no_more_stand_than_with_torchattacks(norm: str, eps: float) -> None:
-    torchattacks = pytest.importorskip("torchattacks", reason="not a dependency: parity with AutoAttack")
+    torchattacks = pytest.importorskip(
+        "torchattacks", reason="not a dependency: parity with AutoAttack"
+    )
     net, images, threat = smooth_network(2), smooth_images(24, 3), NORMS[norm](eps)
     labels = net(images).argmax(1)
     ours = fallen(attacked(ATTACKS["fab_targeted"](threat, steps=15), net, images, labels), 24)

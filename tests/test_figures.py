@@ -1,4 +1,6 @@
-"""Pictures: the same bytes for the same input, ellipses of the right size, and whole files or none."""
+"""Pictures: the same bytes for the same input, ellipses of the right size, and whole files or
+none.
+"""
 
 import math
 
@@ -9,14 +11,14 @@ from matplotlib import image
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.randomness import generator
 from paradise_cli.data.base import DataInfo, Preprocessing, Target
-from paradise_cli.errors import ParadiseError
 from paradise_cli.figures import posterior as plane
 from paradise_cli.figures.captioned import Block, draw_captioned
 from paradise_cli.figures.posterior import WIDTH, draw_posteriors
 from paradise_cli.figures.reconstruction import draw_reconstructions
 from paradise_cli.information.gaussian import DiagonalGaussian
-from paradise_cli.randomness import generator
 
 
 def info(classes):
@@ -41,7 +43,9 @@ def colours(path):
 
 def test_95_percent_of_a_gaussian_lie_inside_its_ellipse():
     z = torch.randn(200_000, 2, generator=generator("inside"), dtype=torch.float64)
-    assert float((z.square().sum(1) <= (WIDTH / 2) ** 2).double().mean()) == pytest.approx(0.95, abs=0.002)
+    assert float((z.square().sum(1) <= (WIDTH / 2) ** 2).double().mean()) == pytest.approx(
+        0.95, abs=0.002
+    )
     assert pytest.approx(4.8955, abs=1e-4) == WIDTH
 
 
@@ -123,13 +127,17 @@ def test_reconstructions_of_another_shape_are_refused(tmp_path):
         draw_reconstructions(torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 4, 4), tmp_path / "a.png")
 
 
-@pytest.mark.parametrize(("counts", "channels"), [((1, 1), 1), ((16, 16), 3), ((9, 2), 1), ((3,), 3)])
+@pytest.mark.parametrize(
+    ("counts", "channels"), [((1, 1), 1), ((16, 16), 3), ((9, 2), 1), ((3,), 3)]
+)
 def test_captioned_images_stand_in_blocks(tmp_path, counts, channels):
     blocks = []
     for count in counts:
         images = torch.rand(count, channels, 8, 6, generator=generator("captioned", count))
         blocks.append(
-            Block("$heading", images, ["$1.0\na very long name of a class"] * count, [False] * count)
+            Block(
+                "$heading", images, ["$1.0\na very long name of a class"] * count, [False] * count
+            )
         )
     for name in ("a.png", "b.png"):
         draw_captioned(blocks, tmp_path / name, "toy $")

@@ -46,7 +46,9 @@ def test_a_known_frontier_holds_in_every_respect() -> None:
 
 
 def test_slopes_of_the_gaussian_are_the_alphas() -> None:
-    """Where no variance is under water, -dD/dR is the logarithmic mean of the alphas, near the geometric."""
+    """Where no variance is under water, -dD/dR is the logarithmic mean of the alphas, near the
+    geometric.
+    """
     for slope, (low, high) in zip(slopes(FRONTIER), pairwise(ALPHAS), strict=True):
         if high <= 2.0:  # both variances above the level alpha / 2
             assert slope.measured == pytest.approx((high - low) / math.log(high / low), rel=1e-9)
@@ -95,7 +97,9 @@ def test_two_points_of_one_rate_have_no_finite_slope() -> None:
     assert slopes(same)[0].measured == math.inf and slopes(same)[0].verdict == "differs"
 
 
-@pytest.mark.parametrize(("excess", "verdict"), [(0.0, "holds"), (-0.0042, "holds"), (-0.0043, "violated")])
+@pytest.mark.parametrize(
+    ("excess", "verdict"), [(0.0, "holds"), (-0.0042, "holds"), (-0.0043, "violated")]
+)
 def test_labels_bound_distortion_plus_rate(excess: float, verdict: str) -> None:
     """Three standard errors of both, each 1e-3, are 0.00424."""
     entropy = math.log(10)

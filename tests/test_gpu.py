@@ -1,4 +1,6 @@
-"""What only a GPU can show: the numbers of the CPU, no wait for the device, the same bits in every run."""
+"""What only a GPU can show: the numbers of the CPU, no wait for the device, the same bits in every
+run.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,15 +11,15 @@ import torch
 from torch import Tensor, nn
 
 from paradise_cli.attacks import ATTACKS, attack
-from paradise_cli.attacks.calibration import EPS, KNOWN
-from paradise_cli.attacks.canaries import CANARIES, network
-from paradise_cli.attacks.engine import Compute, _Block
-from paradise_cli.attacks.threat import NORMS
+from paradise_cli.attacks.audit.calibration import EPS, KNOWN
+from paradise_cli.attacks.audit.canaries import CANARIES, network
+from paradise_cli.attacks.engine.lane_batch import Compute, _Block
 from paradise_cli.build import build_info, build_model, build_objective
+from paradise_cli.core.machine import full_fp32
+from paradise_cli.core.randomness import generator
 from paradise_cli.data import DATASETS
-from paradise_cli.randomness import generator
-from paradise_cli.selftest import CHECKS
-from paradise_cli.training.hardware import full_fp32
+from paradise_cli.perturbations.threat import NORMS
+from paradise_cli.runs.selftest import CHECKS
 from tests.attack_cases import attacked, fallen
 from tests.test_attacks import CASES
 from tests.test_device_ready import RATES, recipe
@@ -84,12 +86,19 @@ def test_a_training_step_gives_the_numbers_of_the_cpu(rate: str) -> None:
     found = []
     for device in (torch.device("cpu"), GPU):
         torch.manual_seed(0)
-        model, objective = build_model(chosen, info).to(device), build_objective(chosen, info).to(device)
+        model, objective = (
+            build_model(chosen, info).to(device),
+            build_objective(chosen, info).to(device),
+        )
         labels = torch.arange(8, device=device)[:, None]
         with full_fp32(device):
-            loss, _ = objective.train()(model.train(), [images.to(device)], labels, noise.to(device))
+            loss, _ = objective.train()(
+                model.train(), [images.to(device)], labels, noise.to(device)
+            )
             loss.backward()
-        slopes = [weight.grad.flatten().cpu() for weight in model.parameters() if weight.grad is not None]
+        slopes = [
+            weight.grad.flatten().cpu() for weight in model.parameters() if weight.grad is not None
+        ]
         found.append((loss.detach().cpu(), torch.cat(slopes)))
     (loss, slope), (same_loss, same_slope) = found
     torch.testing.assert_close(same_loss, loss, rtol=1e-4, atol=1e-4)
@@ -97,13 +106,19 @@ def test_a_training_step_gives_the_numbers_of_the_cpu(rate: str) -> None:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize(("name", "hyper"), [case[:2] for case in CASES], ids=lambda value: str(value))
-def test_an_attack_fells_what_it_fells_on_the_cpu(name: str, hyper: dict[str, Any], norm: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "hyper"), [case[:2] for case in CASES], ids=lambda value: str(value)
+)
+def test_an_attack_fells_what_it_fells_on_the_cpu(
+    name: str, hyper: dict[str, Any], norm: str
+) -> None:
     images, labels = digits(60)
     made = ATTACKS[name](NORMS[norm](RADIUS[norm]), **hyper)
     on_cpu = fallen(attacked(made, network("robust"), images, labels), 60)
     with full_fp32(GPU):
-        outcomes = attacked(made, network("robust").to(GPU), images, labels, compute=Compute(GPU, 64))
+        outcomes = attacked(
+            made, network("robust").to(GPU), images, labels, compute=Compute(GPU, 64)
+        )
     # Rounding decides a few close calls otherwise.
     assert int((fallen(outcomes, 60) != on_cpu).sum()) <= 2
     points = torch.stack([outcome.point for outcome in outcomes if outcome.succeeded])
@@ -116,7 +131,9 @@ def test_an_attack_fells_what_it_fells_on_the_cpu(name: str, hyper: dict[str, An
 @pytest.mark.parametrize(
     ("name", "hyper"), STEPPING, ids=lambda value: value if isinstance(value, str) else ""
 )
-def test_an_attack_never_waits(name: str, hyper: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_attack_never_waits(
+    name: str, hyper: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     images, labels = digits(40)
     net = network("encoder").to(GPU)
     made = ATTACKS[name](NORMS["linf"](0.02), **hyper)

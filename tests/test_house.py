@@ -1,8 +1,13 @@
-"""The house keeps its shape: layers, module lengths, and what start-up may load."""
+"""The house keeps its shape: one strict order of rooms, module lengths, and what start-up may load.
+
+`python tests/test_house.py` writes `docs/house.md` anew from what stands here.
+"""
 
 import ast
 import subprocess
 import sys
+import tokenize
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,74 +15,145 @@ import pytest
 import paradise_cli
 
 PACKAGE = Path(paradise_cli.__file__).parent
-LAYERS = [
-    {"__init__", "errors", "registry", "resources", "randomness", "storage", "ranges", "units"}
-    | {"threads", "proportions", "recipe_yaml"},
-    {"information"},
-    {"data"},
-    {"models", "objective"},
-    {"training"},
-    {"attacks"},
-    {"recipe", "recipe_check", "recipe_component", "recipe_files"},
-    {"build"},
-    {"loading", "inference", "sources", "encoding", "prediction", "reconstruction"}
-    | {"metrics", "evaluation", "evaluation_data", "per_example", "figures", "runner"}
-    | {"array_files", "posterior_files", "posterior_report", "distribution_files", "rate_distortion"}
-    | {"exact_curves", "sweep", "selftest", "attack_inputs", "attack_files", "card"},
-    {"cli", "__main__"},
+PAGE = PACKAGE.parent / "docs" / "house.md"
+
+# From the ground up: a module imports only from its own room and from those before it.
+ROOMS = [
+    "core",
+    "information",
+    "data",
+    "perturbations",
+    "figures",
+    "models",
+    "objective",
+    "training",
+    "recipe",
+    "build",
+    "attacks/protocol",
+    "attacks/methods",
+    "attacks/engine",
+    "attacks/session",
+    "attacks/audit",
+    "attacks",
+    "inference",
+    "evaluation",
+    "theory",
+    "runs",
+    "robustness",
+    "sweep",
+    "cli",
+    "__main__",
 ]
+FRONT_DOOR = PACKAGE / "__init__.py"  # lends `load` and others from above, when they are first used
 MODULES = sorted(PACKAGE.rglob("*.py"))
+HEAVY = "torch torchvision numpy huggingface_hub matplotlib sklearn scipy pyarrow PIL".split()
 
 
-def room(parts: tuple[str, ...]) -> str:
-    """`paradise_cli.data.base` -> `data`."""
-    return parts[0].removesuffix(".py") if parts else "__init__"
+def room_of(parts: tuple[str, ...]) -> str:
+    """`("data", "base.py")` -> `data`; a folder of `attacks` is a room of its own."""
+    inner = "/".join(parts[:2])
+    return inner if inner in ROOMS else parts[0].removesuffix(".py")
 
 
-def layer(name: str) -> int:
-    return next(number for number, names in enumerate(LAYERS) if name in names)
-
-
-def imports(module: Path) -> set[str]:
-    """Rooms of the package that a module imports, at its top or inside functions."""
+def imported(module: Path) -> set[str]:
+    """Rooms that a module imports from, at its top or inside functions."""
     found = set()
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}: relative import"
-            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module else []
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         else:
             continue
-        found |= {tuple(name.split("."))[1:] for name in names if name.split(".")[0] == "paradise_cli"}
-    known = {name for names in LAYERS for name in names}
-    return {room(parts) if room(parts) in known else "__init__" for parts in found}
+        ours = [name.split(".")[1:] for name in names if name.split(".")[0] == "paradise_cli"]
+        found |= {room_of(tuple(parts)) for parts in ours if parts and parts != ["__version__"]}
+    return found
 
 
-def test_every_room_has_a_layer() -> None:
-    rooms = {room(path.relative_to(PACKAGE).parts) for path in MODULES}
-    assert rooms == {name for names in LAYERS for name in names}
+@cache
+def arrows() -> dict[str, set[str]]:
+    """The rooms that each room imports from, itself left out."""
+    found: dict[str, set[str]] = {room: set() for room in ROOMS}
+    for module in MODULES:
+        if module != FRONT_DOOR:
+            room = room_of(module.relative_to(PACKAGE).parts)
+            found[room] |= imported(module) - {room}
+    return found
+
+
+def page() -> str:
+    """`docs/house.md`: the rooms in their order, as a table and as a picture in text."""
+    lines = [
+        "# The house",
+        "",
+        "A module imports only from its own room and from rooms above it in this table;"
+        " `tests/test_house.py` sees to it, and `python tests/test_house.py` writes this page.",
+        "",
+        f"{len(ROOMS)} rooms, {sum(map(len, arrows().values()))} arrows between them, none upward.",
+        "",
+        "| room | what lives there | imports from |",
+        "|---|---|---|",
+    ]
+    for room in ROOMS:
+        others = ", ".join(f"`{other}`" for other in ROOMS if other in arrows()[room])
+        lines.append(f"| `{room}` | {purpose(room)} | {others or '-'} |")
+    lines += ["", "A dot where the room of the row imports from the room of the column:", "", "```"]
+    width = max(map(len, ROOMS))
+    lines += [" " * (width + 4) + " ".join(f"{number:2}" for number in range(1, len(ROOMS)))]
+    for number, room in enumerate(ROOMS, 1):
+        marks = " ".join(" •" if other in arrows()[room] else " ·" for other in ROOMS[: number - 1])
+        lines.append(f"{number:2} {room:{width}} {marks}".rstrip())
+    return "\n".join([*lines, "```", ""])
+
+
+def purpose(room: str) -> str:
+    """The first sentence that a room says of itself."""
+    module = PACKAGE / room
+    path = module / "__init__.py" if module.is_dir() else module.with_suffix(".py")
+    return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+
+
+def comments(module: Path) -> int:
+    """Comments of a module that are no order to a tool."""
+    with module.open("rb") as file:
+        words = [
+            token.string
+            for token in tokenize.tokenize(file.readline)
+            if token.type == tokenize.COMMENT
+        ]
+    return sum(not word.startswith(("# type:", "# noqa", "# fmt:")) for word in words)
+
+
+def test_every_room_has_its_place() -> None:
+    rooms = {
+        room_of(module.relative_to(PACKAGE).parts) for module in MODULES if module != FRONT_DOOR
+    }
+    assert rooms == set(ROOMS)
+    assert sum(module.parent == PACKAGE for module in MODULES) <= 5
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_from_rooms_below(room: str) -> None:
+    # One strict order has no circle.
+    assert arrows()[room] <= set(ROOMS[: ROOMS.index(room)])
+
+
+def test_the_page_about_the_house_is_true() -> None:
+    if not PAGE.exists():
+        pytest.skip("docs/ stands in the checkout only")
+    assert PAGE.read_text(encoding="utf-8") == page()
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_only_from_lower_layers(module: Path) -> None:
-    if module == PACKAGE / "__init__.py":  # lends `load` from above, when it is first used
-        return
-    own = room(module.relative_to(PACKAGE).parts)
-    for other in imports(module) - {own}:
-        same_floor = layer(other) == layer(own) and layer(own) in (0, 6, 8, 9)
-        assert layer(other) < layer(own) or same_floor, f"{module}: {own} imports {other}"
-
-
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_modules_and_functions_are_short(module: Path) -> None:
+def test_modules_functions_and_lines_are_short(module: Path) -> None:
     text = module.read_text()
     assert text.count("\n") <= 350
+    assert max(map(len, text.splitlines()), default=0) <= 100
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef):
-            assert node.end_lineno is not None and node.end_lineno - node.lineno < 50, (
-                f"{module}: {node.name}"
-            )
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < 50, f"{module}: {node.name}"
 
 
 def test_only_the_command_line_imports_typer() -> None:
@@ -86,25 +162,46 @@ def test_only_the_command_line_imports_typer() -> None:
             assert "typer" not in module.read_text(), module
 
 
+def test_only_one_module_knows_torchrun() -> None:
+    variables = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"}
+    for module in MODULES:
+        if module != PACKAGE / "core" / "processes.py":
+            nodes = ast.walk(ast.parse(module.read_text()))
+            assert not variables & {
+                node.value for node in nodes if isinstance(node, ast.Constant)
+            }, module
+
+
 def test_nothing_unpickles() -> None:
     for module in MODULES:
         names = {n.id for n in ast.walk(ast.parse(module.read_text())) if isinstance(n, ast.Name)}
         assert not names & {"pickle", "cloudpickle", "dill"}, module
-        assert "torch.load" not in module.read_text() and "allow_pickle=True" not in module.read_text()
+        text = module.read_text()
+        assert "torch.load" not in text and "allow_pickle=True" not in text
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["train", "--help"], ["encode", "--help"], ["evaluate", "--help"], ["rate", "--help"]],
+    [
+        ["--help"],
+        ["train", "--help"],
+        ["encode", "--help"],
+        ["evaluate", "--help"],
+        ["rate", "--help"],
+    ],
 )
 def test_help_loads_no_heavy_library(arguments: list[str]) -> None:
     program = (
         "import sys; from paradise_cli.__main__ import main\n"
         f"sys.argv = ['paradise', *{arguments!r}]\n"
         "try: main()\nexcept SystemExit as stop: assert not stop.code\n"
-        "heavy = {'torch', 'torchvision', 'numpy', 'huggingface_hub', 'matplotlib', 'sklearn', 'scipy', "
-        "'pyarrow', 'PIL'}\n"
-        "print('heavy:', sorted(heavy & set(sys.modules)))"
+        f"print('heavy:', sorted(set({HEAVY!r}) & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
     assert done.stdout.endswith("heavy: []\n"), done.stdout
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

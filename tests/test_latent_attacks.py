@@ -1,4 +1,6 @@
-"""Latent attacks on encoders that are linear in the pixels, where the furthest point is known exactly."""
+"""Latent attacks on encoders that are linear in the pixels, where the furthest point is known
+exactly.
+"""
 
 import pytest
 import torch
@@ -7,11 +9,11 @@ from torch.distributions import Independent, Normal, kl_divergence
 from torch.nn.functional import log_softmax
 
 from paradise_cli.attacks import ATTACKS
-from paradise_cli.attacks.latent import MeanShift, PosteriorShift
-from paradise_cli.attacks.threat import NORMS, Linf
-from paradise_cli.errors import UsageError
+from paradise_cli.attacks.methods.latent import MeanShift, PosteriorShift
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.randomness import generator
 from paradise_cli.information.gaussian import DiagonalGaussian
-from paradise_cli.randomness import generator
+from paradise_cli.perturbations.threat import NORMS, Linf
 from tests.attack_cases import Linear, attacked
 from tests.test_models import images as random_images
 from tests.test_models import make
@@ -50,7 +52,9 @@ def dual(vector: Tensor, norm: str) -> float:
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", ["latent_mean", "latent_sigma"])
 def test_the_furthest_posterior_is_found(name: str, norm: str) -> None:
-    """|mu(x') - mu(x)| is at most eps times the dual norm of a, and so with log sigma and c / 10."""
+    """|mu(x') - mu(x)| is at most eps times the dual norm of a, and so with log sigma and c /
+    10.
+    """
     encoder = OneLatent()
     images, labels = problem(encoder)
     attack = ATTACKS[name](NORMS[norm](EPS[norm]), steps=20)
@@ -70,17 +74,23 @@ def test_the_posterior_shift_is_the_kullback_leibler_divergence() -> None:
     mu, clean_mu = torch.randn(2, 9, 4, generator=draw)
     sigma, clean_sigma = torch.rand(2, 9, 4, generator=draw) + 0.1
     state = {"mu": clean_mu, "sigma": clean_sigma}
-    after, before = (Independent(Normal(*pair), 1) for pair in ((mu, sigma), (clean_mu, clean_sigma)))  # type: ignore[no-untyped-call]
+    after, before = (
+        Independent(Normal(*pair), 1) for pair in ((mu, sigma), (clean_mu, clean_sigma))
+    )  # type: ignore[no-untyped-call]
     attack = ATTACKS["latent_shift"](Linf(0.1))
     assert isinstance(attack, PosteriorShift)
-    torch.testing.assert_close(attack.shift(DiagonalGaussian(mu, sigma), state), kl_divergence(after, before))
+    torch.testing.assert_close(
+        attack.shift(DiagonalGaussian(mu, sigma), state), kl_divergence(after, before)
+    )
     same = attack.shift(DiagonalGaussian(clean_mu, clean_sigma), state)
     torch.testing.assert_close(same, torch.zeros(9), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_mean_goes_towards_each_other_class(norm: str) -> None:
-    """A class mean beyond reach is approached by the whole of what eps allows, one in reach is met."""
+    """A class mean beyond reach is approached by the whole of what eps allows, one in reach is
+    met.
+    """
     encoder = OneLatent()
     images, labels = problem(encoder)
     reach = dual(encoder.a, norm)
@@ -99,7 +109,9 @@ def test_the_mean_goes_towards_each_other_class(norm: str) -> None:
         distance = float((encoder.posterior(outcome.point[None]).mu - means[target]).abs())
         expected = max(float((here[row] - means[target]).abs()) - reach, 0.0)
         # The last step may pass a mean in reach by half a step.
-        assert distance == pytest.approx(expected, rel=1e-3, abs=0 if expected else reach / 32 + 1e-4)
+        assert distance == pytest.approx(
+            expected, rel=1e-3, abs=0 if expected else reach / 32 + 1e-4
+        )
 
 
 def test_an_encoders_classifier_is_attacked_at_its_latents() -> None:
@@ -111,7 +123,9 @@ def test_an_encoders_classifier_is_attacked_at_its_latents() -> None:
     attack = ATTACKS["latent_mean"](Linf(0.1), steps=10)
     assert isinstance(attack, MeanShift)
     outcomes = attacked(attack, classify, images, labels, goal="none")
-    ends = torch.stack([outcome.point for outcome in sorted(outcomes, key=lambda end: end.job.image)])
+    ends = torch.stack(
+        [outcome.point for outcome in sorted(outcomes, key=lambda end: end.job.image)]
+    )
     draws = images + 0.1 * (2 * torch.rand(64, *images.shape, generator=generator(0, "draws")) - 1)
     by_chance = model.encode(draws.clamp(0, 1).flatten(0, 1)).mu.view(64, len(images), -1) - before
     moved = (model.encode(ends).mu - before).square().sum(1)

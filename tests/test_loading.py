@@ -14,12 +14,12 @@ from safetensors.torch import save_file
 
 import paradise_cli
 from paradise_cli.build import build_model
-from paradise_cli.errors import ParadiseError, UsageError
-from paradise_cli.loading import init_from, load
-from paradise_cli.storage import save_tensors, write_json
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.storage import save_tensors, write_json
+from paradise_cli.inference.loading import init_from, load
+from paradise_cli.models.weights import read_model, save_model
 from paradise_cli.training import weights
 from paradise_cli.training.run_folder import RunFolder
-from paradise_cli.training.weights import read_model, save_model
 
 from .tiny_model import CLASSES, LATENT, info_for, save_tiny, tiny_recipe
 
@@ -134,7 +134,9 @@ def test_weights_of_another_model_are_named(file: Path) -> None:
     recipe = tiny_recipe(latent_dim=LATENT + 1)
     model = build_model(recipe, info_for(recipe))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(ParadiseError, match=r"another model: .*mu.weight \[3, 8\] instead of \[4, 8\]"):
+    with pytest.raises(
+        ParadiseError, match=r"another model: .*mu.weight \[3, 8\] instead of \[4, 8\]"
+    ):
         init_from(model, file)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     deterministic = tiny_recipe(stochastic=False)
@@ -171,8 +173,8 @@ def test_run_folders(tmp_path: Path) -> None:
 
 def test_an_unknown_name_lists_the_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_tiny(tmp_path / "small_encoder.safetensors")
-    monkeypatch.setattr("paradise_cli.loading.resource_dir", lambda kind: tmp_path)
-    monkeypatch.setattr("paradise_cli.loading.DEFAULT_MODEL", "small_encoder")
+    monkeypatch.setattr("paradise_cli.inference.loading.resource_dir", lambda kind: tmp_path)
+    monkeypatch.setattr("paradise_cli.inference.loading.DEFAULT_MODEL", "small_encoder")
     assert load("small_encoder").source == load().source == tmp_path / "small_encoder.safetensors"
     with pytest.raises(UsageError, match="did you mean 'small_encoder'"):
         load("small_encodr")
@@ -190,7 +192,8 @@ def test_a_model_says_what_it_cannot_do(tmp_path: Path) -> None:
 def test_load_is_lent_without_importing_torch() -> None:
     assert paradise_cli.load is load
     program = (
-        "import sys, paradise_cli; assert 'torch' not in sys.modules; assert callable(paradise_cli.load)"
+        "import sys, paradise_cli; assert 'torch' not in sys.modules; assert"
+        " callable(paradise_cli.load)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
     with pytest.raises(AttributeError, match="lode"):

@@ -7,16 +7,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paradise_cli.metrics import TaskScores, calibration_error, judge
+from paradise_cli.core.proportions import wilson
+from paradise_cli.core.randomness import generator
+from paradise_cli.evaluation.metrics import TaskScores, calibration_error, judge
 from paradise_cli.objective.distortions import DISTORTIONS
 from paradise_cli.objective.objective import Task
-from paradise_cli.proportions import wilson
-from paradise_cli.randomness import generator
 
 
 @pytest.mark.parametrize(
     ("k", "n", "low", "high"),
-    [(720, 1000, 69.1, 74.7), (698, 2000, 32.8, 37.0), (7204, 10000, 71.2, 72.9), (0, 1000, 0, 0.38)],
+    [
+        (720, 1000, 69.1, 74.7),
+        (698, 2000, 32.8, 37.0),
+        (7204, 10000, 71.2, 72.9),
+        (0, 1000, 0, 0.38),
+    ],
 )
 def test_wilson_interval_of_the_method_reference(k, n, low, high):
     assert [100 * end for end in wilson(k, n)] == pytest.approx([low, high], abs=0.05)
@@ -43,7 +48,9 @@ def naive_calibration(confidence, correct, bins):
     total = 0.0
     for b in range(bins):
         inside = [
-            i for i, c in enumerate(confidence) if b / bins < c <= (b + 1) / bins or (b == 0 and c == 0)
+            i
+            for i, c in enumerate(confidence)
+            if b / bins < c <= (b + 1) / bins or (b == 0 and c == 0)
         ]
         if inside:
             accuracy = sum(correct[i] for i in inside) / len(inside)
@@ -53,11 +60,14 @@ def naive_calibration(confidence, correct, bins):
 
 
 @given(
-    st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40), st.sampled_from([1, 8, 16])
+    st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=40),
+    st.sampled_from([1, 8, 16]),
 )
 def test_calibration_error_is_that_of_a_plain_loop(pairs, bins):
     confidence, correct = ([pair[i] for pair in pairs] for i in (0, 1))
-    found = calibration_error(torch.tensor(confidence, dtype=torch.float64), torch.tensor(correct), bins)
+    found = calibration_error(
+        torch.tensor(confidence, dtype=torch.float64), torch.tensor(correct), bins
+    )
     assert found == pytest.approx(naive_calibration(confidence, correct, bins), abs=1e-12)
 
 
@@ -115,7 +125,9 @@ def test_unlabelled_images_count_for_nothing():
     assert scores.mean() == pytest.approx(float(expected), abs=1e-6)
     top = logits.topk(5).indices
     assert found.top1.value == pytest.approx(float((top[:, 0] == labels)[kept].double().mean()))
-    assert found.top5.value == pytest.approx(float((top == labels[:, None]).any(1)[kept].double().mean()))
+    assert found.top5.value == pytest.approx(
+        float((top == labels[:, None]).any(1)[kept].double().mean())
+    )
     assert scores.accuracy() == found.top1.value
     distortion = scores.distortion()
     assert distortion.n == 3

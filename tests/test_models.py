@@ -11,10 +11,10 @@ from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from paradise_cli.errors import UsageError
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.randomness import generator
 from paradise_cli.models import BACKBONES, HEADS, StochasticEncoder
 from paradise_cli.models.resnet import PadShortcut, PreActBlock
-from paradise_cli.randomness import generator
 
 # name, hyper-parameters, input shape, features
 BACKBONE_ROWS = [
@@ -40,7 +40,15 @@ HEAD_ROWS = [
 ]
 
 
-def make(backbone="mlp", hyper=None, shape=(1, 8, 8), heads=("linear",), classes=5, latent_dim=3, **options):
+def make(
+    backbone="mlp",
+    hyper=None,
+    shape=(1, 8, 8),
+    heads=("linear",),
+    classes=5,
+    latent_dim=3,
+    **options,
+):
     """A small encoder; `heads` are names, or (name, hyper-parameters) where the head needs some."""
     torch.manual_seed(0)
     hyper = {"hidden": [16]} if hyper is None else hyper
@@ -74,7 +82,9 @@ def test_tables_name_every_component():
 @pytest.mark.parametrize("backbone, hyper, shape, features", BACKBONE_ROWS)
 def test_shapes(backbone, hyper, shape, features, head, head_hyper, smallest):
     if min(shape[1:]) < smallest:
-        with pytest.raises(UsageError, match=f"{head}: images of 8x8 are smaller than 16x16; use mlp"):
+        with pytest.raises(
+            UsageError, match=f"{head}: images of 8x8 are smaller than 16x16; use mlp"
+        ):
             HEADS[head](3, 5, shape, **head_hyper)
         return
     model = make(backbone, hyper, shape, [(head, head_hyper)])
@@ -106,7 +116,9 @@ def preact_count(depth):
 
 def wide_count(depth, width):
     n, c = (depth - 4) // 6, [16, 16 * width, 32 * width, 64 * width]
-    convolutions = 27 * 16 + sum(9 * (a * b + (2 * n - 1) * b * b) + a * b * (a != b) for a, b in pairwise(c))
+    convolutions = 27 * 16 + sum(
+        9 * (a * b + (2 * n - 1) * b * b) + a * b * (a != b) for a, b in pairwise(c)
+    )
     norms = 2 * (sum(a + (2 * n - 1) * b for a, b in pairwise(c)) + c[3])
     return convolutions + norms + c[3] * 10 + 10
 
@@ -149,7 +161,9 @@ def test_convolutional_parameter_counts():
         assert BACKBONES["conv"]((3, 64, 64)).out_features == 16384
         celeba = HEADS["conv_decoder"](64, 0, (3, 64, 64))
         mnist = HEADS["conv_decoder"](2, 0, (1, 28, 28), kernel=3, smooth=False)
-    celeba_deconvolutions = 25 * (1024 * 512 + 512 * 256 + 256 * 128 + 128 * 3) + 3 * (512 + 256 + 128) + 3
+    celeba_deconvolutions = (
+        25 * (1024 * 512 + 512 * 256 + 256 * 128 + 128 * 3) + 3 * (512 + 256 + 128) + 3
+    )
     assert parameters(celeba) == 65 * 65536 + celeba_deconvolutions
     assert parameters(mnist) == 3 * 16384 + 9 * (1024 * 512 + 512 * 256 + 256) + 3 * (512 + 256) + 1
 
@@ -205,13 +219,17 @@ def test_block_with_silent_branch_is_its_shortcut(entry):
     ],
 )
 def test_residual_structure(name, hyper, shared, strides, shortcuts):
-    """Method 4.1-4.3: who shares BN-ReLU with the shortcut, the strides, and what each shortcut is."""
+    """Method 4.1-4.3: who shares BN-ReLU with the shortcut, the strides, and what each shortcut
+    is.
+    """
     blocks = BACKBONES[name]((3, 32, 32), **hyper).blocks
     kinds = {nn.Identity: "i", PadShortcut: "p", nn.Conv2d: "c"}
     assert "".join("y" if b.shared else "n" for b in blocks) == shared.replace(" ", "")
     assert "".join(str(b.conv1.stride[0]) for b in blocks) == strides.replace(" ", "")
     assert "".join(kinds[type(b.shortcut)] for b in blocks) == shortcuts.replace(" ", "")
-    assert [b.norm1 is None for b in blocks] == [i == 0 and "imagenet" in name for i in range(len(blocks))]
+    assert [b.norm1 is None for b in blocks] == [
+        i == 0 and "imagenet" in name for i in range(len(blocks))
+    ]
 
 
 @pytest.mark.parametrize("backbone, hyper, shape, features", FAMILIES)
@@ -224,13 +242,17 @@ def test_channels_last_changes_nothing(backbone, hyper, shape, features):
         if isinstance(module, nn.BatchNorm2d):
             module.register_forward_hook(lambda module, inputs, out: maps.append(out))
     model = model.to(memory_format=torch.channels_last)
-    torch.testing.assert_close(model.encode(x.contiguous(memory_format=torch.channels_last)).mu, expected)
+    torch.testing.assert_close(
+        model.encode(x.contiguous(memory_format=torch.channels_last)).mu, expected
+    )
     assert all(m.is_contiguous(memory_format=torch.channels_last) for m in maps)
 
 
 @pytest.mark.parametrize("head, head_hyper, smallest", HEAD_ROWS)
 @pytest.mark.parametrize("backbone, hyper, shape, features", FAMILIES)
-def test_everything_stays_on_the_device(backbone, hyper, shape, features, head, head_hyper, smallest):
+def test_everything_stays_on_the_device(
+    backbone, hyper, shape, features, head, head_hyper, smallest
+):
     if min(shape[1:]) < smallest:
         shape = (1, 16, 16)
     with FakeTensorMode(), torch.device("cuda"):

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
+from paradise_cli.core.randomness import generator
 from paradise_cli.information.gaussian import DiagonalGaussian, kl_to_gaussian, log_density_matrix
 from paradise_cli.objective.distortions import DISTORTIONS, Distortion
 from paradise_cli.objective.objective import Objective, Task
 from paradise_cli.objective.rates import RATES, Rate
-from paradise_cli.randomness import generator
 
 F64 = torch.float64
 
@@ -34,7 +34,9 @@ def test_two_products_equal_the_direct_density_wherever_the_latents_lie(m, n, k,
     q = posteriors(n, k)
     z = torch.randn(m, k, generator=generator("z"), dtype=F64)
     moved = DiagonalGaussian(q.mu + shift, q.sigma)
-    torch.testing.assert_close(log_density_matrix(z + shift, moved), direct(z, q), rtol=0, atol=1e-8)
+    torch.testing.assert_close(
+        log_density_matrix(z + shift, moved), direct(z, q), rtol=0, atol=1e-8
+    )
 
 
 def test_entropy_and_log_prob_are_those_of_torch() -> None:
@@ -52,7 +54,8 @@ def test_kl_to_a_gaussian_is_the_textbook_one() -> None:
         factor @ factor.T + torch.eye(4),
     )
     expected = kl_divergence(
-        MultivariateNormal(q.mu, torch.diag_embed(q.sigma.square())), MultivariateNormal(mean, covariance)
+        MultivariateNormal(q.mu, torch.diag_embed(q.sigma.square())),
+        MultivariateNormal(mean, covariance),
     )
     torch.testing.assert_close(kl_to_gaussian(q, mean, covariance), expected)
 
@@ -85,7 +88,9 @@ def test_batch_rate_never_exceeds_log_b(n, k, spread) -> None:
 
 
 def test_the_mws_value_is_never_what_is_logged() -> None:
-    """Identical posteriors carry nothing; minibatch-weighted sampling would say log N (method.md 2.3)."""
+    """Identical posteriors carry nothing; minibatch-weighted sampling would say log N (method.md
+    2.3).
+    """
     q = DiagonalGaussian(torch.zeros(8, 2, dtype=F64), torch.ones(8, 2, dtype=F64))
     z = q.rsample(torch.randn(8, 2, generator=generator("z"), dtype=F64))
     assert RATES["batch"](2)(q, z).rate.abs().max().item() < 1e-12
@@ -109,7 +114,9 @@ def mean_gradient(
 def test_three_gradient_modes_agree_in_mean() -> None:
     """B=8, K=2, fp64, 20,000 draws: within 4 standard errors (method.md 2.2)."""
     draw = generator("three modes")
-    mu, log_sigma = torch.randn(2, 8, 2, generator=draw, dtype=F64) * torch.tensor([1.0, 0.3])[:, None, None]
+    mu, log_sigma = (
+        torch.randn(2, 8, 2, generator=draw, dtype=F64) * torch.tensor([1.0, 0.3])[:, None, None]
+    )
     noise = torch.randn(20_000, 8, 2, generator=draw, dtype=F64)
     results = {
         mode: mean_gradient(RATES["batch"](2, gradient=mode), mu, log_sigma, noise)
@@ -137,13 +144,17 @@ def fitted(k: int, q: DiagonalGaussian, covariance: str = "full") -> Rate:
 
 
 def test_fitted_rate_is_an_upper_bound_and_exact_for_a_gaussian_aggregate() -> None:
-    """x ~ N(0, 1), z | x ~ N(r x, 1 - r^2): I = -0.5 log(1 - r^2) per dimension, aggregate N(0, 1)."""
+    """x ~ N(0, 1), z | x ~ N(r x, 1 - r^2): I = -0.5 log(1 - r^2) per dimension, aggregate N(0,
+    1).
+    """
     r, k = 0.95, 4
     x = torch.randn(20_000, k, generator=generator("x"), dtype=F64)
     q = DiagonalGaussian(r * x, torch.full_like(x, math.sqrt(1 - r**2)))
     exact = -0.5 * k * math.log(1 - r**2)
     for covariance in ("full", "diagonal"):
-        assert fitted(k, q, covariance)(q, q.mu).rate.mean().item() == pytest.approx(exact, rel=0.01)
+        assert fitted(k, q, covariance)(q, q.mu).rate.mean().item() == pytest.approx(
+            exact, rel=0.01
+        )
     two_lumps = DiagonalGaussian(q.mu.sign() * 10, torch.ones_like(q.mu))
     # Each dimension tells one bit; a Gaussian cannot know that, and bounds it from above.
     assert fitted(k, two_lumps)(two_lumps, two_lumps.mu).rate.mean().item() >= k * math.log(2)
@@ -172,7 +183,9 @@ class LinearGaussian(nn.Module):
         for layer in (self.encode, self.decode):
             nn.init.eye_(layer.weight)
 
-    def forward(self, x: Tensor, noise: Tensor) -> tuple[DiagonalGaussian, Tensor, dict[str, Tensor]]:
+    def forward(
+        self, x: Tensor, noise: Tensor
+    ) -> tuple[DiagonalGaussian, Tensor, dict[str, Tensor]]:
         mu = self.encode(x)
         q = DiagonalGaussian(mu, self.log_sigma.exp().expand_as(mu))
         z = q.rsample(noise)
@@ -204,13 +217,21 @@ def test_linear_gaussian_optimum_with_fitted_q_beyond_log_b() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    w, v, sigma = model.encode.weight.double(), model.decode.weight.double(), model.log_sigma.double().exp()
+    w, v, sigma = (
+        model.encode.weight.double(),
+        model.decode.weight.double(),
+        model.log_sigma.double().exp(),
+    )
     residual = torch.eye(k, dtype=F64) - v @ w
     per_dimension = eigenvalue * residual.square().sum(1) + (v.square() @ sigma.square())
-    rate = 0.5 * torch.logdet(torch.eye(k, dtype=F64) + eigenvalue * (w / sigma.square()[:, None]) @ w.T)
+    rate = 0.5 * torch.logdet(
+        torch.eye(k, dtype=F64) + eigenvalue * (w / sigma.square()[:, None]) @ w.T
+    )
     target = 0.5 * k * math.log(2 * eigenvalue / alpha)
     assert target > math.log(b)
-    torch.testing.assert_close(per_dimension, torch.full((k,), alpha / 2, dtype=F64), rtol=0.03, atol=0)
+    torch.testing.assert_close(
+        per_dimension, torch.full((k,), alpha / 2, dtype=F64), rtol=0.03, atol=0
+    )
     assert rate.item() == pytest.approx(target, rel=0.01)
 
 
@@ -231,7 +252,9 @@ def test_every_distortion_has_a_case() -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_distortion_per_example(name: str) -> None:
     hyper, output, labels, expected = CASES[name]
-    values = DISTORTIONS[name](**hyper).per_example(torch.tensor(output), IMAGES, torch.tensor(labels))
+    values = DISTORTIONS[name](**hyper).per_example(
+        torch.tensor(output), IMAGES, torch.tensor(labels)
+    )
     torch.testing.assert_close(values, torch.tensor(expected))
 
 
@@ -242,7 +265,9 @@ class Stub(nn.Module):
         super().__init__()
         self.q, self.outputs = q, outputs
 
-    def forward(self, images: Tensor, noise: Tensor) -> tuple[DiagonalGaussian, Tensor, dict[str, Tensor]]:
+    def forward(
+        self, images: Tensor, noise: Tensor
+    ) -> tuple[DiagonalGaussian, Tensor, dict[str, Tensor]]:
         return self.q, self.q.rsample(noise), self.outputs
 
 
@@ -257,18 +282,24 @@ def test_objective_is_weighted_distortions_plus_alpha_rate() -> None:
     noise = torch.zeros(2, 3, dtype=F64)
     loss, terms = objective(Stub(q, outputs), [IMAGES], torch.tensor([[2], [-1]]), noise)
     # One of the two is labelled: its cross-entropy alone is the task's mean.
-    expected = 2 * math.log(4) + 0.5 * (0.5 + 0.0625) / 2 + 0.1 * q.kl_to_standard_normal().mean().item()
+    expected = (
+        2 * math.log(4) + 0.5 * (0.5 + 0.0625) / 2 + 0.1 * q.kl_to_standard_normal().mean().item()
+    )
     assert loss.item() == pytest.approx(expected)
     assert terms["distortion/y"].item() == pytest.approx(math.log(4))
     assert terms["rate"].item() == pytest.approx(q.kl_to_standard_normal().mean().item())
 
 
 def test_the_squared_lagrangian_is_alpha_times_the_rate_squared() -> None:
-    """Its slope is 2 alpha R, R as logged; with a rate free of noise it is that of alpha R^2 itself."""
+    """Its slope is 2 alpha R, R as logged; with a rate free of noise it is that of alpha R^2
+    itself.
+    """
     mu, sigma = (part.clone().requires_grad_() for part in posteriors(6, 3))
     q, noise = DiagonalGaussian(mu, sigma), torch.randn(6, 3, generator=generator("z"), dtype=F64)
     for name in ("fixed", "batch"):
-        objective = Objective([Task("y", DISTORTIONS["cross_entropy"]())], RATES[name](3), 0.3, "squared")
+        objective = Objective(
+            [Task("y", DISTORTIONS["cross_entropy"]())], RATES[name](3), 0.3, "squared"
+        )
         model, labels = Stub(q, {"y": torch.zeros(6, 4)}), torch.full((6, 1), -1)
         loss, terms = objective(model, [torch.zeros(6, 1, 1, 2)], labels, noise)
         assert loss.item() == pytest.approx(0.3 * terms["rate"].item() ** 2)
@@ -281,7 +312,9 @@ def test_the_squared_lagrangian_is_alpha_times_the_rate_squared() -> None:
 def test_a_batch_without_labels_has_no_distortion() -> None:
     objective = Objective([Task("y", DISTORTIONS["cross_entropy"]())], None, 0.0)
     outputs = {"y": torch.zeros(2, 4)}
-    loss, _ = objective(Stub(posteriors(2, 3), outputs), [IMAGES], torch.full((2, 1), -1), torch.zeros(2, 3))
+    loss, _ = objective(
+        Stub(posteriors(2, 3), outputs), [IMAGES], torch.full((2, 1), -1), torch.zeros(2, 3)
+    )
     assert loss.item() == 0
 
 
@@ -294,5 +327,7 @@ def test_two_equal_views_cost_what_one_does() -> None:
     objective = Objective([Task("y", DISTORTIONS["cross_entropy"]())], RATES["batch"](3), 0.5)
     logits = torch.randn(6, 4, generator=generator("logits"), dtype=F64)
     one, _ = objective(Stub(q, {"y": logits}), [images], labels, noise)
-    two, _ = objective(Stub(twice, {"y": logits.repeat(2, 1)}), [images, images], labels, noise.repeat(2, 1))
+    two, _ = objective(
+        Stub(twice, {"y": logits.repeat(2, 1)}), [images, images], labels, noise.repeat(2, 1)
+    )
     torch.testing.assert_close(one, two)

@@ -1,4 +1,6 @@
-"""The information audit: every value of every image from a plain computation, tables that read back."""
+"""The information audit: every value of every image from a plain computation, tables that read
+back.
+"""
 
 import csv
 import dataclasses
@@ -13,12 +15,19 @@ from typer.testing import CliRunner
 
 from paradise_cli.build import build_model
 from paradise_cli.cli import app
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.randomness import generator
 from paradise_cli.data import synthetic
-from paradise_cli.errors import ParadiseError, UsageError
-from paradise_cli.evaluation import evaluate, measure
+from paradise_cli.evaluation.evaluate import evaluate, measure
+from paradise_cli.evaluation.image_costs import (
+    Audit,
+    Column,
+    RankCorrelation,
+    audit,
+    per_example,
+    rank_correlation,
+)
 from paradise_cli.information.gaussian import DiagonalGaussian
-from paradise_cli.per_example import Audit, Column, RankCorrelation, audit, per_example, rank_correlation
-from paradise_cli.randomness import generator
 
 from .tiny_model import CLASSES, info_for, save_images, save_tiny, tiny_recipe
 
@@ -27,7 +36,9 @@ DEAR = ["rate_nats", "rate_bits", "log_volume"]
 
 
 def measured(n=40, labelled=None, draws=1, **options):
-    """A freshly drawn model measured on n random images, of which the first may alone be labelled."""
+    """A freshly drawn model measured on n random images, of which the first may alone be
+    labelled.
+    """
     recipe = tiny_recipe(**options)
     info = info_for(recipe)
     split = synthetic(info, n).test
@@ -51,7 +62,9 @@ def test_bits_are_the_terms_of_the_exact_rate():
     mu, sigma = found.posterior.double()
     noise = torch.randn(40, 3, generator=generator(0, "exact rate", 0), dtype=torch.float64)
     z = mu + sigma * noise
-    log_p = torch.distributions.Normal(mu, sigma).log_prob(z[:, None]).sum(2)  # [40, 40], of z_i under p_j
+    log_p = (
+        torch.distributions.Normal(mu, sigma).log_prob(z[:, None]).sum(2)
+    )  # [40, 40], of z_i under p_j
     expected = log_p.diagonal() - log_p.logsumexp(1) + math.log(40)
     assert table["rate_nats"].values == pytest.approx(expected.tolist(), abs=1e-9)
     assert mean(table["rate_nats"]) == found.evaluation.rate.exact.nats
@@ -102,7 +115,12 @@ def test_evaluate_is_what_measure_found():
 
 def test_an_unlabelled_image_has_a_price_and_a_prediction_but_no_label():
     _, table = table_of(labelled=25)
-    for name in ("label_class", "correct_animal", "distortion_animal_sampled", "distortion_animal_mean"):
+    for name in (
+        "label_class",
+        "correct_animal",
+        "distortion_animal_sampled",
+        "distortion_animal_mean",
+    ):
         assert [value is None for value in table[name].values] == [False] * 25 + [True] * 15
     for name in ("predicted_animal", *DEAR, "distortion_picture_mean"):
         assert None not in table[name].values
@@ -118,16 +136,25 @@ def test_a_deterministic_encoder_has_neither_price_nor_volume(tmp_path):
     assert (done.picture, done.correlations, done.verdict) == (None, (), "cannot be told")
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
     stored = parquet.read_table(tmp_path / "a.parquet")
-    assert {name: str(stored.schema.field(name).type) for name in DEAR} == dict.fromkeys(DEAR, "double")
+    assert {name: str(stored.schema.field(name).type) for name in DEAR} == dict.fromkeys(
+        DEAR, "double"
+    )
 
 
-@pytest.mark.parametrize("options", [{}, {"labelled": 7}, {"decoder": False}, {"classifier": False}])
+@pytest.mark.parametrize(
+    "options", [{}, {"labelled": 7}, {"decoder": False}, {"classifier": False}]
+)
 def test_a_table_reads_back_and_a_picture_stands_beside_it(tmp_path, options):
     found, recipe, info, split, _ = measured(**options)
     table = per_example(found, info, split)
     done = audit(found, recipe, info, split, tmp_path / "a.b.parquet")
     audit(found, recipe, info, split, tmp_path / "c.csv")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.b.parquet", "a.b.png", "c.csv", "c.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "a.b.parquet",
+        "a.b.png",
+        "c.csv",
+        "c.png",
+    ]
     assert done.picture.read_bytes() == (tmp_path / "c.png").read_bytes()
     stored = parquet.read_table(tmp_path / "a.b.parquet")
     assert stored.to_pydict() == {name: column.values for name, column in table.items()}
@@ -149,10 +176,14 @@ def test_a_file_name_of_any_bytes_can_be_written(tmp_path):
 
 
 def test_the_dearest_and_the_cheapest_are_drawn_once_each(tmp_path):
-    """Of four images two are dear; the others black, so that the upper half alone has light pixels."""
+    """Of four images two are dear; the others black, so that the upper half alone has light
+    pixels.
+    """
     found, recipe, info, split, _ = measured(4)
     split.images[:] = torch.where(torch.tensor([1, 0, 0, 1])[:, None, None, None] > 0, 128, 0)
-    found = dataclasses.replace(found, rates=torch.tensor([[3.0, 0.0, 1.0, 2.0]], dtype=torch.float64))
+    found = dataclasses.replace(
+        found, rates=torch.tensor([[3.0, 0.0, 1.0, 2.0]], dtype=torch.float64)
+    )
     picture = audit(found, recipe, info, split, tmp_path / "a.csv").picture
     pixels = image.imread(picture)[..., :3]
     upper, lower = pixels[: len(pixels) // 2], pixels[len(pixels) // 2 :]
@@ -163,7 +194,9 @@ def test_the_dearest_and_the_cheapest_are_drawn_once_each(tmp_path):
 
 
 def numbers(*columns):
-    return {name: Column("double", list(column)) for name, column in zip("dv", columns, strict=True)}
+    return {
+        name: Column("double", list(column)) for name, column in zip("dv", columns, strict=True)
+    }
 
 
 def test_a_monotone_relation_has_rank_correlation_one():
@@ -171,11 +204,15 @@ def test_a_monotone_relation_has_rank_correlation_one():
     found = rank_correlation(numbers(x, [math.exp(v) for v in x]), "d", "v")
     assert (found.column, found.n, found.low, found.high) == ("v", 20, 1.0, 1.0)
     assert found.rho == pytest.approx(1.0, abs=1e-15)
-    assert rank_correlation(numbers(x, [-v for v in x]), "d", "v").rho == pytest.approx(-1.0, abs=1e-15)
+    assert rank_correlation(numbers(x, [-v for v in x]), "d", "v").rho == pytest.approx(
+        -1.0, abs=1e-15
+    )
 
 
 def test_a_rank_correlation_is_that_of_its_formula():
-    """Ten pairs of neighbours swapped: squared differences of ranks sum to 20; None does not count."""
+    """Ten pairs of neighbours swapped: squared differences of ranks sum to 20; None does not
+    count.
+    """
     x, y = [*range(20), None, 5], [*(k + 1 - 2 * (k % 2) for k in range(20)), 3, None]
     found = rank_correlation(numbers(x, y), "d", "v")
     rho = 1 - 6 * 20 / (20 * (20**2 - 1))
@@ -222,9 +259,15 @@ def run(*arguments):
 
 @pytest.mark.parametrize(
     ("name", "code", "message"),
-    [("a.json", 2, "end it in .parquet or .csv"), ("a", 2, "end it in"), ("file/a.csv", 1, "cannot write")],
+    [
+        ("a.json", 2, "end it in .parquet or .csv"),
+        ("a", 2, "end it in"),
+        ("file/a.csv", 1, "cannot write"),
+    ],
 )
-def test_a_table_that_cannot_be_written_is_refused_before_a_model_is_read(tmp_path, name, code, message):
+def test_a_table_that_cannot_be_written_is_refused_before_a_model_is_read(
+    tmp_path, name, code, message
+):
     (tmp_path / "file").touch()
     result = run("no-such-model", "--per-example", tmp_path / name)
     assert (result.exit_code, message in result.stderr) == (code, True), result.output
@@ -247,11 +290,17 @@ def test_the_command_reports_what_it_wrote(tmp_path):
     value = json.loads(result.stdout)
     assert value["rate"]["exact"]["draws"] == 2
     assert (value["per_example"]["table"], value["n"]) == (str(tmp_path / "a.parquet"), 30)
-    assert {found["column"] for found in value["per_example"]["correlations"]} == {"log_volume", "rate_bits"}
+    assert {found["column"] for found in value["per_example"]["correlations"]} == {
+        "log_volume",
+        "rate_bits",
+    }
     assert parquet.read_table(tmp_path / "a.parquet").num_rows == 30
     assert image.imread(value["per_example"]["picture"]).ndim == 3
     assert json.loads(run(model, *options[:-2], "--json").stdout)["rate"]["exact"]["draws"] == 1
     text = run(model, *options, "--per-example", tmp_path / "a.csv").stdout
     assert all(words in text for words in ("rank correlation", "log_volume", "rate_bits"))
-    assert f"harder examples are mapped to smaller posteriors: {value['per_example']['verdict']}" in text
+    assert (
+        f"harder examples are mapped to smaller posteriors: {value['per_example']['verdict']}"
+        in text
+    )
     assert "per_example" not in json.loads(run(model, *options, "--json").stdout)

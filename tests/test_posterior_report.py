@@ -8,13 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from paradise_cli.errors import ParadiseError, UsageError
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.randomness import generator
+from paradise_cli.evaluation.posterior_files import classes_of, read_labels, read_posterior
+from paradise_cli.evaluation.posterior_report import report
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.latents import latents
 from paradise_cli.information.rate_interval import rate_interval
-from paradise_cli.posterior_files import classes_of, read_labels, read_posterior
-from paradise_cli.posterior_report import report
-from paradise_cli.randomness import generator
 
 MU = torch.randn(30, 3, generator=generator("mu"), dtype=torch.float64).numpy()
 LOG_VARIANCE = torch.randn(30, 3, generator=generator("width"), dtype=torch.float64).numpy()
@@ -44,7 +44,9 @@ def test_an_encoder_that_tells_its_label_and_nothing_else_has_no_excess(distance
     posterior, classes = two_classes(2000, distance)
     found = report(posterior, classes)
     information = information_of_two(distance)
-    assert found.rate.exact.nats == pytest.approx(information, abs=4 * found.rate.exact.standard_error)
+    assert found.rate.exact.nats == pytest.approx(
+        information, abs=4 * found.rate.exact.standard_error
+    )
     labelled = found.labelled
     assert labelled.entropy == pytest.approx(math.log(2), abs=1e-12)
     error = 4 * labelled.distortion_error
@@ -97,7 +99,9 @@ def test_a_class_seen_once_costs_a_finite_amount():
 def test_is_a_function_of_the_seed_and_of_its_options():
     posterior, classes = two_classes(60, 1.0)
     assert report(posterior, classes, seed=1) == report(posterior, classes, seed=1)
-    assert report(posterior, classes, seed=1).labelled != report(posterior, classes, seed=2).labelled
+    assert (
+        report(posterior, classes, seed=1).labelled != report(posterior, classes, seed=2).labelled
+    )
     options = {"seed": 5, "batch_size": 16, "draws": 3}
     assert report(posterior, **options).rate == rate_interval(posterior, **options)
 
@@ -135,7 +139,13 @@ def save(path, **arrays):
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 @pytest.mark.parametrize(
     ("mean", "width"),
-    [("mu", "logvar"), ("mean", "log_variance"), ("mu", "log_var"), ("mu", "sigma"), ("mean", "scale")],
+    [
+        ("mu", "logvar"),
+        ("mean", "log_variance"),
+        ("mu", "log_var"),
+        ("mu", "sigma"),
+        ("mean", "scale"),
+    ],
 )
 def test_archives_give_the_same_posterior_by_any_name(tmp_path, suffix, mean, width):
     values = LOG_VARIANCE if width.startswith("log") else SIGMA
@@ -157,7 +167,9 @@ def test_two_arrays_give_the_same_posterior(tmp_path):
 
 def test_half_precision_is_read(tmp_path):
     mu = torch.from_numpy(MU).bfloat16()
-    save_file({"mu": mu, "sigma": torch.ones(30, 3, dtype=torch.float16)}, tmp_path / "z.safetensors")
+    save_file(
+        {"mu": mu, "sigma": torch.ones(30, 3, dtype=torch.float16)}, tmp_path / "z.safetensors"
+    )
     posterior, _ = read_posterior(tmp_path / "z.safetensors")
     assert torch.equal(posterior.mu, mu.double())
 

@@ -1,4 +1,6 @@
-"""Sources with a known rate-distortion function: their samples have the moments that the curve stands for."""
+"""Sources with a known rate-distortion function: their samples have the moments that the curve
+stands for.
+"""
 
 import math
 from pathlib import Path
@@ -8,15 +10,15 @@ import pytest
 import torch
 
 from paradise_cli.build import build_data
+from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.data import DATASETS, batches, info_of
-from paradise_cli.errors import ParadiseError, UsageError
+from paradise_cli.inference.loading import load
 from paradise_cli.information.blahut_arimoto import blahut_arimoto
 from paradise_cli.information.closed_forms import gaussian
 from paradise_cli.information.known_sources import BANANA_THICKNESS, banana, bend
-from paradise_cli.loading import load
 from paradise_cli.objective.distortions import DISTORTIONS
-from paradise_cli.recipe import load_recipe
-from paradise_cli.runner import train
+from paradise_cli.recipe.schema import load_recipe
+from paradise_cli.runs.train import train
 from paradise_cli.training.loop import Reporter
 
 CPU = torch.device("cpu")
@@ -57,7 +59,9 @@ def test_values_are_not_scaled_as_pixels_are() -> None:
 
 
 def test_train_and_test_are_drawn_apart_and_always_alike() -> None:
-    first, second = (DATASETS["gaussian_source"](None, variances=[1.0], n=100, test=100) for _ in range(2))
+    first, second = (
+        DATASETS["gaussian_source"](None, variances=[1.0], n=100, test=100) for _ in range(2)
+    )
     assert first.test is not None and second.test is not None
     assert torch.equal(first.train.images, second.train.images)  # type: ignore[attr-defined]
     assert not torch.equal(first.train.images, first.test.images)  # type: ignore[attr-defined]
@@ -88,8 +92,12 @@ def test_the_banana_is_bent_along_its_parabola() -> None:
 
 @pytest.mark.parametrize("slope", [1.0, 5.0])
 def test_the_banana_lies_between_shannon_and_the_gaussian_of_its_covariance(slope: float) -> None:
-    """h(X) is that of (u, 0.2 v), as the bend keeps areas; of all densities the Gaussian costs most."""
-    (point,) = blahut_arimoto(banana().source, torch.tensor([slope]).double(), tolerance=1e-3).points
+    """h(X) is that of (u, 0.2 v), as the bend keeps areas; of all densities the Gaussian costs
+    most.
+    """
+    (point,) = blahut_arimoto(
+        banana().source, torch.tensor([slope]).double(), tolerance=1e-3
+    ).points
     entropy = math.log(2 * math.pi * math.e) + math.log(BANANA_THICKNESS)
     shannon = entropy - math.log(math.pi * math.e * point.distortion)
     assert shannon < point.upper
@@ -117,7 +125,9 @@ def test_a_link_is_between_the_decoder_and_the_values(
 
 
 def test_values_reach_a_model_as_they_are(tmp_path: Path) -> None:
-    """`encode` of the data set sees N(0, 8), not what a byte leaves of it; and there is no picture of it."""
+    """`encode` of the data set sees N(0, 8), not what a byte leaves of it; and there is no picture
+    of it.
+    """
     small = ["data.n=256", "data.test=50", "train.epochs=1", "data.validation=0.0"]
     recipe = load_recipe("gaussian_source", small).recipe
     folder = train(recipe, out=tmp_path / "run", device="cpu", report=Reporter()).folder
@@ -127,6 +137,8 @@ def test_values_reach_a_model_as_they_are(tmp_path: Path) -> None:
     (batch,) = batches(test, order=torch.arange(50), batch_size=50, device=CPU)
     with torch.no_grad():
         expected = model.model.encode(batch.images).mu
-    assert torch.allclose(torch.from_numpy(model.encode("gaussian_source").mean), expected, atol=1e-5)
+    assert torch.allclose(
+        torch.from_numpy(model.encode("gaussian_source").mean), expected, atol=1e-5
+    )
     with pytest.raises(ParadiseError, match="no picture"):
         model.reconstruct("gaussian_source")

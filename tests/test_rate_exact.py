@@ -7,11 +7,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from paradise_cli.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.randomness import generator
 from paradise_cli.information import mixture, rate
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.rate import exact_rate, point_rates
-from paradise_cli.randomness import generator
 
 
 def normal(*shape, key):
@@ -26,15 +26,21 @@ def direct(posterior, noise):
     for i in range(n):
         z = mu[i] + sigma[i] * noise[i]
         standard = (z - mu) / sigma
-        log_p = -0.5 * standard.square().sum(1) - sigma.log().sum(1)  # up to a constant that cancels
+        log_p = -0.5 * standard.square().sum(1) - sigma.log().sum(
+            1
+        )  # up to a constant that cancels
         rows.append(log_p[i] - log_p.logsumexp(0) + math.log(n))
     return torch.stack(rows)
 
 
 def neighbours(n, latent_dim, scale, shift=0.0):
-    """Pairs of posteriors a fraction of their sigma apart, all else far away: the hardest cancellation."""
+    """Pairs of posteriors a fraction of their sigma apart, all else far away: the hardest
+    cancellation.
+    """
     mu = normal(n, latent_dim, key="mu") + shift
-    sigma = scale * (0.5 + torch.rand(n, latent_dim, generator=generator("sigma"), dtype=torch.float64))
+    sigma = scale * (
+        0.5 + torch.rand(n, latent_dim, generator=generator("sigma"), dtype=torch.float64)
+    )
     sigma[1::2] = sigma[::2]
     mu[1::2] = mu[::2] + 0.1 * sigma[::2] * normal(n // 2, latent_dim, key="between")
     return DiagonalGaussian(mu, sigma)
@@ -59,7 +65,9 @@ def test_groups_of_identical_posteriors_carry_the_entropy_of_the_group():
     mu = torch.repeat_interleave(torch.tensor([-100.0, 0.0, 100.0]), sizes)[:, None]
     share = sizes / sizes.sum()
     entropy = -(share * share.log()).sum()
-    assert exact_rate(DiagonalGaussian(mu, torch.ones(100, 1))).nats == pytest.approx(float(entropy))
+    assert exact_rate(DiagonalGaussian(mu, torch.ones(100, 1))).nats == pytest.approx(
+        float(entropy)
+    )
 
 
 def test_a_single_point_has_rate_zero():
@@ -68,7 +76,9 @@ def test_a_single_point_has_rate_zero():
 
 
 def test_correlated_gaussians_give_nearly_their_mutual_information():
-    """method.md 2.4: z|x ~ N(rho x, 1 - rho^2), d = 4, I = -2 log(1 - rho^2); I_N falls short a little."""
+    """method.md 2.4: z|x ~ N(rho x, 1 - rho^2), d = 4, I = -2 log(1 - rho^2); I_N falls short a
+    little.
+    """
     rho = 0.7
     x = normal(4000, 4, key="source")
     measured = exact_rate(DiagonalGaussian(rho * x, torch.full_like(x, math.sqrt(1 - rho**2))))
@@ -78,7 +88,8 @@ def test_correlated_gaussians_give_nearly_their_mutual_information():
 
 
 @pytest.mark.parametrize(
-    ("scale", "shift", "tolerance"), [(1.0, 0, 1e-10), (1e-3, 0, 1e-6), (1e-3, 5, 1e-6), (1e-5, 5, 1e-3)]
+    ("scale", "shift", "tolerance"),
+    [(1.0, 0, 1e-10), (1e-3, 0, 1e-6), (1e-3, 5, 1e-6), (1e-5, 5, 1e-3)],
 )
 def test_equals_the_definition_down_to_tiny_sigma(scale, shift, tolerance):
     posterior, noise = neighbours(64, 256, scale, shift), normal(64, 256, key="noise")

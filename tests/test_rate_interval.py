@@ -1,4 +1,6 @@
-"""The bounds of the rate against closed forms, each other and the share of channels in which they hold."""
+"""The bounds of the rate against closed forms, each other and the share of channels in which they
+hold.
+"""
 
 import json
 import math
@@ -6,13 +8,13 @@ import math
 import pytest
 import torch
 
-from paradise_cli.errors import ParadiseError, UsageError
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.randomness import generator
 from paradise_cli.information import bounds, rate
 from paradise_cli.information.bounds import batch_rates, held_out_rates, pairwise_rates
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.rate import exact_rate
 from paradise_cli.information.rate_interval import FEWEST, Bound, RateInterval, rate_interval
-from paradise_cli.randomness import generator
 
 
 def normal(*shape, key):
@@ -47,10 +49,14 @@ def of(interval: RateInterval, name: str) -> Bound:
         (0.999, 4.851, 179, 10.81, (0.002, 6, 0.01)),
     ],
 )
-def test_correlated_gaussians_give_the_check_values(rho, in_batch, leave_one_out, stratified, tolerance):
+def test_correlated_gaussians_give_the_check_values(
+    rho, in_batch, leave_one_out, stratified, tolerance
+):
     """method.md 2.4: d = 4, B = 128, N = 50,000, here the mean of 50 batches."""
     found = [float(v.mean()) for v in batch_rates(correlated(50 * 128, rho), 128, n=50_000)]
-    for value, expected, allowed in zip(found, (in_batch, leave_one_out, stratified), tolerance, strict=True):
+    for value, expected, allowed in zip(
+        found, (in_batch, leave_one_out, stratified), tolerance, strict=True
+    ):
         assert value == pytest.approx(expected, abs=allowed)
     information = -2 * math.log(1 - rho**2)
     assert found[0] <= information + 0.04
@@ -74,7 +80,9 @@ def test_a_batch_gives_what_its_definitions_say():
         own / (own / 1000 + (999 / 1000) * others.sum(1) / (n - 1)),
     )
     for values, ratio in zip(found, expected, strict=True):
-        torch.testing.assert_close(values.sort().values, ratio.log().sort().values, rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            values.sort().values, ratio.log().sort().values, rtol=0, atol=1e-12
+        )
 
 
 def test_with_all_points_in_one_batch_the_stratified_estimate_is_the_in_batch_one():
@@ -84,7 +92,14 @@ def test_with_all_points_in_one_batch_the_stratified_estimate_is_the_in_batch_on
 
 def test_identical_posteriors_carry_nothing():
     found = rate_interval(DiagonalGaussian(torch.ones(300, 3), torch.full((300, 3), 0.5)))
-    for name in ("exact", "in-batch", "leave-one-out", "Bhattacharyya", "pairwise KL", "stratified"):
+    for name in (
+        "exact",
+        "in-batch",
+        "leave-one-out",
+        "Bhattacharyya",
+        "pairwise KL",
+        "stratified",
+    ):
         assert of(found, name).nats == pytest.approx(0, abs=1e-12)
     assert of(found, "fitted Gaussian, held out").nats == pytest.approx(0, abs=1e-9)
     assert 0 == found.population.lower < found.population.upper < 1e-6
@@ -121,10 +136,14 @@ def test_pairwise_bounds_are_their_formulas():
     both = variance[:, None] + variance
     squared = (mu[:, None] - mu).square()
     distance = (squared / both / 4 + 0.5 * (both / (2 * sigma[:, None] * sigma)).log()).sum(2)
-    kl = ((variance[:, None] + squared) / variance / 2 - 0.5 + (sigma / sigma[:, None]).log()).sum(2)
+    kl = ((variance[:, None] + squared) / variance / 2 - 0.5 + (sigma / sigma[:, None]).log()).sum(
+        2
+    )
     found = pairwise_rates(DiagonalGaussian(mu, sigma), 30)
     for values, divergence in zip(found, (distance, kl), strict=True):
-        torch.testing.assert_close(values, math.log(30) - (-divergence).logsumexp(1), rtol=0, atol=1e-12)
+        torch.testing.assert_close(
+            values, math.log(30) - (-divergence).logsumexp(1), rtol=0, atol=1e-12
+        )
 
 
 def test_a_subset_of_the_rows_agrees_within_its_error():
@@ -142,7 +161,9 @@ def test_a_subset_of_the_rows_agrees_within_its_error():
 def test_the_fixed_prior_and_the_fitted_gaussian_have_closed_forms():
     posterior = correlated(4000, 0.9)
     information = -2 * math.log(1 - 0.9**2)  # the aggregate is N(0, I): both bounds are tight
-    assert of(rate_interval(posterior), "fixed N(0, I)").nats == pytest.approx(information, abs=0.15)
+    assert of(rate_interval(posterior), "fixed N(0, I)").nats == pytest.approx(
+        information, abs=0.15
+    )
     moved = DiagonalGaussian(3 * posterior.mu + 10, 3 * posterior.sigma)  # only r = N(0, I) minds
     for each in (posterior, moved):
         assert float(held_out_rates(each).mean()) == pytest.approx(information, abs=0.15)
@@ -150,7 +171,9 @@ def test_the_fixed_prior_and_the_fitted_gaussian_have_closed_forms():
 
 
 def test_a_fit_to_the_points_it_judges_would_fall_below():
-    """Why r is held out: of 100 posteriors with 40 latents, the moments of all give too small a bound."""
+    """Why r is held out: of 100 posteriors with 40 latents, the moments of all give too small a
+    bound.
+    """
     information = 40 * 0.5 * math.log(2)
     posterior = correlated(100, math.sqrt(0.5), 40)
     mu, sigma = posterior
@@ -170,7 +193,9 @@ def test_few_points_or_flat_ones_still_give_finite_upper_ends():
 
 
 def channel(number, n):
-    """z = A x + noise, x ~ N(0, I), noise ~ N(0, S), S diagonal; and I = 0.5 logdet(1 + S^-1 A A^T)."""
+    """z = A x + noise, x ~ N(0, I), noise ~ N(0, S), S diagonal; and I = 0.5 logdet(1 + S^-1 A
+    A^T).
+    """
     draw = generator("channel", number)
     latent_dim, dimensions = (int(torch.randint(1, 9, (), generator=draw)) for _ in range(2))
     scale = math.exp(4 * float(torch.rand((), generator=draw)) - 2)
@@ -178,7 +203,9 @@ def channel(number, n):
     sigma = (0.7 * torch.randn(latent_dim, generator=draw, dtype=torch.float64)).exp()
     x = torch.randn(n, dimensions, generator=draw, dtype=torch.float64)
     gram = torch.eye(latent_dim, dtype=torch.float64) + a @ a.T / sigma.square()[:, None]
-    return DiagonalGaussian(x @ a.T, sigma.expand(n, latent_dim)), 0.5 * float(torch.linalg.slogdet(gram)[1])
+    return DiagonalGaussian(x @ a.T, sigma.expand(n, latent_dim)), 0.5 * float(
+        torch.linalg.slogdet(gram)[1]
+    )
 
 
 def holds(bound: Bound, information: float, allowance: float = 0.0) -> bool:
@@ -230,9 +257,13 @@ def test_leave_one_out_is_never_an_end():
 
 def test_the_tightest_end_after_margins_is_taken():
     found = rate_interval(cloud())
-    ends = [bound.end for bound in found.bounds if (bound.side, bound.estimand) == ("upper", "I(X;Z)")]
+    ends = [
+        bound.end for bound in found.bounds if (bound.side, bound.estimand) == ("upper", "I(X;Z)")
+    ]
     assert found.population.upper == min(ends)
-    ends = [bound.end for bound in found.bounds if (bound.side, bound.estimand) == ("lower", "I(X;Z)")]
+    ends = [
+        bound.end for bound in found.bounds if (bound.side, bound.estimand) == ("lower", "I(X;Z)")
+    ]
     assert found.population.lower == max(ends)
     margin = 3.001 * found.exact.standard_error
     assert found.empirical.lower >= found.exact.nats - margin
@@ -267,8 +298,18 @@ def test_json_has_every_bound_with_its_tags_and_bits():
     assert [bound["name"] for bound in value["bounds"]] == [bound.name for bound in found.bounds]
     for bound in value["bounds"]:
         assert bound["bits"] == pytest.approx(bound["nats"] / math.log(2))
-        assert bound.keys() >= {"side", "estimand", "standard_error", "margin", "cap", "end", "at_cap"}
-    assert value["population"]["lower_bits"] == pytest.approx(value["population"]["lower"] / math.log(2))
+        assert bound.keys() >= {
+            "side",
+            "estimand",
+            "standard_error",
+            "margin",
+            "cap",
+            "end",
+            "at_cap",
+        }
+    assert value["population"]["lower_bits"] == pytest.approx(
+        value["population"]["lower"] / math.log(2)
+    )
     assert value["settings"] == {
         "batch_size": 64,
         "pairwise_rows": 300,

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.randomness import generator, seed_of
 from paradise_cli.data import DataInfo, Preprocessing
-from paradise_cli.errors import UsageError
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.rate import exact_rate
 from paradise_cli.objective.objective import Objective, Task
 from paradise_cli.objective.rates import RATES, Rate, RateValue
-from paradise_cli.randomness import generator, seed_of
 from tests.test_objective import F64, LinearGaussian, mean_gradient, squared_error
 
 K, B, SIZE = 3, 64, 512
@@ -57,7 +57,9 @@ def test_every_q_has_a_row() -> None:
 
 
 class Channel:
-    """z = A x + S noise for x ~ N(0, 1)^K: I(X;Z) = 0.5 logdet(1 + S^-2 A A^T); images are 0.5 + x / 8."""
+    """z = A x + S noise for x ~ N(0, 1)^K: I(X;Z) = 0.5 logdet(1 + S^-2 A A^T); images are 0.5 + x
+    / 8.
+    """
 
     A = torch.tensor([[1.5, 0.0, 0.0], [0.5, 1.0, 0.0], [0.0, 0.3, 0.8]], dtype=F64)
     S = torch.tensor([0.3, 0.5, 0.4], dtype=F64)
@@ -85,7 +87,10 @@ def prepared(row: Row, channel: Channel, steps: int = 300) -> Rate:
     """The rate after a training on the channel in which the encoder stands still."""
     rate = row.make().train()
     if rate.examples:
-        images = 0.5 + torch.randn(rate.examples, *INFO.shape, generator=generator("start"), dtype=F64) / 8
+        images = (
+            0.5
+            + torch.randn(rate.examples, *INFO.shape, generator=generator("start"), dtype=F64) / 8
+        )
         rate.start(images)
     learned = list(rate.parameters())
     optimizer = torch.optim.Adam(learned, lr=0.02) if learned else None
@@ -148,7 +153,11 @@ def test_the_cap_is_reached_by_posteriors_far_apart_and_never_passed(row: Row) -
     rate.remember(DiagonalGaussian(far[B:], sigma[B:]))
     posterior = DiagonalGaussian(far[:B], sigma[:B])
     noise = torch.randn(B, K, generator=generator("far"), dtype=F64)
-    value = rate(posterior, posterior.rsample(noise), *([posterior] * (row.q == "vamp"))).rate.mean().item()
+    value = (
+        rate(posterior, posterior.rsample(noise), *([posterior] * (row.q == "vamp")))
+        .rate.mean()
+        .item()
+    )
     if math.isfinite(row.cap):
         assert value == pytest.approx(row.cap, abs=1e-9)
 
@@ -157,7 +166,10 @@ def test_the_cap_is_reached_by_posteriors_far_apart_and_never_passed(row: Row) -
 def test_the_scale_and_the_place_of_the_latents_do_not_matter(row: Row) -> None:
     if not row.invariant:
         return
-    scale, shift = torch.tensor([3.0, 0.01, 20.0], dtype=F64), torch.tensor([5.0, -7.0, 0.1], dtype=F64)
+    scale, shift = (
+        torch.tensor([3.0, 0.01, 20.0], dtype=F64),
+        torch.tensor([5.0, -7.0, 0.1], dtype=F64),
+    )
     values = []
     for moved in (False, True):
         rate = row.make().train()
@@ -182,7 +194,9 @@ def test_extreme_posteriors_have_finite_rates_and_gradients(row: Row) -> None:
     leaves = mu.clone().requires_grad_(), sigma.clone().requires_grad_()
     posterior = DiagonalGaussian(*leaves)
     pseudo = [] if rate.pseudo_inputs is None else [DiagonalGaussian(mu, sigma)]
-    value = rate(posterior, posterior.rsample(torch.randn(B, K, generator=generator("noise"))), *pseudo)
+    value = rate(
+        posterior, posterior.rsample(torch.randn(B, K, generator=generator("noise"))), *pseudo
+    )
     loss = value.loss.mean() + (0 if value.fit is None else value.fit.mean())
     loss.backward()
     assert value.rate.isfinite().all() and loss.isfinite()
@@ -226,7 +240,9 @@ MODES = {
 @pytest.mark.parametrize("q", MODES)
 def test_gradient_modes_agree_in_mean(q: str) -> None:
     channel, draw = Channel(), generator("modes")
-    mu, log_sigma = torch.randn(2, 8, K, generator=draw, dtype=F64) * torch.tensor([1.0, 0.3])[:, None, None]
+    mu, log_sigma = (
+        torch.randn(2, 8, K, generator=draw, dtype=F64) * torch.tensor([1.0, 0.3])[:, None, None]
+    )
     noise = torch.randn(8_000, 8, K, generator=draw, dtype=F64)
     found = []
     for gradient in MODES[q]:
@@ -243,7 +259,9 @@ def test_a_bank_counts_what_it_holds_and_forgets_the_oldest() -> None:
     far = DiagonalGaussian(torch.arange(12.0)[:, None] * 1e3, torch.ones(12, 1))
 
     def value(first: int, last: int) -> float:
-        mean: float = rate(DiagonalGaussian(far.mu[first:last], far.sigma[first:last]), far.mu[first:last])[1]
+        mean: float = rate(
+            DiagonalGaussian(far.mu[first:last], far.sigma[first:last]), far.mu[first:last]
+        )[1]
         return mean.mean().item()
 
     for first, components in ((0, 4), (4, 8), (8, 10)):
@@ -299,7 +317,8 @@ def test_a_mixture_learns_alike_under_every_alpha() -> None:
 
 
 @pytest.mark.parametrize(
-    "optimiser", [partial(torch.optim.Adam, lr=0.02), partial(torch.optim.SGD, lr=0.1, momentum=0.9)]
+    "optimiser",
+    [partial(torch.optim.Adam, lr=0.02), partial(torch.optim.SGD, lr=0.1, momentum=0.9)],
 )
 def test_a_mixture_knows_the_clusters_that_a_gaussian_does_not(optimiser: Any) -> None:
     """Ten clusters of equal posteriors carry log 10 nats."""
@@ -321,11 +340,17 @@ def test_a_mixture_knows_the_clusters_that_a_gaussian_does_not(optimiser: Any) -
 @pytest.mark.parametrize(
     ("lagrangian", "distortion", "nats"), [("linear", 0.3, 0.8673), ("squared", 0.4197, 0.6995)]
 )
-def test_linear_gaussian_optimum_with_a_bank(lagrangian: str, distortion: float, nats: float) -> None:
-    """D(R) = l exp(-2R), l = 1.7, alpha = 0.6 (method.md 9); batches of 64 alone miss D = 0.3 by 6%."""
+def test_linear_gaussian_optimum_with_a_bank(
+    lagrangian: str, distortion: float, nats: float
+) -> None:
+    """D(R) = l exp(-2R), l = 1.7, alpha = 0.6 (method.md 9); batches of 64 alone miss D = 0.3 by
+    6%.
+    """
     eigenvalue, alpha, steps = 1.7, 0.6, 800
     model = LinearGaussian(1)
-    objective = Objective([Task("x", squared_error())], RATES["bank"](1, size=2048), alpha, lagrangian)
+    objective = Objective(
+        [Task("x", squared_error())], RATES["bank"](1, size=2048), alpha, lagrangian
+    )
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     for step in range(steps):
         draw = generator("bank", step)
@@ -336,6 +361,10 @@ def test_linear_gaussian_optimum_with_a_bank(lagrangian: str, distortion: float,
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    w, v, sigma = model.encode.weight.item(), model.decode.weight.item(), model.log_sigma.exp().item()
+    w, v, sigma = (
+        model.encode.weight.item(),
+        model.decode.weight.item(),
+        model.log_sigma.exp().item(),
+    )
     assert eigenvalue * (1 - v * w) ** 2 + (v * sigma) ** 2 == pytest.approx(distortion, rel=0.02)
     assert 0.5 * math.log(1 + eigenvalue * (w / sigma) ** 2) == pytest.approx(nats, rel=0.02)

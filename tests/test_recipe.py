@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from paradise_cli.errors import ParadiseError, UsageError
-from paradise_cli.recipe import RecipeError, load_recipe, parse_resolved
-from paradise_cli.recipe_yaml import dump, parse
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.yaml import dump, parse
+from paradise_cli.recipe.schema import RecipeError, load_recipe, parse_resolved
 from tests.recipe_text import GOOD, Write, lines_of, write_recipe
 
 
@@ -31,10 +31,22 @@ def test_a_good_recipe_loads_with_its_defaults(write: Write) -> None:
 
 
 MISTAKES = [  # (text to replace, replacement, where and what the message says)
-    ("latent_dim: 2", "latent_dmi: 2", "5:3: model.latent_dmi: unknown key; did you mean 'latent_dim'?"),
-    ("latent_dim: 2", "zzz: 2", "5:3: model.zzz: unknown key; known: backbone, latent_dim, stochastic,"),
+    (
+        "latent_dim: 2",
+        "latent_dmi: 2",
+        "5:3: model.latent_dmi: unknown key; did you mean 'latent_dim'?",
+    ),
+    (
+        "latent_dim: 2",
+        "zzz: 2",
+        "5:3: model.zzz: unknown key; known: backbone, latent_dim, stochastic,",
+    ),
     ("  latent_dim: 2\n", "", "3:1: model.latent_dim: required, but missing"),
-    ("name: mlp", "name: mpl", "4:14: model.backbone.name: unknown backbone 'mpl'; did you mean 'mlp'?"),
+    (
+        "name: mlp",
+        "name: mpl",
+        "4:14: model.backbone.name: unknown backbone 'mpl'; did you mean 'mlp'?",
+    ),
     ("name: mlp, ", "", "4:3: model.backbone: lacks its 'name'; known: "),
     ("name: mlp", "name: 3", "4:14: model.backbone.name: unknown backbone 3; known: "),
     (
@@ -42,20 +54,30 @@ MISTAKES = [  # (text to replace, replacement, where and what the message says)
         "mlp",
         "4:3: model.backbone.hidden: required by backbone 'mlp', but missing",
     ),
-    ("{name: mlp, hidden: [8]}", "5", "4:3: model.backbone: should be a mapping of keys to values (got 5)"),
+    (
+        "{name: mlp, hidden: [8]}",
+        "5",
+        "4:3: model.backbone: should be a mapping of keys to values (got 5)",
+    ),
     (
         "hidden",
         "hiden",
-        "4:25: model.backbone.hiden: unknown hyper-parameter of backbone 'mlp'; did you mean 'hidden'?",
+        "4:25: model.backbone.hiden: unknown hyper-parameter of backbone 'mlp'; did you mean"
+        " 'hidden'?",
     ),
     ("[8]", "8", "4:25: model.backbone.hidden: should be a list such as [1, 2] (got 8)"),
     ("[8]", "[8, x]", "4:37: model.backbone.hidden.1: should be a valid integer (got 'x')"),
-    ("latent_dim: 2", "latent_dim: 2.0", "5:3: model.latent_dim: should be a valid integer (got 2.0)"),
+    (
+        "latent_dim: 2",
+        "latent_dim: 2.0",
+        "5:3: model.latent_dim: should be a valid integer (got 2.0)",
+    ),
     ("latent_dim: 2", "latent_dim: 0", "5:3: model.latent_dim: should be at least 1 (got 0)"),
     (
         "cross_entropy",
         "cross_entropi",
-        "8:21: objective.tasks.0.distortion.name: unknown distortion 'cross_entropi'; did you mean 'cross_",
+        "8:21: objective.tasks.0.distortion.name: unknown distortion 'cross_entropi'; did you mean"
+        " 'cross_",
     ),
     (", head: {name: linear}", "", "8:7: objective.tasks.0.head: required, but missing"),
     (
@@ -69,7 +91,11 @@ MISTAKES = [  # (text to replace, replacement, where and what the message says)
         "7:3: objective.tasks: should not be empty (got [])",
     ),
     ("alpha: 1e-3", "alpha: -1", "9:3: objective.alpha: should be at least 0 (got -1)"),
-    ("alpha: 1e-3", "alpha: .inf", "9:3: objective.alpha: should be a finite number (got Infinity)"),
+    (
+        "alpha: 1e-3",
+        "alpha: .inf",
+        "9:3: objective.alpha: should be a finite number (got Infinity)",
+    ),
     ("alpha: 1e-3", "alpha: .nan", "9:3: objective.alpha: should be a finite number (got NaN)"),
     ("alpha: 1e-3", "alpha: '1'", "9:3: objective.alpha: should be a valid number (got '1')"),
     (
@@ -110,7 +136,11 @@ MISTAKES = [  # (text to replace, replacement, where and what the message says)
         "batch_size: 8, channels_last: 1",
         "12:35: train.channels_last: should be 'auto' or should be true or false (got 1)",
     ),
-    ("name: digits", "name: digts", "2:8: data.name: unknown data set 'digts'; did you mean 'digits'?"),
+    (
+        "name: digits",
+        "name: digts",
+        "2:8: data.name: unknown data set 'digts'; did you mean 'digits'?",
+    ),
     (
         "name: digits",
         "name: digits, augment: [crop, {name: flop}]",
@@ -119,17 +149,30 @@ MISTAKES = [  # (text to replace, replacement, where and what the message says)
     (
         "name: digits",
         "name: digits, augment: [{name: crop, pads: 1}]",
-        "2:45: data.augment.0.pads: unknown hyper-parameter of augmentation 'crop'; did you mean 'pad'?",
+        "2:45: data.augment.0.pads: unknown hyper-parameter of augmentation 'crop'; did you mean"
+        " 'pad'?",
     ),
     (
         "name: digits",
         "name: digits, augment: flip",
         "2:22: data.augment: should be a list such as [1, 2] (got 'flip')",
     ),
-    ("name: digits", "name: digits, validation: 1", "2:22: data.validation: should be less than 1 (got 1)"),
+    (
+        "name: digits",
+        "name: digits, validation: 1",
+        "2:22: data.validation: should be less than 1 (got 1)",
+    ),
     ("name: digits", "name: digits, root: 5", "2:22: data.root: "),
-    ("name: good", "name: ../good", "1:1: name: should start with a letter or digit and hold only "),
-    ("name: good", "name: 5", "1:1: name: should be text (quote it if it looks like a number) (got 5)"),
+    (
+        "name: good",
+        "name: ../good",
+        "1:1: name: should start with a letter or digit and hold only ",
+    ),
+    (
+        "name: good",
+        "name: 5",
+        "1:1: name: should be text (quote it if it looks like a number) (got 5)",
+    ),
     (
         "train: {epochs: 3, batch_size: 128}",
         "train:",
@@ -222,7 +265,9 @@ def test_duplicate_keys_are_refused_wherever_they_stand(write: Write) -> None:
 
 def test_all_mistakes_come_in_one_message_in_the_order_of_the_file(write: Write) -> None:
     text = (
-        GOOD.replace("alpha", "alfa").replace("name: mlp", "name: mpl").replace("good", "good\nname: again")
+        GOOD.replace("alpha", "alfa")
+        .replace("name: mlp", "name: mpl")
+        .replace("good", "good\nname: again")
     )
     lines = lines_of(write(text), "train.epochs=x", "nonsense")
     assert [line.split(": ")[0] for line in lines] == [

@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from paradise_cli.errors import UsageError
-from paradise_cli.recipe import Recipe, json_schema, load_recipe, parse_resolved
-from paradise_cli.recipe_files import HEADINGS, SCHEMA_FILE, find_recipe, read_header, shipped_recipes
-from paradise_cli.resources import resource_dir
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.resources import resource_dir
+from paradise_cli.recipe.files import (
+    HEADINGS,
+    SCHEMA_FILE,
+    find_recipe,
+    read_header,
+    shipped_recipes,
+)
+from paradise_cli.recipe.schema import Recipe, json_schema, load_recipe, parse_resolved
 from tests.recipe_text import GOOD, Write, lines_of, write_recipe
 
 
@@ -38,7 +44,9 @@ def test_an_existing_file_comes_before_a_shipped_one(write: Write) -> None:
     assert not loaded.shipped and loaded.note is None and loaded.recipe.name == "good"
 
 
-def test_an_unknown_recipe_lists_the_known_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_recipe_lists_the_known_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     first, second = lines_of("digist.yaml")
     assert first == "digist.yaml: no such recipe file; did you mean 'digits'?"
@@ -63,7 +71,9 @@ def test_a_shipped_recipe_is_valid_and_documents_itself(path: Path) -> None:
     assert loaded.recipe.name == path.stem.replace("_", "-")
     assert path.read_text().startswith(f"# yaml-language-server: $schema=./{SCHEMA_FILE}\n# ")
     header = read_header(path)
-    assert set(header) == {"shows", *HEADINGS} and all(header.values()) and "TODO" not in str(header)
+    assert (
+        set(header) == {"shows", *HEADINGS} and all(header.values()) and "TODO" not in str(header)
+    )
     assert header["command"].startswith(
         tuple(f"paradise {verb} recipes/{path.name}" for verb in ("train", "sweep"))
     )
@@ -74,7 +84,11 @@ def test_a_shipped_recipe_is_valid_and_documents_itself(path: Path) -> None:
 def test_where_the_batch_says_nothing_a_fitted_twin_is_shipped(path: Path) -> None:
     recipe = load_recipe(str(path)).recipe
     twins = [recipe.resolved()]
-    if recipe.model.stochastic and recipe.objective.rate.q == "batch" and recipe.model.latent_dim >= 32:
+    if (
+        recipe.model.stochastic
+        and recipe.objective.rate.q == "batch"
+        and recipe.model.latent_dim >= 32
+    ):
         twins.append(load_recipe(str(path.with_stem(f"{path.stem}_fitted"))).recipe.resolved())
         assert twins[1]["objective"].pop("rate")["q"] == "fitted"
         del twins[0]["objective"]["rate"], twins[0]["name"], twins[1]["name"]
@@ -85,7 +99,9 @@ def test_the_shipped_schema_is_the_one_of_the_code() -> None:
     path = resource_dir("recipes") / SCHEMA_FILE
     if os.environ.get("PARADISE_REGENERATE"):
         path.write_text(json.dumps(json_schema(), indent=1) + "\n")
-    assert json.loads(path.read_text()) == json_schema(), "run the tests once with PARADISE_REGENERATE=1"
+    assert json.loads(path.read_text()) == json_schema(), (
+        "run the tests once with PARADISE_REGENERATE=1"
+    )
 
 
 def test_the_schema_completes_components() -> None:

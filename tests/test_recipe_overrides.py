@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from paradise_cli.recipe import load_recipe
+from paradise_cli.recipe.schema import load_recipe
 from tests.recipe_text import GOOD, Write, lines_of, write_recipe
 
 
@@ -66,8 +66,14 @@ def test_later_overrides_win_and_may_build_on_earlier_ones(write: Write) -> None
         ("epochs", "expected key.path=value, as in train.epochs=3"),
         ("=3", "expected key.path=value, as in train.epochs=3"),
         ("a..b=3", "expected key.path=value, as in train.epochs=3"),
-        ("objective.tasks.1.weight=2", "objective.tasks: is a list; '1' is not one of its indexes (0 to 0)"),
-        ("objective.tasks.x=2", "objective.tasks: is a list; 'x' is not one of its indexes (0 to 0)"),
+        (
+            "objective.tasks.1.weight=2",
+            "objective.tasks: is a list; '1' is not one of its indexes (0 to 0)",
+        ),
+        (
+            "objective.tasks.x=2",
+            "objective.tasks: is a list; 'x' is not one of its indexes (0 to 0)",
+        ),
         (
             "objective.tasks.-1.weight=2",
             "objective.tasks: is a list; '-1' is not one of its indexes (0 to 0)",
@@ -76,9 +82,15 @@ def test_later_overrides_win_and_may_build_on_earlier_ones(write: Write) -> None
         ("train.epochs=[", "train.epochs: not valid YAML: while parsing a flow node, "),
         ("train={epochs: 1, epochs: 2}", "train.epochs: duplicate key 'epochs'"),
         ("train.epochs=*x", "train.epochs: aliases are not allowed; write the value out"),
-        ("model.backbone.name=mpl", "model.backbone.name: unknown backbone 'mpl'; did you mean 'mlp'?"),
+        (
+            "model.backbone.name=mpl",
+            "model.backbone.name: unknown backbone 'mpl'; did you mean 'mlp'?",
+        ),
         ("objective.rate=fit", "objective.rate.q: unknown rate 'fit'; did you mean 'fitted'?"),
-        ("data.augment=[flap]", "data.augment.0.name: unknown augmentation 'flap'; did you mean 'flip'?"),
+        (
+            "data.augment=[flap]",
+            "data.augment.0.name: unknown augmentation 'flap'; did you mean 'flip'?",
+        ),
         ("train={epochs: 1}", "train.batch_size: required, but missing"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from paradise_cli.recipe_yaml import dump, parse
+from paradise_cli.core.yaml import dump, parse
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,6 @@ def test_what_is_dumped_is_parsed_back(data: dict[str, Any]) -> None:
 @given(st.text())
 def test_no_text_makes_the_parser_fail(text: str) -> None:
     document = parse(text, "r.yaml")
-    assert isinstance(document.data, dict) and (document.data or document.problems or text.strip() == "{}")
+    assert isinstance(document.data, dict) and (
+        document.data or document.problems or text.strip() == "{}"
+    )

@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from paradise_cli.cli.recipes import app
-from paradise_cli.errors import UsageError
-from paradise_cli.recipe_files import shipped_recipes
-from paradise_cli.recipe_yaml import parse
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.yaml import parse
+from paradise_cli.recipe.files import shipped_recipes
 
 
 def run(*arguments: str) -> Result:

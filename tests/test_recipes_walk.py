@@ -7,8 +7,8 @@ import torch
 
 from paradise_cli.build import build_info, build_model, build_objective, build_optimizer, build_plan
 from paradise_cli.data import batches, synthetic
-from paradise_cli.recipe import load_recipe
-from paradise_cli.recipe_files import shipped_recipes
+from paradise_cli.recipe.files import shipped_recipes
+from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.training.loop import draw_noise, make_step, views_of
 
 CPU = torch.device("cpu")
@@ -16,11 +16,24 @@ NAMES = sorted(shipped_recipes())
 
 
 def test_the_recipes_of_the_paper_are_shipped() -> None:
-    cifar = {f"cifar10_rn{depth}_{kind}" for depth in (20, 32, 56, 110) for kind in ("standard", "paradise")}
-    mnist = {
-        f"{data}_{kind}" for data in ("mnist", "fashion_mnist") for kind in ("supervised", "unsupervised")
+    cifar = {
+        f"cifar10_rn{depth}_{kind}"
+        for depth in (20, 32, 56, 110)
+        for kind in ("standard", "paradise")
     }
-    others = {"digits", "celeba_mse", "cifar10_wrn_28_10", "cifar10_jpeg75_rn20", "beta_vae", "dvib"}
+    mnist = {
+        f"{data}_{kind}"
+        for data in ("mnist", "fashion_mnist")
+        for kind in ("supervised", "unsupervised")
+    }
+    others = {
+        "digits",
+        "celeba_mse",
+        "cifar10_wrn_28_10",
+        "cifar10_jpeg75_rn20",
+        "beta_vae",
+        "dvib",
+    }
     imagenet = {"imagenet_rn34_standard", "imagenet_rn34_paradise"}
     assert cifar | mnist | others | imagenet <= set(NAMES)
 
@@ -38,7 +51,9 @@ def test_two_steps_with_finite_loss(name: str) -> None:
         batches(train, order=torch.arange(4), batch_size=2, device=CPU, augment=plan.augment)
     ):
         views = views_of(batch, plan)
-        terms = step(views, batch.labels, draw_noise(views, recipe.model.latent_dim, 0, number, CPU))
+        terms = step(
+            views, batch.labels, draw_noise(views, recipe.model.latent_dim, 0, number, CPU)
+        )
         assert all(math.isfinite(value.item()) for value in terms.values()), terms
     assert not torch.equal(model.mu.weight, before)
 
@@ -46,7 +61,11 @@ def test_two_steps_with_finite_loss(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_where_the_rate_of_a_batch_saturates_a_fitted_twin_is_beside(name: str) -> None:
     recipe = load_recipe(name).recipe
-    if recipe.model.stochastic and recipe.model.latent_dim >= 32 and recipe.objective.rate.q == "batch":
+    if (
+        recipe.model.stochastic
+        and recipe.model.latent_dim >= 32
+        and recipe.objective.rate.q == "batch"
+    ):
         twin = load_recipe(f"{name}_fitted").recipe
         assert twin.objective.rate.q == "fitted"
         assert twin.model == recipe.model and twin.optim == recipe.optim

@@ -7,10 +7,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from paradise_cli import selftest
 from paradise_cli.cli import app
 from paradise_cli.information.blahut_arimoto import DiscreteSource, blahut_arimoto
 from paradise_cli.information.tabular import descend
+from paradise_cli.runs import selftest
 
 
 def test_every_identity_holds_on_this_machine() -> None:
@@ -22,7 +22,9 @@ def test_every_identity_holds_on_this_machine() -> None:
 
 @pytest.mark.parametrize("measured", [2.0, math.nan])
 def test_a_failed_identity_is_named(measured: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selftest, "CHECKS", (("one", 1.0, lambda _: measured), ("two", 1.0, lambda _: 0.5)))
+    monkeypatch.setattr(
+        selftest, "CHECKS", (("one", 1.0, lambda _: measured), ("two", 1.0, lambda _: 0.5))
+    )
     result = CliRunner().invoke(app, ["selftest"])
     assert result.exit_code == 1 and "FAIL" in result.stdout
     assert "1 of 2 checks failed: one" in result.stderr

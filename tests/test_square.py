@@ -1,4 +1,6 @@
-"""Square attack against its schedule, its invariants and another implementation; its plainer kin."""
+"""Square attack against its schedule, its invariants and another implementation; its plainer
+kin.
+"""
 
 import math
 
@@ -7,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from paradise_cli.attacks import ATTACKS
-from paradise_cli.attacks.engine import Compute
-from paradise_cli.attacks.lanes import Answer, Lanes
-from paradise_cli.attacks.square import Square, SquareL2, SquareLinf, bump
-from paradise_cli.attacks.threat import L2, NORMS, Linf
-from paradise_cli.errors import UsageError
-from paradise_cli.randomness import generator
+from paradise_cli.attacks.engine.lane_batch import Compute
+from paradise_cli.attacks.methods.square import Square, SquareL2, SquareLinf, bump
+from paradise_cli.attacks.protocol.lanes import Answer, Lanes
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.randomness import generator
+from paradise_cli.perturbations.threat import L2, NORMS, Linf
 from tests.attack_cases import Linear, attacked, fallen
 
 EPS = 0.1
@@ -52,7 +54,18 @@ def test_a_window_has_the_share_p_of_the_pixels() -> None:
     assert linf == [29, 20, 14, 10, 7, 5, 4, 3, 2, 1]
     assert all(abs(side - ideal) <= 0.5 for side, ideal in zip(linf, root, strict=True))
     l2 = SquareL2(L2(EPS), queries=5000, p=0.8, rescale=True)
-    assert l2.side(stage, 32, 32).tolist() == [29, 21, 15, 11, 7, 5, 5, 3, 3, 3]  # odd and at least 3
+    assert l2.side(stage, 32, 32).tolist() == [
+        29,
+        21,
+        15,
+        11,
+        7,
+        5,
+        5,
+        3,
+        3,
+        3,
+    ]  # odd and at least 3
     assert l2.side(stage, 2, 40).tolist() == [2] * 10
 
 
@@ -86,7 +99,10 @@ def test_every_linf_query_changes_one_square_window(channels: int) -> None:
 def test_points_have_full_strength_and_are_images(norm: str, shape: tuple[int, int, int]) -> None:
     attack = ATTACKS["square"](NORMS[norm](EPS), queries=40)
     assert isinstance(attack, Square)
-    for images, full in ((grey(5, *shape), min(shape[1:]) >= 3), (torch.rand(5, *shape).round(), False)):
+    for images, full in (
+        (grey(5, *shape), min(shape[1:]) >= 3),
+        (torch.rand(5, *shape).round(), False),
+    ):
         x = attack.first(lanes_of(images))
         for step in range(1, 40):
             assert bool(attack.threat.contains(x, images).all())
@@ -103,7 +119,9 @@ def test_the_start_is_vertical_stripes() -> None:
 
 
 def test_an_l2_query_moves_length_between_windows_alone() -> None:
-    """While nothing is clipped the length in the windows is kept, so that no other pixel changes."""
+    """While nothing is clipped the length in the windows is kept, so that no other pixel
+    changes.
+    """
     attack = SquareL2(L2(EPS), queries=10_000, p=0.05, rescale=True)
     images = grey(300, 3, 15, 13)
     step = 1 + torch.arange(300) * 33
@@ -115,17 +133,23 @@ def test_an_l2_query_moves_length_between_windows_alone() -> None:
 
 
 def test_bumps_are_those_of_another_implementation() -> None:
-    torchattacks = pytest.importorskip("torchattacks", reason="torchattacks serves as the second opinion")
+    torchattacks = pytest.importorskip(
+        "torchattacks", reason="torchattacks serves as the second opinion"
+    )
     other = torchattacks.Square(nn.Flatten(), norm="L2", eps=EPS)
     for side in range(1, 12):
         expected = other.eta(side)
-        assert any(torch.allclose(bump(side), way, atol=1e-6) for way in (expected, expected.T)), side
+        assert any(torch.allclose(bump(side), way, atol=1e-6) for way in (expected, expected.T)), (
+            side
+        )
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", 0.03), ("l2", 0.5)])
 def test_as_strong_as_another_implementation(norm: str, eps: float) -> None:
     """Counts of standing images within 3 standard deviations of a difference of two binomials."""
-    torchattacks = pytest.importorskip("torchattacks", reason="torchattacks serves as the second opinion")
+    torchattacks = pytest.importorskip(
+        "torchattacks", reason="torchattacks serves as the second opinion"
+    )
     torch.manual_seed(0)
     net = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1), nn.ReLU(), nn.Flatten()
@@ -150,7 +174,9 @@ def test_lanes_at_different_steps_do_not_touch_each_other(norm: str) -> None:
     attack = ATTACKS["square"](NORMS[norm](0.05 if norm == "linf" else 0.3), queries=25)
     ends = []
     for width in (16, 5):
-        found = attacked(attack, linear, images, labels, compute=Compute(torch.device("cpu"), width))
+        found = attacked(
+            attack, linear, images, labels, compute=Compute(torch.device("cpu"), width)
+        )
         ends.append({outcome.job.image: (outcome.point, outcome.step) for outcome in found})
     assert ends[0].keys() == ends[1].keys()
     for image, (point, step) in ends[0].items():
@@ -166,7 +192,9 @@ def test_impossible_schedules_are_refused(hyper: dict[str, float]) -> None:
 
 @pytest.mark.parametrize(("kind", "draws", "each"), [("uniform", 10, 0.05), ("corner", 2, 0.5)])
 def test_random_search_finds_what_its_draws_should(kind: str, draws: int, each: float) -> None:
-    """One pixel decides, 0.9 eps from the boundary: a uniform draw crosses it with probability 0.05."""
+    """One pixel decides, 0.9 eps from the boundary: a uniform draw crosses it with probability
+    0.05.
+    """
 
     def one_pixel(images: Tensor) -> Tensor:
         return torch.stack([images[:, 0, 0, 0] - 0.5, 0.5 - images[:, 0, 0, 0]], 1)
@@ -176,12 +204,16 @@ def test_random_search_finds_what_its_draws_should(kind: str, draws: int, each: 
     images[:, 0, 0, 0] = 0.5 + 0.9 * EPS
     attack = ATTACKS["random_search"](Linf(EPS), draws=draws, kind=kind)
     share = 1 - (1 - each) ** draws
-    found = int(fallen(attacked(attack, one_pixel, images, torch.zeros(n, dtype=torch.int64)), n).sum())
+    found = int(
+        fallen(attacked(attack, one_pixel, images, torch.zeros(n, dtype=torch.int64)), n).sum()
+    )
     assert abs(found - share * n) <= 4 * math.sqrt(n * share * (1 - share))
 
 
 def test_spsa_averages_slopes_and_then_moves_by_adam() -> None:
-    """Adam's first move is lr x sign of the estimate, recomputed here from the points asked about."""
+    """Adam's first move is lr x sign of the estimate, recomputed here from the points asked
+    about.
+    """
     samples, delta, rate = 5, 0.01, 0.03
     attack = ATTACKS["spsa"](Linf(EPS), steps=2, samples=samples, delta=delta, lr=rate)
     assert attack.steps == 2 * (2 * samples + 1) + 1 and not attack.gradient

@@ -16,14 +16,18 @@ import torch
 from typer.testing import CliRunner
 
 from paradise_cli.cli import app
-from paradise_cli.errors import ParadiseError, UsageError
-from paradise_cli.exact_curves import exact_curve
-from paradise_cli.recipe import load_recipe
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.sweep.plan import SweepPoint, alpha_axis, parse_axis, plan
 from paradise_cli.sweep.result import components_cap, judge
 from paradise_cli.sweep.run import Outcome, environments
+from paradise_cli.theory.exact_curves import exact_curve
 
-FAST = ["train.epochs=2", "data.validation=0.0", "model.latent_dim=3"]  # three latents are not drawn
+FAST = [
+    "train.epochs=2",
+    "data.validation=0.0",
+    "model.latent_dim=3",
+]  # three latents are not drawn
 
 
 @pytest.mark.parametrize(
@@ -33,7 +37,10 @@ FAST = ["train.epochs=2", "data.validation=0.0", "model.latent_dim=3"]  # three 
         ("optim.lr=1e-3:1e-1:3", ("0.001", "0.01", "0.1")),
         ("model.backbone.hidden=[64],[64,32]", ("[64]", "[64,32]")),
         ("data.augment=[],[{name: crop, padding: 1}]", ("[]", "[{name: crop, padding: 1}]")),
-        ("a.b={name: mlp, hidden: [64]},{name: conv}", ("{name: mlp, hidden: [64]}", "{name: conv}")),
+        (
+            "a.b={name: mlp, hidden: [64]},{name: conv}",
+            ("{name: mlp, hidden: [64]}", "{name: conv}"),
+        ),
     ],
 )
 def test_an_axis_is_read(text: str, values: tuple[str, ...]) -> None:
@@ -133,7 +140,9 @@ def test_a_sweep_delivers_table_plane_and_verdict(swept: Path) -> None:
     assert [row["run"] for row in runs(swept)] == ["alpha=0.1", "alpha=1"]
     result = result_of(swept)
     (frontier,) = result["frontiers"]
-    assert frontier["label_entropy"] == pytest.approx(math.log(10), abs=0.01)  # 36 images a class, nearly
+    assert frontier["label_entropy"] == pytest.approx(
+        math.log(10), abs=0.01
+    )  # 36 images a class, nearly
     assert [point["alpha"] for point in frontier["points"]] == [0.1, 1.0]
     assert result["failed"] == []
     assert (swept / "frontier.png").read_bytes().startswith(b"\x89PNG")
@@ -256,7 +265,9 @@ def test_closed_forms_at_a_distortion_of_a_tenth(recipe: str, distortion: str, r
     assert curve.bounds(0.1) == pytest.approx((rate, rate))
 
 
-def evaluated(alpha: float, rate: float, *, tasks: dict[str, float], **labels: Any) -> dict[str, Any]:
+def evaluated(
+    alpha: float, rate: float, *, tasks: dict[str, float], **labels: Any
+) -> dict[str, Any]:
     """An evaluation of 100 images: distortion by task, each with a standard error of a tenth."""
     nats = {"nats": rate, "standard_error": 0.01, "cap": math.log(100), "bits": rate / math.log(2)}
     ends = {"lower": rate - 0.03, "upper": rate + 0.03}
@@ -284,7 +295,9 @@ def test_tasks_are_weighed_by_their_names() -> None:
 
 
 def test_the_spread_of_seeds_counts_as_students_t_asks() -> None:
-    """D = 1, 2, 3 under three seeds: mean 2, standard error 1 / sqrt(3); t = 19.21 is as rare as 3 sigma."""
+    """D = 1, 2, 3 under three seeds: mean 2, standard error 1 / sqrt(3); t = 19.21 is as rare as 3
+    sigma.
+    """
     points = plan("digits_unsupervised", [alpha_axis("1")], seeds=3)
     outcomes = [
         Outcome(point, Path(), evaluated(1.0, 2.0, tasks={"squared_error": value}))
@@ -292,12 +305,16 @@ def test_the_spread_of_seeds_counts_as_students_t_asks() -> None:
     ]
     (measured,) = judge(outcomes, "test").frontiers[0].points
     assert measured.distortion == pytest.approx(2.0)
-    assert measured.distortion_error == pytest.approx(math.hypot(0.3, 19.2060 / 3 / math.sqrt(3)), rel=1e-4)
+    assert measured.distortion_error == pytest.approx(
+        math.hypot(0.3, 19.2060 / 3 / math.sqrt(3)), rel=1e-4
+    )
 
 
 def test_the_squared_lagrangian_gives_up_two_alpha_r_a_nat() -> None:
     for rate, slope in ((2.0, 4.0 * 3.0), (-1e-9, 0.0)):
-        (point,) = plan("digits_unsupervised", [alpha_axis("3")], overrides=["objective.lagrangian=squared"])
+        (point,) = plan(
+            "digits_unsupervised", [alpha_axis("3")], overrides=["objective.lagrangian=squared"]
+        )
         evaluation = evaluated(3.0, rate, tasks={"squared_error": 1.0})
         (measured,) = judge([Outcome(point, Path(), evaluation)], "test").frontiers[0].points
         assert measured.slope == pytest.approx(slope)
@@ -336,7 +353,9 @@ def test_every_run_gets_its_share_of_the_machine(
 def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(tmp_path: Path) -> None:
     more = ("--alpha", "0.1,1", "--jobs", "2", "--set", "train.epochs=20")
     process = subprocess.Popen(
-        [sys.executable, "-m", "paradise_cli", *command(tmp_path, *more)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "paradise_cli", *command(tmp_path, *more)],
+        stderr=subprocess.PIPE,
+        text=True,
     )
     metrics = [tmp_path / "points" / f"alpha={alpha}" / "metrics.jsonl" for alpha in ("0.1", "1")]
     while not all(file.exists() and file.read_text() for file in metrics):

@@ -17,15 +17,15 @@ import torch
 import yaml
 
 from paradise_cli.build import build_info, build_model, build_objective, build_optimizer
-from paradise_cli.errors import Interrupted, ParadiseError, UsageError
-from paradise_cli.recipe import Recipe, load_recipe
-from paradise_cli.runner import dry_run, train
-from paradise_cli.storage import load_tensors
+from paradise_cli.core.errors import Interrupted, ParadiseError, UsageError
+from paradise_cli.core.storage import load_tensors
+from paradise_cli.models.weights import read_model
+from paradise_cli.recipe.schema import Recipe, load_recipe
+from paradise_cli.runs.train import dry_run, train
 from paradise_cli.training.checkpoint import Checkpoints, NonFinite, State
 from paradise_cli.training.loop import Reporter
 from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
 from paradise_cli.training.run_folder import RunFolder
-from paradise_cli.training.weights import read_model
 
 SMALL = [
     "model.backbone.hidden=[16]", "train.epochs=3", "train.batch_size=100", "optim.schedule.name=constant",
@@ -69,13 +69,17 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
 
 def test_a_run_folder_holds_exactly_these_files(tmp_path: Path) -> None:
     listener = run(tmp_path / "run", "model.latent_dim=2")
-    files = sorted(str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*") if p.is_file())
+    files = sorted(
+        str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*") if p.is_file()
+    )
     assert files == [
         ".lock", "checkpoints/best.safetensors", f"checkpoints/step-{STEPS // 3 * 2:09d}.safetensors",
         f"checkpoints/step-{STEPS:09d}.safetensors", "environment.json", "metrics.jsonl", "model.safetensors",
         "posterior.png", "recipe.yaml", "result.json",
     ]  # fmt: skip
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    lines = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
     assert [line["step"] for line in lines] == [STEPS // 3, STEPS // 3 * 2, STEPS]
     assert lines == listener.records
     assert all(0 <= line["train"]["rate"] <= math.log(100) for line in lines)
@@ -130,13 +134,14 @@ def test_stopping_at_any_step_and_going_on_changes_no_bit(
     assert_same(*(load_tensors(tmp_path / part / last)[0] for part in ("whole", "parts")))
 
 
-# A training process for each line it reads, forked after the slow imports; it tells what happens to it.
+# A training process for each line it reads, forked after the slow imports; it tells what happens to
+# it.
 LIVES = """
 import os, sys
 from pathlib import Path
 import sklearn.datasets, torch._dynamo
 from paradise_cli.training.checkpoint import State
-from paradise_cli.runner import train
+from paradise_cli.runs.train import train
 from tests.test_training import Listener, recipe
 
 observe = State.observe
@@ -155,7 +160,9 @@ for _ in sys.stdin:
 """
 
 
-def test_kill_9_at_random_moments_loses_no_bit_and_leaves_no_unreadable_file(tmp_path: Path) -> None:
+def test_kill_9_at_random_moments_loses_no_bit_and_leaves_no_unreadable_file(
+    tmp_path: Path,
+) -> None:
     run(tmp_path / "whole", "train.checkpoint_minutes=1.0e-9")
     folder, rng, ends = tmp_path / "killed", random.Random(1), list[int]()
     with subprocess.Popen(
@@ -184,7 +191,10 @@ def test_kill_9_at_random_moments_loses_no_bit_and_leaves_no_unreadable_file(tmp
 
 
 def test_two_trainings_cannot_share_a_folder(tmp_path: Path) -> None:
-    with RunFolder(tmp_path).locked(), pytest.raises(ParadiseError, match="another training is running in"):
+    with (
+        RunFolder(tmp_path).locked(),
+        pytest.raises(ParadiseError, match="another training is running in"),
+    ):
         run(tmp_path)
     run(tmp_path)
 
@@ -203,7 +213,10 @@ def test_fresh_starts_beside_the_old_run(tmp_path: Path) -> None:
     before = (tmp_path / "run" / "model.safetensors").read_bytes()
     run(tmp_path / "run", "objective.alpha=0.5", fresh=True)
     assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
-    assert yaml.safe_load((tmp_path / "run-2" / "recipe.yaml").read_text())["objective"]["alpha"] == 0.5
+    assert (
+        yaml.safe_load((tmp_path / "run-2" / "recipe.yaml").read_text())["objective"]["alpha"]
+        == 0.5
+    )
 
 
 def test_a_damaged_recipe_in_the_folder_is_named(tmp_path: Path) -> None:
@@ -269,8 +282,15 @@ def test_disk_full_while_saving_is_one_message(tmp_path: Path) -> None:
 
 def test_inert_rate_raises_the_alarm(tmp_path: Path) -> None:
     far = run(tmp_path / "far", "model.latent_dim=32", "model.sigma_shift=9")
-    assert "alpha has no effect here; use q: fitted or a smaller latent_dim" in far.records[0]["alarm"]
-    near = run(tmp_path / "near", "model.latent_dim=32", "objective.rate={q: fitted}", "model.sigma_shift=9")
+    assert (
+        "alpha has no effect here; use q: fitted or a smaller latent_dim" in far.records[0]["alarm"]
+    )
+    near = run(
+        tmp_path / "near",
+        "model.latent_dim=32",
+        "objective.rate={q: fitted}",
+        "model.sigma_shift=9",
+    )
     assert all("alarm" not in record and "rate_cap" not in record for record in near.records)
 
 
@@ -295,7 +315,9 @@ def test_pseudo_inputs_start_from_training_images_and_are_trained(tmp_path: Path
 
 
 def test_a_learned_q_does_not_decay_with_the_weights() -> None:
-    chosen = recipe("optim={name: adamw, lr: 0.01, weight_decay: 0.1}", "objective.rate={q: mixture}")
+    chosen = recipe(
+        "optim={name: adamw, lr: 0.01, weight_decay: 0.1}", "objective.rate={q: mixture}"
+    )
     info = build_info(chosen)
     model, objective = build_model(chosen, info), build_objective(chosen, info)
     groups = build_optimizer(chosen, model.parameters(), objective.parameters()).param_groups
@@ -312,7 +334,10 @@ def test_a_q_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
     objective.rate.means.data[0] = math.nan
     with pytest.raises(NonFinite):
         Checkpoints(tmp_path, {}).save(
-            State.new(torch.device("cpu")), model, objective, build_optimizer(chosen, model.parameters())
+            State.new(torch.device("cpu")),
+            model,
+            objective,
+            build_optimizer(chosen, model.parameters()),
         )
     assert not list(tmp_path.iterdir())
 
@@ -344,7 +369,11 @@ def test_dry_run_counts_without_touching_data() -> None:
     [
         ("constant", {}, {0: 1.0, 99: 1.0}),
         ("steps", {"at": [4, 8], "factor": 0.1}, {0: 1.0, 39: 1.0, 40: 0.1, 80: 0.01}),
-        ("steps", {"at": [4], "factor": 0.1, "warmup_steps": 5, "warmup_factor": 0.5}, {4: 0.5, 5: 1.0}),
+        (
+            "steps",
+            {"at": [4], "factor": 0.1, "warmup_steps": 5, "warmup_factor": 0.5},
+            {4: 0.5, 5: 1.0},
+        ),
         ("one_cycle", {"warmup": 0.5}, {0: 2 / 101, 50: 1 - 1 / 101, 99: 2 / 101}),
         ("cosine", {}, {49: 0.5 * (1 + math.cos(math.pi * 50 / 101))}),
         ("exponential", {"factor": 0.9, "every": 2}, {19: 1.0, 20: 0.9, 40: 0.81}),

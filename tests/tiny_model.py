@@ -8,8 +8,8 @@ from PIL import Image
 
 from paradise_cli.build import build_model
 from paradise_cli.data import DataInfo, info_of
-from paradise_cli.recipe import Recipe, parse_resolved
-from paradise_cli.training.weights import save_model
+from paradise_cli.models.weights import save_model
+from paradise_cli.recipe.schema import Recipe, parse_resolved
 
 CLASSES = ["cat", "dog", "newt"]
 LATENT = 3
@@ -19,7 +19,9 @@ def tiny_recipe(*, decoder: bool = True, classifier: bool = True, **model: Any) 
     """Grey 16 x 12 images (after a resize to 12), three classes."""
     tasks: list[dict[str, Any]] = []
     if classifier:
-        tasks.append({"name": "animal", "distortion": {"name": "cross_entropy"}, "head": {"name": "linear"}})
+        tasks.append(
+            {"name": "animal", "distortion": {"name": "cross_entropy"}, "head": {"name": "linear"}}
+        )
     if decoder:
         head = {"name": "mlp_decoder", "hidden": [8]}
         tasks.append({"name": "picture", "distortion": {"name": "squared_error"}, "head": head})

@@ -1,17 +1,7 @@
 """Adversarial attacks on image classifiers, and the audit of what they show."""
 
-from paradise_cli.attacks import (  # noqa: F401
-    apgd,
-    fab,
-    gradient,
-    latent,
-    multi_targeted,
-    random_search,
-    spsa,
-    square,
-    surrogate,
-)
-from paradise_cli.attacks.lanes import ATTACKS
+from paradise_cli.attacks import methods  # noqa: F401
+from paradise_cli.attacks.protocol.lanes import ATTACKS
 from paradise_cli.attacks.report import AttackReport
 from paradise_cli.attacks.run import attack
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paradise_cli.attacks.audit import Audit
-from paradise_cli.attacks.suite import StageResult
-from paradise_cli.attacks.threat import TOLERANCE, Threat
-from paradise_cli.proportions import Proportion
+from paradise_cli.attacks.audit.audit import Audit
+from paradise_cli.attacks.session.suite import StageResult
+from paradise_cli.core.proportions import Proportion
+from paradise_cli.perturbations.threat import TOLERANCE, Threat
 
 CLEAN = "clean"
 """What broke an image that is misclassified as it is."""
@@ -20,8 +20,8 @@ CLEAN = "clean"
 class StageRow:
     """One attack: of n images it was made on `attacked`, and fooled the classifier on `fell`.
 
-    Its images were made on the classifier itself, or on another, the `source`.
-    `share` is the accuracy under it and, where it went on with survivors, under all before it; for an attack
+    Its images were made on the classifier itself, or on another, the `source`. `share` is the
+    accuracy under it and, where it went on with survivors, under all before it; for an attack
     towards a target, the share of images on which it was reached.
     """
 
@@ -42,12 +42,13 @@ class StageRow:
 class AttackReport:
     """Robust accuracy of a classifier on n images under one threat, and everything it rests on.
 
-    `rows` [n] are the places of the images among those given; all else is in their order. `standing` bool [n]
-    says which images are classified rightly whatever was tried, `broken_by` what broke the others, and
-    `adversarial` [n, C, H, W] holds what did (the image itself where nothing did), at distances [n] from the
-    images. `lattice` are the same points as 8-bit images, inside the ball, `lattice_accuracy` the accuracy on
-    them. `unfinished` names attacks that the time budget cut short: images standing then are only standing
-    so far. A misclassified image counts as broken.
+    `rows` [n] are the places of the images among those given; all else is in their order.
+    `standing` bool [n] says which images are classified rightly whatever was tried, `broken_by`
+    what broke the others, and `adversarial` [n, C, H, W] holds what did (the image itself where
+    nothing did), at distances [n] from the images. `lattice` are the same points as 8-bit images,
+    inside the ball, `lattice_accuracy` the accuracy on them. `unfinished` names attacks that the
+    time budget cut short: images standing then are only standing so far. A misclassified image
+    counts as broken.
     """
 
     clean_accuracy: Proportion
@@ -110,7 +111,9 @@ class AttackReport:
 def stage_rows(
     results: Sequence[StageResult], right: int, n: int, apart: bool, carried: int
 ) -> tuple[StageRow, ...]:
-    """The stages of a suite on n images, `right` classified rightly and `carried` of these fallen before."""
+    """The stages of a suite on n images, `right` classified rightly and `carried` of these fallen
+    before.
+    """
     rows, gone = [], carried
     for result in results:
         reaches = result.stage.goal == "reach"
@@ -122,7 +125,9 @@ def stage_rows(
 
 
 def on_lattice(points: Tensor, images: Tensor, threat: Threat) -> Tensor:
-    """The points [N, C, H, W] rounded to multiples of 1/255, towards the image where that leaves the ball."""
+    """The points [N, C, H, W] rounded to multiples of 1/255, towards the image where that leaves
+    the ball.
+    """
     nearest = (points * 255).round() / 255
     inner = torch.where(nearest > images, (points * 255).floor() / 255, (points * 255).ceil() / 255)
     inside = threat.contains(nearest, images).view(-1, 1, 1, 1)

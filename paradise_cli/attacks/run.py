@@ -1,12 +1,10 @@
 """The whole of it in one call: attack a classifier, audit the attack, report."""
 
 import hashlib
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from paradise_cli import __version__
-from paradise_cli.attacks import calibration
-from paradise_cli.attacks.arena import EOT_DRAWS, Arena, Pulse, Shard
-from paradise_cli.attacks.audit import VERDICTS, Audit, audit
-from paradise_cli.attacks.audit_case import Siblings
-from paradise_cli.attacks.classifier import DRAWS, SURE_DRAWS, Function, examine
-from paradise_cli.attacks.engine import reached
-from paradise_cli.attacks.inputs import (
+from paradise_cli.attacks.audit import calibration
+from paradise_cli.attacks.audit.audit import VERDICTS, Audit, audit
+from paradise_cli.attacks.audit.context import Siblings
+from paradise_cli.attacks.engine.classifier import DRAWS, SURE_DRAWS, Function, examine
+from paradise_cli.attacks.engine.lane_batch import reached
+from paradise_cli.attacks.report import CLEAN, AttackReport, on_lattice, stage_rows
+from paradise_cli.attacks.session.inputs import (
     check_limits,
     check_sources,
     checked_images,
@@ -33,9 +31,9 @@ from paradise_cli.attacks.inputs import (
     device_of,
     fingerprint,
 )
-from paradise_cli.attacks.ledger import FolderLedger, Ledger
-from paradise_cli.attacks.report import CLEAN, AttackReport, on_lattice, stage_rows
-from paradise_cli.attacks.suite import (
+from paradise_cli.attacks.session.ledger import FolderLedger, Ledger
+from paradise_cli.attacks.session.session import EOT_DRAWS, Arena, Pulse, Shard
+from paradise_cli.attacks.session.suite import (
     Fall,
     StageResult,
     Suite,
@@ -44,17 +42,16 @@ from paradise_cli.attacks.suite import (
     run_suite,
     worst_case,
 )
-from paradise_cli.attacks.threat import TOLERANCE, threat_model
-from paradise_cli.errors import ParadiseError, UsageError
-from paradise_cli.proportions import Proportion, clopper_pearson
-from paradise_cli.training.hardware import describe, full_fp32
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.machine import describe, full_fp32
+from paradise_cli.core.processes import any_process, join, rank, world_size
+from paradise_cli.core.proportions import Proportion, clopper_pearson
+from paradise_cli.perturbations.threat import TOLERANCE, threat_model
 
 AUDITED = 200
 """Images that the audit attacks in its own ways."""
 FOR_SUITE = 0.75
 """Share of a time budget that the suite may take before the audit."""
-
-_PATIENCE = timedelta(days=30)  # that a process waits for the others' shares
 
 Fallen = dict[int, Fall]
 """Of each row that fell, what it fell to."""
@@ -82,21 +79,25 @@ def attack(
     batch_size: int | None = None,
     pulse: Pulse | None = None,
 ) -> AttackReport:
-    """Robust accuracy of any function from pixels to logits, with its interval and the verdict of the audit.
+    """Robust accuracy of any function from pixels to logits, with its interval and the verdict of
+    the audit.
 
-    Images are [N, C, H, W], float in [0, 1] or uint8, labels int [N]; `eps` is in pixel units, as 8/255. The
-    suite also runs at each eps of the `curve`, from what fell at smaller ones. Suite `transfer` makes its
-    images on the `sources`; `base` is the model without its defence, which the audit expects to fall. With
-    `ci` images are attacked in a random order until no end of the interval is further off; `budget` is in
-    seconds. With `out` each run is put down there, and the same call goes on. `batch_size` is a matter of
-    speed and memory. `compiled` searches in a `torch.compile` copy. Raises UsageError, ParadiseError.
+    Images are [N, C, H, W], float in [0, 1] or uint8, labels int [N]; `eps` is in pixel units, as
+    8/255. The suite also runs at each eps of the `curve`, from what fell at smaller ones. Suite
+    `transfer` makes its images on the `sources`; `base` is the model without its defence, which the
+    audit expects to fall. With `ci` images are attacked in a random order until no end of the
+    interval is further off; `budget` is in seconds. With `out` each run is put down there, and the
+    same call goes on. `batch_size` is a matter of speed and memory. `compiled` searches in a
+    `torch.compile` copy. Raises UsageError, ParadiseError.
     """
     started = time.monotonic()
     levels = checked_levels(norm, eps, curve)
     eps, chosen = float(eps), checked_suite(suite, sources)
     check_limits(ci, budget, audited)
     pixels, classes = checked_images(images), checked_labels(labels, len(images))
-    compute = choose_compute(device_of(classifier, device), pixels.shape[2:], precision, batch_size, compiled)
+    compute = choose_compute(
+        device_of(classifier, device), pixels.shape[2:], precision, batch_size, compiled
+    )
     with full_fp32(compute.device):
         arena = Arena(classifier, pixels, classes, norm, compute, seed=seed, shard=_shard(out))
         check_sources(arena, sources)
@@ -108,7 +109,10 @@ def attack(
             found = _until_sure(arena, chosen, levels, eps, order, sources, ci)
             arena.deadline = None if budget is None else started + budget
             judged, found = _audited(arena, chosen, found, eps, order, audited, siblings)
-        settings |= {"audited": min(audited, found.n), "seconds": round(time.monotonic() - started, 1)}
+        settings |= {
+            "audited": min(audited, found.n),
+            "seconds": round(time.monotonic() - started, 1),
+        }
         return _report(arena, chosen, eps, order, found, judged, settings)
 
 
@@ -133,7 +137,9 @@ class _Found:
 
     @property
     def half_width(self) -> float:
-        return max(self.interval.high - self.interval.value, self.interval.value - self.interval.low)
+        return max(
+            self.interval.high - self.interval.value, self.interval.value - self.interval.low
+        )
 
     @property
     def kind(self) -> str:
@@ -166,9 +172,12 @@ def _until_sure(
             if level == eps:
                 here = (results, dict(fallen), carried)
         if arena.unfinished and last is not None:
-            arena.unfinished.clear()  # of the larger sample most would stand as nobody came to attack them
+            # of the larger sample most would stand as nobody came to attack them
+            arena.unfinished.clear()
             break
-        last = _Found(n, right, here[0], here[1], here[2], tuple(curve), 0 if ci is None else len(sizes))
+        last = _Found(
+            n, right, here[0], here[1], here[2], tuple(curve), 0 if ci is None else len(sizes)
+        )
         if arena.unfinished or ci is None or last.half_width <= ci:
             break
     assert last is not None
@@ -176,7 +185,9 @@ def _until_sure(
 
 
 def _siblings(arena: Arena, base: Function | None, rows: Sequence[int], images: int) -> Siblings:
-    """The same model without its defence on these rows of the arena, and a network of known robustness."""
+    """The same model without its defence on these rows of the arena, and a network of known
+    robustness.
+    """
     known = calibration.reference(arena.compute, 2 * images)  # to tell 1 point takes more than 100
     if base is None:
         return Siblings(None, *known, calibration.EPS)
@@ -200,19 +211,26 @@ def _audited(
 ) -> tuple[Audit, _Found]:
     """The audit, and what was found with the images that fell to it alone.
 
-    But not for a suite that transfers: its accuracy is that under attackers who do not know the classifier.
+    But not for a suite that transfers: its accuracy is that under attackers who do not know the
+    classifier.
     """
     white = {row: fall.entry for row, fall in found.fallen.items() if not fall.black_box}
     black = {row: fall.entry for row, fall in found.fallen.items() if fall.black_box}
     rows = order[: found.n]
-    judged = audit(arena, eps, white=white, black=black, rows=rows, images=images, siblings=siblings)
+    judged = audit(
+        arena, eps, white=white, black=black, rows=rows, images=images, siblings=siblings
+    )
     return judged, found if suite.transfer else _with_audit(arena, found, eps, order)
 
 
 def _with_audit(arena: Arena, found: _Found, eps: float, order: Sequence[int]) -> _Found:
-    """What was found, with the images that stood against the suite and fell to something else at any eps."""
+    """What was found, with the images that stood against the suite and fell to something else at
+    any eps.
+    """
     right = [row for row in order[: found.n] if bool(arena.right[row])]
-    nearest = {row: entry for row in right if (entry := arena.ledger.nearest(row, arena.made)) is not None}
+    nearest = {
+        row: entry for row in right if (entry := arena.ledger.nearest(row, arena.made)) is not None
+    }
 
     def within(level: float) -> set[int]:
         return {row for row, entry in nearest.items() if entry.distance <= level + TOLERANCE}
@@ -257,7 +275,9 @@ def _report(
         robust_accuracy=found.interval,
         interval=found.kind,
         stages=stage_rows(found.results, found.right, found.n, suite.apart, len(found.carried)),
-        curve=tuple((level, Proportion.of(found.right - len(gone), found.n)) for level, gone in found.curve),
+        curve=tuple(
+            (level, Proportion.of(found.right - len(gone), found.n)) for level, gone in found.curve
+        ),
         verdict=judged.verdict,
         audit=judged,
         rows=torch.tensor(rows),
@@ -278,28 +298,36 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     if suite.transfer:
-        known = [f"PGD-20 left {share:.1%} of {n}" for level, share, n in judged.curve if level == eps]
+        known = [
+            f"PGD-20 left {share:.1%} of {n}" for level, share, n in judged.curve if level == eps
+        ]
         notes.append(
-            "these images were made on other models: this accuracy bounds nothing that an attacker could do"
+            "these images were made on other models: this accuracy bounds nothing that an attacker"
+            " could do"
             f" who knows this one ({', '.join(['in the audit', *known])})"
         )
     if arena.behaviour.random:
         notes.append(
-            f"the classifier answers at random: gradients average {EOT_DRAWS} answers, each decision the"
+            f"the classifier answers at random: gradients average {EOT_DRAWS} answers, each"
+            " decision the"
             f" probabilities of {DRAWS} fresh ones, and a success those of {SURE_DRAWS} more"
         )
     if arena.behaviour.batch_dependent:
         notes.append(
-            "the classifier's answer to an image depends on the other images of its batch: no accuracy of"
+            "the classifier's answer to an image depends on the other images of its batch: no"
+            " accuracy of"
             " single images follows from these numbers"
         )
     if arena.behaviour.classes < 4:
         notes.append(
-            f"the DLR loss needs more than {arena.behaviour.classes} classes: the margin takes its place"
+            f"the DLR loss needs more than {arena.behaviour.classes} classes: the margin takes its"
+            " place"
         )
     if ci is not None and found.half_width > ci:
         reasons = "images or time ended, or the audit felled more"
-        notes.append(f"the interval reaches {found.half_width:.1%} to a side, not {ci:.1%}: {reasons}")
+        notes.append(
+            f"the interval reaches {found.half_width:.1%} to a side, not {ci:.1%}: {reasons}"
+        )
     return tuple(notes)
 
 
@@ -329,22 +357,16 @@ def _ledger(arena: Arena, settings: Mapping[str, Any], out: Path | None) -> Ledg
     kept = ("norm", "seed", "images_sha256", "width", "precision", "compiled")
     told = fingerprint(arena.function, arena.behaviour, arena.logits)
     header = {"shape": list(arena.images.shape[1:]), "classifier": told}
-    return FolderLedger(out, header | {name: settings[name] for name in kept}, writer=arena.shard.rank)
+    return FolderLedger(
+        out, header | {name: settings[name] for name in kept}, writer=arena.shard.rank
+    )
 
 
 def _shard(out: Path | None) -> Shard:
     """This process's part under `torchrun`."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    if world_size() == 1:
         return Shard()
     if out is None:
         raise UsageError("several processes share their work through a folder: name one with --out")
-    if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("gloo", timeout=_PATIENCE)
-    return Shard(torch.distributed.get_rank(), world, _any)
-
-
-def _any(holds: bool) -> bool:
-    found = torch.tensor(int(holds))
-    torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
-    return bool(found)
+    join()
+    return Shard(rank(), world_size(), any_process)

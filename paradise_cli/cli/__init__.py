@@ -1,4 +1,6 @@
-"""The command line: parse, call the library, print. Heavy libraries are imported inside the commands."""
+"""The command line: parse, call the library, print; heavy libraries load inside commands."""
+commands.
+"""
 
 import sys
 from typing import Annotated, Any
@@ -20,7 +22,7 @@ from paradise_cli.cli import (
     sweep,
     train,
 )
-from paradise_cli.errors import Interrupted, ParadiseError
+from paradise_cli.core.errors import Interrupted, ParadiseError
 
 
 class Group(TyperGroup):

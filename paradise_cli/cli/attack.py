@@ -1,6 +1,5 @@
 """`paradise attack`."""
 
-import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -12,23 +11,27 @@ import typer
 from paradise_cli.cli.attack_output import attack_progress, print_report
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption
 from paradise_cli.cli.output import deliver, note
+from paradise_cli.core.processes import is_main
 
 if TYPE_CHECKING:
-    from paradise_cli.attack_inputs import Examples, Target
     from paradise_cli.attacks import AttackReport
+    from paradise_cli.robustness.targets import Examples, Target
 
 Model = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="A run folder, a weights file, a packaged name, or package.module:function for a classifier of"
+        help="A run folder, a weights file, a packaged name, or package.module:function for a"
+        " classifier of"
         " your own.",
         show_default=False,
     ),
 ]
 Import = Annotated[
     str | None,
-    typer.Option("--model", metavar="MODULE:FUNCTION", help="A function that returns pixels -> logits."),
+    typer.Option(
+        "--model", metavar="MODULE:FUNCTION", help="A function that returns pixels -> logits."
+    ),
 ]
 Data = Annotated[
     str | None,
@@ -41,10 +44,13 @@ Suite = Annotated[str, typer.Option(help="quick, standard, paper, transfer or ta
 Curve = Annotated[str, typer.Option(help="Further radii, as 2/255,4/255.", show_default="none")]
 Count = Annotated[
     int | None,
-    typer.Option("--n", help="Images, drawn at random.", show_default="at most 1000, or with --ci all"),
+    typer.Option(
+        "--n", help="Images, drawn at random.", show_default="at most 1000, or with --ci all"
+    ),
 ]
 Sources = Annotated[
-    list[str] | None, typer.Option("--source", help="A model to make transfer images on; may be repeated.")
+    list[str] | None,
+    typer.Option("--source", help="A model to make transfer images on; may be repeated."),
 ]
 Base = Annotated[
     str | None,
@@ -54,20 +60,28 @@ Base = Annotated[
         show_default=False,
     ),
 ]
-Narrow = Annotated[str | None, typer.Option(help="Stop once the interval is this narrow either way: 1%.")]
+Narrow = Annotated[
+    str | None, typer.Option(help="Stop once the interval is this narrow either way: 1%.")
+]
 Budget = Annotated[str | None, typer.Option(help="Stop after this long: 90s, 10m, 2h.")]
 Folder = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of the ledger and the results.", show_default="attacks/MODEL-SUITE-NORM-EPS-nN-sSEED"
+        help="Folder of the ledger and the results.",
+        show_default="attacks/MODEL-SUITE-NORM-EPS-nN-sSEED",
     ),
 ]
-Card = Annotated[bool, typer.Option("--card", help="Also write a robustness card: HTML, Markdown, JSON.")]
+Card = Annotated[
+    bool, typer.Option("--card", help="Also write a robustness card: HTML, Markdown, JSON.")
+]
 Audited = Annotated[int, typer.Option(min=1, help="Images that the audit attacks in its own ways.")]
-Under = Annotated[int | None, typer.Option(min=1, help="Images under way: a matter of speed and memory.")]
+Under = Annotated[
+    int | None, typer.Option(min=1, help="Images under way: a matter of speed and memory.")
+]
 
 Compiled = Annotated[
-    bool, typer.Option("--compile", help="Search in a torch.compile copy: faster, after a minute or so.")
+    bool,
+    typer.Option("--compile", help="Search in a torch.compile copy: faster, after a minute or so."),
 ]
 
 
@@ -90,9 +104,13 @@ def attack(
     out: Folder = None,
     card: Card = False,
     head: Annotated[str | None, typer.Option(help="Which of several classification heads.")] = None,
-    sampled: Annotated[bool, typer.Option("--sampled", help="Draw z anew for every answer.")] = False,
+    sampled: Annotated[
+        bool, typer.Option("--sampled", help="Draw z anew for every answer.")
+    ] = False,
     batch_size: Under = None,
-    precision: Annotated[str, typer.Option(help="Of the search: auto, fp32, bf16. fp32 decides.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Of the search: auto, fp32, bf16. fp32 decides.")
+    ] = "auto",
     compiled: Compiled = False,
     device: DeviceOption = "auto",
     seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
@@ -106,28 +124,40 @@ def attack(
     paradise attack my_package.my_module:load --data images.npz --budget 10m
     paradise attack runs/cifar --suite transfer --source runs/other --card
 
-    standard is AutoAttack's: APGD-CE, APGD-T, FAB-T and Square, each on the images still standing. Every
-    success is confirmed, and an audit of fourteen tests ends in one verdict. A stopped command goes on.
+    standard is AutoAttack's: APGD-CE, APGD-T, FAB-T and Square, each on the images still standing.
+    Every success is confirmed, and an audit of fourteen tests ends in one verdict. A stopped
+    command goes on.
 
-    A classifier of your own is what a function without arguments returns: a torch module in eval mode, or any
-    function, from pixels [B, C, H, W] in [0, 1] to logits [B, classes]; it normalises pixels itself.
+    A classifier of your own is what a function without arguments returns: a torch module in eval
+    mode, or any function, from pixels [B, C, H, W] in [0, 1] to logits [B, classes]; it normalises
+    pixels itself.
     """
-    from paradise_cli.attack_inputs import open_examples, open_target
+    from paradise_cli.robustness.targets import open_examples, open_target
 
-    given = {"norm": norm, "suite": suite, "seed": seed, "audited": audited, "batch_size": batch_size}
+    given = {
+        "norm": norm,
+        "suite": suite,
+        "seed": seed,
+        "audited": audited,
+        "batch_size": batch_size,
+    }
     given |= {"precision": precision, "compiled": compiled, **_parsed(eps, curve, ci, budget)}
     target = open_target(_one(model, imported), device=device, head=head, sampled=sampled)
     given |= _others(target, source or (), base, device)
-    examples = open_examples(target, data, split=split, n=n, every=ci is not None, overrides=overrides or ())
+    examples = open_examples(
+        target, data, split=split, n=n, every=ci is not None, overrides=overrides or ()
+    )
     folder = out or _folder(target.name, suite, norm, eps, f"n{len(examples.images)}", f"s{seed}")
     _tell(_attacked(target, examples, folder, given), target, examples, folder, card, as_json)
 
 
 def _one(model: str | None, imported: str | None) -> str:
-    from paradise_cli.errors import UsageError
+    from paradise_cli.core.errors import UsageError
 
     if (model and imported) or not (model or imported):
-        raise UsageError("name one model: paradise attack MODEL, or --model package.module:function")
+        raise UsageError(
+            "name one model: paradise attack MODEL, or --model package.module:function"
+        )
     return model or imported or ""
 
 
@@ -135,10 +165,12 @@ def _folder(*parts: str) -> Path:
     return Path("attacks") / "-".join(parts).replace("/", "_")
 
 
-def _others(target: "Target", sources: Sequence[str], base: str | None, device: str) -> dict[str, Any]:
+def _others(
+    target: "Target", sources: Sequence[str], base: str | None, device: str
+) -> dict[str, Any]:
     """The classifiers beside the target, on its device."""
-    from paradise_cli.attack_inputs import open_target
-    from paradise_cli.attacks.inputs import device_of
+    from paradise_cli.attacks.session.inputs import device_of
+    from paradise_cli.robustness.targets import open_target
 
     if target.loaded is None and device == "auto":
         device = str(device_of(target.function, None))  # where it is
@@ -149,13 +181,8 @@ def _others(target: "Target", sources: Sequence[str], base: str | None, device: 
     }
 
 
-def _speaks() -> bool:
-    """Whether this process tells of the result: of those under `torchrun` the first."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def _parsed(eps: str, curve: str, ci: str | None, budget: str | None) -> dict[str, Any]:
-    from paradise_cli.ranges import number, seconds
+    from paradise_cli.core.ranges import number, seconds
 
     return {
         "eps": number(eps, "--eps"),
@@ -165,37 +192,51 @@ def _parsed(eps: str, curve: str, ci: str | None, budget: str | None) -> dict[st
     }
 
 
-def _attacked(target: "Target", examples: "Examples", folder: Path, given: dict[str, Any]) -> "AttackReport":
+def _attacked(
+    target: "Target", examples: "Examples", folder: Path, given: dict[str, Any]
+) -> "AttackReport":
     from paradise_cli.attacks import attack as run
-    from paradise_cli.errors import Interrupted
+    from paradise_cli.core.errors import Interrupted
 
-    if _speaks():
+    if is_main():
         for line in examples.notes:
             note(f"note: {line}")
-        note(f"{target.label} on {examples.label}, {len(examples.images):,} images; results in {folder}")
+        note(
+            f"{target.label} on {examples.label}, {len(examples.images):,} images; results in"
+            f" {folder}"
+        )
     try:
-        with attack_progress() if _speaks() else nullcontext() as pulse:
-            return run(target.function, examples.images, examples.labels, out=folder, pulse=pulse, **given)
+        with attack_progress() if is_main() else nullcontext() as pulse:
+            return run(
+                target.function, examples.images, examples.labels, out=folder, pulse=pulse, **given
+            )
     except KeyboardInterrupt as error:
         raise Interrupted("every run is kept, and the same command goes on from there") from error
 
 
 def _tell(
-    report: "AttackReport", target: "Target", examples: "Examples", folder: Path, card: bool, as_json: bool
+    report: "AttackReport",
+    target: "Target",
+    examples: "Examples",
+    folder: Path,
+    card: bool,
+    as_json: bool,
 ) -> None:
-    if not _speaks():
+    if not is_main():
         return
     # The notes on the images were told before the attack; what is saved needs them too.
     whole = replace(report, notes=(*report.notes, *examples.notes))
     saved = _save(whole, target, examples, folder, card)
-    deliver(saved, None, as_json, lambda: print_report(report, f"{target.label} on {examples.label}"))
+    deliver(
+        saved, None, as_json, lambda: print_report(report, f"{target.label} on {examples.label}")
+    )
 
 
 def _save(
     report: "AttackReport", target: "Target", examples: "Examples", folder: Path, card: bool
 ) -> dict[str, Any]:
-    from paradise_cli.attack_files import save_report
-    from paradise_cli.card import write_card
+    from paradise_cli.robustness.card import write_card
+    from paradise_cli.robustness.files import save_report
 
     document = {"model": target.label, "data": examples.label, **report.to_json()}
     save_report(report, examples.images, examples.labels, folder, document)

@@ -10,12 +10,14 @@ from paradise_cli.cli.tables import Row, print_sections
 
 if TYPE_CHECKING:
     from paradise_cli.attacks import AttackReport
-    from paradise_cli.proportions import Proportion
+    from paradise_cli.core.proportions import Proportion
 
 
 @contextmanager
 def attack_progress() -> Iterator[Callable[[str, int, int, float], None]]:
-    """Give a function that shows what is being done, how far it is and how many images still stand."""
+    """Give a function that shows what is being done, how far it is and how many images still
+    stand.
+    """
     line: ProgressLine | None = None
     shown = ""
 
@@ -36,12 +38,13 @@ def attack_progress() -> Iterator[Callable[[str, int, int, float], None]]:
 
 def print_report(report: "AttackReport", title: str) -> None:
     """Accuracy, attacks, audit and verdict on stdout, what else should be known on stderr."""
-    from paradise_cli.attacks.audit import MEANINGS
+    from paradise_cli.attacks.audit.audit import MEANINGS
 
     settings, lowest = report.settings, report.lowest_transfer
     n, so_far = len(report.rows), " so far" if report.unfinished else ""
     print_sections(
-        f"{title}: {n:,} images, {settings['norm']} {settings['eps_text']}, suite {settings['suite']}",
+        f"{title}: {n:,} images, {settings['norm']} {settings['eps_text']}, suite"
+        f" {settings['suite']}",
         ("what", "accuracy", f"interval, {report.interval}"),
         [
             [_row("clean", report.clean_accuracy)],

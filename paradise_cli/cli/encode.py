@@ -22,7 +22,10 @@ def encode(
     out: Annotated[Path, typer.Option("--out", "-o", help="z.npy (means) or z.npz (everything).")],
     model: ModelOption = None,
     samples: Annotated[
-        int, typer.Option(min=0, help="K draws from each posterior, [N, K, latent_dim].", show_default="none")
+        int,
+        typer.Option(
+            min=0, help="K draws from each posterior, [N, K, latent_dim].", show_default="none"
+        ),
     ] = 0,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     batch_size: AheadOption = None,
@@ -38,11 +41,12 @@ def encode(
     paradise encode pixels.npy --out z.npy                  [N, H, W], [N, H, W, C] or [N, C, H, W]
     paradise encode digits:train --out z.npy --samples 10   ten draws from each posterior
 
-    z.index.csv beside the output says which row is which image. Order is sorted by path and the bytes are the
-    same on every run. Files that cannot be read are skipped and listed, and the exit code is then 1.
+    z.index.csv beside the output says which row is which image. Order is sorted by path and the
+    bytes are the same on every run. Files that cannot be read are skipped and listed, and the exit
+    code is then 1.
     """
     from paradise_cli.cli.progress import progress_bar
-    from paradise_cli.encoding import encode_to_file
+    from paradise_cli.inference.encoding import encode_to_file
 
     loaded = load_and_say(model, device)
     source = loaded.open(in_order(images))
@@ -62,5 +66,8 @@ def encode(
                 "skipped": [{"path": path, "error": reason} for path, reason in done.skipped],
             }
         )
-    note(f"{done.out}: {done.rows:,} rows of {loaded.model.latent_dim} dimensions; index: {done.index}")
+    note(
+        f"{done.out}: {done.rows:,} rows of {loaded.model.latent_dim} dimensions; index:"
+        f" {done.index}"
+    )
     report_skipped(done.skipped, done.images, done.index)

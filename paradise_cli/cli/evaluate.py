@@ -5,15 +5,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paradise_cli.cli.options import DeviceOption, JsonOption, OutOption, OverridesOption, SeedOption
+from paradise_cli.cli.options import (
+    DeviceOption,
+    JsonOption,
+    OutOption,
+    OverridesOption,
+    SeedOption,
+)
 from paradise_cli.cli.output import console, deliver, note
 from paradise_cli.cli.tables import Row, latent_rows, nats, print_sections, rate_rows
 
 if TYPE_CHECKING:
-    from paradise_cli.evaluation import Evaluation
-    from paradise_cli.metrics import Classification, Distortion
-    from paradise_cli.per_example import Audit
-    from paradise_cli.proportions import Proportion
+    from paradise_cli.core.proportions import Proportion
+    from paradise_cli.evaluation.evaluate import Evaluation
+    from paradise_cli.evaluation.image_costs import Audit
+    from paradise_cli.evaluation.metrics import Classification, Distortion
 
 DRAWS = 16  # with one, the cheapest images are those whose z lies far out
 
@@ -29,16 +35,20 @@ PerExample = Annotated[
     Path | None,
     typer.Option(
         metavar="TABLE",
-        help="Also write what each image costs, the size of its posterior and its distortion to a .parquet or"
+        help="Also write what each image costs, the size of its posterior and its distortion to a"
+        " .parquet or"
         " .csv, and beside it as .png the most and least expensive images.",
     ),
 ]
 
 
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A run folder, a weights file, or a name from the zoo.")],
+    model: Annotated[
+        str, typer.Argument(help="A run folder, a weights file, or a name from the zoo.")
+    ],
     data: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Another data set than the one of the model's recipe.")
+        str | None,
+        typer.Option(metavar="NAME", help="Another data set than the one of the model's recipe."),
     ] = None,
     split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
     overrides: OverridesOption = None,
@@ -57,19 +67,24 @@ def evaluate(
     paradise evaluate runs/photos --data image_folder --set data.root=holiday/
     paradise evaluate runs/digits --per-example audit.csv    what each image costs, and a picture
     """
-    from paradise_cli import evaluation
     from paradise_cli.cli.progress import progress_bar
-    from paradise_cli.evaluation_data import open_split
-    from paradise_cli.loading import load
-    from paradise_cli.per_example import audit, check_out
-    from paradise_cli.training.hardware import choose_device
+    from paradise_cli.core.machine import choose_device
+    from paradise_cli.evaluation import evaluate as evaluation
+    from paradise_cli.evaluation.evaluation_data import open_split
+    from paradise_cli.evaluation.image_costs import audit, check_out
+    from paradise_cli.inference.loading import load
 
     if per_example is not None:
         check_out(per_example)
     draws = draws or (1 if per_example is None else DRAWS)
     loaded = load(model, device)
     opened = open_split(
-        loaded.recipe, loaded.info, split=split, data=data, overrides=overrides or (), source=loaded.source
+        loaded.recipe,
+        loaded.info,
+        split=split,
+        data=data,
+        overrides=overrides or (),
+        source=loaded.source,
     )
     for line in opened.notes:
         note(f"note: {line}")
@@ -83,7 +98,10 @@ def evaluate(
     if per_example is not None:
         found = audit(measured, loaded.recipe, loaded.info, opened.split, per_example)
         document["per_example"] = found.to_json()
-        note(f"{per_example}: {len(opened.split):,} rows; picture: {found.picture or 'none, without rates'}")
+        note(
+            f"{per_example}: {len(opened.split):,} rows; picture:"
+            f" {found.picture or 'none, without rates'}"
+        )
     deliver(document, out, as_json, lambda: print_evaluation(measured.evaluation, found))
 
 
@@ -94,8 +112,15 @@ def print_evaluation(evaluation: "Evaluation", audit: "Audit | None" = None) -> 
         f"{evaluation.data}: {evaluation.n:,} images{unlabelled}",
         ("what", "value", "95% interval, unit or bound"),
         [
-            *(_classification(c, len(evaluation.classification) > 1) for c in evaluation.classification),
-            [row for d in evaluation.distortion for row in _distortion(d, len(evaluation.distortion) > 1)],
+            *(
+                _classification(c, len(evaluation.classification) > 1)
+                for c in evaluation.classification
+            ),
+            [
+                row
+                for d in evaluation.distortion
+                for row in _distortion(d, len(evaluation.distortion) > 1)
+            ],
             _rate(evaluation),
             latent_rows(evaluation.latents),
             _correlations(audit),

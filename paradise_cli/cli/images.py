@@ -9,7 +9,7 @@ import typer
 from paradise_cli.cli.output import note
 
 if TYPE_CHECKING:
-    from paradise_cli.loading import LoadedModel
+    from paradise_cli.inference.loading import LoadedModel
 
 _SHOWN = 20
 
@@ -17,7 +17,8 @@ ImagesArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="IMAGES",
-        help="A folder (all images below it), files, a quoted pattern such as 'photos/**/*.jpg', an .npy"
+        help="A folder (all images below it), files, a quoted pattern such as 'photos/**/*.jpg',"
+        " an .npy"
         " array, or a data set such as digits or fashion_mnist:train.",
     ),
 ]
@@ -36,7 +37,7 @@ AheadOption = Annotated[
 
 def load_and_say(model: str | None, device: str) -> "LoadedModel":
     """The model asked for, or the packaged default; says on stderr which one it is."""
-    from paradise_cli.loading import DEFAULT_MODEL, load
+    from paradise_cli.inference.loading import DEFAULT_MODEL, load
 
     loaded = load(model, device)
     if model is None:

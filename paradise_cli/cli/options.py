@@ -7,7 +7,9 @@ import typer
 
 OverridesOption = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated."),
+    typer.Option(
+        "--set", "-s", metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated."
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 SeedOption = Annotated[int, typer.Option(help="Of the noise in z.")]

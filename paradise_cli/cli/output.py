@@ -23,9 +23,11 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2))
 
 
-def deliver(document: dict[str, Any], out: Path | None, as_json: bool, show: Callable[[], None]) -> None:
+def deliver(
+    document: dict[str, Any], out: Path | None, as_json: bool, show: Callable[[], None]
+) -> None:
     """Write the document to `out`, if any; on stdout it is JSON, or else what `show` prints."""
-    from paradise_cli.storage import write_json
+    from paradise_cli.core.storage import write_json
 
     if out is not None:
         write_json(out, document)

@@ -42,7 +42,7 @@ def predict(
     Files that cannot be read are skipped and listed, and the exit code is then 1.
     """
     from paradise_cli.cli.progress import progress_bar
-    from paradise_cli.prediction import COLUMNS, answers, write_answers
+    from paradise_cli.inference.prediction import COLUMNS, answers, write_answers
 
     loaded = load_and_say(model, device)
     source = loaded.open(in_order(images))
@@ -61,7 +61,9 @@ def predict(
         print_json({"model": str(loaded.source), **shown})
     elif out is None:
         rows = [row[:-1] for answer in listed if answer.error is None for row in answer.rows()]
-        print_table(str(loaded.source), COLUMNS[:-1], [(printable(row[0]), *row[1:]) for row in rows])
+        print_table(
+            str(loaded.source), COLUMNS[:-1], [(printable(row[0]), *row[1:]) for row in rows]
+        )
         if len(listed) < total:
             note(f"the first {len(listed)} of {total:,} images; --out FILE.csv writes all")
     report_skipped([(answer.path, answer.error or "") for answer in skipped], total, out)

@@ -10,23 +10,27 @@ from paradise_cli.cli.output import deliver, note
 from paradise_cli.cli.tables import Row, bound_rows, latent_rows, nats, print_sections, rate_rows
 
 if TYPE_CHECKING:
-    from paradise_cli.posterior_report import Labelled, PosteriorReport
+    from paradise_cli.evaluation.posterior_report import Labelled, PosteriorReport
 
 
 Means = Annotated[
     Path,
     typer.Argument(
         metavar="MU",
-        help="An .npy of means [N, latent_dim]; or one .npz or .safetensors with mu (or mean) and logvar"
+        help="An .npy of means [N, latent_dim]; or one .npz or .safetensors with mu (or mean) and"
+        " logvar"
         " (or log_var, log_variance, sigma, scale), and perhaps labels.",
     ),
 ]
 Widths = Annotated[
     Path | None,
-    typer.Argument(metavar="LOGVAR", help="An .npy of log sigma^2, where MU is an .npy.", show_default=False),
+    typer.Argument(
+        metavar="LOGVAR", help="An .npy of log sigma^2, where MU is an .npy.", show_default=False
+    ),
 ]
 Labels = Annotated[
-    Path | None, typer.Option(help="An .npy of N integer labels, -1 for unknown: adds D + R - H(Y).")
+    Path | None,
+    typer.Option(help="An .npy of N integer labels, -1 for unknown: adds D + R - H(Y)."),
 ]
 
 
@@ -36,7 +40,9 @@ def rate(
     labels: Labels = None,
     sigma: Annotated[bool, typer.Option("--sigma", help="LOGVAR holds sigma instead.")] = False,
     seed: SeedOption = 0,
-    batch_size: Annotated[int, typer.Option(min=2, help="Of the in-batch bound, at most log of it.")] = 128,
+    batch_size: Annotated[
+        int, typer.Option(min=2, help="Of the in-batch bound, at most log of it.")
+    ] = 128,
     draws: Annotated[int, typer.Option(min=1, help="z for each point in the exact rate.")] = 1,
     out: OutOption = None,
     as_json: JsonOption = False,
@@ -50,13 +56,14 @@ def rate(
     paradise rate z.safetensors --json
     paradise encode photos/ --out z.npz && paradise rate z.npz
 
-    Use examples that the encoder was not trained on. I(X;Z) is what z tells of any such example, I_N which of
-    these N it came from: at most log N, so give as many as you have. Each end holds with three standard
-    errors to spare. With labels, D + R - H(Y) is how many nats z keeps or wastes beyond the label's own.
+    Use examples that the encoder was not trained on. I(X;Z) is what z tells of any such example,
+    I_N which of these N it came from: at most log N, so give as many as you have. Each end holds
+    with three standard errors to spare. With labels, D + R - H(Y) is how many nats z keeps or
+    wastes beyond the label's own.
     """
     from paradise_cli.cli.progress import progress_bar
-    from paradise_cli.posterior_files import read_labels, read_posterior
-    from paradise_cli.posterior_report import report, unfit
+    from paradise_cli.evaluation.posterior_files import read_labels, read_posterior
+    from paradise_cli.evaluation.posterior_report import report, unfit
 
     gaussians, classes = read_posterior(posterior, widths, sigma=sigma)
     if labels is not None:
@@ -65,7 +72,9 @@ def rate(
         note(f"note: the labels in {posterior} are left out: {reason}")
         classes = None
     with progress_bar(draws * len(gaussians.mu), "exact rate") as advance:
-        measured = report(gaussians, classes, seed=seed, batch_size=batch_size, draws=draws, progress=advance)
+        measured = report(
+            gaussians, classes, seed=seed, batch_size=batch_size, draws=draws, progress=advance
+        )
     deliver(measured.to_json(), out, as_json, lambda: print_report(str(posterior), measured))
 
 
@@ -98,7 +107,12 @@ def _labelled(labelled: "Labelled | None") -> list[Row]:
             "",
         ),
         ("D of a probe", labelled.distortion, labelled.distortion_error, ""),
-        ("excess D + I_N - H(Y)", labelled.excess, labelled.excess_error, "at least: I_N is at its cap"),
+        (
+            "excess D + I_N - H(Y)",
+            labelled.excess,
+            labelled.excess_error,
+            "at least: I_N is at its cap",
+        ),
     ]
     return [
         (

@@ -10,11 +10,13 @@ from paradise_cli.cli.output import console, note, print_json, print_table
 
 if TYPE_CHECKING:
     from paradise_cli.information.known_sources import KnownSource
-    from paradise_cli.rate_distortion import RateDistortion
+    from paradise_cli.theory.rate_distortion import RateDistortion
 
 Source = Annotated[
     str,
-    typer.Argument(help="bernoulli, uniform, gaussian, laplacian, banana, or a .npz, .json or .npy file."),
+    typer.Argument(
+        help="bernoulli, uniform, gaussian, laplacian, banana, or a .npz, .json or .npy file."
+    ),
 ]
 Probability = Annotated[float | None, typer.Option(help="bernoulli: probability of a 1.")]
 Letters = Annotated[int | None, typer.Option(help="uniform: number of letters.")]
@@ -22,15 +24,21 @@ Sigma = Annotated[float | None, typer.Option(help="gaussian: standard deviation.
 Scale = Annotated[float | None, typer.Option(help="laplacian: mean of |x|.")]
 Grid = Annotated[int | None, typer.Option(help="gaussian, laplacian: size of the grid.")]
 Measure = Annotated[
-    str | None, typer.Option(help="For a file with probabilities only: hamming, squared or absolute.")
+    str | None,
+    typer.Option(help="For a file with probabilities only: hamming, squared or absolute."),
 ]
-Slopes = Annotated[str | None, typer.Option(help="Slopes beta = 1 / alpha: 0.5,1,2 or first:last:count.")]
+Slopes = Annotated[
+    str | None, typer.Option(help="Slopes beta = 1 / alpha: 0.5,1,2 or first:last:count.")
+]
 Points = Annotated[int, typer.Option(min=1, help="Without --slopes: how many points.")]
-Tolerance = Annotated[float, typer.Option(min=0.0, help="Gap between the bounds of a point, in nats.")]
+Tolerance = Annotated[
+    float, typer.Option(min=0.0, help="Gap between the bounds of a point, in nats.")
+]
 AtDistortion = Annotated[list[float] | None, typer.Option(help="Ask for R at a distortion.")]
 AtRate = Annotated[list[float] | None, typer.Option(help="Ask for D at a rate, in nats.")]
 Out = Annotated[
-    Path | None, typer.Option(help="Folder for curve.csv, .json and .png; without it curves/<source>.")
+    Path | None,
+    typer.Option(help="Folder for curve.csv, .json and .png; without it curves/<source>."),
 ]
 
 
@@ -59,13 +67,15 @@ def rd(
     paradise rd counts.json --distortion absolute    p [n], and letters x [n] if they are not 0, 1, 2, ...
     """
     from paradise_cli.cli.progress import progress_bar
-    from paradise_cli.figures.rate_distortion import draw_curve
-    from paradise_cli.ranges import parse_range
-    from paradise_cli.rate_distortion import default_slopes, solve
+    from paradise_cli.core.ranges import parse_range
+    from paradise_cli.theory.picture import draw_curve
+    from paradise_cli.theory.rate_distortion import default_slopes, solve
 
     given = {"p": p, "m": m, "sigma": sigma, "scale": scale, "letters": letters}
     known = _open(source, distortion, given)
-    wanted = parse_range(slopes, "--slopes") if slopes is not None else default_slopes(known, points)
+    wanted = (
+        parse_range(slopes, "--slopes") if slopes is not None else default_slopes(known, points)
+    )
     with progress_bar(len(wanted), "solving") as advance:
         solved = solve(
             known, wanted,
@@ -80,14 +90,17 @@ def rd(
         _print(solved)
     if solved.unfinished:
         worst = max(point.gap for point in solved.unfinished)
-        note(f"note: {len(solved.unfinished)} points stopped at gaps up to {worst:.1e} nats, short of --tol")
+        note(
+            f"note: {len(solved.unfinished)} points stopped at gaps up to {worst:.1e} nats, short"
+            " of --tol"
+        )
     note(f"{folder}: curve.csv, curve.json, curve.png")
 
 
 def _open(source: str, distortion: str | None, given: dict[str, float | None]) -> "KnownSource":
-    from paradise_cli.distribution_files import KINDS, read_source
-    from paradise_cli.errors import UsageError
+    from paradise_cli.core.errors import UsageError
     from paradise_cli.information.known_sources import build_source
+    from paradise_cli.theory.distribution_files import KINDS, read_source
 
     if Path(source).suffix not in KINDS:
         if distortion is not None:
@@ -113,10 +126,13 @@ def _print(solved: "RateDistortion") -> None:
     ]
     columns = ["slope", "D", "R >=", "R <=", "gap", "bits >=", "bits <=", "exact"]
     print_table(
-        f"{solved.known.name}: R(D) in nats, 0 from D_max = {solved.curve.d_max:.6g} on", columns, rows
+        f"{solved.known.name}: R(D) in nats, 0 from D_max = {solved.curve.d_max:.6g} on",
+        columns,
+        rows,
     )
     for answer in solved.answers:
         other = "R in nats" if answer.asked == "distortion" else "D"
         console.print(
-            f"at {answer.asked} {answer.at:g}: {other} between {answer.lower:.6f} and {answer.upper:.6f}"
+            f"at {answer.asked} {answer.at:g}: {other} between {answer.lower:.6f} and"
+            f" {answer.upper:.6f}"
         )

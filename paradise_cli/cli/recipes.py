@@ -13,10 +13,11 @@ app = typer.Typer(no_args_is_help=True, help="List, show and check recipes.")
 @app.command()
 def ls(as_json: JsonOption = False) -> None:
     """The shipped recipes, one a line."""
-    from paradise_cli.recipe_files import read_header, shipped_recipes
+    from paradise_cli.recipe.files import read_header, shipped_recipes
 
     rows = [
-        {"name": name, "path": str(path), **read_header(path)} for name, path in shipped_recipes().items()
+        {"name": name, "path": str(path), **read_header(path)}
+        for name, path in shipped_recipes().items()
     ]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
@@ -33,11 +34,11 @@ def show(
     resolved: Annotated[bool, typer.Option("--resolved", help="Every default filled in.")] = False,
 ) -> None:
     """A recipe's text, to read or to start an own one from."""
-    from paradise_cli.recipe_files import find_recipe, read_text
+    from paradise_cli.recipe.files import find_recipe, read_text
 
     if resolved or overrides:
-        from paradise_cli.recipe import load_recipe
-        from paradise_cli.recipe_yaml import dump
+        from paradise_cli.core.yaml import dump
+        from paradise_cli.recipe.schema import load_recipe
 
         typer.echo(dump(load_recipe(name, overrides or ()).recipe.resolved()), nl=False)
     else:
@@ -51,8 +52,8 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Check recipes against the schema; every mistake is listed, and no data is touched."""
-    from paradise_cli.errors import UsageError
-    from paradise_cli.recipe import RecipeError, load_recipe
+    from paradise_cli.core.errors import UsageError
+    from paradise_cli.recipe.schema import RecipeError, load_recipe
 
     results: list[dict[str, Any]] = []
     messages: list[str] = []
@@ -61,7 +62,9 @@ def check(
         try:
             load_recipe(path, overrides or ())
         except RecipeError as error:
-            problems = [{"at": p.place.text, "key": p.path, "problem": p.text} for p in error.problems]
+            problems = [
+                {"at": p.place.text, "key": p.path, "problem": p.text} for p in error.problems
+            ]
             messages.append(str(error))
         except UsageError as error:
             problems = [{"at": path, "key": "", "problem": str(error)}]

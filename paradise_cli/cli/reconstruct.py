@@ -19,7 +19,9 @@ from paradise_cli.cli.output import note, print_json
 
 def reconstruct(
     images: ImagesArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", help="A folder, or one picture that ends in .png.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="A folder, or one picture that ends in .png.")
+    ],
     model: ModelOption = None,
     batch_size: AheadOption = None,
     device: DeviceOption = "auto",
@@ -34,7 +36,7 @@ def reconstruct(
     Files that cannot be read are skipped and listed, and the exit code is then 1.
     """
     from paradise_cli.cli.progress import progress_bar
-    from paradise_cli.reconstruction import reconstruct_to_files
+    from paradise_cli.inference.reconstruction import reconstruct_to_files
 
     loaded = load_and_say(model, device)
     source = loaded.open(in_order(images))

@@ -14,9 +14,9 @@ def selftest(device: DeviceOption = "auto", as_json: JsonOption = False) -> None
     paradise selftest --device cuda --json
     """
     from paradise_cli.cli.progress import progress_bar
-    from paradise_cli.errors import ParadiseError
-    from paradise_cli.selftest import CHECKS, run_checks
-    from paradise_cli.training.hardware import choose_device
+    from paradise_cli.core.errors import ParadiseError
+    from paradise_cli.core.machine import choose_device
+    from paradise_cli.runs.selftest import CHECKS, run_checks
 
     done = []
     with progress_bar(len(CHECKS), "checking") as advance:

@@ -12,16 +12,20 @@ if TYPE_CHECKING:
     from paradise_cli.sweep.result import Frontier, SweepResult
 
 Alpha = Annotated[
-    str | None, typer.Option(metavar="VALUES", help="Values of alpha: 0.1,1,10 or first:last:count.")
+    str | None,
+    typer.Option(metavar="VALUES", help="Values of alpha: 0.1,1,10 or first:last:count."),
 ]
 Grid = Annotated[
     list[str] | None,
     typer.Option(metavar="KEY=VALUES", help="Values of another field; may be repeated."),
 ]
-Seeds = Annotated[int, typer.Option(min=1, help="Trainings of each point, under seeds one after the other.")]
+Seeds = Annotated[
+    int, typer.Option(min=1, help="Trainings of each point, under seeds one after the other.")
+]
 Split = Annotated[str, typer.Option(help="What is measured on: test, validation or train.")]
 Jobs = Annotated[
-    int | None, typer.Option(min=1, help="Runs at a time; without it one per GPU, or per core without one.")
+    int | None,
+    typer.Option(min=1, help="Runs at a time; without it one per GPU, or per core without one."),
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder; without it sweeps/<name of the recipe>.")]
 
@@ -48,8 +52,8 @@ def sweep(
     paradise sweep digits --alpha 0.1,1 --grid 'objective.rate={q: batch},{q: fitted}'
     """
     from paradise_cli.cli.progress import progress_bar
-    from paradise_cli.evaluation_data import check_split
-    from paradise_cli.recipe import load_recipe
+    from paradise_cli.evaluation.evaluation_data import check_split
+    from paradise_cli.recipe.schema import load_recipe
     from paradise_cli.sweep.plan import alpha_axis, parse_axis, plan
     from paradise_cli.sweep.result import judge
     from paradise_cli.sweep.run import run_points
@@ -63,12 +67,14 @@ def sweep(
     folder = out or Path("sweeps") / points[0].recipe.name
     note(f"{folder}: {len(points)} runs")
     with progress_bar(sum(point.recipe.train.epochs for point in points), "epochs") as advance:
-        outcomes = run_points(points, folder, split=split, device=device, jobs=jobs, progress=advance)
+        outcomes = run_points(
+            points, folder, split=split, device=device, jobs=jobs, progress=advance
+        )
     _deliver(judge(outcomes, split), folder, as_json)
 
 
 def _deliver(result: "SweepResult", folder: Path, as_json: bool) -> None:
-    from paradise_cli.figures.frontier import draw_frontier
+    from paradise_cli.sweep.picture import draw_frontier
 
     result.write(folder)
     draw_frontier(result, folder / "frontier.png")
@@ -99,7 +105,8 @@ def _print(result: "SweepResult") -> None:
         for row in measured
     ]
     title = (
-        f"{result.data}, n = {result.n:,}: D in {result.unit} at sampled z, rates in nats, ± standard errors"
+        f"{result.data}, n = {result.n:,}: D in {result.unit} at sampled z, rates in nats, ±"
+        " standard errors"
     )
     print_table(title, columns, rows)
     for frontier in result.frontiers:
@@ -120,7 +127,9 @@ def _print_checks(frontier: "Frontier") -> None:
             for slope in frontier.slopes
         ]
         print_table(
-            f"slope -dD/dR {frontier.title}".rstrip(), ["between", "measured", "alpha", "verdict"], rows
+            f"slope -dD/dR {frontier.title}".rstrip(),
+            ["between", "measured", "alpha", "verdict"],
+            rows,
         )
     if frontier.checks:
         rows = [[check.name, check.verdict, check.detail] for check in frontier.checks]

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from paradise_cli.cli.output import console
-from paradise_cli.units import BITS
+from paradise_cli.core.units import BITS
 
 if TYPE_CHECKING:
     from paradise_cli.information.latents import Latents
@@ -33,7 +33,9 @@ def rate_rows(rate: "RateInterval") -> list[Row]:
     exact, population, empirical = rate.exact, rate.population, rate.empirical
     low, high = (f"{bits:.2f}" for bits in population.bits)
     by = f"{low} to {high} bits; ends: {population.lower_by}; {population.upper_by}"
-    error = f"{rate.standard_errors:g} standard errors: {empirical.lower:.4f} to {empirical.upper:.4f}"
+    error = (
+        f"{rate.standard_errors:g} standard errors: {empirical.lower:.4f} to {empirical.upper:.4f}"
+    )
     return [
         ("rate I(X;Z)", str(population), by),
         (f"exact rate I_N, N = {exact.n:,}", f"{exact.nats:.4f} nats", error),

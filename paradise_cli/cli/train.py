@@ -9,7 +9,7 @@ from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption
 from paradise_cli.cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
-    from paradise_cli.recipe import Recipe
+    from paradise_cli.recipe.schema import Recipe
 
 
 def train(
@@ -34,7 +34,7 @@ def train(
     paradise train fashion_mnist_supervised --set objective.alpha=0.1 --out runs/alpha-0.1
     paradise train my_recipe.yaml --dry-run
     """
-    from paradise_cli.recipe import load_recipe
+    from paradise_cli.recipe.schema import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
     if loaded.note:
@@ -49,7 +49,7 @@ def _estimate(recipe: "Recipe", device: str, as_json: bool) -> None:
     import dataclasses
 
     from paradise_cli.cli.progress import duration
-    from paradise_cli.runner import dry_run
+    from paradise_cli.runs.train import dry_run
 
     cost = dry_run(recipe, device)
     if as_json:
@@ -71,7 +71,7 @@ def _estimate(recipe: "Recipe", device: str, as_json: bool) -> None:
 def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json: bool) -> None:
     from paradise_cli.cli.evaluate import print_evaluation
     from paradise_cli.cli.training_progress import TrainingProgress
-    from paradise_cli.runner import train
+    from paradise_cli.runs.train import train
 
     with TrainingProgress() as progress:
         trained = train(recipe, out=out, device=device, fresh=fresh, report=progress)

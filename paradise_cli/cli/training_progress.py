@@ -28,9 +28,12 @@ class TrainingProgress(Reporter):
         if now - self._last_epoch >= 1:
             self._last_epoch = now
             validation = record.get("validation", {})
-            parts = [_terms(record["train"])] + [f"validation {k} {v:.4g}" for k, v in validation.items()]
+            parts = [_terms(record["train"])] + [
+                f"validation {k} {v:.4g}" for k, v in validation.items()
+            ]
             note(
-                f"epoch {record['epoch']} ({duration(record['seconds'])}): " + ", ".join(filter(None, parts))
+                f"epoch {record['epoch']} ({duration(record['seconds'])}): "
+                + ", ".join(filter(None, parts))
             )
 
     def evaluation(self, done: int, total: int) -> None:

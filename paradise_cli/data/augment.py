@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from paradise_cli.core.registry import Registry
 from paradise_cli.data.base import Augmentation, on_device
-from paradise_cli.registry import Registry
 
 AUGMENTATIONS: Registry[Augmentation] = Registry("augmentation")
 
@@ -31,7 +31,8 @@ def crop(*, pad: int = 4, mode: Literal["zero", "reflect"] = "zero") -> Augmenta
         else:
             padded = images.index_select(2, _reflected(h, pad, device))
             padded = padded.index_select(3, _reflected(w, pad, device))
-        # Every row of every crop is w neighbours in memory: a window of a view with overlapping rows.
+        # Every row of every crop is w neighbours in memory: a window of a view with overlapping
+        # rows.
         flat = padded.flatten()
         windows = flat.as_strided((flat.numel() - w + 1, w), (1, 1))
         plane = torch.arange(b * c, device=device).view(b, c, 1) * (h + 2 * pad)

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from paradise_cli.errors import ParadiseError
-from paradise_cli.randomness import generator
-from paradise_cli.registry import Registry
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.randomness import generator
+from paradise_cli.core.registry import Registry
 
 Key: TypeAlias = tuple[int | str, ...]
 Augmentation: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
@@ -30,8 +30,9 @@ class Target:
 class Preprocessing:
     """How any image file becomes a model's pixels; saved with the weights.
 
-    In order: grey (ITU-601) or RGB; centre crop to a square of `pre_crop` pixels where the image is at
-    least that large; short side resized to `resize` (antialiased bilinear); centre crop to `crop` = (H, W).
+    In order: grey (ITU-601) or RGB; centre crop to a square of `pre_crop` pixels where the image is
+    at least that large; short side resized to `resize` (antialiased bilinear); centre crop to
+    `crop` = (H, W).
     """
 
     channels: int
@@ -42,7 +43,9 @@ class Preprocessing:
     def __post_init__(self) -> None:
         numbers = [*self.crop, *(n for n in (self.resize, self.pre_crop) if n is not None)]
         if self.channels not in (1, 3) or len(self.crop) != 2 or any(n < 1 for n in numbers):
-            raise ParadiseError(f"{self}: channels must be 1 or 3, and every size a positive number")
+            raise ParadiseError(
+                f"{self}: channels must be 1 or 3, and every size a positive number"
+            )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -163,7 +166,9 @@ class MemorySplit:
     def select(self, rows: Tensor) -> "MemorySplit":
         """See `Split.select`; the images are shared, not copied."""
         base = rows if self.rows is None else self.rows[rows]
-        return MemorySplit(self.images, self.labels[rows], [self.ids[i] for i in rows.tolist()], base)
+        return MemorySplit(
+            self.images, self.labels[rows], [self.ids[i] for i in rows.tolist()], base
+        )
 
     def relabel(self, labels: Tensor) -> "MemorySplit":
         """See `Split.relabel`."""
@@ -209,7 +214,8 @@ def _check(split: Split, info: DataInfo, where: str) -> None:
         if low < -1 or high >= len(target.classes):
             raise ParadiseError(
                 f"{where}: labels of '{target.name}' run from {low} to {high}, but it has"
-                f" {len(target.classes)} classes: 0 to {len(target.classes) - 1} are allowed, -1 = unlabelled"
+                f" {len(target.classes)} classes: 0 to {len(target.classes) - 1} are allowed, -1 ="
+                " unlabelled"
             )
 
 
@@ -220,7 +226,8 @@ _DESCRIPTIONS: dict[str, Callable[..., DataInfo]] = {}
 def dataset(
     describe: Callable[..., DataInfo],
 ) -> Callable[[Callable[..., DataBundle]], Callable[..., DataBundle]]:
-    """Register a factory `(root, *, <hyper>) -> DataBundle` with `describe(root, **hyper) -> DataInfo`.
+    """Register a factory `(root, *, <hyper>) -> DataBundle` with `describe(root, **hyper) ->
+    DataInfo`.
 
     `describe` gets every hyper-parameter of the factory and reads no pixels.
     """
@@ -274,8 +281,8 @@ def batches(
 ) -> Iterator[Batch]:
     """The batches of one pass over `order` (int64 [M], CPU), from batch number `start` on.
 
-    Batch k has the same content wherever the pass began: augmentations draw from (*key, "augment", k) and
-    random crops from (*key, row). In-memory splits cost no host synchronisation per batch.
+    Batch k has the same content wherever the pass began: augmentations draw from (*key, "augment",
+    k) and random crops from (*key, row). In-memory splits cost no host synchronisation per batch.
     """
     stop = len(order) - len(order) % batch_size if drop_last else len(order)
     order = order[start * batch_size : stop]

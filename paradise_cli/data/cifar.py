@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.resources import data_dir
 from paradise_cli.data.base import DataBundle, DataInfo, MemorySplit, Preprocessing, Target, dataset
 from paradise_cli.data.download import downloading
-from paradise_cli.errors import ParadiseError
-from paradise_cli.resources import data_dir
 
 _URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 _MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
@@ -16,7 +16,18 @@ _FOLDER = "cifar-10-batches-bin"
 _TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 _TEST = ("test_batch.bin",)
 _RECORD = 1 + 3 * 32 * 32
-_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+_CLASSES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 
 
 def _describe(root: Path | None) -> DataInfo:
@@ -26,7 +37,9 @@ def _describe(root: Path | None) -> DataInfo:
 
 @dataset(_describe)
 def cifar10(root: Path | None = None) -> DataBundle:
-    """CIFAR-10 from the .bin files in `root`; without a root from the data folder, else downloaded to it."""
+    """CIFAR-10 from the .bin files in `root`; without a root from the data folder, else downloaded
+    to it.
+    """
     bases = [root] if root is not None else [data_dir() / "cifar10", data_dir()]
     places = [base / part for base in bases for part in ("", _FOLDER)]
     folder = _find(places)
@@ -63,7 +76,8 @@ def _split(folder: Path, names: tuple[str, ...]) -> MemorySplit:
         data = np.fromfile(folder / name, np.uint8)
         if len(data) == 0 or len(data) % _RECORD:
             raise ParadiseError(
-                f"{folder / name}: {len(data):,} bytes are no whole number of {_RECORD}-byte records: cut"
+                f"{folder / name}: {len(data):,} bytes are no whole number of {_RECORD}-byte"
+                " records: cut"
                 f" short or damaged; fetch it again from {_URL}"
             )
         parts.append(data.reshape(-1, _RECORD))

@@ -18,7 +18,9 @@ def _describe(root: Path | None, *, split_seed: int) -> DataInfo:
 
 @dataset(_describe)
 def digits(root: Path | None = None, *, split_seed: int = 0) -> DataBundle:
-    """scikit-learn's digits, split 80/20 by `split_seed`, each class in proportion; needs no file."""
+    """scikit-learn's digits, split 80/20 by `split_seed`, each class in proportion; needs no
+    file.
+    """
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -27,4 +29,6 @@ def digits(root: Path | None = None, *, split_seed: int = 0) -> DataBundle:
     everything = MemorySplit(images, labels, [f"digits/{i}" for i in range(_SIZE)])
     held = stratified(labels[:, 0], _TEST, split_seed, "digits")
     info = _describe(root, split_seed=split_seed)
-    return DataBundle(info, train=everything.select(others(held, _SIZE)), test=everything.select(held))
+    return DataBundle(
+        info, train=everything.select(others(held, _SIZE)), test=everything.select(held)
+    )

@@ -4,12 +4,14 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-from paradise_cli.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError
 
 
 @contextlib.contextmanager
 def downloading(missing: ParadiseError) -> Iterator[None]:
-    """Turn a failed download into `missing` and its cause; what the downloader says goes to stderr."""
+    """Turn a failed download into `missing` and its cause; what the downloader says goes to
+    stderr.
+    """
     try:
         with contextlib.redirect_stdout(sys.stderr):
             yield

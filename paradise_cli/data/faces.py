@@ -4,21 +4,29 @@ from pathlib import Path
 
 import torch
 
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.resources import data_dir
 from paradise_cli.data.base import DataBundle, DataInfo, Preprocessing, Target, dataset
 from paradise_cli.data.images import image_ids
 from paradise_cli.data.streaming import folder_split
-from paradise_cli.errors import ParadiseError
-from paradise_cli.resources import data_dir
 
-_IMAGES, _ATTRIBUTES, _PARTITION = "img_align_celeba", "list_attr_celeba.txt", "list_eval_partition.txt"
+_IMAGES, _ATTRIBUTES, _PARTITION = (
+    "img_align_celeba",
+    "list_attr_celeba.txt",
+    "list_eval_partition.txt",
+)
 _SPLITS = ("train", "validation", "test")
 _PART = {"0": 0, "1": 1, "2": 2}
 _LAST = (162_770, 182_637, 202_599)  # the last image number of each official split
 _NAMES = (
-    "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose Black_Hair"
-    " Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair Heavy_Makeup"
-    " High_Cheekbones Male Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin Pointy_Nose"
-    " Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings Wearing_Hat"
+    "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose"
+    " Black_Hair"
+    " Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair"
+    " Heavy_Makeup"
+    " High_Cheekbones Male Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin"
+    " Pointy_Nose"
+    " Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings"
+    " Wearing_Hat"
     " Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young"
 ).split()
 
@@ -43,7 +51,8 @@ def _describe(root: Path | None, *, size: int, pre_crop: int, memory_gib: float)
 def celeba(
     root: Path | None = None, *, size: int = 64, pre_crop: int = 140, memory_gib: float = 4.0
 ) -> DataBundle:
-    """CelebA under its official split, centre crop `pre_crop`, resized to `size`; one target an attribute.
+    """CelebA under its official split, centre crop `pre_crop`, resized to `size`; one target an
+    attribute.
 
     `root` holds img_align_celeba/, list_attr_celeba.txt and, if present, list_eval_partition.txt.
     """
@@ -51,7 +60,8 @@ def celeba(
     for name in (_IMAGES, _ATTRIBUTES):
         if not (folder / name).exists():
             raise ParadiseError(
-                f"celeba: {folder / name} is missing; put the folder {_IMAGES}/ with the aligned images,"
+                f"celeba: {folder / name} is missing; put the folder {_IMAGES}/ with the aligned"
+                " images,"
                 f" {_ATTRIBUTES} and {_PARTITION} into {folder} (from the CelebA web page)"
             )
     info = _describe(root, size=size, pre_crop=pre_crop, memory_gib=memory_gib)
@@ -69,15 +79,21 @@ def celeba(
         if names:
             labels = torch.tensor([rows[name] for name in names])
             ids = [f"{_IMAGES}/{name}" for name in names]
-            splits[split] = folder_split(folder, ids, labels, info.preprocessing, memory_gib=memory_gib)
+            splits[split] = folder_split(
+                folder, ids, labels, info.preprocessing, memory_gib=memory_gib
+            )
     if "train" not in splits:
-        raise ParadiseError(f"celeba: {folder} has no image of the training split (0 in {_PARTITION})")
+        raise ParadiseError(
+            f"celeba: {folder} has no image of the training split (0 in {_PARTITION})"
+        )
     return DataBundle(info, **splits)
 
 
 def _lines(path: Path) -> list[list[str]]:
     try:
-        return [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [
+            line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
+        ]
     except (OSError, UnicodeDecodeError) as error:
         raise ParadiseError(f"{path}: cannot be read: {error}") from error
 
@@ -89,11 +105,14 @@ def _attributes(path: Path) -> tuple[list[str], dict[str, list[int]]]:
     rows = {}
     for number, (image, *values) in enumerate(lines[2:], 3):
         if len(values) != len(names) or not set(values) <= {"1", "-1"}:
-            raise ParadiseError(f"{path}:{number}: expected an image and {len(names)} values of 1 or -1")
+            raise ParadiseError(
+                f"{path}:{number}: expected an image and {len(names)} values of 1 or -1"
+            )
         rows[image] = [int(value == "1") for value in values]
     if not rows or lines[0] != [str(len(rows))]:
         raise ParadiseError(
-            f"{path}: expected a count, a line of names and one line an image (found {len(rows)} images);"
+            f"{path}: expected a count, a line of names and one line an image (found {len(rows)}"
+            " images);"
             " cut short or of another kind: fetch the file again"
         )
     return names, rows
@@ -109,7 +128,8 @@ def _parts(folder: Path, images: list[str]) -> dict[str, int]:
         numbers = {image: int(Path(image).stem) for image in images}
     except (ValueError, KeyError) as error:
         raise ParadiseError(
-            f"celeba: no split is known for some images of {folder} ({error}); {_PARTITION} must list every"
+            f"celeba: no split is known for some images of {folder} ({error}); {_PARTITION} must"
+            " list every"
             " image with 0, 1 or 2"
         ) from error
     return {image: sum(number > last for last in _LAST[:2]) for image, number in numbers.items()}

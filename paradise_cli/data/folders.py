@@ -7,17 +7,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.data.base import DataBundle, DataInfo, Preprocessing, Target, dataset
 from paradise_cli.data.images import image_ids
 from paradise_cli.data.streaming import FolderSplit, folder_split
-from paradise_cli.errors import ParadiseError
 
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
 _UNSEEN_SIZE = 50_000  # what --dry-run assumes of a folder that is not there
 
 
 def _listing(root: Path) -> dict[str, list[str]]:
-    """Image paths relative to `root` by sub-folder (train, val, test where train/ is there, else "")."""
+    """Image paths relative to `root` by sub-folder (train, val, test where train/ is there, else
+    "").
+    """
     if not (root / "train").is_dir():
         return {"": image_ids(root)}
     return {
@@ -33,32 +35,46 @@ def _class_of(image: str, split: str) -> str | None:
     return inner.split("/", 1)[0] if "/" in inner else None
 
 
-def _classes(root: Path, listing: dict[str, list[str]], expected: Sequence[str] | None) -> tuple[str, ...]:
+def _classes(
+    root: Path, listing: dict[str, list[str]], expected: Sequence[str] | None
+) -> tuple[str, ...]:
     """Class names: the sub-folders of the training images, where there are two or more."""
     split = next(iter(listing))
-    found = sorted({name for image in listing[split] if (name := _class_of(image, split)) is not None})
+    found = sorted(
+        {name for image in listing[split] if (name := _class_of(image, split)) is not None}
+    )
     if expected is not None and sorted(expected) != found:
         raise ParadiseError(
             f"{root / split}: the recipe names {len(expected)} classes, the folder has {len(found)}"
-            f" sub-folders of images; not in the folder: {sorted(set(expected) - set(found))[:5]}, not in the"
+            f" sub-folders of images; not in the folder: {sorted(set(expected) - set(found))[:5]},"
+            " not in the"
             f" recipe: {sorted(set(found) - set(expected))[:5]}; the two must be the same"
         )
     if len(found) < 2:
         return ()
     for other, images in listing.items():
-        unknown = {name for image in images if (name := _class_of(image, other)) is not None} - set(found)
+        unknown = {name for image in images if (name := _class_of(image, other)) is not None} - set(
+            found
+        )
         if unknown:
             raise ParadiseError(
-                f"{root / other}: class folders {sorted(unknown)[:5]} do not exist in {root / split}; every"
+                f"{root / other}: class folders {sorted(unknown)[:5]} do not exist in"
+                f" {root / split}; every"
                 " class needs training images"
             )
     return tuple(found if expected is None else expected)
 
 
 def _info(
-    root: Path | None, label: str, preprocessing: Preprocessing, classes: Sequence[str] | None, unseen: int
+    root: Path | None,
+    label: str,
+    preprocessing: Preprocessing,
+    classes: Sequence[str] | None,
+    unseen: int,
 ) -> DataInfo:
-    """What the folder says without a look at its pixels; `unseen` numbered classes where it is missing."""
+    """What the folder says without a look at its pixels; `unseen` numbered classes where it is
+    missing.
+    """
     if root is not None and root.is_dir():
         listing = _listing(root)
         names, size = _classes(root, listing, classes), len(next(iter(listing.values())))
@@ -77,9 +93,13 @@ def _labels(images: Sequence[str], split: str, info: DataInfo) -> Tensor:
 
 def _present(root: Path | None, name: str) -> Path:
     if root is None:
-        raise ParadiseError(f"{name}: name the folder: data.root in the recipe, or --set data.root=FOLDER")
+        raise ParadiseError(
+            f"{name}: name the folder: data.root in the recipe, or --set data.root=FOLDER"
+        )
     if not root.is_dir():
-        raise ParadiseError(f"{name}: no such folder: {root}; set data.root to the folder of images")
+        raise ParadiseError(
+            f"{name}: no such folder: {root}; set data.root to the folder of images"
+        )
     return root
 
 
@@ -110,8 +130,9 @@ def image_folder(
 ) -> DataBundle:
     """Any folder of images: its train/, val/ and test/ where present, else all of it for training.
 
-    Sub-folders of a split are its classes (two or more; images beside them are unlabelled), and must equal
-    `classes` where given. A split of up to `memory_gib` is decoded once and kept, a larger one streamed.
+    Sub-folders of a split are its classes (two or more; images beside them are unlabelled), and
+    must equal `classes` where given. A split of up to `memory_gib` is decoded once and kept, a
+    larger one streamed.
     """
     root = _present(root, "image_folder")
     info = _describe_folder(
@@ -128,7 +149,9 @@ def image_folder(
     return DataBundle(info, **splits)
 
 
-def _describe_imagenet(root: Path | None, *, size: int, short_side: int, train_crop: str) -> DataInfo:
+def _describe_imagenet(
+    root: Path | None, *, size: int, short_side: int, train_crop: str
+) -> DataInfo:
     return _info(root, "imagenet", Preprocessing(3, short_side, (size, size)), None, unseen=1000)
 
 
@@ -147,7 +170,9 @@ def imagenet(
     root = _present(root, "imagenet")
     listing = _listing(root)
     if "train" not in listing or "val" not in listing:
-        raise ParadiseError(f"imagenet: {root} must hold train/ and val/, each with one sub-folder a class")
+        raise ParadiseError(
+            f"imagenet: {root} must hold train/ and val/, each with one sub-folder a class"
+        )
     info = _describe_imagenet(root, size=size, short_side=short_side, train_crop=train_crop)
     train, test = (
         FolderSplit(

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.nn import functional
 
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.data.base import Preprocessing
-from paradise_cli.errors import ParadiseError
 
 Pixels = NDArray[np.uint8]
 
 SUFFIXES = tuple(
-    ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff .webp".split()
+    ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff"
+    " .webp".split()
 )
 # Named, because Pillow hands some of the other formats it knows to external programs.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
@@ -36,7 +37,8 @@ class UnreadableImage(ParadiseError):
 
 
 def image_ids(folder: Path) -> list[str]:
-    """Paths relative to `folder`, with `/`, of all images in it and below, sorted; hidden files are skipped.
+    """Paths relative to `folder`, with `/`, of all images in it and below, sorted; hidden files are
+    skipped.
 
     Raises ParadiseError for a missing folder and for one without images.
     """
@@ -60,7 +62,8 @@ def image_ids(folder: Path) -> list[str]:
         others += len(files) - len(images)
     if not found:
         raise ParadiseError(
-            f"{folder}: no image among its {others} file(s); readable suffixes: {' '.join(SUFFIXES)}"
+            f"{folder}: no image among its {others} file(s); readable suffixes:"
+            f" {' '.join(SUFFIXES)}"
         )
     return sorted(found)
 
@@ -70,11 +73,14 @@ def list_images(folder: Path) -> list[Path]:
     return [folder / name for name in image_ids(folder)]
 
 
-def decode(path: Path, preprocessing: Preprocessing, random_crop: torch.Generator | None = None) -> Pixels:
+def decode(
+    path: Path, preprocessing: Preprocessing, random_crop: torch.Generator | None = None
+) -> Pixels:
     """Pixels uint8 [C, H, W] of an image file; with `random_crop`, of a random-resized crop of it.
 
-    EXIF orientation is applied, transparency composited on white, 16 bits scaled to 8 by rounding v / 257,
-    and of an animation the first frame taken. Raises UnreadableImage; safe to call from many threads.
+    EXIF orientation is applied, transparency composited on white, 16 bits scaled to 8 by rounding v
+    / 257, and of an animation the first frame taken. Raises UnreadableImage; safe to call from many
+    threads.
     """
     try:
         pixels = _read(path.read_bytes(), preprocessing.channels)
@@ -99,7 +105,11 @@ def _read(data: bytes, channels: int) -> Pixels:
     if data.startswith(b"\xff\xd8\xff"):
         pixels = _read_jpeg(data)
         if pixels is not None:
-            grey = np.array(Image.fromarray(pixels).convert("L"))[..., None] if channels == 1 else pixels
+            grey = (
+                np.array(Image.fromarray(pixels).convert("L"))[..., None]
+                if channels == 1
+                else pixels
+            )
             return grey if b"Exif\0" not in data else _upright(grey, data)
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
@@ -148,7 +158,9 @@ def _upright(pixels: Pixels, data: bytes) -> Pixels:
 def _check_size(height: int, width: int) -> None:
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and height * width > limit:
-        raise ValueError(f"{height} x {width} pixels, more than the {limit:,} that are safe to open")
+        raise ValueError(
+            f"{height} x {width} pixels, more than the {limit:,} that are safe to open"
+        )
 
 
 def _flat(image: Image.Image, channels: int) -> Image.Image:
@@ -158,7 +170,9 @@ def _flat(image: Image.Image, channels: int) -> Image.Image:
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
-            raise ValueError("32-bit integer pixels have no agreed range; save it with 8 or 16 bits")
+            raise ValueError(
+                "32-bit integer pixels have no agreed range; save it with 8 or 16 bits"
+            )
         image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     elif image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
@@ -183,7 +197,8 @@ def _resized(shape: tuple[int, ...], preprocessing: Preprocessing) -> tuple[int,
 def _resize(pixels: Pixels, height: int, width: int) -> Pixels:
     """Antialiased bilinear, [H, W, C] in and out.
 
-    Within 1/255 of Pillow's, but 2/255 at about one in 10,000 pixels where both round an exact tie (5:4).
+    Within 1/255 of Pillow's, but 2/255 at about one in 10,000 pixels where both round an exact tie
+    (5:4).
     """
     if pixels.shape[:2] == (height, width):
         return pixels
@@ -203,7 +218,9 @@ def _centre(pixels: Pixels, height: int, width: int) -> Pixels:
 
 
 def _random_part(pixels: Pixels, draw: torch.Generator) -> Pixels:
-    """A part of 8% to 100% of the area and of aspect 3/4 to 4/3 (Szegedy et al. 2015, section 6)."""
+    """A part of 8% to 100% of the area and of aspect 3/4 to 4/3 (Szegedy et al. 2015, section
+    6).
+    """
     height, width = pixels.shape[:2]
     for area, log_ratio, down, right in torch.rand(10, 4, generator=draw).tolist():
         size = height * width * (0.08 + 0.92 * area)

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.resources import data_dir
 from paradise_cli.data.base import DataBundle, DataInfo, MemorySplit, Preprocessing, Target, dataset
 from paradise_cli.data.download import downloading
-from paradise_cli.errors import ParadiseError
-from paradise_cli.resources import data_dir
 
 _FILES = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -25,7 +25,9 @@ _DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-m
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The uint8 array of an IDX file, plain or gzipped; raises ParadiseError for any other content."""
+    """The uint8 array of an IDX file, plain or gzipped; raises ParadiseError for any other
+    content.
+    """
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
@@ -36,7 +38,8 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     shape = tuple(np.frombuffer(data[4:header], ">u4").tolist()) if len(data) >= header else ()
     if len(data) != header + math.prod(shape):
         raise ParadiseError(
-            f"{path}: its header promises {header + math.prod(shape):,} bytes for shape {list(shape)}, it has"
+            f"{path}: its header promises {header + math.prod(shape):,} bytes for shape"
+            f" {list(shape)}, it has"
             f" {len(data):,}: cut short or damaged; fetch the file again"
         )
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
@@ -54,7 +57,9 @@ def _describe_fashion(root: Path | None) -> DataInfo:
 
 @dataset(_describe_mnist)
 def mnist(root: Path | None = None) -> DataBundle:
-    """MNIST from IDX files in `root`; without a root from the data folder, else downloaded to it."""
+    """MNIST from IDX files in `root`; without a root from the data folder, else downloaded to
+    it.
+    """
     return _bundle(_describe_mnist(root), "MNIST", root)
 
 
@@ -79,7 +84,9 @@ def _bundle(info: DataInfo, torchvision_name: str, root: Path | None, *known: Pa
 
 def _missing(label: str, place: Path) -> ParadiseError:
     names = ", ".join(name for pair in _FILES.values() for name in pair)
-    return ParadiseError(f"{label}: its files are not in {place}; put there (each may end in .gz): {names}")
+    return ParadiseError(
+        f"{label}: its files are not in {place}; put there (each may end in .gz): {names}"
+    )
 
 
 def _find(places: list[Path]) -> dict[str, tuple[Path, Path]] | None:
@@ -87,7 +94,10 @@ def _find(places: list[Path]) -> dict[str, tuple[Path, Path]] | None:
     for place in places:
         files = {}
         for split, names in _FILES.items():
-            found = [next((p for p in (place / n, place / f"{n}.gz") if p.is_file()), None) for n in names]
+            found = [
+                next((p for p in (place / n, place / f"{n}.gz") if p.is_file()), None)
+                for n in names
+            ]
             if found[0] is not None and found[1] is not None:
                 files[split] = (found[0], found[1])
         if len(files) == len(_FILES):
@@ -106,7 +116,8 @@ def _split(name: str, image_file: Path, label_file: Path) -> MemorySplit:
     images, labels = read_idx(image_file), read_idx(label_file)
     if images.ndim != 3 or images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
         raise ParadiseError(
-            f"{image_file} holds {list(images.shape)} and {label_file} {list(labels.shape)}; expected"
+            f"{image_file} holds {list(images.shape)} and {label_file} {list(labels.shape)};"
+            " expected"
             " [N, 28, 28] and [N]"
         )
     columns: Tensor = torch.from_numpy(labels.astype(np.int64))[:, None]

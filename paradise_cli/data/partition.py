@@ -5,9 +5,9 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.randomness import permutation
 from paradise_cli.data.base import DataBundle
-from paradise_cli.errors import ParadiseError
-from paradise_cli.randomness import permutation
 
 
 def stratified(strata: Tensor, n: int, *key: int | str) -> Tensor:
@@ -32,10 +32,11 @@ def _strata(labels: Tensor) -> Tensor:
 
 
 def hold_out(bundle: DataBundle, fraction: float, seed: int) -> DataBundle:
-    """Move a fraction of the training images, stratified by the first target, to a validation split.
+    """Move a fraction of the training images, stratified by the first target, to a validation
+    split.
 
-    A bundle that has a validation split, and a fraction of 0, are left as they are. Raises ParadiseError
-    for a fraction outside [0, 1) or one that leaves a part empty.
+    A bundle that has a validation split, and a fraction of 0, are left as they are. Raises
+    ParadiseError for a fraction outside [0, 1) or one that leaves a part empty.
     """
     if not 0 <= fraction < 1:
         raise ParadiseError(f"validation fraction {fraction}: it must be at least 0 and below 1")
@@ -45,7 +46,8 @@ def hold_out(bundle: DataBundle, fraction: float, seed: int) -> DataBundle:
     n = round(fraction * size)
     if not 0 < n < size:
         raise ParadiseError(
-            f"{bundle.info.label}: {fraction:g} of {size} training images leaves a part empty; add images, or"
+            f"{bundle.info.label}: {fraction:g} of {size} training images leaves a part empty; add"
+            " images, or"
             " set the validation fraction to 0 to train without validation"
         )
     held = stratified(_strata(bundle.train.labels), n, seed, "validation")
@@ -67,7 +69,8 @@ def keep_labels(bundle: DataBundle, n: int, seed: int) -> DataBundle:
     labelled = (labels != -1).any(1).nonzero().flatten()
     if not 0 < n <= len(labelled):
         raise ParadiseError(
-            f"{bundle.info.label}: cannot keep {n} labels, {len(labelled)} of {len(labels)} training images"
+            f"{bundle.info.label}: cannot keep {n} labels, {len(labelled)} of {len(labels)}"
+            " training images"
             f" are labelled; allowed: 1 to {len(labelled)}"
         )
     kept = labelled[stratified(_strata(labels)[labelled], n, seed, "labelled")]

@@ -1,4 +1,5 @@
-"""Random vectors whose rate-distortion function is known: what an encoder learns of them can be checked.
+"""Random vectors whose rate-distortion function is known: what an encoder learns of them can be
+checked.
 
 Every example is a float32 "image" [1, 1, K] of values, not of pixels.
 """
@@ -9,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.randomness import generator
 from paradise_cli.data.base import DataBundle, DataInfo, MemorySplit, Preprocessing, dataset
-from paradise_cli.errors import UsageError
 from paradise_cli.information.known_sources import bend
-from paradise_cli.randomness import generator
 
 Draw = Callable[[int, torch.Generator], Tensor]
 """`(n, generator) -> values` float32 [n, K]."""
@@ -92,8 +93,12 @@ def _bundle(info: DataInfo, test: int, sample: Draw) -> DataBundle:
 
     def split(name: str, n: int) -> MemorySplit:
         if n < 1:
-            raise UsageError(f"{info.label}: n and test are numbers of examples, at least 1, not {n}")
+            raise UsageError(
+                f"{info.label}: n and test are numbers of examples, at least 1, not {n}"
+            )
         values = sample(n, generator(info.label, name)).view(n, *info.shape)
-        return MemorySplit(values, torch.empty(n, 0, dtype=torch.int64), [f"{name}/{i}" for i in range(n)])
+        return MemorySplit(
+            values, torch.empty(n, 0, dtype=torch.int64), [f"{name}/{i}" for i in range(n)]
+        )
 
     return DataBundle(info, split("train", info.train_size), test=split("test", test))

@@ -1,4 +1,6 @@
-"""Images decoded by threads: streamed in bounded memory, or once into a file that is memory-mapped."""
+"""Images decoded by threads: streamed in bounded memory, or once into a file that is
+memory-mapped.
+"""
 
 import dataclasses
 import hashlib
@@ -18,17 +20,19 @@ import torch
 from numpy.lib import format as npy
 from torch import Tensor
 
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.randomness import generator
+from paradise_cli.core.resources import cache_dir
+from paradise_cli.core.storage import publish
 from paradise_cli.data.base import Key, MemorySplit, Preprocessing, Split
 from paradise_cli.data.images import Pixels, UnreadableImage, decode
-from paradise_cli.errors import ParadiseError
-from paradise_cli.randomness import generator
-from paradise_cli.resources import cache_dir
-from paradise_cli.storage import publish
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-decoding_progress: ContextVar[Callable[[int, int], None] | None] = ContextVar("progress", default=None)
+decoding_progress: ContextVar[Callable[[int, int], None] | None] = ContextVar(
+    "progress", default=None
+)
 """Called as (images decoded, images in all) while a folder is decoded for the first time."""
 
 
@@ -40,9 +44,14 @@ def worker_count() -> int:
 
 
 def stream(
-    items: Iterable[T], fn: Callable[[T], R], *, workers: int | None = None, window: int | None = None
+    items: Iterable[T],
+    fn: Callable[[T], R],
+    *,
+    workers: int | None = None,
+    window: int | None = None,
 ) -> Generator[R | UnreadableImage, None, None]:
-    """`fn(item)`, or the UnreadableImage it raised, for every item in order, computed ahead by threads.
+    """`fn(item)`, or the UnreadableImage it raised, for every item in order, computed ahead by
+    threads.
 
     At most `window` results (default 64) are pending or waiting at a time.
     """
@@ -125,7 +134,9 @@ def folder_split(
     random_crop: bool = False,
     memory_gib: float = 4.0,
 ) -> Split:
-    """Images in memory where they fit in `memory_gib` and are not cropped at random, else streamed."""
+    """Images in memory where they fit in `memory_gib` and are not cropped at random, else
+    streamed.
+    """
     size = len(ids) * preprocessing.channels * preprocessing.crop[0] * preprocessing.crop[1]
     if random_crop or size > memory_gib * 2**30:
         return FolderSplit(root, ids, labels, preprocessing, random_crop)
@@ -135,7 +146,8 @@ def folder_split(
 def decoded(root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> Tensor:
     """Memory-mapped uint8 [N, C, H, W] of image files, decoded once into the user's cache.
 
-    A changed file or preprocessing is decoded again. Raises ParadiseError naming the unreadable files.
+    A changed file or preprocessing is decoded again. Raises ParadiseError naming the unreadable
+    files.
     """
     path = cache_dir() / "decoded" / f"{_digest(root, ids, preprocessing)}.npy"
     if not path.is_file():
@@ -160,7 +172,8 @@ def _decode_all(path: Path, root: Path, ids: Sequence[str], preprocessing: Prepr
     report = decoding_progress.get()
     bad: list[UnreadableImage] = []
     shape = (len(ids), *preprocessing.shape)
-    # Written in sequence: a full disk is then an error to report and not a bus error of a memory map.
+    # Written in sequence: a full disk is then an error to report and not a bus error of a memory
+    # map.
     with publish(path) as temporary, temporary.open("wb") as file:
         npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         files = (root / name for name in ids)
@@ -173,7 +186,10 @@ def _decode_all(path: Path, root: Path, ids: Sequence[str], preprocessing: Prepr
             if report is not None and (done % 256 == 0 or done == len(ids)):
                 report(done, len(ids))
         if bad:
-            shown = "".join(f"\n  {error}" for error in bad[:5]) + ("\n  ..." if len(bad) > 5 else "")
+            shown = "".join(f"\n  {error}" for error in bad[:5]) + (
+                "\n  ..." if len(bad) > 5 else ""
+            )
             raise ParadiseError(
-                f"{root}: {len(bad)} of {len(ids)} images cannot be read; mend or move them away:{shown}"
+                f"{root}: {len(bad)} of {len(ids)} images cannot be read; mend or move them"
+                f" away:{shown}"
             )

@@ -8,13 +8,15 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paradise_cli.storage import publish
+from paradise_cli.core.storage import publish
 
 DPI = 150
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Publish a figure as PNG; the same figure gives the same bytes. Raises ParadiseError as `publish`."""
+    """Publish a figure as PNG; the same figure gives the same bytes. Raises ParadiseError as
+    `publish`.
+    """
     with publish(path) as temporary:
         FigureCanvasAgg(figure)
         # Without the library's version and the time, which matplotlib would write.

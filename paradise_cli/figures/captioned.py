@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from paradise_cli.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.figures.canvas import pixels, save, shortened
 
 COLUMNS = 8
@@ -19,7 +19,9 @@ PLAIN, MARKED = "#202124", "#c5221f"
 
 
 class Block(NamedTuple):
-    """A heading over images [M, C, H, W] in [0, 1], grey or RGB; a caption is red where it is `marked`."""
+    """A heading over images [M, C, H, W] in [0, 1], grey or RGB; a caption is red where it is
+    `marked`.
+    """
 
     heading: str
     images: Tensor
@@ -27,10 +29,13 @@ class Block(NamedTuple):
     marked: Sequence[bool]
 
 
-def draw_captioned(blocks: Sequence[Block], path: Path, title: str = "", *, columns: int = COLUMNS) -> None:
+def draw_captioned(
+    blocks: Sequence[Block], path: Path, title: str = "", *, columns: int = COLUMNS
+) -> None:
     """Draw blocks of images of one shape, `columns` in a row, each above its caption.
 
-    Publishes a PNG with the same bytes for the same input. Raises ParadiseError for images of other shapes.
+    Publishes a PNG with the same bytes for the same input. Raises ParadiseError for images of other
+    shapes.
     """
     shapes = {tuple(block.images.shape[1:]) for block in blocks}
     if len(shapes) != 1 or next(iter(shapes))[0] not in (1, 3):

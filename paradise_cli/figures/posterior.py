@@ -14,13 +14,15 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 from torch import Tensor
 
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.data.base import DataInfo
-from paradise_cli.errors import ParadiseError
 from paradise_cli.figures.canvas import save, shortened
 from paradise_cli.information.gaussian import DiagonalGaussian
 
 MOST = 2000
-WIDTH = 2 * math.sqrt(-2 * math.log(0.05))  # in sigmas: 95% of a 2-D Gaussian lie inside (method.md 6)
+WIDTH = 2 * math.sqrt(
+    -2 * math.log(0.05)
+)  # in sigmas: 95% of a 2-D Gaussian lie inside (method.md 6)
 UNLABELLED = "#9aa0a6"
 LEGEND_CLASSES = 20
 MARGIN = 0.03
@@ -30,13 +32,16 @@ DOT_SHADE = 0.75
 def draw_posteriors(
     posterior: DiagonalGaussian, labels: Tensor, info: DataInfo, path: Path, title: str
 ) -> None:
-    """Draw the 95% ellipses of the first 2,000 posteriors in data units, coloured by their first label.
+    """Draw the 95% ellipses of the first 2,000 posteriors in data units, coloured by their first
+    label.
 
-    mu and sigma are [N, 2], labels int64 [N, T]; -1 is drawn grey. Publishes a PNG with the same bytes for
-    the same input. Raises ParadiseError for latents that are not 2-D or not finite.
+    mu and sigma are [N, 2], labels int64 [N, T]; -1 is drawn grey. Publishes a PNG with the same
+    bytes for the same input. Raises ParadiseError for latents that are not 2-D or not finite.
     """
     if posterior.mu.shape[1] != 2:
-        raise ParadiseError(f"the picture shows 2 latent dimensions; this model has {posterior.mu.shape[1]}")
+        raise ParadiseError(
+            f"the picture shows 2 latent dimensions; this model has {posterior.mu.shape[1]}"
+        )
     mu, sigma = (part[:MOST].double().cpu().numpy() for part in posterior)
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
         raise ParadiseError("the picture cannot be drawn: some posteriors are not finite")
@@ -53,7 +58,9 @@ def draw_posteriors(
 
 
 def _palette(classes: int) -> NDArray[np.float64]:
-    """A colour for each class, and the unlabelled grey last, where -1 finds it: [classes + 1, 3]."""
+    """A colour for each class, and the unlabelled grey last, where -1 finds it: [classes + 1,
+    3].
+    """
     if classes <= 10:
         colours = [to_rgb(colour) for colour in _TEN[:classes]]
     elif classes <= LEGEND_CLASSES:
@@ -72,7 +79,9 @@ _TEN = (
 def _ellipses(
     axes: Axes, mu: NDArray[np.float64], sigma: NDArray[np.float64], colours: NDArray[np.float64]
 ) -> None:
-    order = np.argsort(-sigma.prod(1), kind="stable")  # small ones on top of those that would hide them
+    order = np.argsort(
+        -sigma.prod(1), kind="stable"
+    )  # small ones on top of those that would hide them
     mu, sigma, colours = mu[order], sigma[order], colours[order]
     faces, edges = (np.column_stack([colours, opacity]) for opacity in _opacity(mu, sigma))
     axes.add_collection(
@@ -119,10 +128,14 @@ def _frame(axes: Axes, mu: NDArray[np.float64], sigma: NDArray[np.float64], titl
         spine.set_color("#dadce0")
 
 
-def _legend(axes: Axes, classes: Sequence[str], palette: NDArray[np.float64], unlabelled: bool) -> None:
+def _legend(
+    axes: Axes, classes: Sequence[str], palette: NDArray[np.float64], unlabelled: bool
+) -> None:
     names = [*classes, *(["unlabelled"] if unlabelled else [])]
     handles = [
-        Line2D([], [], linestyle="", marker="o", markersize=7, color=palette[i], label=_legible(name))
+        Line2D(
+            [], [], linestyle="", marker="o", markersize=7, color=palette[i], label=_legible(name)
+        )
         for i, name in enumerate(names)
     ]
     axes.legend(

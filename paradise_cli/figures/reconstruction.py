@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from paradise_cli.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.figures.canvas import pixels, save
 
 COLUMNS = 10
@@ -13,15 +13,18 @@ MOST = 40
 GAP = 0.08  # between images, in image widths
 
 
-def draw_reconstructions(images: Tensor, reconstructions: Tensor, path: Path, title: str = "") -> None:
+def draw_reconstructions(
+    images: Tensor, reconstructions: Tensor, path: Path, title: str = ""
+) -> None:
     """Draw up to 40 originals, each with its reconstruction below it.
 
-    Both are [N, C, H, W] in [0, 1], grey or RGB. Publishes a PNG with the same bytes for the same input.
-    Raises ParadiseError where the two have different shapes.
+    Both are [N, C, H, W] in [0, 1], grey or RGB. Publishes a PNG with the same bytes for the same
+    input. Raises ParadiseError where the two have different shapes.
     """
     if images.shape != reconstructions.shape or images.shape[1] not in (1, 3):
         raise ParadiseError(
-            f"images {list(images.shape)} and reconstructions {list(reconstructions.shape)} must have one"
+            f"images {list(images.shape)} and reconstructions {list(reconstructions.shape)} must"
+            " have one"
             " shape [N, 1 or 3, H, W]"
         )
     originals, made = (pixels(part[:MOST]) for part in (images, reconstructions))
@@ -44,5 +47,7 @@ def draw_reconstructions(images: Tensor, reconstructions: Tensor, path: Path, ti
     axes.set_ylim(rows * cell[1], 0)
     axes.set_axis_off()
     if title:
-        figure.suptitle(title, fontsize=11, x=0.01, ha="left", y=1 - 0.1 / figure.get_figheight(), va="top")
+        figure.suptitle(
+            title, fontsize=11, x=0.01, ha="left", y=1 - 0.1 / figure.get_figheight(), va="top"
+        )
     save(figure, path)

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paradise_cli.errors import UsageError
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.resources import physical_memory
 from paradise_cli.information.envelope import Curve, Point
-from paradise_cli.resources import physical_memory
 
 CELLS = 2**22  # of the kernels solved at a time: 32 MiB in float64
-LEAST = -600.0  # log of the least weight of a letter: it can still revive, and its exponential is not 0
-MIXED = 0.5  # share of the uniform start in a warm one: letters that the last slope dropped may be needed
+LEAST = (
+    -600.0
+)  # log of the least weight of a letter: it can still revive, and its exponential is not 0
+# share of the uniform start in a warm one: letters that the last slope dropped may be needed
+MIXED = 0.5
 SUM_ERROR = 1e-9  # of the probabilities
 MATRICES = 6  # of the distortion's size that solving holds at once
 STEEPEST = 1e300  # a slope that gives the end of the curve itself: D_min, and the rate there
@@ -22,10 +25,11 @@ RIDGE = 1e-10  # of the least-squares problem of the acceleration, relative
 
 @dataclass(frozen=True)
 class DiscreteSource:
-    """A source with probabilities [n] and the distortion [n, m] of its m reproduction letters, float64.
+    """A source with probabilities [n] and the distortion [n, m] of its m reproduction letters,
+    float64.
 
-    Raises UsageError for probabilities that are negative or do not sum to one, distortions that are negative
-    or not finite, and shapes that do not fit.
+    Raises UsageError for probabilities that are negative or do not sum to one, distortions that are
+    negative or not finite, and shapes that do not fit.
     """
 
     probabilities: Tensor
@@ -35,21 +39,28 @@ class DiscreteSource:
         p, d = self.probabilities, self.distortion
         if p.ndim != 1 or d.ndim != 2 or len(p) != len(d) or d.numel() == 0:
             raise UsageError(
-                f"probabilities {list(p.shape)} and distortion {list(d.shape)} do not fit: expected [n] and"
+                f"probabilities {list(p.shape)} and distortion {list(d.shape)} do not fit:"
+                " expected [n] and"
                 " [n, m], a row of distortions for each source letter"
             )
         if not bool(p.isfinite().all() and (p >= 0).all()):
-            raise UsageError(f"probabilities must be numbers >= 0; number {_first(~(p >= 0))} is not")
+            raise UsageError(
+                f"probabilities must be numbers >= 0; number {_first(~(p >= 0))} is not"
+            )
         total = float(p.sum())
         if abs(total - 1) > SUM_ERROR:
             raise UsageError(f"probabilities must sum to 1; these sum to {total:.12g}")
         wrong = ~(d.isfinite() & (d >= 0))
         if bool(wrong.any()):
             i, j = wrong.nonzero()[0].tolist()
-            raise UsageError(f"distortions must be finite and >= 0; d[{i}, {j}] is {float(d[i, j])}")
+            raise UsageError(
+                f"distortions must be finite and >= 0; d[{i}, {j}] is {float(d[i, j])}"
+            )
 
     def supported(self) -> tuple[Tensor, Tensor]:
-        """Probabilities, summing to one to the last digit, and distortions of the letters that do occur."""
+        """Probabilities, summing to one to the last digit, and distortions of the letters that do
+        occur.
+        """
         occurs = self.probabilities > 0
         p = self.probabilities[occurs]
         return p / p.sum(), self.distortion[occurs]
@@ -60,7 +71,8 @@ def check_fits(n: int, m: int) -> None:
     need, have = MATRICES * n * m * 8, physical_memory()
     if need > have:
         raise UsageError(
-            f"alphabets of {n:,} and {m:,} letters need about {need / 2**30:,.0f} GiB and this machine has"
+            f"alphabets of {n:,} and {m:,} letters need about {need / 2**30:,.0f} GiB and this"
+            " machine has"
             f" {have / 2**30:,.0f}: use fewer letters, or a coarser grid"
         )
 
@@ -82,11 +94,12 @@ def blahut_arimoto(
 ) -> Curve:
     """Points of R(D) where it has slope -beta, each between bounds that differ by `tolerance` nats.
 
-    `slopes` [S] are the betas > 0, in nats per unit of distortion: 1 / alpha of the neural objective. Where
-    `max_iterations` do not suffice, the gap that was reached is returned. `memory` past iterates accelerate
-    the iteration (Anderson; 0 is the plain one), a step that loses is taken again plainly. A slope starts
-    from the solution of a larger one. `progress` is told of every slope done. Time O(S n m) an iteration, on
-    the source's device. Raises UsageError for slopes that are not positive and finite.
+    `slopes` [S] are the betas > 0, in nats per unit of distortion: 1 / alpha of the neural
+    objective. Where `max_iterations` do not suffice, the gap that was reached is returned. `memory`
+    past iterates accelerate the iteration (Anderson; 0 is the plain one), a step that loses is
+    taken again plainly. A slope starts from the solution of a larger one. `progress` is told of
+    every slope done. Time O(S n m) an iteration, on the source's device. Raises UsageError for
+    slopes that are not positive and finite.
     """
     slopes = slopes.double().to(source.distortion.device)
     if slopes.ndim != 1 or len(slopes) == 0 or not bool((slopes.isfinite() & (slopes > 0)).all()):
@@ -103,14 +116,16 @@ def blahut_arimoto(
             start = (1 - MIXED) * ascent.log_q[-1:].exp() + MIXED * uniform
         if progress:
             progress(len(chunk))
-    return Curve(tuple(sorted(points)), d_min=float(p @ d.min(1).values), d_max=float((p @ d).min()))
+    return Curve(
+        tuple(sorted(points)), d_min=float(p @ d.min(1).values), d_max=float((p @ d).min())
+    )
 
 
 class _Ascent:
     """Blahut-Arimoto at several slopes at once: the ascent of sum_i p_i log Z_i in log q.
 
-    Z_i = sum_j q_j exp(-beta (d_ij - min_j d_ij)): the shift keeps the row's best letter at 1, so that with
-    q >= exp(LEAST) nothing overflows and Z_i is never 0, however large beta d is.
+    Z_i = sum_j q_j exp(-beta (d_ij - min_j d_ij)): the shift keeps the row's best letter at 1, so
+    that with q >= exp(LEAST) nothing overflows and Z_i is never 0, however large beta d is.
     """
 
     def __init__(self, p: Tensor, d: Tensor, slopes: Tensor, log_q: Tensor, memory: int) -> None:
@@ -189,7 +204,8 @@ class _Past:
         self.change *= better[:, None, None]
 
     def correction(self, log_q: Tensor, log_c: Tensor) -> Tensor:
-        """What to take off log q + log c so that, to first order, the new log c is smallest; [S, m].
+        """What to take off log q + log c so that, to first order, the new log c is smallest; [S,
+        m].
 
         Letters count by their weight q: those that vanish have a log c that never goes to 0.
         """
@@ -205,7 +221,9 @@ class _Past:
 
 
 def _gap(log_q: Tensor, log_c: Tensor) -> Tensor:
-    """Upper minus lower bound of R(D) in nats, [S]; the maximum is over all letters (method.md 1.2)."""
+    """Upper minus lower bound of R(D) in nats, [S]; the maximum is over all letters (method.md
+    1.2).
+    """
     return (log_c.amax(1) - (log_q.exp() * log_c.exp() * log_c).sum(1)).clamp_min(0.0)
 
 

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from paradise_cli.core.randomness import generator, permutation
 from paradise_cli.information.gaussian import DiagonalGaussian, kl_to_gaussian
 from paradise_cli.information.mixture import CELLS, Mixture
-from paradise_cli.randomness import generator, permutation
 
 POINTS_PER_LATENT = 2  # fewer in a half than this, and its covariance is taken as diagonal
 
@@ -16,8 +16,9 @@ POINTS_PER_LATENT = 2  # fewer in a half than this, and its covariance is taken 
 class BatchRates(NamedTuple):
     """What batches of B points say of the rate, in nats, a value for each point used, [M].
 
-    In expectation `in_batch` is a lower bound of I(X;Z), at most log B, `leave_one_out` an upper one, of such
-    variance that its mean is no interval's end, and `stratified` an upper bound of I_N, at most log N.
+    In expectation `in_batch` is a lower bound of I(X;Z), at most log B, `leave_one_out` an upper
+    one, of such variance that its mean is no interval's end, and `stratified` an upper bound of
+    I_N, at most log N.
     """
 
     in_batch: Tensor
@@ -26,7 +27,9 @@ class BatchRates(NamedTuple):
 
 
 class PairwiseRates(NamedTuple):
-    """Sampling-free bounds of I_N in nats, a value for each row used, [M] (Kolchinsky and Tracey 2017)."""
+    """Sampling-free bounds of I_N in nats, a value for each row used, [M] (Kolchinsky and Tracey
+    2017).
+    """
 
     bhattacharyya: Tensor
     kl: Tensor
@@ -38,11 +41,13 @@ def batch_rates(
 ) -> BatchRates:
     """The rates in disjoint random batches of B >= 2 points out of an n-point data set, float64.
 
-    Points that fill no batch are left out; `n`, which counts in `stratified` alone, is by default the number
-    of points. Noise and batches are functions of the seed.
+    Points that fill no batch are left out; `n`, which counts in `stratified` alone, is by default
+    the number of points. Noise and batches are functions of the seed.
     """
     points, latent_dim = posterior.mu.shape
-    noise = torch.randn(points, latent_dim, generator=generator(seed, "rate batches"), dtype=torch.float64)
+    noise = torch.randn(
+        points, latent_dim, generator=generator(seed, "rate batches"), dtype=torch.float64
+    )
     noise = noise.to(posterior.mu.device)
     order = permutation(points, seed, "rate batches", "order").to(noise.device)
     found = []
@@ -56,8 +61,9 @@ def batch_rates(
 def _rates_of(gaps: Tensor, n: int) -> BatchRates:
     """The three estimates from log p(z_i|x_j) - log p(z_i|x_i), [B, B].
 
-    The stratified weights are 1/N on the diagonal and (N-1)/(N(B-1)) off it: the symmetric form of Chen et
-    al. 2018, whose published matrix fills a column in place of the diagonal (method.md 2.3).
+    The stratified weights are 1/N on the diagonal and (N-1)/(N(B-1)) off it: the symmetric form of
+    Chen et al. 2018, whose published matrix fills a column in place of the diagonal (method.md
+    2.3).
     """
     size = len(gaps)
     own = torch.eye(size, dtype=torch.bool, device=gaps.device)
@@ -84,7 +90,8 @@ def pairwise_rates(posterior: DiagonalGaussian, rows: int, *, seed: int = 0) -> 
     ]
     size = max(1, CELLS // posterior.mu.numel())
     near = [
-        math.log(n) - _bhattacharyya(mixture, part).neg_().logsumexp(1) for part in torch.split(chosen, size)
+        math.log(n) - _bhattacharyya(mixture, part).neg_().logsumexp(1)
+        for part in torch.split(chosen, size)
     ]
     return PairwiseRates(torch.cat(near), torch.cat(kl))
 
@@ -101,10 +108,11 @@ def _bhattacharyya(mixture: Mixture, rows: Tensor) -> Tensor:
 
 @torch.no_grad()
 def held_out_rates(posterior: DiagonalGaussian, *, seed: int = 0) -> Tensor:
-    """KL(p(z|x_i) || r) in nats, float64 [N], r being the Gaussian fitted to the half without point i.
+    """KL(p(z|x_i) || r) in nats, float64 [N], r being the Gaussian fitted to the half without point
+    i.
 
-    r does not know the points that it judges, so each half's mean is an upper bound of I(X;Z) in expectation;
-    the same r fitted to all of them may fall below. N >= 4.
+    r does not know the points that it judges, so each half's mean is an upper bound of I(X;Z) in
+    expectation; the same r fitted to all of them may fall below. N >= 4.
     """
     n = len(posterior.mu)
     order = permutation(n, seed, "held-out rate").to(posterior.mu.device)
@@ -113,15 +121,18 @@ def held_out_rates(posterior: DiagonalGaussian, *, seed: int = 0) -> Tensor:
     for judged, fitted in (halves, halves[::-1]):
         mu, sigma = posterior.double()
         mean, covariance = _aggregate(DiagonalGaussian(mu[fitted], sigma[fitted]))
-        rates[judged] = kl_to_gaussian(DiagonalGaussian(mu[judged], sigma[judged]), mean, covariance)
+        rates[judged] = kl_to_gaussian(
+            DiagonalGaussian(mu[judged], sigma[judged]), mean, covariance
+        )
     return rates
 
 
 def _aggregate(posterior: DiagonalGaussian) -> tuple[Tensor, Tensor]:
-    """Mean [K] and covariance [K, K] of the mixture of the posteriors, by the law of total variance.
+    """Mean [K] and covariance [K, K] of the mixture of the posteriors, by the law of total
+    variance.
 
-    Only the diagonal is kept where the points are too few to give more, or rounding leaves the whole not
-    positive definite.
+    Only the diagonal is kept where the points are too few to give more, or rounding leaves the
+    whole not positive definite.
     """
     mu, sigma = posterior
     mean = mu.mean(0)

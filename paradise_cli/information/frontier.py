@@ -1,4 +1,6 @@
-"""A measured rate-distortion frontier, and whether it is what theory says of one (method.md 2.6, 6)."""
+"""A measured rate-distortion frontier, and whether it is what theory says of one (method.md 2.6,
+6).
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,11 +20,12 @@ RateBounds = Callable[[float], tuple[float, float]]
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """One alpha: its distortion, the exact rate I_N, and certified ends of I(X;Z); errors are standard ones.
+    """One alpha: its distortion, the exact rate I_N, and certified ends of I(X;Z); errors are
+    standard ones.
 
-    `slope` is the distortion that training gives up per nat there: alpha, or 2 alpha R for D + alpha R^2.
-    `cap` is the largest rate that the training's q and the N points let show, and `comparable` the one up to
-    which they show it well enough for a slope, in nats.
+    `slope` is the distortion that training gives up per nat there: alpha, or 2 alpha R for D +
+    alpha R^2. `cap` is the largest rate that the training's q and the N points let show, and
+    `comparable` the one up to which they show it well enough for a slope, in nats.
     """
 
     name: str
@@ -40,7 +43,9 @@ class FrontierPoint:
 
 @dataclass(frozen=True)
 class Slope:
-    """-dD/dR between two neighbours, and the geometric mean of their own slopes: on a frontier they agree."""
+    """-dD/dR between two neighbours, and the geometric mean of their own slopes: on a frontier they
+    agree.
+    """
 
     between: tuple[str, str]
     measured: float
@@ -65,16 +70,20 @@ def monotone(points: Sequence[FrontierPoint]) -> Check:
     broken = [
         f"{low.name} to {high.name}"
         for low, high in pairwise(points)
-        if low.distortion - high.distortion > ERRORS * math.hypot(low.distortion_error, high.distortion_error)
+        if low.distortion - high.distortion
+        > ERRORS * math.hypot(low.distortion_error, high.distortion_error)
         or high.rate - low.rate > ERRORS * math.hypot(low.rate_error, high.rate_error)
     ]
     return _check("monotone", broken, f"D rises and R falls with alpha over {len(points)} points")
 
 
 def convex(points: Sequence[FrontierPoint]) -> Check:
-    """No point lies above the chord of its neighbours, within the errors; rates near a cap are left out."""
+    """No point lies above the chord of its neighbours, within the errors; rates near a cap are left
+    out.
+    """
     ordered = sorted(
-        (point for point in points if point.rate <= point.comparable), key=lambda point: point.distortion
+        (point for point in points if point.rate <= point.comparable),
+        key=lambda point: point.distortion,
     )
     if len(ordered) < 3:
         return Check("convex", "undecided", "fewer than 3 points whose rate is well below its cap")
@@ -92,14 +101,17 @@ def convex(points: Sequence[FrontierPoint]) -> Check:
         )  # fmt: skip
         if above > ERRORS * error:
             broken.append(f"{point.name} by {above:.3g} nats")
-    return _check("convex", broken, f"none of {len(ordered)} points is above the chord of its neighbours")
+    return _check(
+        "convex", broken, f"none of {len(ordered)} points is above the chord of its neighbours"
+    )
 
 
 def slopes(points: Sequence[FrontierPoint]) -> list[Slope]:
-    """-dD/dR between neighbours against the geometric mean of their slopes, where both rates can tell.
+    """-dD/dR between neighbours against the geometric mean of their slopes, where both rates can
+    tell.
 
-    The measured slope takes R for I_N. It `differs` where no slope that the certified ends of the rates and
-    the errors of D allow would agree.
+    The measured slope takes R for I_N. It `differs` where no slope that the certified ends of the
+    rates and the errors of D allow would agree.
     """
     return [_slope(low, high) for low, high in pairwise(_by_alpha(points))]
 
@@ -112,7 +124,9 @@ def _slope(low: FrontierPoint, high: FrontierPoint) -> Slope:
     least = (rise - error) / (low.upper - high.lower) if low.upper > high.lower else -math.inf
     most = (rise + error) / (low.lower - high.upper) if low.lower > high.upper else math.inf
     verdict: SlopeVerdict
-    if not expected or not all(LEAST_RATE <= point.rate <= point.comparable for point in (low, high)):
+    if not expected or not all(
+        LEAST_RATE <= point.rate <= point.comparable for point in (low, high)
+    ):
         verdict = "outside validity"
     elif abs(measured - expected) <= SLOPE_TOLERANCE * expected:
         verdict = "agrees"
@@ -131,13 +145,17 @@ def slope_check(found: Sequence[Slope]) -> Check:
     detail = f"-dD/dR within {SLOPE_TOLERANCE:.0%} of the alphas, {len(found)} neighbours: {told}"
     if counts["differs"]:
         return Check("slope", "violated", detail)
-    return Check("slope", "holds" if counts["agrees"] and not counts["undecided"] else "undecided", detail)
+    return Check(
+        "slope", "holds" if counts["agrees"] and not counts["undecided"] else "undecided", detail
+    )
 
 
 def above_labels(points: Sequence[FrontierPoint], entropy: float) -> Check:
-    """D + R >= H(Y) on the N points themselves, for labels that the image decides: exact for any classifier.
+    """D + R >= H(Y) on the N points themselves, for labels that the image decides: exact for any
+    classifier.
 
-    D is the sampled cross-entropy, R the exact I_N and H(Y) the entropy of the labels of these N points.
+    D is the sampled cross-entropy, R the exact I_N and H(Y) the entropy of the labels of these N
+    points.
     """
     excess = [point.distortion + point.rate - entropy for point in points]
     broken = [
@@ -150,17 +168,26 @@ def above_labels(points: Sequence[FrontierPoint], entropy: float) -> Check:
 
 
 def above_curve(points: Sequence[FrontierPoint], bounds: RateBounds) -> Check:
-    """No certified rate lies below the exact R(D); the detail says how far above it they certainly are."""
+    """No certified rate lies below the exact R(D); the detail says how far above it they certainly
+    are.
+    """
     broken, heights = [], []
     for point in points:
         error = ERRORS * point.distortion_error
         # The least and the most that R(D) can be at a distortion known only within its error.
-        least, most = bounds(point.distortion + error)[0], bounds(max(point.distortion - error, TINY))[1]
+        least, most = (
+            bounds(point.distortion + error)[0],
+            bounds(max(point.distortion - error, TINY))[1],
+        )
         if point.upper < least:
             broken.append(f"{point.name} by {least - point.upper:.3g} nats")
         heights.append((point.lower - most, point.name))
     height, name = max(heights)
-    told = f"{name} is at least {height:.3g} nats above" if height > 0 else "no point is certainly above"
+    told = (
+        f"{name} is at least {height:.3g} nats above"
+        if height > 0
+        else "no point is certainly above"
+    )
     return _check("not below R(D)", broken, told)
 
 

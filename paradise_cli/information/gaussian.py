@@ -29,7 +29,11 @@ class DiagonalGaussian(NamedTuple):
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z_i | x_i) in nats, [B]."""
         standard = (z - self.mu) / self.sigma
-        return -0.5 * standard.square().sum(1) - self.sigma.log().sum(1) - 0.5 * self.mu.shape[1] * LOG_2PI
+        return (
+            -0.5 * standard.square().sum(1)
+            - self.sigma.log().sum(1)
+            - 0.5 * self.mu.shape[1] * LOG_2PI
+        )
 
     def detach(self) -> "DiagonalGaussian":
         """The same posteriors as constants."""
@@ -44,12 +48,14 @@ class DiagonalGaussian(NamedTuple):
         return 0.5 * (self.mu.square() + self.sigma.square() - 1).sum(1) - self.sigma.log().sum(1)
 
 
-def log_density_matrix(z: Tensor, components: DiagonalGaussian, variance: Tensor | float = 0.0) -> Tensor:
+def log_density_matrix(
+    z: Tensor, components: DiagonalGaussian, variance: Tensor | float = 0.0
+) -> Tensor:
     """log N(z_i; mu_j, diag sigma_j^2) in nats by two matrix products, [M, N] (method.md 2.5).
 
-    z is [M, K], the components are [N, K]; with a `variance` [M, K] it is the expectation over noise of that
-    variance around z. Time O(MNK), memory O(MN + (M+N)K). Both are first centred on the mean of mu: the error
-    grows with (|mu|/sigma)^2. The caller keeps autocast out.
+    z is [M, K], the components are [N, K]; with a `variance` [M, K] it is the expectation over
+    noise of that variance around z. Time O(MNK), memory O(MN + (M+N)K). Both are first centred on
+    the mean of mu: the error grows with (|mu|/sigma)^2. The caller keeps autocast out.
     """
     mu, sigma = components
     centre = mu.detach().mean(0)
@@ -62,16 +68,19 @@ def log_density_matrix(z: Tensor, components: DiagonalGaussian, variance: Tensor
 
 
 def kl_matrix(posterior: DiagonalGaussian, components: DiagonalGaussian) -> Tensor:
-    """KL(p_i || component j) in nats by two matrix products, [M, N] (method.md 3.1); hazards as above."""
+    """KL(p_i || component j) in nats by two matrix products, [M, N] (method.md 3.1); hazards as
+    above.
+    """
     mu, sigma = posterior
     return -posterior.entropy()[:, None] - log_density_matrix(mu, components, sigma.square())
 
 
 def kl_to_gaussian(posterior: DiagonalGaussian, mean: Tensor, covariance: Tensor) -> Tensor:
-    """KL(p(z|x) || N(mean, covariance)) in nats, [B]; mean [K], covariance [K, K] positive definite.
+    """KL(p(z|x) || N(mean, covariance)) in nats, [B]; mean [K], covariance [K, K] positive
+    definite.
 
-    Averaged over x it is I(X;Z) + KL(q || r): an upper bound of the rate for any r (method.md 2.6). A
-    covariance that is not positive definite gives NaN, without waiting for the device.
+    Averaged over x it is I(X;Z) + KL(q || r): an upper bound of the rate for any r (method.md 2.6).
+    A covariance that is not positive definite gives NaN, without waiting for the device.
     """
     mu, sigma = posterior
     factor = torch.linalg.cholesky_ex(covariance).L

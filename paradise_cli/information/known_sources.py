@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from paradise_cli.errors import UsageError
+from paradise_cli.core.errors import UsageError
 from paradise_cli.information import closed_forms
 from paradise_cli.information.blahut_arimoto import DiscreteSource, check_fits
 from paradise_cli.information.closed_forms import ClosedForm
@@ -27,7 +27,9 @@ MEASURES = get_args(Measure)
 
 @dataclass(frozen=True)
 class KnownSource:
-    """A finite source, its exact curve where there is one, and the step of the grid it stands for, if any."""
+    """A finite source, its exact curve where there is one, and the step of the grid it stands for,
+    if any.
+    """
 
     name: str
     source: DiscreteSource
@@ -40,7 +42,9 @@ class KnownSource:
         return GRID_STEPS * self.step
 
     def rate(self, distortion: float) -> float | None:
-        """The exact R(D) in nats, None where it is not known or the grid is too coarse to show it."""
+        """The exact R(D) in nats, None where it is not known or the grid is too coarse to show
+        it.
+        """
         if self.closed_form is None or distortion < self.least_resolved:
             return None
         return self.closed_form.rate(distortion)
@@ -74,25 +78,35 @@ def gaussian(sigma: float = 1.0, letters: int = 401) -> KnownSource:
 
 
 def laplacian(scale: float = 1.0, letters: int = 401) -> KnownSource:
-    """Density exp(-|x| / scale) / (2 scale) under absolute error, on a grid over 10 scales to both sides."""
+    """Density exp(-|x| / scale) / (2 scale) under absolute error, on a grid over 10 scales to both
+    sides.
+    """
     form = closed_forms.laplacian(scale)
     grid, edges = _grid(LAPLACIAN_WIDTH * scale, letters)
     tail = 0.5 * torch.exp(-edges.abs() / scale)
-    source = DiscreteSource(_masses(torch.where(edges < 0, tail, 1 - tail)), _between("absolute", grid))
+    source = DiscreteSource(
+        _masses(torch.where(edges < 0, tail, 1 - tail)), _between("absolute", grid)
+    )
     return KnownSource(f"laplacian, scale = {scale:g}", source, form, _step(grid))
 
 
 def banana() -> KnownSource:
-    """A bent Gaussian in two dimensions under squared error, on a grid that is bent with it; see `bend`."""
+    """A bent Gaussian in two dimensions under squared error, on a grid that is bent with it; see
+    `bend`.
+    """
     axes = [_grid(half, n) for half, n in zip(BANANA_WIDTH, BANANA_GRID, strict=True)]
     letters = bend(torch.cartesian_prod(*(grid for grid, _ in axes)))  # [n, 2]
     along, across = (_masses(torch.special.ndtr(edges)) for _, edges in axes)
-    source = DiscreteSource(torch.outer(along, across).flatten(), torch.cdist(letters, letters).square())
+    source = DiscreteSource(
+        torch.outer(along, across).flatten(), torch.cdist(letters, letters).square()
+    )
     return KnownSource("banana", source, step=_step(axes[0][0]) ** 2)  # D is a square of steps here
 
 
 def bend(normal: Tensor) -> Tensor:
-    """Standard normal (u, v), [..., 2], to the banana (u, (u^2 - 1) / sqrt(2) + 0.2 v): mean 0, [..., 2]."""
+    """Standard normal (u, v), [..., 2], to the banana (u, (u^2 - 1) / sqrt(2) + 0.2 v): mean 0,
+    [..., 2].
+    """
     u, v = normal.unbind(-1)
     return torch.stack([u, (u.square() - 1) / math.sqrt(2) + BANANA_THICKNESS * v], -1)
 
@@ -114,7 +128,9 @@ def build_source(name: str, **given: float | None) -> KnownSource:
     chosen = {key: value for key, value in given.items() if value is not None}
     known = inspect.signature(BUILDERS[name]).parameters
     for key in chosen.keys() - known.keys():
-        raise UsageError(f"{name} has no --{key}; it takes {', '.join(f'--{own}' for own in known)}")
+        raise UsageError(
+            f"{name} has no --{key}; it takes {', '.join(f'--{own}' for own in known)}"
+        )
     return BUILDERS[name](**chosen)
 
 

@@ -5,15 +5,17 @@ from dataclasses import dataclass
 
 from paradise_cli.information.gaussian import DiagonalGaussian
 
-ACTIVE_RATIO = 0.01  # of a dimension's variance, the least that an active one's mean carries (method.md 7)
+ACTIVE_RATIO = (
+    0.01  # of a dimension's variance, the least that an active one's mean carries (method.md 7)
+)
 
 
 @dataclass(frozen=True)
 class Latents:
     """Scale-free facts of the latent space.
 
-    `relative_sigma` is mean sigma over the root mean square, across dimensions, of std(mu), None where all
-    means are one. A dimension is active where Var(mu) > 1% of Var(mu) + E sigma^2.
+    `relative_sigma` is mean sigma over the root mean square, across dimensions, of std(mu), None
+    where all means are one. A dimension is active where Var(mu) > 1% of Var(mu) + E sigma^2.
     """
 
     dimensions: int

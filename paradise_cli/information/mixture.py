@@ -3,20 +3,22 @@
 import torch
 from torch import Tensor
 
-from paradise_cli.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.information.gaussian import LOG_2PI, DiagonalGaussian
 
 CELLS = 2**22  # of a matrix of pairs at a time: 32 MiB in float64
 PAIRS = 2**12  # whose densities are recomputed directly at a time
 NEGLIGIBLE = -40.0  # nats below its own density at which a component no longer counts
-CANCELLATION = 1e-7  # scale of the rounding error, in nats, that two matrix products may leave in a density
+CANCELLATION = (
+    1e-7  # scale of the rounding error, in nats, that two matrix products may leave in a density
+)
 
 
 class Mixture:
     """Log-densities of all pairs by two matrix products, float64, exact where these would cancel.
 
-    The components are centred: errors grow with (|mu|/sigma)^2. Raises ParadiseError where mu or sigma is not
-    finite, or sigma is 0: then z has no density.
+    The components are centred: errors grow with (|mu|/sigma)^2. Raises ParadiseError where mu or
+    sigma is not finite, or sigma is 0: then z has no density.
     """
 
     def __init__(self, posterior: DiagonalGaussian) -> None:
@@ -36,7 +38,9 @@ class Mixture:
     def gaps(self, rows: Tensor, noise: Tensor) -> Tensor:
         """log p(z_i|x_j) - log p(z_i|x_i) at z_i = mu_i + sigma_i * noise_i, [M, N] of M rows."""
         own = self.log_peak[rows] - 0.5 * noise.square().sum(1)  # directly: nothing cancels
-        return self._gaps(rows, self.mu[rows] + self.sigma[rows] * noise, torch.zeros_like(noise), own)
+        return self._gaps(
+            rows, self.mu[rows] + self.sigma[rows] * noise, torch.zeros_like(noise), own
+        )
 
     def divergences(self, rows: Tensor) -> Tensor:
         """-KL(p(z|x_i) || p(z|x_j)), the expectation of `gaps` over the noise, [M, N] of M rows."""
@@ -44,7 +48,9 @@ class Mixture:
         return self._gaps(rows, self.mu[rows], self.sigma[rows].square(), own)
 
     def _gaps(self, rows: Tensor, mean: Tensor, variance: Tensor, own: Tensor) -> Tensor:
-        """E log p(z|x_j) - own over z of this mean and variance, [M, K] each; 0 where j is the row itself."""
+        """E log p(z|x_j) - own over z of this mean and variance, [M, K] each; 0 where j is the row
+        itself.
+        """
         gaps = torch.addmm(self.constant, mean.square() + variance, self.precision.T)  # [M, N]
         gaps = gaps.addmm_(mean, self.scaled.T, beta=-0.5).sub_(own[:, None])
         if self.any_inexact:
@@ -56,15 +62,20 @@ class Mixture:
         """Directly, for the components that count and whose products cancelled too much."""
         at, component = ((gaps > NEGLIGIBLE) & self.inexact).nonzero(as_tuple=True)
         for i, j in zip(torch.split(at, PAIRS), torch.split(component, PAIRS), strict=True):
-            standard = ((mean[i] - self.mu[j]) / self.sigma[j]).square() + variance[i] * self.precision[j]
+            standard = ((mean[i] - self.mu[j]) / self.sigma[j]).square() + variance[
+                i
+            ] * self.precision[j]
             gaps[i, j] = self.log_peak[j] - 0.5 * standard.sum(1) - own[i]
 
 
 def _check(mu: Tensor, sigma: Tensor) -> None:
     if not bool(mu.isfinite().all() & sigma.isfinite().all()):
-        raise ParadiseError("the rate is not defined: some posterior means or widths are not finite numbers")
+        raise ParadiseError(
+            "the rate is not defined: some posterior means or widths are not finite numbers"
+        )
     if not bool((sigma > 0).all()):
         raise ParadiseError(
-            "the rate is not defined: the encoder is deterministic (z = mu), its information about distinct"
+            "the rate is not defined: the encoder is deterministic (z = mu), its information about"
+            " distinct"
             " images is infinite"
         )

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from paradise_cli.core.randomness import generator
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.mixture import CELLS, Mixture
-from paradise_cli.randomness import generator
 
 
 @dataclass(frozen=True)
 class ExactRate:
     """I_N of N encoded points in nats: never above `cap` = log N, and a lower bound of I(X;Z).
 
-    `standard_error` is that of the noise draws; with one draw a point it contains the spread between points
-    too, and is then an upper bound of it.
+    `standard_error` is that of the noise draws; with one draw a point it contains the spread
+    between points too, and is then an upper bound of it.
     """
 
     nats: float
@@ -30,10 +30,14 @@ class ExactRate:
     def of(cls, rates: Tensor) -> "ExactRate":
         """Of the rates of N points in each of some draws, [draws, N]."""
         draws, n = rates.shape
-        spread = rates.var(0, correction=1).mean() if draws > 1 else rates.var(correction=int(n > 1))
+        spread = (
+            rates.var(0, correction=1).mean() if draws > 1 else rates.var(correction=int(n > 1))
+        )
         cap = math.log(n)
         # No point is above the cap, but their mean may be by a rounding.
-        return cls(min(float(rates.mean()), cap), math.sqrt(float(spread) / rates.numel()), cap, n, draws)
+        return cls(
+            min(float(rates.mean()), cap), math.sqrt(float(spread) / rates.numel()), cap, n, draws
+        )
 
 
 def exact_rate(
@@ -45,9 +49,9 @@ def exact_rate(
 ) -> ExactRate:
     """The exact empirical rate of all N points, float64 on the posterior's device (method.md 2.4).
 
-    I_N = mean_i E[log p(z|x_i) - logsumexp_j log p(z|x_j) + log N], with z ~ p(z|x_i) drawn `draws` times,
-    a function of the seed. O(N^2 K) time, O(N K) memory; `progress` is told how many rows were done. Raises
-    ParadiseError as `point_rates`.
+    I_N = mean_i E[log p(z|x_i) - logsumexp_j log p(z|x_j) + log N], with z ~ p(z|x_i) drawn `draws`
+    times, a function of the seed. O(N^2 K) time, O(N K) memory; `progress` is told how many rows
+    were done. Raises ParadiseError as `point_rates`.
     """
     return ExactRate.of(drawn_rates(posterior, seed=seed, draws=draws, progress=progress))
 
@@ -59,12 +63,16 @@ def drawn_rates(
     draws: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """`point_rates` at `draws` draws of the noise, [draws, N]: the terms whose mean is `exact_rate`."""
+    """`point_rates` at `draws` draws of the noise, [draws, N]: the terms whose mean is
+    `exact_rate`.
+    """
     n, latent_dim = posterior.mu.shape
     values = []
     for draw in range(draws):
         # Drawn as a whole, so that no number depends on how the work is cut.
-        noise = torch.randn(n, latent_dim, generator=generator(seed, "exact rate", draw), dtype=torch.float64)
+        noise = torch.randn(
+            n, latent_dim, generator=generator(seed, "exact rate", draw), dtype=torch.float64
+        )
         values.append(point_rates(posterior, noise.to(posterior.mu.device), progress=progress))
     return torch.stack(values)
 
@@ -73,7 +81,8 @@ def drawn_rates(
 def point_rates(
     posterior: DiagonalGaussian, noise: Tensor, *, progress: Callable[[int], None] | None = None
 ) -> Tensor:
-    """log p(z_i|x_i) - log mean_j p(z_i|x_j) in nats, float64 [N], at z = mu + sigma * noise, noise [N, K].
+    """log p(z_i|x_i) - log mean_j p(z_i|x_j) in nats, float64 [N], at z = mu + sigma * noise, noise
+    [N, K].
 
     Raises ParadiseError where mu or sigma is not finite, or sigma is 0: then z has no density.
     """

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from paradise_cli.errors import UsageError
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.units import BITS
 from paradise_cli.information.bounds import batch_rates, held_out_rates, pairwise_rates
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.rate import ExactRate, drawn_rates
-from paradise_cli.units import BITS
 
 Side = Literal["lower", "upper", "point"]
 Estimand = Literal["I(X;Z)", "I_N"]
@@ -27,7 +27,8 @@ ROUNDING = 1e-7  # nats that every margin adds for the arithmetic, as `mixture.C
 
 @dataclass(frozen=True)
 class Bound:
-    """One bound in nats: it lies on its side of its estimand in expectation, and with its margin in fact.
+    """One bound in nats: it lies on its side of its estimand in expectation, and with its margin in
+    fact.
 
     `cap` is the largest value the bound can take, None where there is none. A point bounds nothing.
     """
@@ -59,7 +60,8 @@ class Bound:
 
 @dataclass(frozen=True)
 class Ends:
-    """The tightest certified ends of one estimand in nats, and the names of the bounds they come from.
+    """The tightest certified ends of one estimand in nats, and the names of the bounds they come
+    from.
 
     `cap` is that of the lower end where it sits there: the information may then be any larger.
     """
@@ -72,7 +74,10 @@ class Ends:
     cap: float | None
 
     def __str__(self) -> str:
-        return f"{self.lower:.2f}{'' if self.cap is None else ' (at its cap)'} to {self.upper:.2f} nats"
+        return (
+            f"{self.lower:.2f}{'' if self.cap is None else ' (at its cap)'} to {self.upper:.2f}"
+            " nats"
+        )
 
     @property
     def bits(self) -> tuple[float, float]:
@@ -88,10 +93,11 @@ class Ends:
 class RateInterval:
     """What N encoded points, drawn independently from a population, tell of the rate.
 
-    Two informations are bounded: I(X;Z) of the population, and I_N, between z and which of these N points was
-    encoded, which `exact` estimates without bias. I_N never exceeds log N, and in expectation over the points
-    it is a lower bound of I(X;Z); no upper bound of I_N is one of I(X;Z). `rows` is how many of the N points
-    the pairwise bounds average over, the margins are `standard_errors` wide.
+    Two informations are bounded: I(X;Z) of the population, and I_N, between z and which of these N
+    points was encoded, which `exact` estimates without bias. I_N never exceeds log N, and in
+    expectation over the points it is a lower bound of I(X;Z); no upper bound of I_N is one of
+    I(X;Z). `rows` is how many of the N points the pairwise bounds average over, the margins are
+    `standard_errors` wide.
     """
 
     exact: ExactRate
@@ -115,7 +121,9 @@ class RateInterval:
             Bound("exact", side, "I_N", exact.nats, exact.standard_error, margin, exact.cap)
             for side in ("lower", "upper")
         )
-        return self._ends("I_N", (lower, upper, Bound("log N", "upper", "I_N", exact.cap, 0.0, 0.0)))
+        return self._ends(
+            "I_N", (lower, upper, Bound("log N", "upper", "I_N", exact.cap, 0.0, 0.0))
+        )
 
     @property
     def warning(self) -> str | None:
@@ -124,12 +132,16 @@ class RateInterval:
         if ends.cap is None:
             return None
         return (
-            f"the lower end of I(X;Z) is within {AT_CAP:g} nat of its cap, {ends.cap:.2f} nats, and would be"
-            " the same for any larger information: only the upper end limits it; more points raise the cap"
+            f"the lower end of I(X;Z) is within {AT_CAP:g} nat of its cap, {ends.cap:.2f} nats,"
+            " and would be"
+            " the same for any larger information: only the upper end limits it; more points raise"
+            " the cap"
         )
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object: both intervals, the exact rate and every bound with its tags, in nats and bits."""
+        """A JSON object: both intervals, the exact rate and every bound with its tags, in nats and
+        bits.
+        """
         return {
             "population": self.population.to_json(),
             "empirical": self.empirical.to_json(),
@@ -146,8 +158,16 @@ class RateInterval:
 
     def _ends(self, estimand: Estimand, more: tuple[Bound, ...]) -> Ends:
         bounds = [bound for bound in (*more, *self.bounds) if bound.estimand == estimand]
-        lowers = [(bound.end, bound) for bound in bounds if bound.side == "lower" and bound.end is not None]
-        uppers = [(bound.end, bound) for bound in bounds if bound.side == "upper" and bound.end is not None]
+        lowers = [
+            (bound.end, bound)
+            for bound in bounds
+            if bound.side == "lower" and bound.end is not None
+        ]
+        uppers = [
+            (bound.end, bound)
+            for bound in bounds
+            if bound.side == "upper" and bound.end is not None
+        ]
         lower, low = max(lowers, key=lambda pair: pair[0])
         upper, high = min(uppers, key=lambda pair: pair[0])
         return Ends(estimand, lower, upper, low.name, high.name, low.cap if low.at_cap else None)
@@ -165,10 +185,11 @@ def rate_interval(
 ) -> RateInterval:
     """All bounds of the rate of N >= 4 posteriors, float64 on their device (method.md 2.4).
 
-    A function of the seed, not of how the work is cut. `draws` is how many z the exact rate takes for each
-    point; `progress` is told how many of its draws * N rows were done. `rates` are the
-    `drawn_rates` of this seed where they are known already. O(N^2 K) time, O(N K) memory. Raises UsageError
-    for fewer points or a batch of one, ParadiseError where mu or sigma is infinite or sigma is 0.
+    A function of the seed, not of how the work is cut. `draws` is how many z the exact rate takes
+    for each point; `progress` is told how many of its draws * N rows were done. `rates` are the
+    `drawn_rates` of this seed where they are known already. O(N^2 K) time, O(N K) memory. Raises
+    UsageError for fewer points or a batch of one, ParadiseError where mu or sigma is infinite or
+    sigma is 0.
     """
     n = len(posterior.mu)
     if n < FEWEST:
@@ -209,7 +230,9 @@ def _bound(
     cap: float | None = None,
     share: float = 1.0,
 ) -> Bound:
-    """The mean of values [M], with `share` of the standard error that M independent ones would have."""
+    """The mean of values [M], with `share` of the standard error that M independent ones would
+    have.
+    """
     nats = float(values.mean())
     error = share * math.sqrt(float(values.var()) / len(values))
     # No value is above the cap, but their mean may be by a rounding.

@@ -1,4 +1,6 @@
-"""Eq. 5 of the paper to the letter, where q can be exact: p(z|x) is a table (method.md 2.1, 2.2)."""
+"""Eq. 5 of the paper to the letter, where q can be exact: p(z|x) is a table (method.md 2.1,
+2.2).
+"""
 
 import torch
 from torch import Tensor
@@ -7,16 +9,18 @@ from paradise_cli.information.blahut_arimoto import DiscreteSource
 
 
 def descend(source: DiscreteSource, alpha: float, steps: int) -> Tensor:
-    """F = D + alpha I(X;Z) before each of `steps` gradient steps and after the last, float64 [steps + 1].
+    """F = D + alpha I(X;Z) before each of `steps` gradient steps and after the last, float64 [steps
+    + 1].
 
-    p(z|x) is a softmax of logits [n, m], which start equal. Each step takes the gradient of
-    D + alpha (-H[p(z|x)] - E log q(z)) with q, the exact aggregate posterior, held constant; each row's by
-    itself, so that rare letters learn as fast. F never increases: the step is short, and a new q can only
-    lower F.
+    p(z|x) is a softmax of logits [n, m], which start equal. Each step takes the gradient of D +
+    alpha (-H[p(z|x)] - E log q(z)) with q, the exact aggregate posterior, held constant; each row's
+    by itself, so that rare letters learn as fast. F never increases: the step is short, and a new q
+    can only lower F.
     """
     p, d = source.supported()
     logits = torch.zeros_like(d)
-    # In the logits of a row, E d has a curvature of at most half its range: twice this step would still fall.
+    # In the logits of a row, E d has a curvature of at most half its range: twice this step would
+    # still fall.
     step = 2 / (float(d.max() - d.min()) + alpha)
     values = []
     for _ in range(steps):
@@ -26,7 +30,9 @@ def descend(source: DiscreteSource, alpha: float, steps: int) -> Tensor:
         cost = d + alpha * (log_table - log_q)
         mean = (table * cost).sum(1, keepdim=True)  # [n, 1]: F of each row
         values.append(p @ mean[:, 0])
-        logits = logits - step * table * (cost - mean)  # the gradient of the sum of `mean`, every row alike
+        logits = logits - step * table * (
+            cost - mean
+        )  # the gradient of the sum of `mean`, every row alike
     table = logits.softmax(1)
     channel = torch.special.xlogy(table, table / (p @ table)).sum(1)
     values.append(p @ ((table * d).sum(1) + alpha * channel))

@@ -4,8 +4,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from paradise_cli.errors import UsageError
-from paradise_cli.registry import Registry
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.registry import Registry
 
 Shape = tuple[int, int, int]  # channels, height, width
 

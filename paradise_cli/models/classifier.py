@@ -12,10 +12,12 @@ from paradise_cli.information.gaussian import DiagonalGaussian
 
 
 class PixelClassifier:
-    """Pixels [B, C, H, W] to log-probabilities [B, classes], as `StochasticEncoder.classifier` says.
+    """Pixels [B, C, H, W] to log-probabilities [B, classes], as `StochasticEncoder.classifier`
+    says.
 
-    `noise` is [samples, K]: the probabilities of that many draws are averaged, or with none of them those of
-    the posterior mean are given. `posterior` maps pixels to p(z|x), mu and sigma [B, K], in eval mode.
+    `noise` is [samples, K]: the probabilities of that many draws are averaged, or with none of them
+    those of the posterior mean are given. `posterior` maps pixels to p(z|x), mu and sigma [B, K],
+    in eval mode.
     """
 
     def __init__(
@@ -27,7 +29,9 @@ class PixelClassifier:
         posterior, samples = self.posterior(images), len(self.noise)
         if not samples:
             return self.classify(posterior.mu)
-        draws = posterior.rsample(self.noise.to(posterior.mu, non_blocking=True).unsqueeze(1))  # [k, B, K]
+        draws = posterior.rsample(
+            self.noise.to(posterior.mu, non_blocking=True).unsqueeze(1)
+        )  # [k, B, K]
         each = self.classify(draws.flatten(0, 1)).view(samples, len(images), -1)
         return each.logsumexp(0) - math.log(samples)  # [B, classes]
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from paradise_cli.errors import UsageError
+from paradise_cli.core.errors import UsageError
 from paradise_cli.models.base import BACKBONES, HEADS, Backbone, Head, Shape, require_positive
 
 STAGES = 4
@@ -16,7 +16,8 @@ SMALLEST = 2**STAGES
 def conv(in_shape: Shape, *, width: int = 128) -> Backbone:
     """Four convolutions 4x4/2 of width 1, 2, 4, 8 times `width`, each with BN-ReLU, then flattened.
 
-    At width 128: 1,024 features for 28x28, 16,384 for 64x64. Raises UsageError for images below 16x16.
+    At width 128: 1,024 features for 28x28, 16,384 for 64x64. Raises UsageError for images below
+    16x16.
     """
     return ConvBackbone(in_shape, width)
 
@@ -31,11 +32,13 @@ def conv_decoder(
     kernel: Literal[3, 5] = 5,
     smooth: bool = True,
 ) -> Head:
-    """A linear layer to 8 * width maps of an eighth of the size, then three doubling deconvolutions.
+    """A linear layer to 8 * width maps of an eighth of the size, then three doubling
+    deconvolutions.
 
-    The defaults are the CelebA decoder: widths 8-4-2-1 times `width`, then a deconvolution 5x5/1 to pixels.
-    smooth = False leaves that one out, so that the third doubling gives the pixels; with kernel = 3 that is
-    the MNIST decoder 1024x4x4-512-256-1. Raises UsageError for images below 16x16.
+    The defaults are the CelebA decoder: widths 8-4-2-1 times `width`, then a deconvolution 5x5/1 to
+    pixels. smooth = False leaves that one out, so that the third doubling gives the pixels; with
+    kernel = 3 that is the MNIST decoder 1024x4x4-512-256-1. Raises UsageError for images below
+    16x16.
     """
     return ConvDecoder(latent_dim, out_shape, width, kernel, smooth)
 
@@ -65,12 +68,15 @@ class ConvDecoder(Head):
 
     kind = "pixels"
 
-    def __init__(self, latent_dim: int, out_shape: Shape, width: int, kernel: int, smooth: bool) -> None:
+    def __init__(
+        self, latent_dim: int, out_shape: Shape, width: int, kernel: int, smooth: bool
+    ) -> None:
         super().__init__()
         _check("conv_decoder", out_shape, width)
         if kernel not in (3, 5):
             raise UsageError(f"conv_decoder: kernel must be 3 or 5, not {kernel}")
-        # Halving rounds up, so that each doubling can give exactly the next size: 4-7-14-28, 8-16-32-64.
+        # Halving rounds up, so that each doubling can give exactly the next size: 4-7-14-28,
+        # 8-16-32-64.
         sizes = [(-(-out_shape[1] // 2**k), -(-out_shape[2] // 2**k)) for k in (3, 2, 1, 0)]
         widths = [8 * width, 4 * width, 2 * width, width if smooth else out_shape[0]]
         self.grid = (widths[0], *sizes[0])
@@ -79,7 +85,9 @@ class ConvDecoder(Head):
         for k in range(3):
             extra = (sizes[k + 1][0] - 2 * sizes[k][0] + 1, sizes[k + 1][1] - 2 * sizes[k][1] + 1)
             layers.append(
-                nn.ConvTranspose2d(widths[k], widths[k + 1], kernel, 2, kernel // 2, output_padding=extra)
+                nn.ConvTranspose2d(
+                    widths[k], widths[k + 1], kernel, 2, kernel // 2, output_padding=extra
+                )
             )
             if k < 2 or smooth:
                 layers += [nn.BatchNorm2d(widths[k + 1]), nn.ReLU()]

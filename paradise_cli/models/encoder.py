@@ -6,22 +6,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from paradise_cli.errors import ParadiseError, UsageError
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.randomness import generator
+from paradise_cli.core.registry import did_you_mean
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.models.base import Backbone, Head, Shape, require_positive
 from paradise_cli.models.classifier import PixelClassifier, at_least_float32, eval_mode
-from paradise_cli.randomness import generator
-from paradise_cli.registry import did_you_mean
 
 
 class StochasticEncoder(nn.Module):
     """p(z|x) = N(mu(x), diag sigma(x)^2) and the heads that read z.
 
-    Images are float [B, C, H, W] in [0, 1], normalised inside by (x - mean) / std per channel (0 and 1 where
-    not given). sigma = softplus(rho - sigma_shift) + sigma_floor (method.md 2.1); with stochastic=False
-    sigma is 0, there is no rho layer, and the other initial weights are those of the stochastic model of the
-    same seed. Backbone and heads may run under autocast; mu and sigma are computed in the precision of the
-    weights. Raises UsageError for a mean, std, latent_dim or head name that cannot be used.
+    Images are float [B, C, H, W] in [0, 1], normalised inside by (x - mean) / std per channel (0
+    and 1 where not given). sigma = softplus(rho - sigma_shift) + sigma_floor (method.md 2.1); with
+    stochastic=False sigma is 0, there is no rho layer, and the other initial weights are those of
+    the stochastic model of the same seed. Backbone and heads may run under autocast; mu and sigma
+    are computed in the precision of the weights. Raises UsageError for a mean, std, latent_dim or
+    head name that cannot be used.
     """
 
     mean: Tensor
@@ -58,7 +59,9 @@ class StochasticEncoder(nn.Module):
         self.rho = nn.Linear(backbone.out_features, latent_dim) if stochastic else None
 
     def encode(self, images: Tensor) -> DiagonalGaussian:
-        """Posterior of each image, mu and sigma [B, latent_dim]; raises ParadiseError for another shape."""
+        """Posterior of each image, mu and sigma [B, latent_dim]; raises ParadiseError for another
+        shape.
+        """
         if tuple(images.shape[1:]) != tuple(self.in_shape):
             raise ParadiseError(
                 f"the model reads images {_shape(self.in_shape)}, not {_shape(images.shape[1:])}"
@@ -73,7 +76,8 @@ class StochasticEncoder(nn.Module):
             return DiagonalGaussian(mu, sigma)
 
     def encode_settled(self, images: Tensor) -> DiagonalGaussian:
-        """`encode` in eval mode, differentiable: images that are no data leave the running statistics alone.
+        """`encode` in eval mode, differentiable: images that are no data leave the running
+        statistics alone.
 
         Each module's mode is restored.
         """
@@ -81,26 +85,38 @@ class StochasticEncoder(nn.Module):
             return self.encode(images)
 
     def decode(self, z: Tensor) -> dict[str, Tensor]:
-        """Output of each head for z [B, latent_dim], at least float32: logits or pre-sigmoid pixels."""
+        """Output of each head for z [B, latent_dim], at least float32: logits or pre-sigmoid
+        pixels.
+        """
         return {name: at_least_float32(head(z)) for name, head in self.heads.items()}
 
-    def forward(self, images: Tensor, noise: Tensor) -> tuple[DiagonalGaussian, Tensor, dict[str, Tensor]]:
-        """Posterior, z = mu + sigma * noise and each head's output; noise ~ N(0, I), [B, latent_dim]."""
+    def forward(
+        self, images: Tensor, noise: Tensor
+    ) -> tuple[DiagonalGaussian, Tensor, dict[str, Tensor]]:
+        """Posterior, z = mu + sigma * noise and each head's output; noise ~ N(0, I), [B,
+        latent_dim].
+        """
         posterior = self.encode(images)
         z = posterior.rsample(noise)
         return posterior, z, self.decode(z)
 
-    def classifier(self, samples: int = 0, head: str | None = None, seed: int = 0) -> PixelClassifier:
-        """Pixels [B, C, H, W] to log-probabilities [B, classes]: the only thing that may judge a model.
+    def classifier(
+        self, samples: int = 0, head: str | None = None, seed: int = 0
+    ) -> PixelClassifier:
+        """Pixels [B, C, H, W] to log-probabilities [B, classes]: the only thing that may judge a
+        model.
 
-        samples = 0 classifies the posterior mean; samples = k averages the probabilities of k draws. The k
-        noise vectors are a function of the seed alone, the same for every image and call: the answer for an
-        image does not depend on its batch, and fresh noise is another seed. Differentiable in the pixels, and
-        always in eval mode; each module's mode is restored after the call. Raises ParadiseError for a model
-        without classification head, or with several when `head` does not say which.
+        samples = 0 classifies the posterior mean; samples = k averages the probabilities of k
+        draws. The k noise vectors are a function of the seed alone, the same for every image and
+        call: the answer for an image does not depend on its batch, and fresh noise is another seed.
+        Differentiable in the pixels, and always in eval mode; each module's mode is restored after
+        the call. Raises ParadiseError for a model without classification head, or with several when
+        `head` does not say which.
         """
         if samples < 0:
-            raise UsageError(f"classifier: samples must be 0 (posterior mean) or more, not {samples}")
+            raise UsageError(
+                f"classifier: samples must be 0 (posterior mean) or more, not {samples}"
+            )
         decoder = self.heads[self._logits_head(head)]
         noise = torch.randn(samples, self.latent_dim, generator=generator(seed, "classifier"))
         return PixelClassifier(self.encode_settled, decoder, noise)
@@ -113,17 +129,23 @@ class StochasticEncoder(nn.Module):
                 f"this model has no classification head, only: {', '.join(self.heads) or 'none'}"
             )
         if head is None and len(names) > 1:
-            raise ParadiseError(f"this model has several classification heads; say which one of: {known}")
+            raise ParadiseError(
+                f"this model has several classification heads; say which one of: {known}"
+            )
         if head is not None and head not in names:
             hint = did_you_mean(head, names)
             raise ParadiseError(f"no classification head '{head}'{hint}; this model has: {known}")
         return head or names[0]
 
 
-def _per_channel(name: str, values: Sequence[float] | None, default: float, channels: int) -> Tensor:
+def _per_channel(
+    name: str, values: Sequence[float] | None, default: float, channels: int
+) -> Tensor:
     values = [default] * channels if values is None else values
     if len(values) != channels:
-        raise UsageError(f"model: {name} has {len(values)} values, the images have {channels} channels")
+        raise UsageError(
+            f"model: {name} has {len(values)} values, the images have {channels} channels"
+        )
     return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
 
 
@@ -131,7 +153,9 @@ def _checked_names(heads: Mapping[str, Head]) -> dict[str, nn.Module]:
     taken = nn.ModuleDict()
     for name in heads:
         if not name or "." in name or hasattr(taken, name):
-            raise UsageError(f"model: a task cannot be named '{name}'; choose another word, without a dot")
+            raise UsageError(
+                f"model: a task cannot be named '{name}'; choose another word, without a dot"
+            )
     return dict(heads)
 
 

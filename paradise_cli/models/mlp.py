@@ -9,7 +9,8 @@ from paradise_cli.models.base import BACKBONES, HEADS, Backbone, Head, Shape, re
 
 @BACKBONES.register
 def mlp(in_shape: Shape, *, hidden: list[int]) -> Backbone:
-    """Linear-ReLU layers of the given widths on flattened pixels; DVIB's is [1024, 1024] (method.md 2.7).
+    """Linear-ReLU layers of the given widths on flattened pixels; DVIB's is [1024, 1024] (method.md
+    2.7).
 
     An empty list gives the pixels themselves, hence a linear encoder.
     """

@@ -1,4 +1,6 @@
-"""Pre-activation residual networks for CIFAR and ImageNet (He et al. 2016; method.md 4.1 and 4.2)."""
+"""Pre-activation residual networks for CIFAR and ImageNet (He et al. 2016; method.md 4.1 and
+4.2).
+"""
 
 import math
 from typing import Literal
@@ -7,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad, relu
 
-from paradise_cli.errors import UsageError
+from paradise_cli.core.errors import UsageError
 from paradise_cli.models.base import BACKBONES, Backbone, Shape
 
 Entry = Literal["own", "shared", "none"]  # what the leading BN-ReLU of a block feeds
@@ -24,10 +26,18 @@ def preact_resnet(in_shape: Shape, *, depth: int = 20) -> Backbone:
     for width, stride in ((16, 1), (32, 2), (64, 2)):
         for i in range(n):
             first = i == 0
-            shortcut = PadShortcut(width - channels, stride) if first and width != channels else nn.Identity()
+            shortcut = (
+                PadShortcut(width - channels, stride)
+                if first and width != channels
+                else nn.Identity()
+            )
             blocks.append(
                 PreActBlock(
-                    channels, width, stride if first else 1, shortcut, entry="shared" if first else "own"
+                    channels,
+                    width,
+                    stride if first else 1,
+                    shortcut,
+                    entry="shared" if first else "own",
                 )
             )
             channels = width
@@ -36,7 +46,9 @@ def preact_resnet(in_shape: Shape, *, depth: int = 20) -> Backbone:
 
 @BACKBONES.register
 def preact_resnet_imagenet(in_shape: Shape, *, depth: int = 34) -> Backbone:
-    """ImageNet network of depth 18 or 34 with 1x1 shortcuts where the width changes; 512 features."""
+    """ImageNet network of depth 18 or 34 with 1x1 shortcuts where the width changes; 512
+    features.
+    """
     if depth not in IMAGENET_BLOCKS:
         known = ", ".join(map(str, IMAGENET_BLOCKS))
         raise UsageError(f"preact_resnet_imagenet: depth {depth} is not one of {known}")
@@ -46,13 +58,20 @@ def preact_resnet_imagenet(in_shape: Shape, *, depth: int = 34) -> Backbone:
         width, stride = 64 * 2**stage, 1 if stage == 0 else 2
         for i in range(count):
             first = i == 0
-            shortcut = convolution(channels, width, 1, stride) if width != channels else nn.Identity()
+            shortcut = (
+                convolution(channels, width, 1, stride) if width != channels else nn.Identity()
+            )
             # The stem has just normalised and rectified what the very first block receives.
             entry: Entry = "own" if not first else "none" if stage == 0 else "shared"
-            blocks.append(PreActBlock(channels, width, stride if first else 1, shortcut, entry=entry))
+            blocks.append(
+                PreActBlock(channels, width, stride if first else 1, shortcut, entry=entry)
+            )
             channels = width
     stem = nn.Sequential(
-        convolution(in_shape[0], 64, 7, 2), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, padding=1)
+        convolution(in_shape[0], 64, 7, 2),
+        nn.BatchNorm2d(64),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, padding=1),
     )
     return ResidualTrunk(stem, blocks, channels)
 
@@ -60,8 +79,8 @@ def preact_resnet_imagenet(in_shape: Shape, *, depth: int = 34) -> Backbone:
 class PreActBlock(nn.Module):
     """[BN-ReLU-]conv3x3-BN-ReLU-[dropout-]conv3x3 plus a shortcut.
 
-    `entry` says what the leading BN-ReLU feeds: the residual branch (`own`), the shortcut as well (`shared`),
-    or that there is none.
+    `entry` says what the leading BN-ReLU feeds: the residual branch (`own`), the shortcut as well
+    (`shared`), or that there is none.
     """
 
     def __init__(
@@ -135,5 +154,6 @@ def blocks_per_stage(owner: str, depth: int, remainder: int) -> int:
         return n
     near = sorted({6 * max(m, 1) + remainder for m in (n, n + 1)})
     raise UsageError(
-        f"{owner}: depth {depth} is not 6n+{remainder} with n >= 1; nearest: {', '.join(map(str, near))}"
+        f"{owner}: depth {depth} is not 6n+{remainder} with n >= 1; nearest:"
+        f" {', '.join(map(str, near))}"
     )

@@ -2,13 +2,21 @@
 
 from torch import nn
 
-from paradise_cli.errors import UsageError
+from paradise_cli.core.errors import UsageError
 from paradise_cli.models.base import BACKBONES, Backbone, Shape, require_positive
-from paradise_cli.models.resnet import Entry, PreActBlock, ResidualTrunk, blocks_per_stage, convolution
+from paradise_cli.models.resnet import (
+    Entry,
+    PreActBlock,
+    ResidualTrunk,
+    blocks_per_stage,
+    convolution,
+)
 
 
 @BACKBONES.register
-def wide_resnet(in_shape: Shape, *, depth: int = 28, width: int = 10, dropout: float = 0.0) -> Backbone:
+def wide_resnet(
+    in_shape: Shape, *, depth: int = 28, width: int = 10, dropout: float = 0.0
+) -> Backbone:
     """CIFAR network of depth 6n+4, `width` times as wide, with 1x1 shortcuts; 64 * width features.
 
     dropout is the probability of dropping a value between the two convolutions of a block.
@@ -26,6 +34,8 @@ def wide_resnet(in_shape: Shape, *, depth: int = 28, width: int = 10, dropout: f
             widens = group != channels
             shortcut = convolution(channels, group, 1, stride_here) if widens else nn.Identity()
             entry: Entry = "shared" if widens else "own"
-            blocks.append(PreActBlock(channels, group, stride_here, shortcut, entry=entry, dropout=dropout))
+            blocks.append(
+                PreActBlock(channels, group, stride_here, shortcut, entry=entry, dropout=dropout)
+            )
             channels = group
     return ResidualTrunk(convolution(in_shape[0], 16, 3), blocks, channels)

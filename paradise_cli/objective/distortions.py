@@ -7,11 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from paradise_cli.registry import Registry
+from paradise_cli.core.registry import Registry
 
 Unit = Literal["nats", "squared error", "absolute error"]
 Link = Literal["sigmoid", "identity"]
-LINKS: dict[Link, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "identity": lambda output: output}
+LINKS: dict[Link, Callable[[Tensor], Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "identity": lambda output: output,
+}
 """From a decoder's output to what it reproduces: pixels are in [0, 1], other values anywhere."""
 
 
@@ -45,7 +48,9 @@ def cross_entropy(*, label_smoothing: float = 0.0) -> Distortion:
 
 @DISTORTIONS.register
 def squared_error(*, link: Link = "sigmoid") -> Distortion:
-    """||x - g(z)||^2 SUMMED over pixels, which are sigmoid(output), or the output itself (paper Eq. 8)."""
+    """||x - g(z)||^2 SUMMED over pixels, which are sigmoid(output), or the output itself (paper Eq.
+    8).
+    """
 
     reproduce = LINKS[link]
 
@@ -57,7 +62,9 @@ def squared_error(*, link: Link = "sigmoid") -> Distortion:
 
 @DISTORTIONS.register
 def absolute_error(*, link: Link = "sigmoid") -> Distortion:
-    """|x - g(z)| summed over pixels: for x of 0 and 1 the Hamming distortion of pixels drawn from g(z)."""
+    """|x - g(z)| summed over pixels: for x of 0 and 1 the Hamming distortion of pixels drawn from
+    g(z).
+    """
 
     reproduce = LINKS[link]
 
@@ -69,9 +76,13 @@ def absolute_error(*, link: Link = "sigmoid") -> Distortion:
 
 @DISTORTIONS.register
 def bernoulli() -> Distortion:
-    """Cross-entropy of pixels read as probabilities, summed, in nats; the decoder gives their logits."""
+    """Cross-entropy of pixels read as probabilities, summed, in nats; the decoder gives their
+    logits.
+    """
 
     def per_example(output: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(output, images, reduction="none").flatten(1).sum(1)
+        return (
+            F.binary_cross_entropy_with_logits(output, images, reduction="none").flatten(1).sum(1)
+        )
 
     return Distortion(per_example, supervised=False)

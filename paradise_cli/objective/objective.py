@@ -33,9 +33,9 @@ class Task:
 class Objective(nn.Module):
     """D + alpha R over a list of views of each image (paper Eq. 6, method.md 2.1).
 
-    The `squared` Lagrangian, D + alpha R^2, has an optimum for each rate also where D falls linearly with R,
-    as for labels that are a function of the image (method.md 2.6, Rodriguez Galvez et al. 2020). A module
-    because q may have a state of its own, which a checkpoint must hold.
+    The `squared` Lagrangian, D + alpha R^2, has an optimum for each rate also where D falls
+    linearly with R, as for labels that are a function of the image (method.md 2.6, Rodriguez Galvez
+    et al. 2020). A module because q may have a state of its own, which a checkpoint must hold.
     """
 
     def __init__(
@@ -56,8 +56,9 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and every term by itself, raw and detached.
 
-        `views` are V batches [B, C, H, W] of the same B images, `labels` [B, T], `noise` [V*B, K]. The views
-        go through the model as one batch; the rate is taken on each view by itself and averaged.
+        `views` are V batches [B, C, H, W] of the same B images, `labels` [B, T], `noise` [V*B, K].
+        The views go through the model as one batch; the rate is taken on each view by itself and
+        averaged.
         """
         images = torch.cat(list(views)) if len(views) > 1 else views[0]  # [V*B, C, H, W]
         labels = labels.repeat(len(views), 1)
@@ -78,7 +79,8 @@ class Objective(nn.Module):
     def _penalty(self, loss: Tensor, rate: Tensor) -> Tensor:
         if self.lagrangian == "linear":
             return loss
-        # The slope 2R is the logged rate's: the loss has the same mean, but noise that can turn its sign.
+        # The slope 2R is the logged rate's: the loss has the same mean, but noise that can turn its
+        # sign.
         return rate.square() + 2 * rate * (loss - loss.detach())
 
     @staticmethod
@@ -90,9 +92,13 @@ class Objective(nn.Module):
         extra = [] if pseudo is None else [model.encode_settled(pseudo)]  # type: ignore[operator]
         parts = [
             DiagonalGaussian(mu, sigma)
-            for mu, sigma in zip(posterior.mu.chunk(views), posterior.sigma.chunk(views), strict=True)
+            for mu, sigma in zip(
+                posterior.mu.chunk(views), posterior.sigma.chunk(views), strict=True
+            )
         ]
-        values = [rate(part, z_view, *extra) for part, z_view in zip(parts, z.chunk(views), strict=True)]
+        values = [
+            rate(part, z_view, *extra) for part, z_view in zip(parts, z.chunk(views), strict=True)
+        ]
         if rate.training:
             rate.remember(parts[0])  # a second view would be a second copy of each image
         loss = torch.stack([value.loss.mean() for value in values]).mean()

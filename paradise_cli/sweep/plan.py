@@ -5,9 +5,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from paradise_cli.errors import UsageError
-from paradise_cli.ranges import parse_range
-from paradise_cli.recipe import Recipe, load_recipe
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.ranges import parse_range
+from paradise_cli.recipe.schema import Recipe, load_recipe
 
 ALPHA = "objective.alpha"
 SEED = "train.seed"
@@ -26,7 +26,9 @@ class Axis:
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """One run of a sweep: the fields that distinguish it, and its recipe; `name` is that of its folder."""
+    """One run of a sweep: the fields that distinguish it, and its recipe; `name` is that of its
+    folder.
+    """
 
     name: str
     settings: dict[str, str]
@@ -35,7 +37,9 @@ class SweepPoint:
     @property
     def group(self) -> tuple[tuple[str, str], ...]:
         """The settings that tell frontiers apart: all but alpha and the seed."""
-        return tuple((key, value) for key, value in self.settings.items() if key not in (ALPHA, SEED))
+        return tuple(
+            (key, value) for key, value in self.settings.items() if key not in (ALPHA, SEED)
+        )
 
 
 def parse_axis(text: str, option: str = "--grid") -> Axis:
@@ -56,14 +60,22 @@ def parse_axis(text: str, option: str = "--grid") -> Axis:
         values = _split(raw)
     repeated = sorted({value for value in values if values.count(value) > 1})
     if repeated or "" in values:
-        what = f"{', '.join(repeated)} comes twice" if repeated else "a value is missing between commas"
+        what = (
+            f"{', '.join(repeated)} comes twice"
+            if repeated
+            else "a value is missing between commas"
+        )
         raise UsageError(f"{option} '{text}': {what}")
     return Axis(key, tuple(values))
 
 
 def alpha_axis(text: str) -> Axis:
-    """Values of alpha from `0.1,1,10` or `first:last:count`; raises UsageError for other than numbers > 0."""
-    return Axis(ALPHA, tuple(dict.fromkeys(f"{alpha:.6g}" for alpha in parse_range(text, "--alpha"))))
+    """Values of alpha from `0.1,1,10` or `first:last:count`; raises UsageError for other than
+    numbers > 0.
+    """
+    return Axis(
+        ALPHA, tuple(dict.fromkeys(f"{alpha:.6g}" for alpha in parse_range(text, "--alpha")))
+    )
 
 
 def plan(
@@ -71,8 +83,9 @@ def plan(
 ) -> list[SweepPoint]:
     """Every combination of the axes' values, each under `seeds` seeds from the recipe's own on.
 
-    The first seed is in no name, so that a sweep can be given more seeds later. All recipes are read and
-    checked. Raises UsageError for a field given twice, nothing to sweep, and for recipes with mistakes.
+    The first seed is in no name, so that a sweep can be given more seeds later. All recipes are
+    read and checked. Raises UsageError for a field given twice, nothing to sweep, and for recipes
+    with mistakes.
     """
     first = load_recipe(recipe, overrides).recipe.train.seed
     if seeds > 1:
@@ -83,7 +96,9 @@ def plan(
             f"a field is swept twice: {', '.join(sorted({k for k in keys if keys.count(k) > 1}))}"
         )
     if not axes:
-        raise UsageError("nothing to sweep: give --alpha first:last:count, --grid key=v1,v2 or --seeds")
+        raise UsageError(
+            "nothing to sweep: give --alpha first:last:count, --grid key=v1,v2 or --seeds"
+        )
     short = _short_names(keys)
     points = []
     for values in itertools.product(*(axis.values for axis in axes)):
@@ -98,13 +113,18 @@ def plan(
         points.append(SweepPoint(name, settings, loaded.recipe))
     if len({point.name for point in points}) == len(points):
         return points
-    return [replace(point, name=f"{number},{point.name}") for number, point in enumerate(points, start=1)]
+    return [
+        replace(point, name=f"{number},{point.name}")
+        for number, point in enumerate(points, start=1)
+    ]
 
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:
     """The last word of each key, or the whole where two end alike."""
     last = [key.rpartition(".")[2] for key in keys]
-    return {key: word if last.count(word) == 1 else key for key, word in zip(keys, last, strict=True)}
+    return {
+        key: word if last.count(word) == 1 else key for key, word in zip(keys, last, strict=True)
+    }
 
 
 def _split(text: str) -> list[str]:

@@ -11,18 +11,20 @@ from typing import Any
 from scipy.stats import norm, t
 
 from paradise_cli.build import build_info, build_objective, named_tasks
-from paradise_cli.errors import ParadiseError
-from paradise_cli.exact_curves import ExactCurve, exact_curve
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.storage import publish_text, write_json
 from paradise_cli.information import frontier
 from paradise_cli.information.frontier import Check, FrontierPoint, Slope
 from paradise_cli.information.rate_interval import AT_CAP
 from paradise_cli.objective.distortions import DISTORTIONS
-from paradise_cli.recipe import Recipe
-from paradise_cli.storage import publish_text, write_json
+from paradise_cli.recipe.schema import Recipe
 from paradise_cli.sweep.plan import SweepPoint
 from paradise_cli.sweep.run import Outcome
+from paradise_cli.theory.exact_curves import ExactCurve, exact_curve
 
-COMPONENT_MARGIN = 2.0  # nats below log(components) up to which q can tell posteriors apart (method.md 2.6)
+COMPONENT_MARGIN = (
+    2.0  # nats below log(components) up to which q can tell posteriors apart (method.md 2.6)
+)
 SLOPE_MARGIN = 1.0  # nats below log(components) up to which a slope can be compared with alpha
 POINTS_MARGIN = 2.0  # nats below log N up to which I_N follows I(X;Z) closely enough for a slope
 NO_RATE = 0.05  # nats: the encoder has collapsed
@@ -32,7 +34,8 @@ NO_RATE = 0.05  # nats: the encoder has collapsed
 class Frontier:
     """The points of one group, a mean over seeds each, and what holds of them.
 
-    `entropy` is H(Y) of the measured labels in nats, None where D is not the cross-entropy of one label.
+    `entropy` is H(Y) of the measured labels in nats, None where D is not the cross-entropy of one
+    label.
     """
 
     group: tuple[tuple[str, str], ...]
@@ -98,11 +101,12 @@ class SweepResult:
 
 @dataclass(frozen=True)
 class _Run:
-    """A run that was measured: D as its objective weighs it, at sampled z, and what of its rate can be seen.
+    """A run that was measured: D as its objective weighs it, at sampled z, and what of its rate can
+    be seen.
 
-    `ends` are the certified ends of I(X;Z), or on training data, which are no sample that the encoder has not
-    seen, of I_N. `components` is log of the number of components of the training's q, infinite where it has
-    no cap.
+    `ends` are the certified ends of I(X;Z), or on training data, which are no sample that the
+    encoder has not seen, of I_N. `components` is log of the number of components of the training's
+    q, infinite where it has no cap.
     """
 
     point: SweepPoint
@@ -126,11 +130,19 @@ class _Run:
         row |= {"distortion": self.distortion, "distortion_error": self.distortion_error}
         for scores in self.evaluation["classification"][:1]:
             top1 = scores["top1"]
-            row |= {"accuracy": top1["value"], "accuracy_low": top1["low"], "accuracy_high": top1["high"]}
+            row |= {
+                "accuracy": top1["value"],
+                "accuracy_low": top1["low"],
+                "accuracy_high": top1["high"],
+            }
         row |= {"active": latents["active"], "dimensions": latents["dimensions"]}
         if self.rate is not None and self.ends is not None:
             exact = self.rate["exact"]
-            row |= {"rate": exact["nats"], "rate_error": exact["standard_error"], "rate_cap": exact["cap"]}
+            row |= {
+                "rate": exact["nats"],
+                "rate_error": exact["standard_error"],
+                "rate_cap": exact["cap"],
+            }
             row |= {"rate_lower": self.ends["lower"], "rate_upper": self.ends["upper"]}
             row |= {"rate_bits": exact["bits"]}
             if self.entropy is not None:
@@ -148,7 +160,8 @@ def judge(outcomes: Sequence[Outcome], split: str) -> SweepResult:
         raise ParadiseError(f"every run of the sweep failed:\n{reasons}")
     groups = dict.fromkeys(run.point.group for run in runs)
     frontiers = tuple(
-        _frontier(group, [run for run in runs if run.point.group == group], split) for group in groups
+        _frontier(group, [run for run in runs if run.point.group == group], split)
+        for group in groups
     )
     first = runs[0].evaluation
     return SweepResult(
@@ -159,13 +172,16 @@ def judge(outcomes: Sequence[Outcome], split: str) -> SweepResult:
         unit=" + ".join(dict.fromkeys(each["unit"] for each in first["distortion"])),
         rows=tuple(_row(outcome, found[outcome.point.name]) for outcome in outcomes),
         frontiers=frontiers,
-        warnings=tuple(text for run in runs for text in _collapse(run)) + tuple(_other_alphas(frontiers)),
+        warnings=tuple(text for run in runs for text in _collapse(run))
+        + tuple(_other_alphas(frontiers)),
         failed=failed,
     )
 
 
 def components_cap(recipe: Recipe) -> float:
-    """log of the number of components that the recipe's q is a mixture of, infinite where it has no cap."""
+    """log of the number of components that the recipe's q is a mixture of, infinite where it has no
+    cap.
+    """
     rate = build_objective(recipe, build_info(recipe)).rate
     return math.inf if rate is None else rate.cap(recipe.train.batch_size)
 
@@ -178,7 +194,10 @@ def _measured(outcome: Outcome, split: str) -> "_Run | str":
     by_task = {each["task"]: each for each in evaluation["distortion"]}
     tasks = named_tasks(recipe)
     if missing := [name for name in tasks if name not in by_task]:
-        return f"{evaluation['data']} has no labels of {', '.join(missing)}: its distortion is not known"
+        return (
+            f"{evaluation['data']} has no labels of {', '.join(missing)}: its distortion is not"
+            " known"
+        )
     terms = [(task.weight, by_task[name]) for name, task in tasks.items()]
     return _Run(
         outcome.point,
@@ -190,13 +209,16 @@ def _measured(outcome: Outcome, split: str) -> "_Run | str":
             for weight, each in terms
         ),
         _label_entropy(recipe, evaluation),
-        evaluation["rate"] and evaluation["rate"]["empirical" if split == "train" else "population"],
+        evaluation["rate"]
+        and evaluation["rate"]["empirical" if split == "train" else "population"],
         components_cap(recipe),
     )
 
 
 def _label_entropy(recipe: Recipe, evaluation: dict[str, Any]) -> float | None:
-    """H(Y) in nats of the labels that D was measured on, where it is one cross-entropy over all images."""
+    """H(Y) in nats of the labels that D was measured on, where it is one cross-entropy over all
+    images.
+    """
     tasks, scores = recipe.objective.tasks, evaluation["classification"]
     if len(tasks) != 1 or tasks[0].weight != 1 or not scores or scores[0]["n"] < evaluation["n"]:
         return None
@@ -216,7 +238,8 @@ def _frontier(group: tuple[tuple[str, str], ...], members: Sequence[_Run], split
     rated = [run for run in members if run.rate is not None]
     alphas = sorted({run.point.recipe.objective.alpha for run in rated})
     points = tuple(
-        _point([run for run in rated if run.point.recipe.objective.alpha == alpha]) for alpha in alphas
+        _point([run for run in rated if run.point.recipe.objective.alpha == alpha])
+        for alpha in alphas
     )
     exact, entropy = exact_curve(recipe), members[0].entropy
     if not points:
@@ -229,7 +252,9 @@ def _frontier(group: tuple[tuple[str, str], ...], members: Sequence[_Run], split
         checks.append(frontier.slope_check(slopes))
     if entropy is not None:
         checks.append(frontier.above_labels(points, entropy))
-    if exact is not None and split != "train":  # of points that it learned from an encoder knows more
+    if (
+        exact is not None and split != "train"
+    ):  # of points that it learned from an encoder knows more
         checks.append(frontier.above_curve(points, exact.bounds))
     return Frontier(group, points, tuple(checks), tuple(slopes), exact, entropy)
 
@@ -239,7 +264,8 @@ def _point(seeds: Sequence[_Run]) -> FrontierPoint:
     recipe = seeds[0].point.recipe
     rates = [run.rate for run in seeds if run.rate is not None]
     rate, rate_error = _mean(
-        [each["exact"]["nats"] for each in rates], [each["exact"]["standard_error"] for each in rates]
+        [each["exact"]["nats"] for each in rates],
+        [each["exact"]["standard_error"] for each in rates],
     )
     distortion, distortion_error = _mean(
         [run.distortion for run in seeds], [run.distortion_error for run in seeds]
@@ -265,7 +291,8 @@ def _point(seeds: Sequence[_Run]) -> FrontierPoint:
 
 
 def _mean(values: Sequence[float], errors: Sequence[float]) -> tuple[float, float]:
-    """Mean over seeds, and its standard error: that of the data, which they share, and that of the seeds.
+    """Mean over seeds, and its standard error: that of the data, which they share, and that of the
+    seeds.
 
     The seeds' is widened, as Student's t asks, to make ERRORS of it as rare as of a known one.
     """
@@ -280,7 +307,9 @@ def _collapse(run: _Run) -> list[str]:
     """What is wrong with one run's rate or latents."""
     name, latents, texts = run.point.name, run.evaluation["latents"], []
     if latents["active"] < latents["dimensions"]:
-        texts.append(f"{name}: {latents['active']} of {latents['dimensions']} dimensions are active")
+        texts.append(
+            f"{name}: {latents['active']} of {latents['dimensions']} dimensions are active"
+        )
     if run.rate is None:
         return [*texts, f"{name}: {run.evaluation['rate_note']}"]
     rate, cap = run.rate["exact"]["nats"], run.rate["exact"]["cap"]
@@ -291,7 +320,8 @@ def _collapse(run: _Run) -> list[str]:
     if rate > run.components - COMPONENT_MARGIN:
         texts.append(
             f"{name}: rate {rate:.2f} nats > log(components) - {COMPONENT_MARGIN:g} ="
-            f" {run.components - COMPONENT_MARGIN:.2f}: q: {run.point.recipe.objective.rate.q} cannot tell"
+            f" {run.components - COMPONENT_MARGIN:.2f}: q: {run.point.recipe.objective.rate.q}"
+            " cannot tell"
             " posteriors apart there and alpha loses its effect; use q: fitted, or more components"
         )
     return texts
@@ -301,13 +331,17 @@ def _other_alphas(frontiers: Sequence[Frontier]) -> list[str]:
     """Where alpha acts, if some points collapsed or are at their cap."""
     texts = []
     for each in frontiers:
-        full = [point.alpha for point in each.points if point.alpha and point.rate > point.cap - AT_CAP]
+        full = [
+            point.alpha for point in each.points if point.alpha and point.rate > point.cap - AT_CAP
+        ]
         dead = [point.alpha for point in each.points if point.alpha and point.rate < NO_RATE]
         if not (full or dead):
             continue
         low = max(full) if full else min(dead) / 100
         high = min(dead) if dead else max(full) * 100
-        told = [f"{len(full)} alphas at the cap"] * bool(full) + [f"{len(dead)} collapsed"] * bool(dead)
+        told = [f"{len(full)} alphas at the cap"] * bool(full) + [f"{len(dead)} collapsed"] * bool(
+            dead
+        )
         where = f"{each.title}: " if each.group else ""
         count = max(9, len(each.points))
         texts.append(f"{where}{' and '.join(told)}: try --alpha {low:.3g}:{high:.3g}:{count}")
@@ -316,4 +350,6 @@ def _other_alphas(frontiers: Sequence[Frontier]) -> list[str]:
 
 def _finite(value: dict[str, Any]) -> dict[str, Any]:
     """Infinite numbers, which JSON has not, as null."""
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in value.items()}
+    return {
+        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in value.items()
+    }

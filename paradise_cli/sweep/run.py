@@ -14,11 +14,11 @@ import torch
 
 import paradise_cli
 from paradise_cli.build import build_data
-from paradise_cli.errors import Interrupted, UsageError
-from paradise_cli.recipe import load_recipe
-from paradise_cli.runner import stop_on_signal
+from paradise_cli.core.errors import Interrupted, UsageError
+from paradise_cli.core.machine import choose_device
+from paradise_cli.core.processes import stop_on_signal
+from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.sweep.plan import SweepPoint
-from paradise_cli.training.hardware import choose_device
 from paradise_cli.training.run_folder import RunFolder
 
 POLL_SECONDS = 0.2
@@ -57,14 +57,16 @@ def run_points(
 ) -> list[Outcome]:
     """Train and evaluate every point in `folder`, going on where an earlier sweep there stopped.
 
-    A point that fails leaves the others alone. `jobs` is how many run at a time: by default as many as there
-    are GPUs, else processor cores, which they share. `progress` is told of every epoch that is done. Raises
-    UsageError where the folder holds runs of other recipes or the data lack the split, Interrupted after a
-    signal, when every run has saved its state.
+    A point that fails leaves the others alone. `jobs` is how many run at a time: by default as many
+    as there are GPUs, else processor cores, which they share. `progress` is told of every epoch
+    that is done. Raises UsageError where the folder holds runs of other recipes or the data lack
+    the split, Interrupted after a signal, when every run has saved its state.
     """
     choose_device(device)
     if getattr(build_data(points[0].recipe), split) is None:
-        raise UsageError(f"{points[0].recipe.data.name} has no {split} split; choose another with --split")
+        raise UsageError(
+            f"{points[0].recipe.data.name} has no {split} split; choose another with --split"
+        )
     runs = [RunFolder(folder / "points" / point.name) for point in points]
     for point, run in zip(points, runs, strict=True):
         if run.recipe.exists():
@@ -77,7 +79,10 @@ def run_points(
     _run_all(list(zip(points, runs, strict=True)), slots, split, device, errors, progress)
     return [
         Outcome(
-            point, run.path, None if point.name in errors else _measured(run, split), errors.get(point.name)
+            point,
+            run.path,
+            None if point.name in errors else _measured(run, split),
+            errors.get(point.name),
         )
         for point, run in zip(points, runs, strict=True)
     ]
@@ -91,7 +96,9 @@ def _run_all(
     errors: dict[str, str],
     progress: Callable[[int], None] | None,
 ) -> None:
-    """Keep every slot busy until all is done; `errors` gets the reasons of the points that failed."""
+    """Keep every slot busy until all is done; `errors` gets the reasons of the points that
+    failed.
+    """
     everything, told, running = [run for _, run in waiting], 0, list[_Job]()
     with stop_on_signal() as stop:
         try:
@@ -113,7 +120,9 @@ def _run_all(
         finally:
             _interrupt(running)
         if stop():
-            raise Interrupted("stopped; every run is saved, and the same command goes on from there")
+            raise Interrupted(
+                "stopped; every run is saved, and the same command goes on from there"
+            )
 
 
 def _start_next(
@@ -132,7 +141,8 @@ def _start_next(
                     [*COMMAND, *arguments],
                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
                     env=os.environ | environment | {"PYTHONPATH": _python_path()},
-                    start_new_session=True,  # Ctrl-C reaches the sweep alone, which passes it on once
+                    # Ctrl-C reaches the sweep alone, which passes it on once
+                    start_new_session=True,
                 )  # fmt: skip
             return _Job(point, run, process, slot)
     return None
@@ -198,12 +208,17 @@ def environments(points: int, device: str, jobs: int | None) -> list[dict[str, s
     if gpus:
         named = os.environ.get("CUDA_VISIBLE_DEVICES")
         ids = named.split(",") if named else [str(number) for number in range(gpus)]
-        return [{"CUDA_VISIBLE_DEVICES": ids[slot % gpus]} for slot in range(min(points, jobs or gpus))]
+        return [
+            {"CUDA_VISIBLE_DEVICES": ids[slot % gpus]} for slot in range(min(points, jobs or gpus))
+        ]
     if device not in ("auto", "cpu"):  # one GPU by its number
         return [{}] * min(points, jobs or 1)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     slots = min(points, jobs or cores)
-    # Threads of several processes that wait for each other on the same cores are far slower than one each.
+    # Threads of several processes that wait for each other on the same cores are far slower than
+    # one each.
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores // slots)))
     return [{"OMP_NUM_THREADS": threads}] * slots
 

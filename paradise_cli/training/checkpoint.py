@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from paradise_cli.errors import ParadiseError
-from paradise_cli.storage import load_tensors, save_tensors
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.storage import load_tensors, save_tensors
 
 KEPT = 2
 
@@ -18,8 +18,8 @@ KEPT = 2
 class State:
     """Where a training stands: steps done, sums over the running epoch, best validation so far.
 
-    `totals` [terms] sums each logged term over the epoch's steps; `first_bad` [terms] is the first step at
-    which a term was not finite, else -1. Both live on the device.
+    `totals` [terms] sums each logged term over the epoch's steps; `first_bad` [terms] is the first
+    step at which a term was not finite, else -1. Both live on the device.
     """
 
     totals: Tensor
@@ -33,7 +33,9 @@ class State:
     @classmethod
     def new(cls, device: torch.device) -> "State":
         """The state before the first step."""
-        return cls(torch.zeros(0, dtype=torch.float64, device=device), torch.zeros(0, device=device).long())
+        return cls(
+            torch.zeros(0, dtype=torch.float64, device=device), torch.zeros(0, device=device).long()
+        )
 
     def observe(self, terms: dict[str, Tensor]) -> None:
         """Add one step's terms, on the device, without waiting for them."""
@@ -52,7 +54,9 @@ class State:
         self.first_bad = torch.full((len(self.terms),), -1, device=device)
 
     def means(self, steps: int) -> dict[str, float]:
-        """Mean of each term over `steps` steps, waiting for the device; raises NonFinite for a bad one."""
+        """Mean of each term over `steps` steps, waiting for the device; raises NonFinite for a bad
+        one.
+        """
         bad = {t: s for t, s in zip(self.terms, self.first_bad.tolist(), strict=True) if s >= 0}
         if bad:
             raise NonFinite(bad)
@@ -67,14 +71,18 @@ class NonFinite(ParadiseError):
         terms = [term for term, at in first_bad.items() if at == step]
         culprits = [term for term in terms if term not in ("loss", "distortion")] or terms
         super().__init__(
-            f"training stopped: {' and '.join(culprits)} not finite at step {step}. {_cause(culprits)}"
+            f"training stopped: {' and '.join(culprits)} not finite at step {step}."
+            f" {_cause(culprits)}"
             " The last checkpoint holds the state before it"
         )
 
 
 def _cause(terms: list[str]) -> str:
     if terms == ["rate"]:
-        return "Likely cause: sigma collapsed or grew without bound; raise model.sigma_floor or lower alpha."
+        return (
+            "Likely cause: sigma collapsed or grew without bound; raise model.sigma_floor or"
+            " lower alpha."
+        )
     if "abs_mu" in terms or "weights" in terms:
         return "Likely cause: the weights diverged; lower optim.lr, or set optim.clip."
     return "Likely cause: the learning rate is too high; lower optim.lr, or set optim.clip."
@@ -86,10 +94,16 @@ class Checkpoints:
     def __init__(self, folder: Path, metadata: dict[str, Any]) -> None:
         self.folder, self.metadata = folder, metadata
 
-    def save(self, state: State, model: nn.Module, objective: nn.Module, optimizer: Optimizer) -> None:
-        """Publish `step-N.safetensors`, then drop all but the last two. Raises NonFinite for a bad state."""
+    def save(
+        self, state: State, model: nn.Module, objective: nn.Module, optimizer: Optimizer
+    ) -> None:
+        """Publish `step-N.safetensors`, then drop all but the last two. Raises NonFinite for a bad
+        state.
+        """
         state.means(1)
-        tensors = _prefixed("model", model.state_dict()) | _prefixed("objective", objective.state_dict())
+        tensors = _prefixed("model", model.state_dict()) | _prefixed(
+            "objective", objective.state_dict()
+        )
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
             raise NonFinite({"weights": state.step})
         tensors |= {"totals": state.totals, "first_bad": state.first_bad}
@@ -100,7 +114,9 @@ class Checkpoints:
             old.unlink(missing_ok=True)
 
     def restore(self, model: nn.Module, objective: nn.Module, optimizer: Optimizer) -> State | None:
-        """Load the newest checkpoint into the three and return its state; None where there is none."""
+        """Load the newest checkpoint into the three and return its state; None where there is
+        none.
+        """
         paths = self._paths()
         if not paths:
             return None
@@ -151,4 +167,6 @@ def _load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
         if tensor.shape == like.shape:  # in the parameter's memory format, as it was
             tensor = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)
         state.setdefault(int(number), {})[name] = tensor
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.load_state_dict(
+        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+    )

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from paradise_cli.core.errors import Interrupted
+from paradise_cli.core.machine import Precision
+from paradise_cli.core.randomness import generator, permutation, seed_of
 from paradise_cli.data.base import Augmentation, Batch, Split, batches, on_device
-from paradise_cli.errors import Interrupted
 from paradise_cli.objective.objective import Objective
-from paradise_cli.randomness import generator, permutation, seed_of
 from paradise_cli.training.checkpoint import Checkpoints, State
-from paradise_cli.training.hardware import Precision
 from paradise_cli.training.optim import Schedule
 
 CHECK_SECONDS = 1.0  # how often the host looks at the loss, which waits for the device
@@ -28,7 +28,9 @@ class Reporter:
         """About once a second: steps done, and the means of the running epoch."""
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """After each epoch: the record for `metrics.jsonl`, with an `alarm` where the user should act."""
+        """After each epoch: the record for `metrics.jsonl`, with an `alarm` where the user should
+        act.
+        """
 
     def evaluation(self, done: int, total: int) -> None:
         """While the finished model is evaluated: how much of it is done."""
@@ -39,7 +41,9 @@ class Reporter:
 
 @dataclass(frozen=True)
 class Validation:
-    """Measurements on validation data, and the score (higher is better) by which `best` is chosen."""
+    """Measurements on validation data, and the score (higher is better) by which `best` is
+    chosen.
+    """
 
     metrics: dict[str, float]
     score: float
@@ -70,7 +74,9 @@ def make_step(
     """`step(views, labels, noise) -> terms`: one update, with no wait for the device in it."""
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16")
 
-    def loss_of(views: Sequence[Tensor], labels: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss_of(
+        views: Sequence[Tensor], labels: Tensor, noise: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         with autocast:
             return objective(model, views, labels, noise)  # type: ignore[no-any-return]
 
@@ -107,12 +113,14 @@ class Fit:
     def run(self, train: Split) -> State:
         """Train to the end of the plan, from the newest checkpoint if there is one.
 
-        Data order, augmentation and noise are functions of (seed, epoch, step), so that a resumed training
-        takes the very steps of an uninterrupted one. Raises Interrupted when `stop` says so, NonFinite when a
-        term of the loss is not finite; both leave a good checkpoint.
+        Data order, augmentation and noise are functions of (seed, epoch, step), so that a resumed
+        training takes the very steps of an uninterrupted one. Raises Interrupted when `stop` says
+        so, NonFinite when a term of the loss is not finite; both leave a good checkpoint.
         """
         plan, device = self.plan, self.device
-        self.model.to(memory_format=torch.channels_last if plan.channels_last else torch.preserve_format)
+        self.model.to(
+            memory_format=torch.channels_last if plan.channels_last else torch.preserve_format
+        )
         step = make_step(self.model, self.objective, self.optimizer, plan, device)
         train = train.to(device)
         state = self._restored() or self._new(train)
@@ -153,12 +161,18 @@ class Fit:
         return self.checkpoints.restore(self.model, self.objective, self.optimizer)
 
     def _new(self, train: Split) -> State:
-        """The state before the first step, with a q that begins from training images where it wants to."""
+        """The state before the first step, with a q that begins from training images where it wants
+        to.
+        """
         rate = self.objective.rate
         if rate is not None and rate.examples:
-            rows = torch.arange(rate.examples) % len(train)  # from the first again where it wants more
+            rows = torch.arange(rate.examples) % len(
+                train
+            )  # from the first again where it wants more
             order = permutation(len(train), self.plan.seed, "examples")[rows]
-            rate.start(next(batches(train, order=order, batch_size=len(order), device=self.device)).images)
+            rate.start(
+                next(batches(train, order=order, batch_size=len(order), device=self.device)).images
+            )
         return State.new(self.device)
 
     def _save(self, state: State, clock: "_Clock", total: int) -> None:
@@ -166,11 +180,19 @@ class Fit:
         if self.checkpoints:
             self.checkpoints.save(state, self.model, self.objective, self.optimizer)
         if self.stop() and state.step < total:
-            raise Interrupted(f"stopped at step {state.step} of {total}; the same command goes on from there")
+            raise Interrupted(
+                f"stopped at step {state.step} of {total}; the same command goes on from there"
+            )
 
-    def _end_epoch(self, state: State, epoch: int, per_epoch: int, batch_size: int, clock: "_Clock") -> None:
+    def _end_epoch(
+        self, state: State, epoch: int, per_epoch: int, batch_size: int, clock: "_Clock"
+    ) -> None:
         """Report the epoch, validate, and keep the weights if they are the best so far."""
-        record = {"epoch": epoch + 1, "step": state.step, "lr": self.optimizer.param_groups[0]["lr"]}
+        record = {
+            "epoch": epoch + 1,
+            "step": state.step,
+            "lr": self.optimizer.param_groups[0]["lr"],
+        }
         record |= {"train": state.means(per_epoch), "seconds": clock.seconds()}
         record |= rate_record(self.objective, record["train"], batch_size)
         if self.validate:
@@ -195,11 +217,14 @@ def draw_noise(
 ) -> Tensor:
     """The latent noise of one step, [V*B, latent_dim]: the same numbers on every device."""
     rows = len(views) * len(views[0])
-    return on_device(torch.randn(rows, latent_dim, generator=generator(seed, "noise", step)), device)
+    return on_device(
+        torch.randn(rows, latent_dim, generator=generator(seed, "noise", step)), device
+    )
 
 
 def rate_record(objective: Objective, means: dict[str, float], batch_size: int) -> dict[str, Any]:
-    """Which bound of what the epoch's mean rate is, its cap, and an alarm when it spent the epoch there.
+    """Which bound of what the epoch's mean rate is, its cap, and an alarm when it spent the epoch
+    there.
 
     At its cap the rate has no gradient, whatever alpha (method.md 2.6).
     """

@@ -7,11 +7,13 @@ from typing import Any, TypeAlias
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from paradise_cli.errors import UsageError
-from paradise_cli.registry import Registry
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.registry import Registry
 
 Schedule: TypeAlias = Callable[[int, int, int], float]
-"""`(step, steps per epoch, steps in all) -> factor on the learning rate`: a function, never a state."""
+"""`(step, steps per epoch, steps in all) -> factor on the learning rate`: a function, never a
+state.
+"""
 
 Parameters: TypeAlias = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
 """What is optimised, or groups of it with options of their own."""
@@ -66,8 +68,12 @@ def constant() -> Schedule:
 
 
 @SCHEDULES.register
-def steps(*, at: list[int], factor: float, warmup_steps: int = 0, warmup_factor: float = 0.1) -> Schedule:
-    """Multiplied by `factor` at each epoch of `at`, after `warmup_steps` steps at `warmup_factor`."""
+def steps(
+    *, at: list[int], factor: float, warmup_steps: int = 0, warmup_factor: float = 0.1
+) -> Schedule:
+    """Multiplied by `factor` at each epoch of `at`, after `warmup_steps` steps at
+    `warmup_factor`.
+    """
     if at != sorted(set(at)) or any(epoch < 1 for epoch in at):
         raise UsageError(f"schedule steps: 'at' must be increasing epochs from 1 on, not {at}")
 
@@ -81,7 +87,9 @@ def steps(*, at: list[int], factor: float, warmup_steps: int = 0, warmup_factor:
 
 @SCHEDULES.register
 def one_cycle(*, warmup: float = 0.3) -> Schedule:
-    """Linear from 0 to the learning rate over the share `warmup` of all steps, then linear back to 0."""
+    """Linear from 0 to the learning rate over the share `warmup` of all steps, then linear back to
+    0.
+    """
     _require_share("one_cycle", warmup)
 
     def schedule(step: int, per_epoch: int, total: int) -> float:
@@ -99,7 +107,9 @@ def cosine(*, warmup: float = 0.0) -> Schedule:
     def schedule(step: int, per_epoch: int, total: int) -> float:
         done = (step + 1) / (total + 1)
         return (
-            done / warmup if done < warmup else 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+            done / warmup
+            if done < warmup
+            else 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
         )
 
     return schedule

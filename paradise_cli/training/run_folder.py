@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from paradise_cli import recipe_yaml
-from paradise_cli.errors import ParadiseError, UsageError
-from paradise_cli.storage import publish_text, write_json
+from paradise_cli.core import yaml
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.storage import publish_text, write_json
 
 
 class RunFolder:
@@ -29,7 +29,8 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the operating system's lock on the folder; it is freed even when the process is killed.
+        """Hold the operating system's lock on the folder; it is freed even when the process is
+        killed.
 
         Raises ParadiseError where another training holds it or the folder cannot be written.
         """
@@ -38,14 +39,16 @@ class RunFolder:
             handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise ParadiseError(
-                f"cannot write the run folder {self.path}: {error.strerror}; choose another with --out"
+                f"cannot write the run folder {self.path}: {error.strerror}; choose another with"
+                " --out"
             ) from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             os.close(handle)
             raise ParadiseError(
-                f"another training is running in {self.path}; wait for it, stop it, or choose another --out"
+                f"another training is running in {self.path}; wait for it, stop it, or choose"
+                " another --out"
             ) from error
         try:
             yield
@@ -58,7 +61,9 @@ class RunFolder:
         recipe: dict[str, Any],
         remedy: str = "choose another --out, or start over beside it with --fresh",
     ) -> None:
-        """Raise UsageError with the difference where the resolved recipe is not that of the start."""
+        """Raise UsageError with the difference where the resolved recipe is not that of the
+        start.
+        """
         before, now = flat(started), flat(recipe)
         changes = [
             f"  {key}: {before.get(key, '(absent)')} -> {now.get(key, '(absent)')}"
@@ -85,7 +90,7 @@ class RunFolder:
         """Write the resolved recipe where there is none."""
         if not self.recipe.exists():
             with publish_text(self.recipe) as file:
-                file.write(recipe_yaml.dump(recipe))
+                file.write(yaml.dump(recipe))
 
     def _moved(self, environment: dict[str, Any]) -> str | None:
         if not self.environment.exists():
@@ -98,11 +103,15 @@ class RunFolder:
         ]
         if not changed:
             return None
-        return f"this run began elsewhere ({', '.join(changed)}): going on is exact only to rounding"
+        return (
+            f"this run began elsewhere ({', '.join(changed)}): going on is exact only to rounding"
+        )
 
     def truncate_metrics(self, step: int) -> None:
         """Drop the records of steps after `step`: the training will take those again."""
-        lines = self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []
+        lines = (
+            self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []
+        )
         kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
         if len(kept) < len(lines):
             with publish_text(self.metrics) as file:
@@ -138,7 +147,9 @@ def free_name(path: Path) -> Path:
 
 
 def latest_name(path: Path) -> Path:
-    """The newest of `path`, `path-2`, ... that exists, or `path`: where the same command goes on."""
+    """The newest of `path`, `path-2`, ... that exists, or `path`: where the same command goes
+    on.
+    """
     number, latest = 2, path
     while (following := path.with_name(f"{path.name}-{number}")).exists():
         latest, number = following, number + 1

@@ -8,14 +8,16 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from paradise_cli.core.registry import Registry
 from paradise_cli.information.gaussian import DiagonalGaussian
-from paradise_cli.registry import Registry
 
 
 class RateValue(NamedTuple):
-    """`loss` [B] carries the gradient and Monte-Carlo noise; `rate` [B] is what may be logged, in nats.
+    """`loss` [B] carries the gradient and Monte-Carlo noise; `rate` [B] is what may be logged, in
+    nats.
 
-    `fit` [B], where q has parameters that `loss` takes as constants, is what these minimise: -log q(z).
+    `fit` [B], where q has parameters that `loss` takes as constants, is what these minimise: -log
+    q(z).
     """
 
     loss: Tensor
@@ -26,11 +28,12 @@ class RateValue(NamedTuple):
 class Rate(nn.Module):
     """Base of all q-steps: `forward(posterior, z)` gives a `RateValue`.
 
-    `bound` says which side of `estimand` the logged mean lies on, in expectation; I_B is the information
-    between z and which image of its batch was encoded, at most log B. `cap(batch_size)` is the largest value
-    the mean can take, and within `inert_margin` nats of it the rate has no gradient. A `learned` q cannot be
-    made again from a trained encoder and images. `examples` training images are given to `start` before the
-    first step; where `pseudo_inputs` is not None, `forward` also wants its posterior.
+    `bound` says which side of `estimand` the logged mean lies on, in expectation; I_B is the
+    information between z and which image of its batch was encoded, at most log B. `cap(batch_size)`
+    is the largest value the mean can take, and within `inert_margin` nats of it the rate has no
+    gradient. A `learned` q cannot be made again from a trained encoder and images. `examples`
+    training images are given to `start` before the first step; where `pseudo_inputs` is not None,
+    `forward` also wants its posterior.
     """
 
     bound: Literal["lower", "upper"]
@@ -64,6 +67,8 @@ RATES: Registry[Rate] = Registry("rate")
 
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
-    """Keep autocast out of a rate: it is computed in float64, since errors grow with (|mu|/sigma)^2."""
+    """Keep autocast out of a rate: it is computed in float64, since errors grow with
+    (|mu|/sigma)^2.
+    """
     with torch.autocast(device.type, enabled=False):
         yield

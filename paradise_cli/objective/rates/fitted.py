@@ -5,8 +5,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from paradise_cli.core.errors import UsageError
 from paradise_cli.data.base import DataInfo
-from paradise_cli.errors import UsageError
 from paradise_cli.information.gaussian import DiagonalGaussian, kl_to_gaussian, log_density_matrix
 from paradise_cli.objective.rates.base import RATES, Rate, RateValue, full_precision
 
@@ -25,7 +25,8 @@ class FixedRate(Rate):
 
 
 class MomentsRate(Rate):
-    """A q that knows the running moments of the aggregate posterior, constants of each step as q_t in Eq. 5.
+    """A q that knows the running moments of the aggregate posterior, constants of each step as q_t
+    in Eq. 5.
 
     E KL(p(z|x) || r) = I(X;Z) + KL(q || r): an upper bound for any r, without a cap.
     """
@@ -61,7 +62,9 @@ class MomentsRate(Rate):
 class FittedRate(MomentsRate):
     """q is a Gaussian with the running moments of the aggregate posterior."""
 
-    def __init__(self, latent_dim: int, covariance: Literal["full", "diagonal"], momentum: float) -> None:
+    def __init__(
+        self, latent_dim: int, covariance: Literal["full", "diagonal"], momentum: float
+    ) -> None:
         super().__init__(latent_dim, momentum)
         self.covariance = covariance
 
@@ -76,11 +79,12 @@ class FittedRate(MomentsRate):
 
 
 class MixtureRate(MomentsRate):
-    """q is a learned mixture of diagonal Gaussians, in units of the aggregate posterior's mean and spread.
+    """q is a learned mixture of diagonal Gaussians, in units of the aggregate posterior's mean and
+    spread.
 
-    In these units, which follow the latents as they move and grow, a fixed start and one learning rate suit
-    every encoder. The components are constants of the rate, and trained by their own loss: q is fitted as
-    fast under a small alpha as under a large one.
+    In these units, which follow the latents as they move and grow, a fixed start and one learning
+    rate suit every encoder. The components are constants of the rate, and trained by their own
+    loss: q is fitted as fast under a small alpha as under a large one.
     """
 
     learned = True
@@ -100,7 +104,8 @@ class MixtureRate(MomentsRate):
             mean, covariance = self.moments(posterior)
             scale = covariance.diagonal().sqrt()
             means, sigma = self.means.double(), self.log_sigma.double().exp()
-            # Their gradient in units of sigma^2, the natural one: so plain SGD can fit narrow components.
+            # Their gradient in units of sigma^2, the natural one: so plain SGD can fit narrow
+            # components.
             means = means.detach() + sigma.detach().square() * (means - means.detach())
             components = DiagonalGaussian(mean + scale * means, scale * sigma)
             weights = self.logits.double().log_softmax(0)
@@ -112,8 +117,8 @@ class MixtureRate(MomentsRate):
 class VampRate(Rate):
     """q is the mixture of the posteriors of learned pseudo-inputs (Tomczak and Welling 2018).
 
-    Its components move with the encoder, so it is not a constant of the step: the rate's gradient reaches
-    encoder and pseudo-inputs through it, times alpha.
+    Its components move with the encoder, so it is not a constant of the step: the rate's gradient
+    reaches encoder and pseudo-inputs through it, times alpha.
     """
 
     bound = "upper"
@@ -153,7 +158,9 @@ def log_mixture(z: Tensor, components: DiagonalGaussian, log_weights: Tensor) ->
 
 
 def log_own(posterior: DiagonalGaussian, z: Tensor, path: bool) -> Tensor:
-    """log p(z|x) [B]: at z with the posterior's parameters held constant, else its expectation -H."""
+    """log p(z|x) [B]: at z with the posterior's parameters held constant, else its expectation
+    -H.
+    """
     return posterior.detach().log_prob(z) if path else -posterior.entropy()
 
 
@@ -184,10 +191,11 @@ def mixture(
     gradient: Literal["paper", "path"] = "paper",
     momentum: float = 0.99,
 ) -> Rate:
-    """A learned mixture of `components` diagonal Gaussians: `fitted` for clustered latents (method.md 2.6).
+    """A learned mixture of `components` diagonal Gaussians: `fitted` for clustered latents
+    (method.md 2.6).
 
-    `paper` takes the entropy of p(z|x) in closed form, `path` both densities at the sampled z; one expected
-    gradient.
+    `paper` takes the entropy of p(z|x) in closed form, `path` both densities at the sampled z; one
+    expected gradient.
     """
     _require_components("mixture", components)
     return MixtureRate(latent_dim, components, gradient, momentum)
@@ -195,12 +203,17 @@ def mixture(
 
 @RATES.register
 def vamp(
-    latent_dim: int, info: DataInfo, *, components: int = 100, gradient: Literal["full", "path"] = "full"
+    latent_dim: int,
+    info: DataInfo,
+    *,
+    components: int = 100,
+    gradient: Literal["full", "path"] = "full",
 ) -> Rate:
-    """VampPrior: q is the mixture of the posteriors of `components` learned images, first training images.
+    """VampPrior: q is the mixture of the posteriors of `components` learned images, first training
+    images.
 
-    `full` takes the entropy of p(z|x) in closed form, `path` holds p(z|x) constant at the sampled z; one
-    expected gradient.
+    `full` takes the entropy of p(z|x) in closed form, `path` holds p(z|x) constant at the sampled
+    z; one expected gradient.
     """
     _require_components("vamp", components)
     return VampRate(info.shape, components, gradient)

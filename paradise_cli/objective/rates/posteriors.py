@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from paradise_cli.core.errors import UsageError
 from paradise_cli.data.base import DataInfo
-from paradise_cli.errors import UsageError
 from paradise_cli.information.gaussian import DiagonalGaussian, kl_matrix, log_density_matrix
 from paradise_cli.objective.rates.base import RATES, Rate, RateValue, full_precision
 
@@ -41,15 +41,17 @@ class BatchRate(Rate):
 
 
 class BankRate(BatchRate):
-    """q is the mixture of the batch's posteriors and of the last `size` before it, which are constants.
+    """q is the mixture of the batch's posteriors and of the last `size` before it, which are
+    constants.
 
-    The mean rate never exceeds log(B + size). It is a lower bound while the encoder moves little in the
-    size/B steps that renew the ring; where posteriors have moved, it is too high, by their divergence.
+    The mean rate never exceeds log(B + size). It is a lower bound while the encoder moves little in
+    the size/B steps that renew the ring; where posteriors have moved, it is too high, by their
+    divergence.
     """
 
-    # An example's copy from the last epoch may be in the ring, as a second component of its own. That takes
-    # up to log 2 from the value at its cap, hence the margin, and is harmless to a lower bound, which it can
-    # raise above the information by log(1 + 1 / (B + size - 1)) at most.
+    # An example's copy from the last epoch may be in the ring, as a second component of its own.
+    # That takes up to log 2 from the value at its cap, hence the margin, and is harmless to a lower
+    # bound, which it can raise above the information by log(1 + 1 / (B + size - 1)) at most.
     inert_margin = Rate.inert_margin + math.log(2)
     learned = True
     mu: Tensor
@@ -84,10 +86,11 @@ class BankRate(BatchRate):
 
 
 class PairwiseRate(Rate):
-    """-log mean_j exp(-KL_ij) over the batch, without sampling: the rate of Nonlinear Information Bottleneck.
+    """-log mean_j exp(-KL_ij) over the batch, without sampling: the rate of Nonlinear Information
+    Bottleneck.
 
-    An upper bound of I_B, the information within the batch, and like it at most log B: of I(X;Z) it is
-    therefore no bound, save in the limit of large batches.
+    An upper bound of I_B, the information within the batch, and like it at most log B: of I(X;Z) it
+    is therefore no bound, save in the limit of large batches.
     """
 
     bound = "upper"
@@ -108,10 +111,11 @@ class PairwiseRate(Rate):
 
 @RATES.register
 def batch(latent_dim: int, info: DataInfo | None = None, *, gradient: Gradient = "full") -> Rate:
-    """The paper's in-batch score; usable while the rate stays below about log B - 2 (method.md 2.6).
+    """The paper's in-batch score; usable while the rate stays below about log B - 2 (method.md
+    2.6).
 
-    `paper` freezes q's parameters, `path` also those of log p(z|x), `full` neither: one expected gradient,
-    three variances (method.md 2.2).
+    `paper` freezes q's parameters, `path` also those of log p(z|x), `full` neither: one expected
+    gradient, three variances (method.md 2.2).
     """
     return BatchRate(gradient)
 
@@ -120,10 +124,12 @@ def batch(latent_dim: int, info: DataInfo | None = None, *, gradient: Gradient =
 def bank(
     latent_dim: int, info: DataInfo | None = None, *, size: int = 8192, gradient: Gradient = "path"
 ) -> Rate:
-    """The batch and the last `size` posteriors, no more than there are training images (method.md 2.6).
+    """The batch and the last `size` posteriors, no more than there are training images (method.md
+    2.6).
 
-    `paper` and `path` are the two gradients of `batch` that hold q constant, one in expectation. `full`
-    differentiates the value through the batch's own components, but not through the bank's: a smaller one.
+    `paper` and `path` are the two gradients of `batch` that hold q constant, one in expectation.
+    `full` differentiates the value through the batch's own components, but not through the bank's:
+    a smaller one.
     """
     if size < 1:
         raise UsageError(f"rate bank: size must be at least 1, not {size}")
@@ -133,5 +139,7 @@ def bank(
 
 @RATES.register
 def pairwise(latent_dim: int, info: DataInfo | None = None) -> Rate:
-    """Nonlinear IB's pairwise bound, without sampling noise (Kolchinsky, Tracey and Wolpert 2017)."""
+    """Nonlinear IB's pairwise bound, without sampling noise (Kolchinsky, Tracey and Wolpert
+    2017).
+    """
     return PairwiseRate()

@@ -1,0 +1,1 @@
+"""Whether a measured robustness may be a mirage."""

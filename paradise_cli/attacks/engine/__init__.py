@@ -1,0 +1,1 @@
+"""Runs attacks on classifiers, in full batches of one shape."""

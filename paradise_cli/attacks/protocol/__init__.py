@@ -1,0 +1,1 @@
+"""What an attack is: lanes, losses and the registry."""

@@ -1,0 +1,1 @@
+"""One classifier under attack: what is known of it, what was tried and what fell."""

@@ -1,0 +1,173 @@
+"""What is attacked, and where: images and labels as they must be, the device, the fixed batch
+shape.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from paradise_cli.attacks.engine.classifier import Behaviour, Function, modules_of, weights_digest
+from paradise_cli.attacks.engine.lane_batch import Compute
+from paradise_cli.attacks.session.session import EOT_DRAWS, Arena
+from paradise_cli.attacks.session.suite import Suite, suite_named
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.machine import Precision, choose_device, choose_precision
+from paradise_cli.data.streaming import worker_count
+from paradise_cli.perturbations.threat import threat_model
+
+_FINGERPRINT = 12  # images, and classes, whose clean logits tell classifiers apart
+
+
+def choose_compute(
+    device: torch.device,
+    size: Sequence[int],
+    precision: str = "auto",
+    batch_size: int | None = None,
+    compiled: bool = False,
+) -> Compute:
+    """The fixed batch shape for images of this height and width, and how many such batches are
+    under way.
+
+    On a CPU a batch for each core, on a GPU one that fills it; `batch_size` asks for another number
+    of images in all, rounded up to whole batches, or on a GPU for one smaller batch: a shape that
+    rounds differently.
+    """
+    if precision not in ("auto", "fp32", "bf16"):
+        raise UsageError(f"unknown precision '{precision}'; known: auto, fp32, bf16")
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"batch size must be at least 1, not {batch_size}")
+    pixels = size[0] * size[1]
+    on_cpu = device.type == "cpu"
+    kind: Precision = choose_precision(precision, device)  # type: ignore[arg-type]
+    # A core is at its full speed from 16 small images on, in bf16 from 32; more lanes would stand
+    # empty.
+    enough = (2**15 if kind == "bf16" else 2**14) if on_cpu else 2**20
+    width = int(np.clip(enough // pixels, 8, 64 if on_cpu else 1024))
+    random_width = (
+        width if on_cpu else -(-width // EOT_DRAWS)
+    )  # so many graphs of each image are kept
+    if batch_size is not None and not on_cpu:
+        width, random_width = min(width, batch_size), min(random_width, batch_size)
+    blocks = (worker_count() if on_cpu else 1) if batch_size is None else -(-batch_size // width)
+    return Compute(device, width, blocks, kind, compiled, random_width)
+
+
+def checked_images(images: Tensor | NDArray[Any]) -> Tensor:
+    """Images as float32 in [0, 1] on the CPU."""
+    found = _tensor(images)
+    if found.ndim != 4 or len(found) == 0:
+        raise ParadiseError(
+            f"images of shape {list(found.shape)}: [N, C, H, W] with N of 1 or more is needed"
+        )
+    if found.dtype == torch.uint8:
+        return found.contiguous().float() / 255
+    if not found.is_floating_point():
+        raise ParadiseError(f"pixels of type {found.dtype}: float in [0, 1] or uint8 is needed")
+    low, high = float(found.min()), float(found.max())
+    if not (low >= 0 and high <= 1):  # also for NaN
+        raise ParadiseError(
+            f"pixels run from {low:g} to {high:g}, but must lie in [0, 1]: undo any normalisation,"
+            " which"
+            " belongs into the classifier, and divide by 255 what is 0 to 255"
+        )
+    return found.float().contiguous()
+
+
+def checked_labels(labels: Tensor | NDArray[Any], n: int) -> Tensor:
+    """Labels as int64 [n] on the CPU."""
+    found = _tensor(labels)
+    if found.shape != (n,) or found.is_floating_point() or found.dtype == torch.bool:
+        raise ParadiseError(
+            f"labels of type {found.dtype} and shape {list(found.shape)}: {n} integers are needed"
+        )
+    return found.long()
+
+
+def checked_levels(norm: str, eps: float, curve: Sequence[float]) -> list[float]:
+    """All radii, from small to large."""
+    try:
+        levels = sorted({float(eps), *map(float, curve)})
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"eps is a number in pixel units, as 8/255, not {eps!r}") from error
+    for level in levels:
+        threat_model(norm, level)
+    return levels
+
+
+def checked_suite(name: str, sources: Mapping[str, Function] | None) -> Suite:
+    """The suite of that name, with sources where it needs them and nowhere else."""
+    suite = suite_named(name)
+    if suite.transfer and not sources:
+        raise UsageError(
+            "suite transfer makes its images on other classifiers: give sources (--source)"
+        )
+    if sources and not suite.transfer:
+        raise UsageError(
+            f"suite {name} uses no sources (--source): leave them out, or choose suite transfer"
+        )
+    return suite
+
+
+def check_sources(arena: Arena, sources: Mapping[str, Function] | None) -> None:
+    """Raise, with its name, what `examine` raises for a source."""
+    for name, source in (sources or {}).items():
+        try:
+            arena.met(name, source)
+        except ParadiseError as error:
+            raise type(error)(f"source {name}: {error}") from error
+
+
+def check_limits(ci: float | None, budget: float | None, audited: int) -> None:
+    """Raise UsageError for what is no half width of an interval, duration or number of images."""
+    if ci is not None and not 0 < ci < 0.5:
+        raise UsageError(f"ci must lie between 0 and 0.5, not {ci:g}: write 1% or 0.01 (--ci)")
+    if budget is not None and not 0 < budget < float("inf"):
+        raise UsageError(f"budget must be a number of seconds above 0, not {budget:g} (--budget)")
+    if audited < 1:
+        raise UsageError(f"audited must be at least 1, not {audited}")
+
+
+def fingerprint(
+    function: Function, behaviour: Behaviour, logits: Tensor
+) -> list[float | int | bool | str]:
+    """What tells one classifier from another: structure and weights of its torch modules, its clean
+    logits.
+
+    Logits [N, classes] are compared but for rounding, and left out for one that answers at random.
+    """
+    weights = weights_digest(function)
+    if behaviour.random:
+        return [behaviour.classes, True, weights]
+    finite = logits.double().nan_to_num(0.0, 0.0, 0.0)
+    centred = finite - finite.mean(1, keepdim=True)
+    scale = float(centred.square().mean().sqrt()) or 1.0
+    some = (centred[:_FINGERPRINT, :_FINGERPRINT] / scale).flatten()
+    return [
+        behaviour.classes,
+        False,
+        weights,
+        math.log(scale),
+        *(round(value, 5) for value in some.tolist()),
+    ]
+
+
+def _tensor(values: Tensor | NDArray[Any]) -> Tensor:
+    """On the CPU; arrays are copied, as torch takes neither backward strides nor read-only
+    memory.
+    """
+    return (
+        values.detach().cpu() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+    )
+
+
+def device_of(classifier: Function, device: torch.device | str | None) -> torch.device:
+    """The device asked for, by name or `auto`, or that of the classifier's weights."""
+    if device is not None:
+        return choose_device(str(device))
+    weights = (weight for module in modules_of(classifier) for weight in module.parameters())
+    return next((weight.device for weight in weights), torch.device("cpu"))

@@ -1,0 +1,209 @@
+"""What is already known of each image, kept as it is learnt: append-only, and never twice."""
+
+import errno
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from io import FileIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paradise_cli.core.errors import ParadiseError
+
+_ROUNDING = 1e-3
+
+
+class Entry(NamedTuple):
+    """How one run of the attack `label` on one image ended.
+
+    `point` [C, H, W] is what fooled, or where a run that failed ended if the attack was told to
+    keep that.
+    """
+
+    label: str
+    image: int
+    run: int
+    target: int
+    step: int
+    distance: float
+    fooled: bool
+    point: Tensor | None
+
+
+class Ledger:
+    """Entries in memory, by attack, image and run."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, dict[int, dict[int, Entry]]] = {}
+
+    def runs(self, label: str, image: int) -> dict[int, Entry]:
+        """The runs of an attack on an image that have ended, by number."""
+        return self._runs.get(label, {}).get(image, {})
+
+    def fell(self, label: str, image: int) -> Entry | None:
+        """The run of an attack that counts against an image: of those that succeeded the lowest."""
+        succeeded = [entry for entry in self.runs(label, image).values() if entry.fooled]
+        return min(succeeded, key=lambda entry: entry.run, default=None)
+
+    def nearest(self, image: int, labels: Iterable[str]) -> Entry | None:
+        """Of what counts against an image, under these attacks, the entry at the smallest
+        distance.
+        """
+        fell = [entry for label in labels if (entry := self.fell(label, image)) is not None]
+        return min(fell, key=lambda entry: (entry.distance, entry.label), default=None)
+
+    def add(self, entry: Entry) -> None:
+        """Put down how a run ended."""
+        self._runs.setdefault(entry.label, {}).setdefault(entry.image, {})[entry.run] = entry
+
+    def settle(self) -> None:
+        """Make sure of what was put down, and read what others did."""
+
+    def close(self) -> None:
+        """Let others have what is kept."""
+
+
+class FolderLedger(Ledger):
+    """Entries also in `ledger.jsonl` of a folder, and the points in `points.f32` beside it.
+
+    A line is written after its point, and one that was cut off is forgotten: whenever the process
+    dies, what the folder says is true. The first line is the `header`, what the attack is; it holds
+    the `shape` of an image. Several processes may share the folder, each as another `writer`;
+    `settle` reads what the others wrote. Numbers of the header that are no integers may differ by
+    0.001. Raises ParadiseError where the folder holds another attack, is in use, damaged or not
+    writable.
+    """
+
+    def __init__(self, folder: Path, header: Mapping[str, Any], *, writer: int = 0) -> None:
+        super().__init__()
+        self._folder, self._header, self._writer = folder, dict(header), writer
+        self._size = math.prod(header["shape"])
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lines = self._path(writer).open("ab+", buffering=0)
+            self._points = self._point_path(writer).open("ab+", buffering=0)
+        except OSError as error:
+            raise ParadiseError(
+                f"cannot write {folder}: {error.strerror}; choose another place"
+            ) from error
+        try:
+            fcntl.flock(self._lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self.close()
+            raise ParadiseError(
+                f"{folder} is in use by another attack: wait for it, or choose another"
+            ) from error
+        try:
+            self._mend()
+            self._read_all()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._lines.close()
+        self._points.close()
+
+    def add(self, entry: Entry) -> None:
+        super().add(entry)
+        line: dict[str, Any] = {**entry._asdict(), "point": None}
+        if entry.point is not None:
+            line["point"] = self._count
+            self._append(self._points, entry.point.contiguous().numpy().astype("<f4").tobytes())
+            self._count += 1
+        self._append(self._lines, json.dumps(line).encode() + b"\n")
+
+    def _append(self, file: FileIO, content: bytes) -> None:
+        try:
+            if file.write(content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise ParadiseError(
+                f"cannot write {self._folder}: {error.strerror}; what was measured before is kept"
+            ) from error
+
+    def settle(self) -> None:
+        os.fsync(self._points.fileno())
+        os.fsync(self._lines.fileno())
+        self._read_all()
+
+    def _path(self, writer: int) -> Path:
+        return self._folder / (f"ledger-{writer}.jsonl" if writer else "ledger.jsonl")
+
+    def _point_path(self, writer: int) -> Path:
+        return self._folder / (f"points-{writer}.f32" if writer else "points.f32")
+
+    def _mend(self) -> None:
+        """Cut off what a killed process left unfinished, or begin with the header."""
+        entries = list(self._read(self._writer))
+        whole = self._path(self._writer).read_bytes().split(b"\n")[:-1][: len(entries) + 1]
+        os.ftruncate(self._lines.fileno(), sum(len(line) + 1 for line in whole))
+        if not whole:
+            self._append(self._lines, json.dumps(self._header).encode() + b"\n")
+        self._count = sum(entry.point is not None for entry in entries)
+        os.ftruncate(self._points.fileno(), 4 * self._size * self._count)
+
+    def _read_all(self) -> None:
+        for path in sorted(self._folder.glob("ledger*.jsonl")):
+            for entry in self._read(int(path.stem.partition("-")[2] or 0)):
+                super().add(entry)
+
+    def _read(self, writer: int) -> Iterator[Entry]:
+        path = self._path(writer)
+        whole = path.read_bytes().split(b"\n")[
+            :-1
+        ]  # what follows the last is cut off, or being written
+        for number, line in enumerate(whole, start=1):
+            try:
+                found = json.loads(line)
+                if number > 1:
+                    entry = self._entry(found, writer)
+                elif not isinstance(found, dict):
+                    raise TypeError
+            except (EOFError, FileNotFoundError):
+                return  # the machine died: a line came to the disk, and its point did not
+            except (ValueError, TypeError, KeyError) as error:
+                raise ParadiseError(
+                    f"{path} is damaged in line {number}: choose another folder, or remove"
+                    f" {self._folder} to"
+                    " begin again"
+                ) from error
+            if number > 1:
+                yield entry
+            else:
+                self._compare(found)
+
+    def _entry(self, found: dict[str, Any], writer: int) -> Entry:
+        if found["point"] is not None:
+            offset = 4 * self._size * found["point"]
+            array = np.fromfile(self._point_path(writer), "<f4", self._size, offset=offset)
+            if len(array) < self._size:
+                raise EOFError
+            point = torch.from_numpy(array.astype(np.float32).reshape(self._header["shape"]))
+            return Entry(**{**found, "point": point})
+        return Entry(**found)
+
+    def _compare(self, header: dict[str, Any]) -> None:
+        ours = json.loads(json.dumps(self._header))
+        other = [key for key in {**header, **ours} if not _alike(header.get(key), ours.get(key))]
+        if other:
+            raise ParadiseError(
+                f"{self._folder} holds another attack, with other {', '.join(sorted(other))}:"
+                " repeat its"
+                " settings to go on with it, or choose another folder (--out)"
+            )
+
+
+def _alike(ours: Any, theirs: Any) -> bool:
+    """Whether two JSON values are the same but for rounding."""
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return len(ours) == len(theirs) and all(map(_alike, ours, theirs))
+    if isinstance(ours, float) and isinstance(theirs, float):
+        return math.isclose(ours, theirs, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
+    return bool(ours == theirs)

@@ -1,0 +1,1 @@
+"""What every room stands on: errors, files, randomness, the machine and its processes."""

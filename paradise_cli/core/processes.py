@@ -1,0 +1,82 @@
+"""This process among others: torchrun's variables, agreement with the other ranks, and signals."""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from types import FrameType
+
+_PATIENCE = timedelta(days=30)  # one rank may attack for days while another waits
+
+
+def world_size() -> int:
+    """How many processes `torchrun` started; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """The number of this process among all; 0 without `torchrun`."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def local_rank() -> int | None:
+    """The number of this process on its machine; None without `torchrun`."""
+    text = os.environ.get("LOCAL_RANK")
+    return int(text) if text else None
+
+
+def is_main() -> bool:
+    """Whether this is the one process that reports to the user."""
+    return rank() == 0
+
+
+def join() -> None:
+    """Meet the other processes, so that `any_process` can be asked; once is enough."""
+    from torch import distributed
+
+    if not distributed.is_initialized():
+        distributed.init_process_group("gloo", timeout=_PATIENCE)
+
+
+def any_process(holds: bool) -> bool:
+    """Whether it holds in some process; every process must ask. Needs `join` where there are
+    several.
+    """
+    if world_size() == 1:
+        return holds
+    import torch
+
+    found = torch.tensor(int(holds))
+    torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
+    return bool(found)
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C, SIGTERM and a closed terminal ask for a stop, after which everything is saved.
+
+    A second one is obeyed at once.
+    """
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.set()
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

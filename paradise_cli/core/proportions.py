@@ -1,0 +1,44 @@
+"""Shares of images, with the intervals of the probabilities behind them."""
+
+import math
+from dataclasses import dataclass
+
+NORMAL_95 = 1.959963984540054  # 97.5% of a standard normal lie below
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """A share, with the Wilson 95% interval of the probability behind it."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, k: int, n: int) -> "Proportion":
+        """k of n."""
+        return cls(k / n, *wilson(k, n))
+
+
+def wilson(k: int, n: int) -> tuple[float, float]:
+    """95% interval of a probability after k successes in n trials (method.md 7); (0, 1) for n =
+    0.
+    """
+    if n == 0:
+        return 0.0, 1.0
+    z, p = NORMAL_95, k / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    # At the ends the exact bound is 0 or 1, which rounding may miss.
+    return (0.0 if k == 0 else centre - half), (1.0 if k == n else centre + half)
+
+
+def clopper_pearson(k: int, n: int, error: float = 0.05) -> tuple[float, float]:
+    """Exact interval of a probability after k successes in n trials; it misses with at most that
+    `error`.
+    """
+    from scipy.stats import beta
+
+    low = 0.0 if k == 0 else float(beta.ppf(error / 2, k, n - k + 1))
+    high = 1.0 if k == n else float(beta.ppf(1 - error / 2, k + 1, n - k))
+    return low, high

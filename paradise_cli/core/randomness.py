@@ -1,0 +1,64 @@
+"""Randomness as a function of what it is for, never as a state."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import torch
+
+
+def seed_of(*key: int | str) -> int:
+    """A 63-bit seed from a key such as (seed, purpose, step); equal keys give equal seeds."""
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in key)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator(*key: int | str) -> torch.Generator:
+    """A CPU generator seeded by a key. Drawing on the CPU gives every device the same numbers."""
+    return torch.Generator().manual_seed(seed_of(*key))
+
+
+def permutation(n: int, *key: int | str) -> torch.Tensor:
+    """A random order of n items, int64 [n], that depends only on the key."""
+    return torch.randperm(n, generator=generator(*key))
+
+
+_GOLDEN, _MIX_1, _MIX_2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
+
+
+def keyed_uniform(
+    keys: torch.Tensor, shape: Sequence[int], *purpose: torch.Tensor | int
+) -> torch.Tensor:
+    """Uniform float32 in (0, 1), [B, *shape], row i a function of keys[i] and the purposes alone.
+
+    Keys and purposes (such as a step) are int64 [B] or one number. SplitMix64 over a counter, in
+    integers on the keys' device: it gives every device the same numbers, in any batch, and never
+    waits for the host.
+    """
+    for part in purpose:
+        keys = _mixed(keys * 3 + part)
+    count = math.prod(shape)
+    counter = torch.arange(1, count + 1, device=keys.device) * _GOLDEN
+    bits = _mixed(keys[:, None] + counter)  # [B, count]
+    # 23 bits: with 24 the half would round the largest up to 1, whose normal is infinite.
+    return (_shifted(bits, 41).to(torch.float32) + 0.5).mul_(2.0**-23).view(len(keys), *shape)
+
+
+def keyed_normal(
+    keys: torch.Tensor, shape: Sequence[int], *purpose: torch.Tensor | int
+) -> torch.Tensor:
+    """Standard normal float32 [B, *shape], keyed as `keyed_uniform`."""
+    normal: torch.Tensor = torch.special.ndtri(keyed_uniform(keys, shape, *purpose))
+    return normal
+
+
+def _mixed(z: torch.Tensor) -> torch.Tensor:
+    z = z + _GOLDEN
+    z = (z ^ _shifted(z, 30)) * _MIX_1
+    z = (z ^ _shifted(z, 27)) * _MIX_2
+    return z ^ _shifted(z, 31)
+
+
+def _shifted(z: torch.Tensor, bits: int) -> torch.Tensor:
+    """Shift to the right without the sign."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)

@@ -1,0 +1,63 @@
+"""Numbers, lists of them and durations as users write them."""
+
+import math
+
+from paradise_cli.core.errors import UsageError
+
+
+def parse_range(text: str, what: str) -> list[float]:
+    """`0.1,1,10` as written, or `0.1:10:5` as 5 numbers from 0.1 to 10 in equal ratios.
+
+    Raises UsageError, naming `what`, for anything that is not a list of finite numbers > 0.
+    """
+    ends = text.split(":")
+    try:
+        if len(ends) == 3:
+            return _geometric(float(ends[0]), float(ends[1]), int(ends[2]))
+        numbers = [float(part) for part in text.split(",")]
+        if all(0 < number < math.inf for number in numbers):
+            return numbers
+    except ValueError:
+        pass
+    raise UsageError(
+        f"{what} '{text}' is not a list of numbers > 0: write 0.1,1,10 or first:last:count, as in"
+        " 0.1:10:5"
+    )
+
+
+def number(text: str, what: str) -> float:
+    """`0.03`, `8/255` or `1%`; raises UsageError, naming `what`, for anything else."""
+    value = text.strip()
+    try:
+        if value.endswith("%"):
+            return float(value[:-1]) / 100
+        top, slash, bottom = value.partition("/")
+        found = float(top) / float(bottom) if slash else float(top)
+    except (ValueError, ZeroDivisionError):
+        found = math.nan
+    if math.isfinite(found):
+        return found
+    raise UsageError(f"{what} {text}: not a number; write 0.03, 8/255 or 1%")
+
+
+def seconds(text: str, what: str) -> float:
+    """`90s`, `10m`, `1.5h` or a number of seconds; raises UsageError, naming `what`, for anything
+    else.
+    """
+    scale = {"s": 1, "m": 60, "h": 3600}
+    value = text.strip()
+    try:
+        found = float(value[:-1]) * scale[value[-1]] if value[-1:] in scale else float(value)
+    except ValueError:
+        found = math.nan
+    if 0 < found < math.inf:
+        return found
+    raise UsageError(f"{what} {text}: not a duration; write 90s, 10m or 2h")
+
+
+def _geometric(first: float, last: float, count: int) -> list[float]:
+    if not (
+        0 < first < math.inf and 0 < last < math.inf and count >= 1 and (count > 1 or first == last)
+    ):
+        raise ValueError
+    return [first * (last / first) ** (index / max(1, count - 1)) for index in range(count)]

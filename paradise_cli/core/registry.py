@@ -1,0 +1,59 @@
+"""Named factories whose keyword-only parameters are their schema."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Generic, ParamSpec, TypeVar, get_type_hints
+
+from paradise_cli.core.errors import UsageError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def did_you_mean(word: str, known: list[str]) -> str:
+    """`; did you mean 'x'?` for the closest known word, or an empty string."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+class Registry(Generic[T]):
+    """Factories of one kind of component by name.
+
+    Positional parameters of a factory are given by `build.py`; its keyword-only parameters are the
+    hyper-parameters that a recipe may set.
+    """
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._factories: dict[str, Callable[..., T]] = {}
+
+    def register(self, factory: Callable[P, T]) -> Callable[P, T]:
+        """Add a factory under its function name; raises ValueError for a name already taken."""
+        name = factory.__name__
+        if name in self._factories:
+            raise ValueError(f"{self.kind} '{name}' is registered twice")
+        self._factories[name] = factory
+        return factory
+
+    def __getitem__(self, name: str) -> Callable[..., T]:
+        if name not in self._factories:
+            hint = did_you_mean(name, list(self))
+            raise UsageError(f"unknown {self.kind} '{name}'{hint}; known: {', '.join(self)}")
+        return self._factories[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._factories))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._factories
+
+    def hyper_parameters(self, name: str) -> dict[str, tuple[object, object]]:
+        """Type and default (`inspect.Parameter.empty` if required) of each hyper-parameter."""
+        factory = self[name]
+        hints = get_type_hints(factory, include_extras=True)
+        return {
+            p.name: (hints[p.name], p.default)
+            for p in inspect.signature(factory).parameters.values()
+            if p.kind is p.KEYWORD_ONLY
+        }

@@ -1,0 +1,33 @@
+"""Where shipped recipes, the zoo and the user's cache live."""
+
+import os
+from pathlib import Path
+
+
+def resource_dir(kind: str) -> Path:
+    """The folder of shipped `recipes` or `zoo`: inside an installed package, else the checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for candidate in (package / kind, package.parent / kind):
+        if candidate.is_dir():
+            return candidate
+    raise FileNotFoundError(f"this installation has no folder '{kind}'; reinstall paradise-cli")
+
+
+def physical_memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def cache_dir() -> Path:
+    """The user's cache: `$PARADISE_CACHE`, else `$XDG_CACHE_HOME/paradise`, else
+    `~/.cache/paradise`.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("PARADISE_CACHE") or Path(base) / "paradise")
+
+
+def data_dir() -> Path:
+    """Where data sets are looked for and downloaded to: `$PARADISE_DATA`, else the cache's
+    `data`.
+    """
+    return Path(os.environ.get("PARADISE_DATA") or cache_dir() / "data")

@@ -1,0 +1,1 @@
+"""How good a model is: accuracy, distortion and rate, with intervals."""

@@ -1,0 +1,302 @@
+"""What a trained model is worth on a split: accuracy, calibration, distortion and exact rate."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from paradise_cli.build import build_objective
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.machine import Precision, describe, fast_layout, full_fp32
+from paradise_cli.core.randomness import generator
+from paradise_cli.data.base import DataInfo, Split, batches, on_device
+from paradise_cli.evaluation.metrics import Classification, Distortion, TaskScores
+from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.latents import Latents, latents
+from paradise_cli.information.rate import drawn_rates
+from paradise_cli.information.rate_interval import FEWEST, RateInterval, rate_interval
+from paradise_cli.models import StochasticEncoder
+from paradise_cli.objective.objective import Objective
+from paradise_cli.objective.rates import Rate
+from paradise_cli.recipe.schema import Recipe
+from paradise_cli.training.loop import Validation
+
+NO_RATE = (
+    "not defined: the encoder is deterministic (z = mu), its information about distinct"
+    " images is infinite"
+)
+LEARNED_Q = (
+    "not measured: q was learned in training and is not saved with the weights; see metrics.jsonl"
+)
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class TrainingRate:
+    """The rate as training estimates it, with q made from these images; in expectation a `bound` of
+    `of`.
+
+    I_B is the information within a batch, of which a batch is a sample.
+    """
+
+    q: str
+    nats: float
+    bound: Literal["lower", "upper"]
+    of: Literal["I_N", "I_B"]
+    cap: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """All measurements of one model on one split; rates and cross-entropies in nats.
+
+    `rate` is None, with the reason in `rate_note`, where the rate is not defined; so is
+    `training_rate` where it cannot be measured.
+    """
+
+    data: str
+    n: int
+    unlabelled: int
+    classification: tuple[Classification, ...]
+    distortion: tuple[Distortion, ...]
+    rate: RateInterval | None
+    rate_note: str | None
+    training_rate: TrainingRate | None
+    training_rate_note: str | None
+    latents: Latents
+    settings: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object; rates also in bits."""
+        return asdict(self) | {"rate": self.rate and self.rate.to_json()}
+
+    def title(self, recipe: Recipe) -> str:
+        """Data, n, alpha, rate and accuracy, or distortion, in one line for a figure."""
+        parts = [f"{self.data}, n = {self.n:,}", f"alpha = {recipe.objective.alpha:g}"]
+        if self.rate is not None:
+            parts.append(f"rate {self.rate.population}")
+        if self.classification:
+            parts.append(f"accuracy {self.classification[0].top1.value:.1%}")
+        elif self.distortion:
+            first = self.distortion[0]
+            parts.append(f"distortion {first.mean:.2f} {first.unit}")
+        return " · ".join(parts)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An evaluation, and what it was taken from: posteriors, tasks' scores, rates [draws, N] in
+    nats.
+    """
+
+    evaluation: Evaluation
+    posterior: DiagonalGaussian
+    scores: tuple[TaskScores, ...]
+    rates: Tensor | None
+
+
+def evaluate(
+    model: StochasticEncoder,
+    recipe: Recipe,
+    info: DataInfo,
+    split: Split,
+    *,
+    device: torch.device,
+    data: str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure a model, made by `recipe` for data like `info`, on a split whose labels follow
+    `info.targets`.
+
+    In fp32; numbers do not depend on how the split is batched or read, and the noise is a function
+    of the seed. `progress` is told of images passed through the model, then of rows of the exact
+    rate (N and N). Raises ParadiseError for a model whose outputs are not finite.
+    """
+    return measure(
+        model, recipe, info, split, device=device, data=data, seed=seed, progress=progress
+    ).evaluation
+
+
+def measure(
+    model: StochasticEncoder,
+    recipe: Recipe,
+    info: DataInfo,
+    split: Split,
+    *,
+    device: torch.device,
+    data: str | None = None,
+    seed: int = 0,
+    draws: int = 1,
+    progress: Progress | None = None,
+) -> Measured:
+    """As `evaluate`, with what it was taken from; `draws` is how many z the exact rate takes an
+    image.
+    """
+    # Always the same layout, as it decides how convolutions round.
+    model.to(device).to(memory_format=fast_layout(device, "fp32", model))
+    objective = build_objective(recipe, info).to(device)
+    scores = [TaskScores(task) for task in objective.tasks]
+    posterior = _pass(model, split, device, scores, seed, progress)
+    if not bool(posterior.mu.isfinite().all() & posterior.sigma.isfinite().all()):
+        raise ParadiseError(
+            "the model gives numbers that are not finite: its training diverged; train again"
+        )
+    classified = [score.classification() for score in scores]
+    distorted = [score.distortion() for score in scores]
+    no_rate = _no_rate(model, len(split))
+    rates = (
+        drawn_rates(posterior, seed=seed, draws=draws, progress=progress)
+        if no_rate is None
+        else None
+    )
+    evaluation = Evaluation(
+        data=data or info.label,
+        n=len(split),
+        unlabelled=int((split.labels < 0).all(1).sum()),
+        classification=tuple(c for c in classified if c is not None),
+        distortion=tuple(d for d in distorted if d is not None),
+        rate=None if rates is None else rate_interval(posterior, seed=seed, rates=rates),
+        rate_note=no_rate,
+        training_rate=_training_rate(objective.rate, recipe, posterior, seed),
+        training_rate_note=LEARNED_Q
+        if objective.rate is not None and objective.rate.learned
+        else None,
+        latents=latents(posterior),
+        settings={"seed": seed, "precision": "fp32", **describe(device)},
+    )
+    return Measured(evaluation, posterior, tuple(scores), rates)
+
+
+def posteriors(
+    model: StochasticEncoder, split: Split, device: torch.device, progress: Progress | None = None
+) -> DiagonalGaussian:
+    """The posterior of every image of a split, in fp32 on `device`, [N, K]."""
+    return _pass(model.to(device), split, device, [], None, progress)
+
+
+def validation_of(
+    model: StochasticEncoder,
+    objective: Objective,
+    split: Split,
+    device: torch.device,
+    *,
+    precision: Precision = "fp32",
+) -> Callable[[], Validation]:
+    """What a training loop calls after an epoch: distortions and accuracies at z = mu.
+
+    The score is the accuracy of the first supervised task, else minus the weighted distortion. Each
+    module's mode is as it was afterwards.
+    """
+    split = split.to(device)
+
+    def validate() -> Validation:
+        scores = [TaskScores(task) for task in objective.tasks]
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            _pass(model, split, device, scores, None, None)
+        metrics = {f"distortion/{score.task.name}": score.mean() for score in scores}
+        accuracies = {
+            f"accuracy/{score.task.name}": score.accuracy()
+            for score in scores
+            if score.task.distortion.supervised
+        }
+        distortion = sum(score.task.weight * score.mean() for score in scores)
+        return Validation(metrics | accuracies, next(iter(accuracies.values()), -distortion))
+
+    return validate
+
+
+def _no_rate(model: StochasticEncoder, n: int) -> str | None:
+    """Why the rate is not measured, if it is not."""
+    if not model.stochastic:
+        return NO_RATE
+    return None if n >= FEWEST else f"not defined for fewer than {FEWEST} images"
+
+
+def _training_rate(
+    rate: Rate | None, recipe: Recipe, posterior: DiagonalGaussian, seed: int
+) -> TrainingRate | None:
+    """The q-step on these images: in batches of the training's size where q is the batch, else on
+    all.
+    """
+    if rate is None or rate.learned:
+        return None
+    n, latent_dim = posterior.mu.shape
+    size = min(recipe.train.batch_size, n) if math.isfinite(rate.cap(n)) else n
+    noise = torch.randn(n, latent_dim, generator=generator(seed, "training rate")).to(
+        posterior.mu.device
+    )
+    z = posterior.rsample(noise)
+    values = []
+    with torch.no_grad():
+        for rows in torch.split(torch.arange(n - n % size, device=z.device), size):
+            part = DiagonalGaussian(posterior.mu[rows], posterior.sigma[rows])
+            values.append(rate.train()(part, z[rows]).rate.double().mean())
+    cap = rate.cap(size)
+    nats = float(torch.stack(values).mean())
+    of: Literal["I_N", "I_B"] = "I_B" if rate.estimand == "I_B" else "I_N"
+    return TrainingRate(
+        recipe.objective.rate.q, nats, rate.bound, of, cap if math.isfinite(cap) else None
+    )
+
+
+def _rows(model: StochasticEncoder) -> int:
+    """Images that pass the model at a time: kernels round differently at other shapes."""
+    return 256 if math.prod(model.in_shape) <= 3 * 64 * 64 else 32
+
+
+def _pass(
+    model: StochasticEncoder,
+    split: Split,
+    device: torch.device,
+    scores: Sequence[TaskScores],
+    seed: int | None,
+    progress: Progress | None,
+) -> DiagonalGaussian:
+    """Every image once through the model, at one shape: its posterior, and the tasks' scores.
+
+    Without a seed the scores are those of z = mu only.
+    """
+    rows = _rows(model)
+    found: list[DiagonalGaussian] = []
+    order = torch.arange(len(split))
+    with _frozen(model, device):
+        for k, batch in enumerate(batches(split, order=order, batch_size=rows, device=device)):
+            n = len(batch.images)
+            posterior = model.encode(pad(batch.images, (0, 0) * 3 + (0, rows - n)))
+            found.append(DiagonalGaussian(posterior.mu[:n], posterior.sigma[:n]))
+            if scores:
+                at_mean = model.decode(posterior.mu)
+                at_sample = {}
+                if seed is not None:
+                    noise = torch.randn(
+                        posterior.mu.shape, generator=generator(seed, "evaluate", k)
+                    )
+                    at_sample = model.decode(posterior.rsample(on_device(noise, device)))
+                for score in scores:
+                    name, sampled = score.task.name, at_sample.get(score.task.name)
+                    sampled = None if sampled is None else sampled[:n]
+                    score.add(at_mean[name][:n], sampled, batch.images, batch.labels)
+            if progress:
+                progress(n)
+        mu, sigma = (torch.cat(column) for column in zip(*found, strict=True))
+    return DiagonalGaussian(mu, sigma)
+
+
+@contextmanager
+def _frozen(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Eval mode, no gradients, and on CUDA no TF32; afterwards each module's own mode again."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.inference_mode(), full_fp32(device):
+            yield
+    finally:
+        for module in training:
+            module.training = True

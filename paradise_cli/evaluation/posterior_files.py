@@ -1,0 +1,147 @@
+"""Posteriors of anyone's encoder, read from plain arrays; nothing is ever unpickled."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from paradise_cli.core.arrays import read_archive, read_array
+from paradise_cli.core.errors import UsageError
+from paradise_cli.information.gaussian import DiagonalGaussian
+
+MEANS = ("mu", "mean")
+LOG_VARIANCES = ("logvar", "log_var", "log_variance")
+WIDTHS = (*LOG_VARIANCES, "sigma", "scale")
+LABELS = ("labels",)
+LARGEST_LOG_VARIANCE = 200.0  # and its negative: squares and their quotients stay within float64
+LARGEST_MEAN = 1e60
+
+
+def read_posterior(
+    path: Path, widths: Path | None = None, *, sigma: bool = False
+) -> tuple[DiagonalGaussian, Tensor | None]:
+    """Posteriors [N, K] in float64, and the classes [N] where the file holds labels (`classes_of`).
+
+    `path` is one `.npz` or `.safetensors` with a mean (`mu`, `mean`), a width (`logvar`, `log_var`,
+    `log_variance`, `sigma` or `scale`) and perhaps `labels`; or an `.npy` of means beside an `.npy`
+    of log variances, or with `sigma` of standard deviations. Raises UsageError for what does not
+    exist or is no such array, ParadiseError for a damaged file.
+    """
+    if path.suffix == ".npy":
+        if widths is None:
+            raise UsageError(
+                f"{path} is one array: add a second .npy with the log variances, or give one .npz"
+                " or"
+                " .safetensors that holds mu and logvar"
+            )
+        kind = "sigma" if sigma else "logvar"
+        return _posterior(read_array(path), read_array(widths), str(path), str(widths), kind), None
+    if widths is not None:
+        raise UsageError(
+            f"{widths}: a second file belongs to an .npy of means; {path} holds everything"
+        )
+    arrays, names = read_archive(path, (*MEANS, *WIDTHS, *LABELS))
+    mean, width = (_only(path, arrays, names, allowed) for allowed in (MEANS, WIDTHS))
+    posterior = _posterior(
+        arrays[mean], arrays[width], f"{path}: {mean}", f"{path}: {width}", width
+    )
+    if "labels" not in arrays:
+        return posterior, None
+    classes = classes_of(arrays["labels"], len(posterior.mu), f"{path}: labels")
+    return posterior, classes if bool((classes >= 0).any()) else None
+
+
+def read_labels(path: Path, n: int) -> Tensor:
+    """The classes of n points from an `.npy` (`classes_of`). Raises UsageError where no point is
+    labelled.
+    """
+    classes = classes_of(read_array(path), n, str(path))
+    if not bool((classes >= 0).any()):
+        raise UsageError(f"{path}: no row is labelled")
+    return classes
+
+
+def classes_of(labels: NDArray[Any], n: int, where: str) -> Tensor:
+    """Class numbers 0, 1, ... of n labels, int64 [n]; -1 where a label is negative, so unknown.
+
+    Labels are integers or text, [N] or [N, T]: as in the pictures, the first of T counts. Raises
+    UsageError for another length or kind.
+    """
+    if labels.ndim not in (1, 2) or len(labels) != n:
+        raise UsageError(
+            f"{where} is {_shape(labels)}; there are N = {n:,} posteriors, it must be [N]"
+        )
+    if labels.ndim == 2:
+        labels = labels[:, 0] if labels.shape[1] else np.full(n, -1)
+    if labels.dtype.kind not in "biuU":
+        raise UsageError(f"{where} is of type {labels.dtype}: labels are integers or text")
+    known = np.ones(n, bool) if labels.dtype.kind in "bU" else labels >= 0
+    classes = np.full(n, -1, np.int64)
+    classes[known] = np.unique(labels[known], return_inverse=True)[1]
+    return torch.from_numpy(classes)
+
+
+def _only(
+    path: Path, arrays: dict[str, NDArray[Any]], names: Sequence[str], allowed: Sequence[str]
+) -> str:
+    """The one name of those allowed that the archive holds."""
+    found = [name for name in allowed if name in arrays]
+    if len(found) == 1:
+        return found[0]
+    wrong = f"both {' and '.join(found)}" if found else f"none of {', '.join(allowed)}"
+    raise UsageError(
+        f"{path} holds {wrong}; give exactly one (in it: {', '.join(names) or 'nothing'})"
+    )
+
+
+def _posterior(
+    mean: NDArray[Any], width: NDArray[Any], mean_name: str, width_name: str, kind: str
+) -> DiagonalGaussian:
+    for array, name in ((mean, mean_name), (width, width_name)):
+        if array.dtype.kind not in "fiu":
+            raise UsageError(f"{name} is of type {array.dtype}: it must hold numbers")
+        if array.ndim != 2 or array.shape[1] == 0:
+            raise UsageError(f"{name} is {_shape(array)}: it must be [N, latent_dim]")
+    if mean.shape != width.shape:
+        raise UsageError(
+            f"{mean_name} is {_shape(mean)}, {width_name} is {_shape(width)}: they must be alike"
+        )
+    mu, raw = (torch.from_numpy(array.astype(np.float64)) for array in (mean, width))
+    logarithmic = kind in LOG_VARIANCES
+    zero = raw == (-torch.inf if logarithmic else 0)
+    _refuse(~mu.isfinite(), mean_name, "is not finite (NaN or infinite)")
+    _refuse(~raw.isfinite() & ~zero, width_name, "is not finite (NaN or infinite)")
+    _refuse(zero, width_name, "has sigma = 0: the rate of a deterministic encoder is infinite")
+    if not logarithmic:
+        _refuse(
+            raw < 0,
+            width_name,
+            "has a negative sigma; if these are log variances, call them logvar",
+        )
+    log_variance = raw if logarithmic else 2 * raw.log()
+    extreme = (
+        f"is out of range: |log variance| must be at most {LARGEST_LOG_VARIANCE:g} to be"
+        " computed with"
+    )
+    _refuse(log_variance.abs() > LARGEST_LOG_VARIANCE, width_name, extreme)
+    _refuse(
+        mu.abs() > LARGEST_MEAN,
+        mean_name,
+        f"is out of range: |mu| must be at most {LARGEST_MEAN:g}",
+    )
+    return DiagonalGaussian(mu, (0.5 * raw).exp() if logarithmic else raw)
+
+
+def _refuse(wrong: Tensor, name: str, what: str) -> None:
+    """Raise where any element of [N, K] is wrong, naming the first."""
+    if bool(wrong.any()):
+        row, column = wrong.nonzero()[0].tolist()
+        raise UsageError(f"{name}: row {row:,}, dimension {column} {what}")
+
+
+def _shape(array: NDArray[Any]) -> str:
+    return str(list(array.shape))

@@ -1,0 +1,1 @@
+"""Trained models at work: loading, reading images, encoding and prediction."""

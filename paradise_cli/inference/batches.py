@@ -1,0 +1,148 @@
+"""Any number of images through a model: in order, in bounded memory, the same however they are
+batched.
+
+On a CPU the model is not parallelised inside: each thread decodes images and, when the images of a
+block are complete, takes that block through the model on its own core. No core waits for another,
+decoding and model share them as the work falls, and results do not depend on the number of cores.
+"""
+
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from paradise_cli.core.machine import fast_layout, full_fp32
+from paradise_cli.core.threads import one_thread_each
+from paradise_cli.data.images import UnreadableImage
+from paradise_cli.data.streaming import stream, worker_count
+from paradise_cli.inference.sources import Source
+
+Compute = Callable[[Tensor], Mapping[str, Tensor]]
+"""Images float32 [B, C, H, W] in [0, 1] to named results, each [B, ...]."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What came out of consecutive rows of a source.
+
+    `rows` are those that could be read, ascending; each of `values` has a row for each of them.
+    `skipped` says which rows could not be read, and why.
+    """
+
+    rows: list[int]
+    values: dict[str, NDArray[Any]]
+    skipped: list[tuple[int, UnreadableImage]]
+
+
+def block_size(shape: Sequence[int]) -> int:
+    """Images that pass the model at a time, fixed by their size alone.
+
+    Kernels round differently at different batch shapes; at one shape an image's result is always
+    the same.
+    """
+    return int(np.clip(2**17 // (shape[1] * shape[2]), 16, 64))
+
+
+def stream_results(
+    source: Source,
+    model: nn.Module,
+    compute: Compute,
+    *,
+    device: torch.device,
+    ahead: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Generator[Results, None, None]:
+    """`compute` on every image of a source, block after block, in order.
+
+    The model is in eval mode and fp32. At most `ahead` images are decoded ahead of the results (by
+    default enough to keep every core busy); it changes speed and memory, never a result. `progress`
+    is called with the number of images decoded since its last call. Close it where it is left
+    early: its threads are then stopped, and torch has its cores back.
+    """
+    size, workers = block_size(source.shape), worker_count()
+    window = max(1, (ahead or (workers + 2) * size) // source.stride)
+    on_cpu = device.type == "cpu"
+    layout = fast_layout(device, "fp32", model)
+    model.to(memory_format=layout)
+
+    def work(piece: _Piece) -> _Piece:
+        block, start, stop = piece
+        block.read(source, start, stop)
+        if block.finished(stop - start) and on_cpu:
+            block.run(compute, device, layout)
+        return piece
+
+    pieces = stream(_pieces(source, size), work, workers=workers, window=window)
+    with one_thread_each(), closing(pieces):
+        for piece in pieces:
+            if isinstance(piece, UnreadableImage):
+                raise piece
+            block, start, stop = piece
+            if progress:
+                progress(stop - start)
+            if (
+                stop == block.stop
+            ):  # pieces come in order: this was the last, and all others are done
+                if not on_cpu:
+                    block.run(compute, device, layout)
+                yield block.results()
+
+
+def _pieces(source: Source, size: int) -> "Iterator[_Piece]":
+    """The source in blocks of `size` rows, each in reads of `source.stride` rows."""
+    for start in range(0, len(source.ids), size):
+        block = _Block(source, start, min(start + size, len(source.ids)), size)
+        for row in range(block.start, block.stop, source.stride):
+            yield block, row, min(row + source.stride, block.stop)
+
+
+class _Block:
+    """Consecutive rows of a source that pass the model together, padded to the fixed size."""
+
+    def __init__(self, source: Source, start: int, stop: int, size: int) -> None:
+        self.start, self.stop = start, stop
+        self.images = np.zeros((size, *source.shape), source.dtype)
+        self.skipped: dict[int, UnreadableImage] = {}
+        self.values: dict[str, NDArray[Any]] = {}
+        self._left = stop - start
+        self._lock = threading.Lock()
+
+    def read(self, source: Source, start: int, stop: int) -> None:
+        try:
+            self.images[start - self.start : stop - self.start] = source.read(start, stop)
+        except UnreadableImage as error:
+            self.skipped.update((row, error) for row in range(start, stop))
+
+    def finished(self, count: int) -> bool:
+        """Whether these rows were the last that the block waited for."""
+        with self._lock:
+            self._left -= count
+            return self._left == 0
+
+    def run(self, compute: Compute, device: torch.device, layout: torch.memory_format) -> None:
+        pixels = torch.from_numpy(self.images).to(device)
+        images = pixels.to(torch.float32, memory_format=layout)
+        with torch.inference_mode(), full_fp32(device):
+            found = compute(images.div_(255) if pixels.dtype == torch.uint8 else images)
+        self.values = {
+            name: value[: self.stop - self.start].cpu().numpy() for name, value in found.items()
+        }
+        del self.images
+
+    def results(self) -> Results:
+        rows = [row for row in range(self.start, self.stop) if row not in self.skipped]
+        values = self.values
+        if self.skipped:
+            kept = np.array(rows, np.int64) - self.start
+            values = {name: value[kept] for name, value in values.items()}
+        return Results(rows, values, sorted(self.skipped.items()))
+
+
+_Piece = tuple[_Block, int, int]
+"""Rows from the first number up to the second, all of one block."""

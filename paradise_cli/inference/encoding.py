@@ -1,0 +1,200 @@
+"""Embeddings of any number of images as one file, in constant memory."""
+
+import csv
+import os
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.storage import publish
+from paradise_cli.data import UnreadableImage
+from paradise_cli.inference.batches import Results
+from paradise_cli.inference.loading import Advance, LoadedModel, draw
+from paradise_cli.inference.sources import Source
+
+_CHUNK = 4096  # rows of ids and labels written at a time
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same bytes whenever the file is written
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What was written: `rows` of the source's `images`, the others being `skipped`, and the
+    index.
+    """
+
+    out: Path
+    index: Path
+    images: int
+    rows: int
+    skipped: list[tuple[str, str]]
+
+
+def encode_to_file(
+    model: LoadedModel,
+    source: Source,
+    out: Path,
+    *,
+    samples: int = 0,
+    seed: int = 0,
+    ahead: int | None = None,
+    progress: Advance | None = None,
+) -> Encoded:
+    """Write the posteriors of all readable images, in order, and beside them the index of rows.
+
+    `.npy` holds the means, float32 [N, latent_dim], or with `samples` K draws instead, [N, K,
+    latent_dim]. `.npz` holds mean, log_variance, labels [N, T], ids and, with `samples`, the draws.
+    The index is a CSV of row, path and error; an unreadable file has an error and no row. Equal
+    calls write equal bytes, whatever `ahead`. Raises UsageError for another suffix and
+    ParadiseError where no image is readable or `out` cannot be written, with what was there before
+    untouched.
+    """
+    if out.suffix not in (".npy", ".npz"):
+        raise UsageError(
+            f"--out {out}: end it in .npy (means) or .npz (means, log-variances, ids, labels)"
+        )
+    if samples and not model.model.stochastic:
+        raise UsageError(
+            f"--samples: {model.source} is deterministic, every draw is its mean; leave it out"
+        )
+    blocks = model.stream(source, model.posterior(), ahead=ahead, progress=progress)
+    shape = (samples, model.model.latent_dim) if samples else (model.model.latent_dim,)
+    index_path = out.with_name(f"{out.stem}.index.csv")
+    with index_file(index_path) as index, publish(out) as temporary, closing(blocks):
+        parts = _parts(blocks, source, index, samples, seed)
+        with temporary.open("wb") as file:
+            if out.suffix == ".npy":
+                _write_npy(file, parts, index, shape)
+            else:
+                _write_npz(file, parts, source, index, samples, model.model.latent_dim)
+            file.flush()
+            os.fsync(file.fileno())  # a full disk shows before anything is renamed
+        if not index.rows:
+            raise nothing_readable(index.skipped)
+    return Encoded(out, index.path, len(source.ids), index.rows, index.skipped)
+
+
+class Index:
+    """Which row of the output came from which image, and which images could not be read."""
+
+    def __init__(self, path: Path, file: IO[str]) -> None:
+        self.path, self.rows = path, 0
+        self.skipped: list[tuple[str, str]] = []
+        self.skipped_rows: set[int] = set()
+        self._file, self._csv = file, csv.writer(file, lineterminator="\n")
+        self._csv.writerow(("row", "path", "error"))
+
+    def add(self, source: Source, block: Results) -> None:
+        """Record the rows of a block in their order."""
+        errors: dict[int, UnreadableImage] = dict(block.skipped)
+        for row in sorted([*block.rows, *errors]):
+            if row in errors:
+                self.skipped_rows.add(row)
+                self.skipped.append((source.ids[row], errors[row].reason))
+                self._csv.writerow(("", source.ids[row], errors[row].reason))
+            else:
+                self._csv.writerow((self.rows, source.ids[row], ""))
+                self.rows += 1
+
+
+@contextmanager
+def index_file(path: Path) -> Iterator[Index]:
+    """An index that is published at `path` when the body succeeds."""
+    with publish(path) as temporary:
+        # File names that are not UTF-8 keep their bytes.
+        with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            yield Index(path, file)
+
+
+def nothing_readable(skipped: Sequence[tuple[str, str]]) -> ParadiseError:
+    """The error for a job all of whose images were skipped."""
+    shown = "".join(f"\n  {path}: {reason}" for path, reason in skipped[:5])
+    more = "\n  ..." if len(skipped) > 5 else ""
+    return ParadiseError(
+        f"none of the {len(skipped)} images can be read; nothing was written:{shown}{more}"
+    )
+
+
+def _parts(
+    blocks: Iterator[Results], source: Source, index: Index, samples: int, seed: int
+) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """The arrays of each block, its rows entered into the index."""
+    for block in blocks:
+        index.add(source, block)
+        part = block.values
+        if samples:
+            part = part | {"samples": draw(part["mean"], part["sigma"], block.rows, samples, seed)}
+        yield part
+
+
+def _write_npy(
+    file: IO[bytes],
+    parts: Iterator[dict[str, NDArray[np.float32]]],
+    index: Index,
+    shape: tuple[int, ...],
+) -> None:
+    _header(file, "<f4", (0, *shape))
+    for part in parts:
+        _write(file, part["samples" if len(shape) == 2 else "mean"])
+    file.seek(0)
+    _header(file, "<f4", (index.rows, *shape))  # numpy leaves room for a larger first number
+
+
+def _write_npz(
+    file: IO[bytes],
+    parts: Iterator[dict[str, NDArray[np.float32]]],
+    source: Source,
+    index: Index,
+    samples: int,
+    latent_dim: int,
+) -> None:
+    """A zip holds one array after the other: they grow in unnamed files on the same disk before."""
+    shapes: dict[str, tuple[int, ...]] = {"mean": (latent_dim,), "log_variance": (latent_dim,)}
+    if samples:
+        shapes["samples"] = (samples, latent_dim)
+    with ExitStack() as stack:
+        folder = Path(file.name).parent
+        spools = {name: stack.enter_context(tempfile.TemporaryFile(dir=folder)) for name in shapes}
+        for part in parts:
+            for name, spool in spools.items():
+                _write(spool, part[name])
+        archive = stack.enter_context(zipfile.ZipFile(file, "w"))
+        for name, spool in spools.items():
+            with _member(archive, name) as member:
+                _header(member, "<f4", (index.rows, *shapes[name]))
+                spool.seek(0)
+                shutil.copyfileobj(spool, member, 1 << 20)
+        kept = [row for row in range(len(source.ids)) if row not in index.skipped_rows]
+        with _member(archive, "labels") as member:
+            _header(member, "<i8", (len(kept), *source.labels.shape[1:]))
+            _write(member, source.labels[kept])
+        with _member(archive, "ids") as member:
+            _write_ids(member, [source.ids[row] for row in kept])
+
+
+def _write_ids(file: IO[bytes], ids: Sequence[str]) -> None:
+    width = max(map(len, ids), default=1)
+    _header(file, f"<U{width}", (len(ids),))
+    for start in range(0, len(ids), _CHUNK):
+        _write(file, np.array(ids[start : start + _CHUNK], f"<U{width}"))
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    return archive.open(zipfile.ZipInfo(f"{name}.npy", _LONG_AGO), "w", force_zip64=True)
+
+
+def _header(file: IO[bytes], kind: str, shape: tuple[int, ...]) -> None:
+    npy.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": shape})
+
+
+def _write(file: IO[bytes], array: NDArray[Any]) -> None:
+    file.write(np.ascontiguousarray(array).tobytes())

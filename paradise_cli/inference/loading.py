@@ -1,0 +1,302 @@
+"""From a run folder, a weights file or a zoo name to a model that can be used."""
+
+import warnings
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from paradise_cli.build import build_model, named_tasks
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.machine import choose_device
+from paradise_cli.core.randomness import generator
+from paradise_cli.core.registry import did_you_mean
+from paradise_cli.core.resources import resource_dir
+from paradise_cli.data import DataInfo, UnreadableImage
+from paradise_cli.inference.batches import Compute, Results, stream_results
+from paradise_cli.inference.sources import Images, Source, open_source
+from paradise_cli.models import StochasticEncoder
+from paradise_cli.models.weights import fill, read_model
+from paradise_cli.objective.distortions import DISTORTIONS
+from paradise_cli.recipe.schema import Recipe, parse_resolved
+from paradise_cli.training.run_folder import RunFolder
+
+DEFAULT_MODEL = "cifar10_jpeg75_rn20"
+"""The packaged model that is used where none is named."""
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Posteriors of N images: `mean` and `log_variance` float32 [N, latent_dim], -inf if
+    deterministic.
+
+    `ids` say which image a row is, `labels` int64 [N, T] are -1 where unknown, `samples` are
+    float32 [N, K, latent_dim] where asked for, and `skipped` are the files that could not be read.
+    """
+
+    mean: NDArray[np.float32]
+    log_variance: NDArray[np.float32]
+    ids: list[str]
+    labels: NDArray[np.int64]
+    samples: NDArray[np.float32] | None
+    skipped: list[UnreadableImage]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Probabilities float32 [N, classes] and class names of each classification head, from the mean
+    of z.
+    """
+
+    probabilities: dict[str, NDArray[np.float32]]
+    classes: dict[str, tuple[str, ...]]
+    ids: list[str]
+    skipped: list[UnreadableImage]
+
+    def labels(self, head: str | None = None) -> list[str]:
+        """The most probable class of each image, by the head of that name (the first if none is
+        given).
+        """
+        name = next(iter(self.probabilities)) if head is None else head
+        return [self.classes[name][i] for i in self.probabilities[name].argmax(1).tolist()]
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """Images and what each decoder makes of the mean of z, float32 [N, C, H, W] in [0, 1]."""
+
+    originals: NDArray[np.float32]
+    pixels: dict[str, NDArray[np.float32]]
+    ids: list[str]
+    skipped: list[UnreadableImage]
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A trained model in eval mode and fp32, with the recipe and the data description it was
+    trained with.
+
+    `encode`, `predict` and `reconstruct` take images as `open_source` does (a folder, files, a
+    pattern, an array or a data set) and warn of files that cannot be read, which `skipped` then
+    lists. The results are held in memory; `encoding.py` and the commands write any number of images
+    to files instead.
+    """
+
+    model: StochasticEncoder
+    recipe: Recipe
+    info: DataInfo
+    provenance: dict[str, Any]
+    source: Path
+    device: torch.device
+
+    def open(self, images: Images) -> Source:
+        """The images as this model reads them; errors as `open_source`."""
+        return open_source(images, self.recipe, self.info)
+
+    def stream(
+        self,
+        source: Source,
+        compute: Compute,
+        *,
+        ahead: int | None = None,
+        progress: Advance | None = None,
+    ) -> Generator[Results, None, None]:
+        """`compute` on blocks of images, in order and in bounded memory: see `stream_results`."""
+        return stream_results(
+            source, self.model, compute, device=self.device, ahead=ahead, progress=progress
+        )
+
+    def encode(self, images: Images, *, samples: int = 0, seed: int = 0) -> Encoding:
+        """Posterior of each image and, where asked for, draws from it, a function of seed and
+        row.
+        """
+        source = self.open(images)
+        blocks = list(self.stream(source, self.posterior()))
+        mean, log_variance, sigma = (_joined(blocks, n) for n in ("mean", "log_variance", "sigma"))
+        rows = [row for block in blocks for row in block.rows]
+        drawn = draw(mean, sigma, rows, samples, seed) if samples else None
+        ids, skipped = _ids(source, blocks)
+        return Encoding(mean, log_variance, ids, source.labels[rows], drawn, skipped)
+
+    def predict(self, images: Images) -> Prediction:
+        """Class probabilities of each image; raises ParadiseError for a model without
+        classifier.
+        """
+        source, classes = self.open(images), self.classes()
+        blocks = list(self.stream(source, self.classifier()))
+        return Prediction({n: _joined(blocks, n) for n in classes}, classes, *_ids(source, blocks))
+
+    def reconstruct(self, images: Images) -> Reconstruction:
+        """What the decoders make of each image; raises ParadiseError for a model without
+        decoder.
+        """
+        source, compute = self.open(images), self.reconstructor()
+        blocks = list(self.stream(source, compute))
+        pixels = {name: _joined(blocks, name) for name in self.decoders()}
+        return Reconstruction(_joined(blocks, ""), pixels, *_ids(source, blocks))
+
+    def posterior(self) -> Compute:
+        """Images to mean, log_variance and sigma, each [B, latent_dim]."""
+
+        def compute(images: Tensor) -> dict[str, Tensor]:
+            mu, sigma = self.model.encode(images)
+            return {"mean": mu, "log_variance": 2 * sigma.log(), "sigma": sigma}
+
+        return compute
+
+    def classifier(self) -> Compute:
+        """Images to probabilities [B, classes] by classification head, from the mean of z."""
+        names = list(self.classes())
+
+        def compute(images: Tensor) -> dict[str, Tensor]:
+            decoded = self.model.decode(self.model.encode(images).mu)
+            return {name: decoded[name].softmax(1) for name in names}
+
+        return compute
+
+    def reconstructor(self) -> Compute:
+        """Images to pixels [B, C, H, W] in [0, 1] by decoder, and to themselves under the empty
+        name.
+        """
+        names, tasks = self.decoders(), named_tasks(self.recipe)
+        if values := [
+            name for name in names if tasks[name].distortion.hyper.get("link") == "identity"
+        ]:
+            raise ParadiseError(
+                f"{self.source}: {', '.join(values)} reproduces values, which are no picture"
+            )
+        reproduce = {
+            name: DISTORTIONS[task.distortion.name](**task.distortion.hyper).reproduce
+            for name, task in tasks.items()
+        }
+
+        def compute(images: Tensor) -> dict[str, Tensor]:
+            decoded = self.model.decode(self.model.encode(images).mu)
+            return {"": images} | {name: reproduce[name](decoded[name]) for name in names}
+
+        return compute
+
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """Class names by classification head; raises ParadiseError where there is none."""
+        names = [target.name for target in self.info.targets]
+        found = {}
+        for head, task in named_tasks(self.recipe).items():
+            if self.model.heads[head].kind == "logits":
+                found[head] = self.info.targets[
+                    names.index(task.target) if task.target else 0
+                ].classes
+        if not found:
+            raise ParadiseError(
+                f"{self.source} was trained without class labels and cannot predict; it can encode"
+                " and"
+                " reconstruct"
+            )
+        return found
+
+    def decoders(self) -> list[str]:
+        """Names of the heads that give pixels; raises ParadiseError where there is none."""
+        names = [name for name, head in self.model.heads.items() if head.kind == "pixels"]
+        if not names:
+            raise ParadiseError(
+                f"{self.source} has no decoder, only: {', '.join(self.model.heads)}; it can encode"
+                " and"
+                " predict. Reconstruction needs a recipe with a decoder, such as"
+                " fashion_mnist_unsupervised"
+            )
+        return names
+
+
+def load(path_or_name: str | Path | None = None, device: str = "cpu") -> LoadedModel:
+    """The model of a run folder, a weights file or a zoo name; None is the packaged default.
+
+    Raises ParadiseError for what is missing, damaged, unfinished or of another version.
+    """
+    path = find_model(DEFAULT_MODEL if path_or_name is None else path_or_name)
+    tensors, metadata = read_model(path)
+    try:
+        recipe = parse_resolved(metadata["recipe"], str(path))
+        info = DataInfo.from_json(metadata["data"])
+        provenance = dict(metadata["provenance"])
+    except (KeyError, TypeError) as error:
+        raise ParadiseError(
+            f"{path} lacks a part of its metadata ({error}); train it again"
+        ) from error
+    model = build_model(recipe, info)
+    fill(model, tensors, path)
+    where = choose_device(device)
+    return LoadedModel(
+        model.eval().requires_grad_(False).to(where), recipe, info, provenance, path, where
+    )
+
+
+def find_model(path_or_name: str | Path) -> Path:
+    """The weights file meant: of a run folder, itself, or of that name in the zoo."""
+    path = Path(path_or_name).expanduser()
+    if path.is_dir():
+        return _finished(RunFolder(path))
+    if path.exists():
+        return path
+    zoo = {file.stem: file for file in sorted(resource_dir("zoo").glob("*.safetensors"))}
+    if str(path_or_name) in zoo:
+        return zoo[str(path_or_name)]
+    raise UsageError(
+        f"{path_or_name}: no such run folder or weights file, and no packaged model of that name"
+        f"{did_you_mean(str(path_or_name), list(zoo))}\npackaged models: {', '.join(zoo) or 'none'}"
+    )
+
+
+def init_from(model: StochasticEncoder, path_or_name: str | Path) -> None:
+    """Start from trained weights of the same architecture; errors as `load`."""
+    path = find_model(path_or_name)
+    fill(model, read_model(path)[0], path)
+
+
+def draw(
+    mean: NDArray[np.float32], sigma: NDArray[np.float32], rows: list[int], samples: int, seed: int
+) -> NDArray[np.float32]:
+    """Draws [N, samples, latent_dim] from posteriors; a row's noise depends on seed and row number
+    alone.
+    """
+    size = (samples, mean.shape[1])
+    noise = [torch.randn(size, generator=generator(seed, "encode", row)).numpy() for row in rows]
+    stacked = np.stack(noise) if noise else np.empty((0, *size), np.float32)
+    drawn: NDArray[np.float32] = mean[:, None] + sigma[:, None] * stacked
+    return drawn
+
+
+def _finished(run: RunFolder) -> Path:
+    if run.model.is_file():
+        return run.model
+    if run.recipe.is_file():
+        best = f", or use the best weights so far: {run.best}" if run.best.is_file() else ""
+        raise ParadiseError(
+            f"{run.path}: the training has not finished (there is no {run.model.name}); go on with"
+            " the same"
+            f" `paradise train` command{best}"
+        )
+    raise ParadiseError(
+        f"{run.path}: not a run folder of `paradise train`: it has no {run.model.name}"
+    )
+
+
+def _joined(blocks: list[Results], name: str) -> NDArray[Any]:
+    return np.concatenate([block.values[name] for block in blocks])
+
+
+def _ids(source: Source, blocks: list[Results]) -> tuple[list[str], list[UnreadableImage]]:
+    """Ids of the rows that could be read, and a warning for the others."""
+    skipped = [error for block in blocks for _, error in block.skipped]
+    if skipped:
+        message = (
+            f"{len(skipped)} of {len(source.ids)} images cannot be read and are left out:"
+            f" {skipped[0]}"
+        )
+        warnings.warn(message, stacklevel=3)
+    return [source.ids[row] for block in blocks for row in block.rows], skipped

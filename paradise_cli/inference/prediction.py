@@ -1,0 +1,101 @@
+"""Class and probability of any number of images."""
+
+import csv
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.storage import publish, write_json
+from paradise_cli.inference.loading import Advance, LoadedModel
+from paradise_cli.inference.sources import Source
+
+COLUMNS = ("path", "head", "rank", "class", "probability", "error")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One image: by head its most probable classes, best first; or why it cannot be read."""
+
+    path: str
+    heads: dict[str, list[tuple[str, float]]]
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer as JSON values."""
+        if self.error is not None:
+            return {"path": self.path, "error": self.error}
+        return {
+            "path": self.path,
+            "heads": {
+                head: [{"class": name, "probability": round(p, 6)} for name, p in best]
+                for head, best in self.heads.items()
+            },
+        }
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The answer as rows of text under `COLUMNS`."""
+        if self.error is not None:
+            return [(self.path, "", "", "", "", self.error)]
+        return [
+            (self.path, head, str(rank), name, f"{p:.6f}", "")
+            for head, best in self.heads.items()
+            for rank, (name, p) in enumerate(best, 1)
+        ]
+
+
+def answers(
+    model: LoadedModel,
+    source: Source,
+    *,
+    top: int = 1,
+    ahead: int | None = None,
+    progress: Advance | None = None,
+) -> Generator[Answer, None, None]:
+    """The `top` classes of every image in order; raises ParadiseError for a model without
+    classifier.
+
+    Close it where it is left early.
+    """
+    classes = model.classes()
+    with closing(
+        model.stream(source, model.classifier(), ahead=ahead, progress=progress)
+    ) as blocks:
+        for block in blocks:
+            found = {row: Answer(source.ids[row], {}, error.reason) for row, error in block.skipped}
+            for i, row in enumerate(block.rows):
+                heads = {head: _best(block.values[head][i], classes[head], top) for head in classes}
+                found[row] = Answer(source.ids[row], heads)
+            yield from (found[row] for row in sorted(found))
+
+
+def _best(probabilities: Any, classes: tuple[str, ...], top: int) -> list[tuple[str, float]]:
+    # Stable: of equally probable classes the first.
+    order = (-probabilities).argsort(kind="stable")[:top]
+    return [(classes[i], float(probabilities[i])) for i in order.tolist()]
+
+
+def write_answers(found: Iterable[Answer], out: Path) -> tuple[int, list[Answer]]:
+    """Write a `.csv` (a row for each image, head and rank) or `.json`; how many, and the unreadable
+    ones.
+
+    Raises UsageError for another suffix, ParadiseError where `out` cannot be written.
+    """
+    if out.suffix not in (".csv", ".json"):
+        raise UsageError(f"--out {out}: end it in .csv or .json")
+    count, skipped = 0, []
+    if out.suffix == ".json":
+        everything = list(found)
+        write_json(out, [answer.to_json() for answer in everything])
+        return len(everything), [answer for answer in everything if answer.error is not None]
+    with publish(out) as temporary:
+        with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            table = csv.writer(file, lineterminator="\n")
+            table.writerow(COLUMNS)
+            for answer in found:
+                table.writerows(answer.rows())
+                count += 1
+                skipped += [answer] if answer.error is not None else []
+    return count, skipped

@@ -1,0 +1,122 @@
+"""Pictures of images and of what a model's decoders make of them."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.storage import publish
+from paradise_cli.data.images import Pixels
+from paradise_cli.inference.batches import Results
+from paradise_cli.inference.encoding import index_file, nothing_readable
+from paradise_cli.inference.loading import Advance, LoadedModel
+from paradise_cli.inference.sources import Source
+
+GRID_IMAGES, GRID_COLUMNS, _GAP = 32, 8, 2
+_SMALLEST = 48  # pixels a side; smaller images are magnified in the grid
+
+
+@dataclass(frozen=True)
+class Reconstructed:
+    """What was written: the grid and, in a folder, `rows` pictures and their index."""
+
+    grid: Path
+    index: Path | None
+    rows: int
+    skipped: list[tuple[str, str]]
+
+
+def reconstruct_to_files(
+    model: LoadedModel,
+    source: Source,
+    out: Path,
+    *,
+    ahead: int | None = None,
+    progress: Advance | None = None,
+) -> Reconstructed:
+    """Reconstruct images from the mean of z into a folder, or the first 32 into one picture
+    `out.png`.
+
+    The folder gets a PNG for each image, `index.csv` with row, path and error, and `grid.png`,
+    where each row of originals stands over its reconstructions. Raises ParadiseError for a model
+    without decoder, for images of which none is readable, and where `out` cannot be written.
+    """
+    heads = model.decoders()
+    if out.is_file() and out.suffix.lower() != ".png":
+        raise ParadiseError(f"--out {out} is a file; name a folder, or a picture that ends in .png")
+    blocks = model.stream(source, model.reconstructor(), ahead=ahead, progress=progress)
+    with closing(blocks):
+        write = _picture if out.suffix.lower() == ".png" else _folder
+        return write(blocks, source, heads, out)
+
+
+def _picture(
+    blocks: Iterator[Results], source: Source, heads: list[str], out: Path
+) -> Reconstructed:
+    shown: list[list[Pixels]] = []
+    skipped: list[tuple[str, str]] = []
+    for block in blocks:
+        shown += [strip for _, strip in _strips(block, heads)]
+        skipped += [(source.ids[row], error.reason) for row, error in block.skipped]
+        if len(shown) >= GRID_IMAGES:
+            break
+    if not shown:
+        raise nothing_readable(skipped)
+    _save(_grid(shown[:GRID_IMAGES]), out)
+    return Reconstructed(out, None, min(len(shown), GRID_IMAGES), skipped)
+
+
+def _folder(
+    blocks: Iterator[Results], source: Source, heads: list[str], out: Path
+) -> Reconstructed:
+    shown: list[list[Pixels]] = []
+    with index_file(out / "index.csv") as index:
+        for block in blocks:
+            for number, (row, strip) in enumerate(_strips(block, heads), index.rows):
+                stem = f"{number:06d}-{Path(source.ids[row]).stem[:60]}"
+                for head, pixels in zip(heads, strip[1:], strict=True):
+                    _save(
+                        pixels, out / (f"{stem}.png" if len(heads) == 1 else f"{stem}.{head}.png")
+                    )
+                if len(shown) < GRID_IMAGES:
+                    shown.append(strip)
+            index.add(source, block)
+        if not shown:
+            raise nothing_readable(index.skipped)
+    grid = out / "grid.png"
+    _save(_grid(shown), grid)
+    return Reconstructed(grid, index.path, index.rows, index.skipped)
+
+
+def _strips(block: Results, heads: list[str]) -> Iterator[tuple[int, list[Pixels]]]:
+    """Row number, and the original and each decoder's picture as [H, W, C]."""
+    pictures = [np.rint(block.values[name] * 255).astype(np.uint8) for name in ("", *heads)]
+    for i, row in enumerate(block.rows):
+        yield row, [images[i].transpose(1, 2, 0) for images in pictures]
+
+
+def _grid(strips: list[list[Pixels]]) -> Pixels:
+    """Rows of up to 8 originals, each row over its reconstructions, on white."""
+    height, width, channels = strips[0][0].shape
+    zoom = max(1, round(_SMALLEST / height))
+    step_y, step_x = height * zoom + _GAP, width * zoom + _GAP
+    columns, per = min(GRID_COLUMNS, len(strips)), len(strips[0])
+    rows = -(-len(strips) // columns) * per
+    grid = np.full((rows * step_y + _GAP, columns * step_x + _GAP, channels), 255, np.uint8)
+    for number, strip in enumerate(strips):
+        for line, pixels in enumerate(strip):
+            top = (number // columns * per + line) * step_y + _GAP
+            left = number % columns * step_x + _GAP
+            large = pixels.repeat(zoom, 0).repeat(zoom, 1)
+            grid[top : top + large.shape[0], left : left + large.shape[1]] = large
+    return grid
+
+
+def _save(pixels: Pixels, path: Path) -> None:
+    with publish(path) as temporary:
+        flat = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+        Image.fromarray(np.ascontiguousarray(flat)).save(temporary, "PNG")

@@ -1,0 +1,108 @@
+"""A model as one file: its weights, the metadata that rebuild it, and a digest of both."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.storage import load_tensors, save_tensors
+
+FORMAT = 1
+DIGEST = "sha256"
+
+
+def save_model(path: Path, model: nn.Module, metadata: Mapping[str, Any]) -> None:
+    """Write a model's weights with `metadata` (recipe, data, provenance), the format number and a
+    digest.
+    """
+    tensors = model.state_dict()
+    # Through JSON and back, so that the digest is of what a reader will see.
+    full: dict[str, Any] = json.loads(json.dumps({**metadata, "format": FORMAT}))
+    save_tensors(path, tensors, {**full, DIGEST: _digest(tensors, full)})
+
+
+def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Weights and metadata of a file written by `save_model`, every bit of them verified.
+
+    Raises ParadiseError for a missing, damaged or foreign file and for one of a newer format.
+    """
+    try:
+        tensors, metadata = load_tensors(path)
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, ParadiseError):
+            raise
+        raise _damaged(path, f"its metadata cannot be read: {error}") from error
+    if not isinstance(metadata, dict) or DIGEST not in metadata:
+        if isinstance(metadata, dict) and "state" in metadata:
+            raise ParadiseError(
+                f"{path} is a training's checkpoint, not a model: name the run folder or its"
+                " model.safetensors, or best.safetensors beside this file"
+            )
+        raise _damaged(path, "it carries no digest of its content")
+    stored = metadata.pop(DIGEST)
+    # A newer format may be digested in another way, so it is named before the digest is.
+    version = metadata.get("format")
+    if isinstance(version, int) and version > FORMAT:
+        raise ParadiseError(
+            f"{path} is of format {version}, and this version of PARADISE reads up to {FORMAT}:"
+            " update paradise-cli"
+        )
+    if stored != _digest(tensors, metadata):
+        raise _damaged(path, "its content does not match its own digest")
+    if version != FORMAT:
+        raise ParadiseError(f"{path} is of format {version!r}; this version reads format {FORMAT}")
+    return tensors, metadata
+
+
+def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Load weights into a model of the same architecture.
+
+    Raises ParadiseError, and leaves the model as it was, where names or shapes differ.
+    """
+    own = model.state_dict()
+    both = [name for name in own if name in tensors]
+    found = {
+        "missing": [name for name in own if name not in tensors],
+        "unexpected": [name for name in tensors if name not in own],
+        "of another shape": [
+            f"{name} {list(tensors[name].shape)} instead of {list(own[name].shape)}"
+            for name in both
+            if tensors[name].shape != own[name].shape
+        ],
+        "of another type": [
+            f"{name} {tensors[name].dtype} instead of {own[name].dtype}"
+            for name in both
+            if tensors[name].is_floating_point() != own[name].is_floating_point()
+        ],
+    }
+    wrong = [f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if names]
+    if wrong:
+        raise ParadiseError(f"{source} holds the weights of another model: {'; '.join(wrong)}")
+    model.load_state_dict(dict(tensors))
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+    """Hex sha256 over the metadata and every tensor's name, type, shape and bytes, in order of
+    name.
+    """
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _damaged(path: Path, reason: str) -> ParadiseError:
+    return ParadiseError(
+        f"{path} is damaged or was not written by PARADISE: {reason}; restore it or train again"
+    )
+
+
+def _some(names: list[str], shown: int = 3) -> str:
+    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")

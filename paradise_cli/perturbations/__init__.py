@@ -1,0 +1,1 @@
+"""Which changes of an image count, and how they are drawn."""

@@ -1,0 +1,104 @@
+"""What pydantic finds wrong with a recipe, in words, each at the place where it was written."""
+
+import json
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from paradise_cli.core.registry import did_you_mean
+from paradise_cli.core.yaml import Document, KeyPath, dotted, show
+from paradise_cli.recipe.components import OneOf, Step
+
+M = TypeVar("M", bound=BaseModel)
+
+_MAPPING = "should be a mapping of keys to values"
+_PLAIN = {
+    "model_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
+    "dict_type": _MAPPING,
+    "list_type": "should be a list such as [1, 2]",
+    "string_type": "should be text (quote it if it looks like a number)",
+    "string_pattern_mismatch": "should start with a letter or digit and hold only letters, digits,"
+    " . _ and -",
+    "finite_number": "should be a finite number",
+    "bool_type": "should be true or false",
+    "too_short": "should not be empty",
+}
+_WORDS = {
+    "Input should": "should",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+}
+
+
+def validate(model: type[M], document: Document) -> M | None:
+    """The document's data as `model`; what is wrong is added to the document's problems."""
+    try:
+        # JSON mode is strict about scalars, yet turns lists into tuples and text into paths.
+        return model.model_validate_json(json.dumps(document.data))
+    except ValidationError as error:
+        wrong: dict[
+            KeyPath, tuple[list[str], str]
+        ] = {}  # a union reports each of its members at one path
+        for details in error.errors():
+            path, text, got = _explain(model, document, details)
+            texts, _ = wrong.setdefault(path, ([], got))
+            if text not in texts:
+                texts.append(text)
+        for path, (texts, got) in wrong.items():
+            document.complain(path, " or ".join(texts) + got)
+    return None
+
+
+def _explain(
+    model: type[BaseModel], document: Document, error: ErrorDetails
+) -> tuple[KeyPath, str, str]:
+    """Path, problem, and what was given instead."""
+    step = Step(model, document.data).follow(error["loc"])
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        return step.path, _unknown_key(step, document), ""
+    if kind == "missing":
+        return (
+            step.path,
+            f"required{f' by {_component(step)}' if step.owner_choice else ''}, but missing",
+            "",
+        )
+    if kind in ("union_tag_invalid", "union_tag_not_found") and step.choice:
+        return _unknown_component(step, step.choice)
+    text = _PLAIN.get(kind) or error["msg"]
+    for pydantic, plain in _WORDS.items():
+        text = text.replace(pydantic, plain)
+    return step.path, text, f" (got {show(error['input'])})"
+
+
+def _component(step: Step) -> str:
+    """`backbone 'mlp'`: the component that the last key of the path belongs to."""
+    return f"{step.owner_choice.registry.kind} '{step.owner_name}'" if step.owner_choice else ""
+
+
+def _unknown_component(step: Step, choice: OneOf) -> tuple[KeyPath, str, str]:
+    known = f"known: {', '.join(choice.registry)}"
+    if not isinstance(step.data, dict) or choice.key not in step.data:
+        return step.path, f"lacks its '{choice.key}'; {known}", ""
+    name = step.data[choice.key]
+    hint = did_you_mean(name, list(choice.registry)) if isinstance(name, str) else ""
+    text = f"unknown {choice.registry.kind} {show(name)}{hint or ';'} {known}"
+    return (*step.path, choice.key), text, ""
+
+
+def _unknown_key(step: Step, document: Document) -> str:
+    *parent, key = step.path
+    known = list(step.owner.model_fields)
+    hint = did_you_mean(str(key), known) or f"; known: {', '.join(known)}"
+    if not step.owner_choice:
+        return f"unknown key{hint}"
+    name_key = step.owner_choice.key
+    chosen = document.place((*parent, name_key))
+    if chosen.source and document.place(step.path).source != chosen.source:
+        hint += (
+            f"; `{chosen.text}` keeps the other keys: to replace them all, use"
+            f" --set '{dotted(tuple(parent))}={{{name_key}: {step.owner_name}}}'"
+        )
+    return f"unknown hyper-parameter of {_component(step)}{hint}"

@@ -1,0 +1,172 @@
+"""Components of a recipe: their pydantic models are made from the registered factories'
+signatures.
+"""
+
+import inspect
+from functools import cache
+from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    create_model,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from paradise_cli.core.registry import Registry
+from paradise_cli.core.yaml import KeyPath
+
+
+class Strict(BaseModel):
+    """A section of a recipe: no unknown keys, no conversions, no NaN, no changes after loading."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Configured(Strict):
+    """A factory's name and hyper-parameters."""
+
+    hyper_names: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def hyper(self) -> dict[str, Any]:
+        """The factory's keyword arguments, every default filled in."""
+        return {name: getattr(self, name) for name in self.hyper_names}
+
+
+class Component(Configured):
+    """A component chosen by `name`."""
+
+    name: str
+
+
+class OneOf:
+    """Annotation that turns a `Configured` field into a choice among a registry's components.
+
+    `key` is the field that names the component. Fields that the annotated class declares itself
+    stay as declared there.
+    """
+
+    def __init__(self, registry: Registry[Any], key: str = "name") -> None:
+        self.registry, self.key = registry, key
+
+    def model(self, base: type[BaseModel], name: object) -> type[BaseModel] | None:
+        """The pydantic model of one component, or None for an unknown name."""
+        known = isinstance(name, str) and name in self.registry
+        return _component_model(base, self.registry, self.key, str(name)) if known else None
+
+    def _union(self, base: type[BaseModel]) -> Any:
+        models = tuple(
+            _component_model(base, self.registry, self.key, name) for name in self.registry
+        )
+        if len(models) == 1:
+            return models[0]
+        return Annotated[Union[models], Field(discriminator=self.key)]  # noqa: UP007 (a computed union)
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return handler.generate_schema(self._union(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        mapping = handler(schema)
+        return {"anyOf": [{"type": "string", "enum": list(self.registry)}, mapping]}
+
+
+@cache
+def _component_model(
+    base: type[BaseModel], registry: Registry[Any], key: str, name: str
+) -> type[BaseModel]:
+    fields: dict[str, Any] = {key: (Literal[name], ...)}
+    hyper = registry.hyper_parameters(name)
+    for parameter, (kind, default) in hyper.items():
+        if parameter not in base.model_fields:
+            fields[parameter] = (kind, ... if default is inspect.Parameter.empty else default)
+    title = f"{registry.kind}_{name}".replace(" ", "_")
+    document = inspect.getdoc(registry[name]) or title
+    model: type[BaseModel] = create_model(title, __base__=base, __doc__=document, **fields)
+    model.hyper_names = tuple(hyper)  # type: ignore[attr-defined]
+    return model
+
+
+def unwrap(kind: Any) -> tuple[Any, OneOf | None]:
+    """An annotation without `Annotated` and `None`, and the choice it carried."""
+    choice: OneOf | None = None
+    while True:
+        if get_origin(kind) is Annotated:
+            kind, *notes = get_args(kind)
+            choice = next((note for note in notes if isinstance(note, OneOf)), choice)
+            continue
+        options = [option for option in get_args(kind) if option is not type(None)]
+        if len(options) == 1 and type(None) in get_args(kind):
+            kind = options[0]
+            continue
+        return kind, choice
+
+
+def expand(kind: Any, value: Any) -> Any:
+    """The value with every component that is written as its name alone turned into a mapping."""
+    kind, choice = unwrap(kind)
+    if choice:
+        value = {choice.key: value} if isinstance(value, str) else value
+        kind = (
+            choice.model(kind, value.get(choice.key)) if isinstance(value, dict) else None
+        ) or kind
+    if isinstance(value, list) and get_origin(kind) is list:
+        return [expand(get_args(kind)[0], item) for item in value]
+    if isinstance(value, dict) and _is_model(kind):
+        kinds = {key: field.rebuild_annotation() for key, field in kind.model_fields.items()}
+        return {
+            key: expand(kinds[key], item) if key in kinds else item for key, item in value.items()
+        }
+    return value
+
+
+class Step:
+    """A walk along a pydantic error location: what stands there, and which section owns it."""
+
+    def __init__(self, top: type[BaseModel], data: Any) -> None:
+        self.path: KeyPath = ()
+        self.owner: type[BaseModel] = top  # the section or component that the last key belongs to
+        self.owner_choice: OneOf | None = None  # the choice that the owner was taken from, if any
+        self.owner_name: object = None  # and the name that was chosen
+        self._arrive(top, data)
+
+    def _arrive(self, kind: Any, data: Any) -> None:
+        self.data = data
+        self.kind, self.choice = unwrap(kind)
+        self.tag: object = None  # pydantic puts a component's name after its field: not a key
+        if self.choice and isinstance(data, dict):
+            model = self.choice.model(self.kind, data.get(self.choice.key))
+            if model:
+                self.kind, self.tag = model, data[self.choice.key]
+
+    def follow(self, location: KeyPath) -> "Step":
+        """Walk as far as the location names keys and indexes; the names of union members are left
+        out.
+        """
+        for part in location:
+            if self.tag is not None and part == self.tag:
+                self.tag = None
+            elif isinstance(self.data, list) and isinstance(part, int):
+                self._arrive((get_args(self.kind) or (None,))[0], self.data[part])
+                self.path = (*self.path, part)
+            elif isinstance(self.data, dict) and isinstance(part, str) and _is_model(self.kind):
+                self.owner, self.owner_choice = self.kind, self.choice
+                self.owner_name = self.data.get(self.choice.key) if self.choice else None
+                field = self.kind.model_fields.get(part)
+                self._arrive(field.rebuild_annotation() if field else None, self.data.get(part))
+                self.path = (*self.path, part)
+            else:
+                break
+        return self
+
+
+def _is_model(kind: Any) -> bool:
+    return inspect.isclass(kind) and issubclass(kind, BaseModel)

@@ -1,0 +1,73 @@
+"""Recipe files: the shipped ones, the one that is meant, their text and their headers."""
+
+from pathlib import Path
+
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.registry import did_you_mean
+from paradise_cli.core.resources import resource_dir
+
+SCHEMA_FILE = "recipe.schema.json"
+SUFFIXES = (".yaml", ".yml")
+HEADINGS = ("command", "time", "expect", "paper's", "ours")
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with the package, by name."""
+    return {path.stem: path for path in sorted(resource_dir("recipes").glob("*.yaml"))}
+
+
+def find_recipe(path_or_name: str) -> tuple[Path, bool]:
+    """The recipe file meant, and whether it is a shipped one because the given path does not
+    exist.
+    """
+    try:
+        path = Path(path_or_name).expanduser()
+        found, is_folder = path.is_file(), path.is_dir()
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+    ) as error:  # no permission, too long, an unknown ~user
+        raise UsageError(f"{path_or_name}: cannot be read: {error}") from error
+    if found:
+        return path, False
+    stem = path.stem if path.suffix in SUFFIXES else path.name
+    shipped = shipped_recipes()
+    if stem in shipped and path.suffix in ("", *SUFFIXES):
+        return shipped[stem], True
+    what = "is a folder, not a recipe" if is_folder else "no such recipe file"
+    raise UsageError(
+        f"{path_or_name}: {what}{did_you_mean(stem, list(shipped))}\nshipped recipes:"
+        f" {', '.join(shipped)}"
+    )
+
+
+def read_text(path: Path) -> str:
+    """The text of a recipe file; raises UsageError where it is not text or cannot be read."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path}: not UTF-8 text (byte {error.start}): is this a recipe?"
+        ) from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """What a recipe's leading comment says: `shows`, then `command`, `time`, `expect`, `paper's`,
+    `ours`.
+    """
+    header: dict[str, str] = {}
+    key = "shows"
+    for line in read_text(path).splitlines():
+        text = line.removeprefix("#").strip()
+        if not line.startswith("#"):
+            break
+        word, colon, rest = text.partition(": ")
+        if text.startswith("yaml-language-server") or not text:
+            continue
+        if colon and word in HEADINGS:
+            key, text = word, rest.strip()
+        header[key] = f"{header[key]} {text}" if key in header else text
+    return header

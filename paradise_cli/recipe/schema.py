@@ -1,0 +1,227 @@
+"""A recipe: everything that defines a training, checked before any data is touched."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.yaml import Document, KeyPath, Place, Problem, parse
+from paradise_cli.data import AUGMENTATIONS, DATASETS
+from paradise_cli.models import BACKBONES, HEADS
+from paradise_cli.objective.distortions import DISTORTIONS
+from paradise_cli.objective.rates import RATES
+from paradise_cli.recipe.check import validate
+from paradise_cli.recipe.components import Component, Configured, OneOf, Strict, expand
+from paradise_cli.recipe.files import find_recipe, read_text
+from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Data(Component):
+    """A data set, how training images are varied, and which part of it is used."""
+
+    root: Path | None = Field(
+        None, description="Folder of the data; relative to the current folder"
+    )
+    augment: list[Annotated[Component, OneOf(AUGMENTATIONS)]] = Field(
+        [], description="Applied in this order to training images, one decision per image"
+    )
+    validation: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of the training images held out if the data have no validation split",
+    )
+    labelled: int | None = Field(
+        None,
+        ge=1,
+        description="Keep only this many training labels (semi-supervised); null keeps all",
+    )
+
+
+class Model(Strict):
+    """The encoder: normalisation, backbone and Gaussian head."""
+
+    backbone: Annotated[Component, OneOf(BACKBONES)]
+    latent_dim: int = Field(ge=1, description="Dimensions of z")
+    stochastic: bool = Field(True, description="false: z is the mean, without noise")
+    sigma_shift: float = Field(0.0, description="sigma = softplus(rho - shift) + floor")
+    sigma_floor: Positive = Field(1e-4, description="Smallest sigma")
+    mean: list[float] | None = Field(
+        None, description="Per channel, subtracted from pixels in [0, 1]"
+    )
+    std: list[Positive] | None = Field(None, description="Per channel, divides the centred pixels")
+
+
+class Task(Strict):
+    """One distortion, the head it is measured on, and its weight in D."""
+
+    name: str | None = Field(
+        None, pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", description="Name of the head"
+    )
+    target: str | None = Field(None, description="Which label of the data; null: the first")
+    distortion: Annotated[Component, OneOf(DISTORTIONS)]
+    head: Annotated[Component, OneOf(HEADS)]
+    weight: Positive = 1.0
+
+
+class Rate(Configured):
+    """The estimator of the aggregate posterior q."""
+
+    q: str
+
+
+class Objective(Strict):
+    """D + alpha R, or D + alpha R^2."""
+
+    tasks: list[Task] = Field(min_length=1, description="Distortions; their weighted sum is D")
+    alpha: float = Field(ge=0, description="Weight of the rate: distortion given up per nat")
+    rate: Annotated[Rate, OneOf(RATES, key="q")] = Field({"q": "batch"}, validate_default=True)
+    lagrangian: Literal["linear", "squared"] = Field(
+        "linear",
+        description="squared: D + alpha R^2, which traces a frontier that is a straight line",
+    )
+
+
+class Optim(Component):
+    """An optimiser, its learning rate over time, and gradient clipping."""
+
+    lr: Positive = Field(description="Learning rate, multiplied by the schedule's factor")
+    schedule: Annotated[Component, OneOf(SCHEDULES)] = Field(
+        {"name": "constant"}, validate_default=True
+    )
+    clip: Positive | None = Field(
+        None, description="Largest norm of the gradient; null: no clipping"
+    )
+
+
+class Train(Strict):
+    """How long and how the loop runs."""
+
+    epochs: int = Field(ge=0)
+    batch_size: int = Field(ge=2)
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="auto: bf16 where it is fast"
+    )
+    channels_last: Literal["auto"] | bool = Field("auto", description="auto: where it is fast")
+    compile: bool = Field(False, description="torch.compile")
+    seed: int = Field(0, ge=0)
+    init: str | None = Field(None, description="Run folder or weights file to start from")
+    checkpoint_minutes: Positive = 5.0
+
+
+class Recipe(Strict):
+    """A PARADISE recipe."""
+
+    name: str = Field(pattern=_NAME, description="Names the run folder")
+    data: Annotated[Data, OneOf(DATASETS)]
+    model: Model
+    objective: Objective
+    optim: Annotated[Optim, OneOf(OPTIMIZERS)]
+    train: Train
+
+    def resolved(self) -> dict[str, Any]:
+        """The recipe as JSON values with every default filled in; `parse_resolved` reads it
+        back.
+        """
+        return self.model_dump(mode="json")
+
+
+class RecipeError(UsageError):
+    """Everything that is wrong with a recipe, a line each, in the order of the file."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = sorted(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A recipe and the file it came from."""
+
+    recipe: Recipe
+    source: Path
+    shipped: bool  # the given path did not exist: the shipped recipe of that name was taken
+
+    @property
+    def note(self) -> str | None:
+        """What to tell the user about where the recipe came from, if anything."""
+        return (
+            f"using the shipped recipe '{self.source.stem}' ({self.source})"
+            if self.shipped
+            else None
+        )
+
+
+def load_recipe(path_or_name: str, overrides: Sequence[str] = ()) -> LoadedRecipe:
+    """Read and check a recipe file, or the shipped recipe of that name, with `--set` overrides.
+
+    Raises RecipeError, a UsageError, with every mistake in one message, a line each.
+    """
+    path, shipped = find_recipe(path_or_name)
+    document = parse(read_text(path), str(path))
+    if document.data or not document.problems:
+        document.data = expand(Recipe, document.data)
+        for number, text in enumerate(overrides, start=1):
+            document.override(number, text)
+            document.data = expand(Recipe, document.data)
+    recipe = _check(document)
+    if recipe is None:
+        raise RecipeError(document.problems)
+    return LoadedRecipe(recipe, path, shipped)
+
+
+def parse_resolved(data: dict[str, Any], source: str) -> Recipe:
+    """The recipe stored with weights or a run; raises ParadiseError naming that `source`."""
+    here = Place(0, 1, 1, source)
+    document = Document(source, data, {(): here})
+    recipe = _check(document)
+    if recipe is None:
+        problems = RecipeError(document.problems)
+        raise ParadiseError(
+            f"the recipe stored in {source} does not fit this version of PARADISE:\n{problems}"
+        )
+    return recipe
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema of recipe files, for editors."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+
+
+def _check(document: Document) -> Recipe | None:
+    """The validated recipe, or None with the reasons among the document's problems."""
+    if document.problems and not document.data:
+        return None
+    recipe = validate(Recipe, document)
+    if recipe is not None:
+        for path, text in _conflicts(recipe):
+            document.complain(path, text)
+    return None if document.problems else recipe
+
+
+def _conflicts(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
+    """Fields that are fine alone but not together."""
+    model, objective = recipe.model, recipe.objective
+    mean, std = model.mean, model.std
+    if objective.alpha > 0 and not model.stochastic:
+        problem = "should be 0 where model.stochastic is false: without noise the rate is infinite"
+        yield ("objective", "alpha"), problem
+    if (mean is None) != (std is None):
+        yield (
+            ("model", "mean" if std is None else "std"),
+            "model.mean and model.std go together: give both",
+        )
+    elif mean is not None and std is not None and len(mean) != len(std):
+        yield ("model", "std"), f"has {len(std)} values and model.mean {len(mean)}: one per channel"
+    names = [task.name for task in objective.tasks]
+    for index, name in enumerate(names):
+        if name is not None and name in names[:index]:
+            problem = f"'{name}' is already the name of task {names.index(name)}"
+            yield ("objective", "tasks", index, "name"), problem

@@ -1,0 +1,1 @@
+"""What `paradise attack` reads and leaves: targets, files, card and pictures."""

@@ -1,0 +1,101 @@
+"""The robustness card: what an attack found, on one page that can be passed on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from paradise_cli.attacks.report import AttackReport
+from paradise_cli.attacks.session.inputs import checked_images, checked_labels
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.storage import publish_text, write_json
+from paradise_cli.robustness.card_contents import Picture, contents, size_of_change
+from paradise_cli.robustness.card_page import html, markdown
+from paradise_cli.robustness.pictures import draw_accuracy, draw_attacks, draw_images, draw_transfer
+
+ACCURACY = (
+    "Accuracy against eps, the largest change allowed. It must fall to nothing: against an image"
+    " that may"
+    " change at will no model is right."
+)
+AUDITED = " The lighter line is PGD alone, on the fewer images of the audit."
+ATTACKS = (
+    "What each attack left, beside the accuracy without attack and under the worst of all attacks."
+)
+TRANSFER = (
+    "Images made on other models against the strongest attack on this one. Where those made"
+    " elsewhere leave"
+    " less accuracy, the model's gradients mislead the attacks."
+)
+IMAGES = (
+    "Some images that the model reads wrongly once they are attacked, and some that it"
+    " still reads rightly."
+)
+
+__all__ = ["write_card"]
+
+
+def write_card(
+    report: AttackReport,
+    images: Tensor,
+    labels: Tensor,
+    folder: Path,
+    *,
+    model: str,
+    data: str,
+    classes: Sequence[str] | None = None,
+) -> list[Path]:
+    """Write card.html, card.md with pictures card-*.png beside it, and card.json; gives what was
+    written.
+
+    Images [N, C, H, W] and labels [N] are those given to the attack, `model` and `data` what people
+    call both, `classes` the names of labels. The page needs no other file. Equal reports give equal
+    bytes. Raises UsageError for other images than those of the report, ParadiseError where the
+    folder cannot be written.
+    """
+    pixels, numbers = checked_images(images), checked_labels(labels, len(images))
+    shape = list(report.adversarial.shape[1:])
+    if int(report.rows.max()) >= len(pixels) or list(pixels.shape[1:]) != shape:
+        raise UsageError(
+            f"images {list(pixels.shape)} are not those of the report, which has image"
+            f" {int(report.rows.max())} of shape {shape}: give those that were attacked"
+        )
+    names = [_name(number, classes) for number in numbers[report.rows].tolist()]
+    pictures = _draw(report, pixels[report.rows], names, folder)
+    card = contents(report, model, data, pictures)
+    write_json(folder / "card.json", report.to_json())
+    for path, text in ((folder / "card.md", markdown(card)), (folder / "card.html", html(card))):
+        with publish_text(path) as file:
+            file.write(text)
+    return [
+        folder / "card.html",
+        folder / "card.md",
+        folder / "card.json",
+        *(each.path for each in pictures),
+    ]
+
+
+def _draw(
+    report: AttackReport, images: Tensor, names: Sequence[str], folder: Path
+) -> list[Picture]:
+    accuracy, attacks, transfer, strip = (
+        folder / f"card-{name}.png" for name in ("accuracy", "attacks", "transfer", "images")
+    )
+    draw_accuracy(report, accuracy)
+    pictures = [
+        Picture(accuracy, "Accuracy against eps", ACCURACY + AUDITED * bool(report.audit.curve))
+    ]
+    if report.stages:
+        draw_attacks(report, attacks)
+        pictures.append(Picture(attacks, "Accuracy under each attack", ATTACKS))
+    if draw_transfer(report, transfer):
+        pictures.append(Picture(transfer, "Transfer against white-box", TRANSFER))
+    if draw_images(
+        report, images, names, strip, lambda size: size_of_change(size, report.settings["norm"])
+    ):
+        pictures.append(Picture(strip, "Clean and attacked images", IMAGES))
+    return pictures
+
+
+def _name(number: int, classes: Sequence[str] | None) -> str:
+    return classes[number] if classes and number < len(classes) else f"class {number}"

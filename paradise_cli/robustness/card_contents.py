@@ -1,0 +1,310 @@
+"""What a card says, whatever it is written in: plain text in parts, the most important first."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from paradise_cli.attacks.audit.audit import MEANINGS
+from paradise_cli.attacks.report import AttackReport, StageRow
+from paradise_cli.attacks.session.suite import SUITES
+from paradise_cli.core.proportions import Proportion
+
+
+class Picture(NamedTuple):
+    """A PNG, its name, and what is to be seen in it."""
+
+    path: Path
+    name: str
+    caption: str
+
+
+class Table(NamedTuple):
+    """Rows of as many cells as `head`; those `marked` stand out."""
+
+    head: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    marked: Sequence[bool] = ()
+
+
+class Items(NamedTuple):
+    """A list, point by point."""
+
+    points: Sequence[str]
+
+
+Part = str | Picture | Table | Items
+"""A string is a paragraph."""
+
+
+class Card(NamedTuple):
+    """A title, the verdict in a word (`kind`) and in a sentence, what belongs to it, and titled
+    sections.
+    """
+
+    title: str
+    kind: str
+    verdict: str
+    first: Sequence[Part]
+    sections: Sequence[tuple[str, Sequence[Part]]]
+
+
+UNJUDGED = "No check of the audit was made: nothing is known of whether the attacks were fooled."
+RESULTS = {
+    "pass": "✓ pass", "fail": "✗ fail", "inconclusive": "? inconclusive", "not applicable": "not applicable",
+}  # fmt: skip
+GLOSSES = {
+    "APGD-CE": "follows the gradient, choosing its own step size",
+    "APGD-T": "the same towards each of the likeliest wrong classes",
+    "FAB-T": "looks for the smallest change that reaches another class",
+    "Square": "changes random squares and watches the answers; needs no gradient",
+    "Multi-Targeted": "many steps towards every wrong class in turn",
+    "Untargeted": "many steps away from the right class, from several random starts",
+    "PGD-Rand": "many steps along the gradient towards a wrong class drawn at random",
+    "PGD": "many steps along the gradient from a random start",
+    "FGSM": "one step along the gradient",
+    "R+FGSM": "a random step, then one along the gradient",
+    "Step-Rand": "one step towards a wrong class drawn at random",
+    "Iter-Rand": "some steps towards a wrong class drawn at random",
+}
+"""By the beginning of an attack's name, the first that fits."""
+LABELS = {
+    "eps": "eps", "eps_text": "eps as a fraction", "norm": "norm: how a change is measured",
+    "suite": "suite of attacks", "seed": "seed of all random numbers", "given": "images given",
+    "images_sha256": "index hash: SHA-256 of images and labels", "width": "images in a batch",
+    "precision": "arithmetic of gradients", "compiled": "search in a compiled copy",
+    "paradise": "version of PARADISE", "ci": "interval asked for, ±", "budget": "time allowed, seconds",
+    "audited": "images audited", "seconds": "time taken, seconds",
+}  # fmt: skip
+WORDS = (
+    "Adversarial image: one changed, so little that people hardly see it, until the model reads it"
+    " wrongly.",
+    "Robust accuracy: the share of images read rightly whatever the attacks tried. An image that"
+    " is misread"
+    " without attack counts as broken. Stronger attacks can only lower it.",
+    "95% interval: computed from other images drawn in the same way, it would hold the true share"
+    " in about 95"
+    " of 100 cases. Wilson and Clopper-Pearson are two ways to compute it.",
+    "eps: the largest change that the attacker is allowed. The norm says how a change is measured:"
+    " linf by"
+    " the pixel that changes most, l2 by the Euclidean length of the changes of all pixels.",
+    "Gradient: which way to change each pixel to mislead the model most. A model whose gradients"
+    " say nothing"
+    " looks robust without being so; that is what the audit looks for.",
+    "Margin, CE (cross-entropy), DLR: three measures of how wrong the model is, which attacks try"
+    " to raise.",
+)
+
+
+def contents(report: AttackReport, model: str, data: str, pictures: Sequence[Picture]) -> Card:
+    """The card of a report on `model` and `data`, as people call them."""
+    notes = report.notes or ("No remarks.",)
+    sections: list[tuple[str, Sequence[Part]]] = [
+        ("Pictures", pictures),
+        ("Attacks", [_how(report), _attacks(report), *_transfer(report)]),
+        ("Accuracy at each eps", [_curve(report)]),
+        ("Audit", _audit(report)),
+        ("Unfinished attacks and notes", [_unfinished(report), Items(notes)]),
+        ("What these numbers rest on", [_basis(report, data), _settings(report, model, data)]),
+        ("Words", [Items(WORDS)]),
+    ]
+    first: list[Part] = [_unfinished(report)] if report.unfinished else []
+    first.append(_numbers(report))
+    kind, verdict = "not judged", UNJUDGED
+    if report.audit.rows:
+        kind, verdict = report.verdict, MEANINGS[report.verdict]
+        first.append(_tally(report))
+    if report.audit.evidence:
+        first.append(Items(report.audit.evidence))
+    return Card(f"Robustness of {model} on {data}", kind, verdict, first, sections)
+
+
+def size_of_change(size: float, norm: str) -> str:
+    """A distance in words short enough for a caption."""
+    return f"up to {255 * size:.3g}/255" if norm == "linf" else f"length {size:.3g}"
+
+
+def _numbers(report: AttackReport) -> Table:
+    settings = report.settings
+    eps = settings["eps_text"]
+    if settings["norm"] == "linf":
+        threat = f"no pixel changes by more than {eps}, where black is 0 and white is 1"
+    else:
+        threat = f"the changes of all pixels, squared and summed, stay below the square of {eps}"
+    n = f"{len(report.rows):,}"
+    rows = [
+        (
+            "Robust accuracy",
+            _with_span(report.robust_accuracy),
+            f"{report.interval} interval, n = {n} images",
+        ),
+        ("Attacker", f"eps = {eps}, norm {settings['norm']}", threat),
+        ("Clean accuracy", _with_span(report.clean_accuracy), "without any attack, same images"),
+        (
+            "As 8-bit images",
+            _with_span(report.lattice_accuracy),
+            "the attacked images rounded as files hold them",
+        ),
+    ]
+    return Table(("What", "Measured", "Meaning"), rows, (True, False, False, False))
+
+
+def _how(report: AttackReport) -> str:
+    suite = SUITES.get(report.settings["suite"])
+    if suite is None or not suite.apart:
+        return (
+            "Each attack was made on the images that those before it, and all attacks at a smaller"
+            " eps, had"
+            " left standing; its row says what was left after it."
+        )
+    text = (
+        "Each attack was made on its own. Robust accuracy counts an image only if it"
+        " withstood all of them."
+    )
+    if suite.transfer:
+        text += (
+            " All images were made on other models: an attacker who holds this model itself can do"
+            " more, so"
+            " the robust accuracy above says nothing of such an attacker."
+        )
+    return text
+
+
+def _attacks(report: AttackReport) -> Table:
+    rows = [
+        (
+            stage.name,
+            f"{stage.attacked:,}",
+            f"{stage.fell:,}",
+            _percent(stage.share.value) + (" reached their target" if stage.reaches_target else ""),
+            _span(stage.share),
+            _gloss(stage),
+        )
+        for stage in report.stages
+    ]
+    return Table(
+        ("Attack", "Made on", "Broke", "Accuracy left", "95% interval", "What it does"), rows
+    )
+
+
+def _gloss(stage: StageRow) -> str:
+    gloss = next((text for name, text in GLOSSES.items() if stage.attack.startswith(name)), "")
+    there = f"made on {stage.source}, shown to this model" if stage.source else ""
+    return "; ".join(filter(None, (gloss, there)))
+
+
+def _transfer(report: AttackReport) -> list[Part]:
+    least = report.lowest_transfer
+    if least is None:
+        return []
+    return [
+        f"The lowest accuracy under one transferred attack is {_percent(least.share.value)}"
+        f" ({least.name})."
+        " The worst case of each image over all attacks gives"
+        f" {_percent(report.robust_accuracy.value)},"
+        " which is never higher."
+    ]
+
+
+def _curve(report: AttackReport) -> Table:
+    n = f"{len(report.rows):,}"
+    suite = f"suite {report.settings['suite']}"
+    rows = [
+        ("0", "no attack", _percent(report.clean_accuracy.value), _span(report.clean_accuracy), n)
+    ]
+    rows += [
+        (_eps(report, eps), suite, _percent(share.value), _span(share), n)
+        for eps, share in report.curve
+    ]
+    for eps, accuracy, images in report.audit.curve:
+        share = Proportion.of(round(accuracy * images), images)
+        rows.append(
+            (_eps(report, eps), "PGD (audit)", _percent(accuracy), _span(share), f"{images:,}")
+        )
+    return Table(("eps", "Attack", "Accuracy", "95% interval", "n"), rows)
+
+
+def _audit(report: AttackReport) -> list[Part]:
+    rows = report.audit.rows
+    if not rows:
+        return [UNJUDGED]
+    text = (
+        "A check fails only where its one-sided 95% bound lies beyond the threshold: chance alone"
+        " does that"
+        " in at most 1 of 20 cases. It is inconclusive where there were too few images to tell."
+    )
+    cells = [
+        (f"{r.number}", r.name, RESULTS[r.result], r.measured, r.threshold, f"{r.n:,}", r.meaning)
+        for r in rows
+    ]
+    head = ("#", "Check", "Result", "Measured", "Threshold", "n", "Meaning")
+    return [text, Table(head, cells, [row.result == "fail" for row in rows])]
+
+
+def _tally(report: AttackReport) -> str:
+    found = Counter(row.result for row in report.audit.rows)
+    return (
+        f"Of {len(report.audit.rows)} checks {found['pass']} passed and {found['fail']} failed;"
+        f" {found['inconclusive']} had too few images to decide and {found['not applicable']} do"
+        " not apply to"
+        " this model."
+    )
+
+
+def _unfinished(report: AttackReport) -> str:
+    if not report.unfinished:
+        return "All attacks were finished."
+    return (
+        f"Time ran out before these attacks were finished: {', '.join(report.unfinished)}. More"
+        " images may"
+        " fall: the robust accuracy is only what is left so far."
+    )
+
+
+def _basis(report: AttackReport, data: str) -> str:
+    return (
+        f"The attacks were made on the same {len(report.rows):,} images of {data}, the audit on as"
+        " many of"
+        f" them as its tables say. Interval of the robust accuracy: {report.interval}; others:"
+        " Wilson 95%."
+        " card.json has every number, and for each image what broke it."
+    )
+
+
+def _settings(report: AttackReport, model: str, data: str) -> Table:
+    rows = [("model", model), ("data", data), ("images attacked (n)", f"{len(report.rows)}")]
+    rows += [(LABELS.get(name, name), value) for name, value in _flat(report.settings)]
+    return Table(("Setting", "Value"), rows)
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
+    found = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found += _flat(value, f"{before}{name}.")
+        else:
+            text = (
+                f"{value:.6g}"
+                if isinstance(value, float)
+                else "none"
+                if value is None
+                else f"{value}"
+            )
+            found.append((before + name, text))
+    return found
+
+
+def _eps(report: AttackReport, eps: float) -> str:
+    return f"{255 * eps:.4g}/255" if report.settings["norm"] == "linf" else f"{eps:.4g}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.2%}"
+
+
+def _span(share: Proportion) -> str:
+    return f"{share.low:.2%} to {share.high:.2%}"
+
+
+def _with_span(share: Proportion) -> str:
+    return f"{_percent(share.value)} ({_span(share)})"

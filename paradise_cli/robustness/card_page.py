@@ -1,0 +1,135 @@
+"""A card as one HTML page that needs nothing else, and as Markdown beside its pictures."""
+
+import base64
+import re
+from collections.abc import Iterator
+from html import escape
+
+from paradise_cli.robustness.card_contents import Card, Items, Part, Picture, Table
+
+# The policy makes a browser refuse whatever is not in the page.
+_HEAD = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" 
+  content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+"""
+_STYLE = """<style>
+:root { color-scheme: light dark; --ink: #202124; --soft: #5f6368; --line: #dadce0; --page: #fff;
+  --good: #2f5f9e; --doubt: #9a6700; --bad: #b3261e; --mark: #fdf1e0; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8eaed; --soft: #a9adb3; --line: #43464a;
+  --page: #17181a; --good: #8fb4dc; --doubt: #e8b45a; --bad: #f2867e; --mark: #3a2f1c; } }
+body { margin: 0 auto; padding: 1rem; max-width: 58rem; font: 1rem/1.5 system-ui, sans-serif;
+  color: var(--ink); background: var(--page); overflow-wrap: anywhere; }
+h1 { font-size: 1.5rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+p, ul, figcaption { max-width: 42rem; }
+.verdict { padding: .6rem 1rem; border-left: .4rem solid var(--doubt); background: var(--mark);
+  font-size: 1.1rem; }
+.verdict.not-detected { border-color: var(--good); } .verdict.obfuscated { border-color: var(--bad); }
+.verdict strong { display: block; }
+figure { margin: 1.5rem 0; break-inside: avoid; }
+img { display: block; width: 100%; max-width: 34rem; height: auto; background: #fff; border-radius: .3rem; }
+figcaption { color: var(--soft); font-size: .9rem; margin-top: .4rem; }
+table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; vertical-align: top; padding: .35rem .8rem .35rem 0;
+  border-bottom: 1px solid var(--line); }
+th { color: var(--soft); } tr { break-inside: avoid; } tr.marked { background: var(--mark); }
+tr.marked td { font-weight: 600; } td:first-child, th:first-child { padding-left: .4rem; }
+@media screen and (max-width: 40rem) {
+  thead { position: absolute; left: -200vw; }
+  tr, td { display: block; } tr { padding: .5rem 0; border-bottom: 1px solid var(--line); }
+  td { border: 0; padding: .1rem .4rem; } td::before { content: attr(data-label) ": "; color: var(--soft);
+    font-weight: 400; }
+}
+@media print { :root { --ink: #000; --soft: #444; --line: #bbb; --page: #fff; --mark: #f4f0e8; }
+  body { max-width: none; padding: 0; font-size: 10pt; } h2 { break-after: avoid; } img { max-width: 13cm; } }
+</style>
+"""
+
+
+def html(card: Card) -> str:
+    """The page; its pictures are read and put into it."""
+    kind = escape(card.kind.replace(" ", "-"))
+    lines = [
+        f"{_HEAD}<title>{escape(card.title)}</title>\n{_STYLE}</head>\n<body>\n<main>",
+        f"<h1>{escape(card.title)}</h1>",
+        f'<p class="verdict {kind}"><strong>Verdict: {escape(card.kind)}</strong> {escape(card.verdict)}</p>',
+        *map(_html, card.first),
+    ]
+    for title, parts in card.sections:
+        lines += [f"<h2>{escape(title)}</h2>", *map(_html, parts)]
+    return "\n".join([*lines, "</main>", "</body>", "</html>", ""])
+
+
+def _html(part: Part) -> str:
+    match part:
+        case str():
+            return f"<p>{escape(part)}</p>"
+        case Items():
+            return "\n".join(
+                ["<ul>", *(f"<li>{escape(point)}</li>" for point in part.points), "</ul>"]
+            )
+        case Picture():
+            data = base64.b64encode(part.path.read_bytes()).decode()
+            return (
+                f'<figure><img alt="{escape(part.name)}" src="data:image/png;base64,{data}">'
+                f"<figcaption>{escape(part.caption)}</figcaption></figure>"
+            )
+        case Table():
+            return "\n".join(_html_table(part))
+
+
+def _html_table(table: Table) -> Iterator[str]:
+    head = [escape(cell) for cell in table.head]
+    yield "<table>"
+    names = "".join(f'<th scope="col">{cell}</th>' for cell in head)
+    yield f"<thead><tr>{names}</tr></thead>"
+    yield "<tbody>"
+    for number, row in enumerate(table.rows):
+        marked = ' class="marked"' if number < len(table.marked) and table.marked[number] else ""
+        cells = (
+            f'<td data-label="{name}">{escape(cell)}</td>'
+            for name, cell in zip(head, row, strict=True)
+        )
+        yield f"<tr{marked}>{''.join(cells)}</tr>"
+    yield "</tbody>"
+    yield "</table>"
+
+
+def markdown(card: Card) -> str:
+    """The same for whoever reads Markdown; pictures are named as files beside it."""
+    parts = [
+        f"# {_plain(card.title)}",
+        f"> **Verdict: {_plain(card.kind)}.** {_plain(card.verdict)}",
+    ]
+    parts += map(_markdown, card.first)
+    for title, inside in card.sections:
+        parts += [f"## {_plain(title)}", *map(_markdown, inside)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown(part: Part) -> str:
+    match part:
+        case str():
+            return _plain(part)
+        case Items():
+            return "\n".join(f"- {_plain(point)}" for point in part.points)
+        case Picture():
+            return f"![{_plain(part.name)}]({part.path.name})\n\n{_plain(part.caption)}"
+        case Table():
+            rows = [
+                part.head,
+                ("---",) * len(part.head),
+                *(tuple(map(_plain, row)) for row in part.rows),
+            ]
+            return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _plain(text: str) -> str:
+    """Text as itself: whatever Markdown would read otherwise has a backslash, and lines are
+    joined.
+    """
+    return re.sub(r"([\\`*_{}\[\]<>#|~$&])", r"\\\1", " ".join(text.split()))

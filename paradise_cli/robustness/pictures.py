@@ -1,0 +1,262 @@
+"""What attacks left of a classifier's accuracy, in pictures that can be read on a phone."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
+from torch import Tensor
+
+from paradise_cli.attacks.report import CLEAN, AttackReport, StageRow
+from paradise_cli.core.proportions import Proportion
+from paradise_cli.figures.canvas import save, shortened
+from paradise_cli.figures.captioned import Block, draw_captioned
+
+WIDTH = 5.2  # inches: ten points stay legible where the picture is as wide as a phone
+SHOWN = 4  # images of a kind
+GAP = 0.06  # between ticks, in widths of the plane
+ROW, LINE, FOOT = 0.46, 0.21, 0.6  # inches of a row, of a line of the legend, and of the axis
+INK, SOFT = "#202124", "#5f6368"
+# Blue, orange and grey differ in brightness too, so that they stay apart for every reader.
+OWN, OTHER, REACHED, LIGHT = "#2f5f9e", "#e8a33a", "#9aa0a6", "#7fa9d6"
+MARKERS = "osD^vP"
+
+
+def white_box(report: AttackReport) -> tuple[str, Proportion] | None:
+    """The strongest attack on the model itself: of the suite, or the audit's at the same eps."""
+    own = [stage for stage in report.stages if stage.source is None and not stage.reaches_target]
+    if own:
+        best = min(own, key=lambda stage: stage.share.value)
+        return best.attack, best.share
+    for eps, accuracy, n in report.audit.curve:
+        if np.isclose(eps, report.settings["eps"]):
+            return f"PGD on {n:,} images", Proportion.of(round(accuracy * n), n)
+    return None
+
+
+def draw_accuracy(report: AttackReport, path: Path) -> None:
+    """Draw accuracy against eps, with intervals, and the audit's own curve below it; publish a
+    PNG.
+    """
+    points = [(0.0, report.clean_accuracy), *report.curve]
+    audited = [(eps, Proportion.of(round(share * n), n)) for eps, share, n in report.audit.curve]
+    figure = Figure(figsize=(WIDTH, 3.2), facecolor="white", layout="constrained")
+    axes = figure.add_subplot()
+    if audited:
+        n = max(n for _, _, n in report.audit.curve)
+        _line(axes, audited, "s--", LIGHT, f"PGD alone, on {n:,} images (audit)")
+    _line(
+        axes, points, "o-", OWN, f"suite {report.settings['suite']}, on {len(report.rows):,} images"
+    )
+    _eps_axis(axes, report, [eps for eps, _ in (*points, *audited)])
+    _share_axis(axes, "y", "accuracy, with 95% interval")
+    _legend(figure, *axes.get_legend_handles_labels())
+    save(figure, path)
+
+
+def draw_attacks(report: AttackReport, path: Path) -> None:
+    """Draw what each attack left, with its interval, and clean and robust accuracy; publish a
+    PNG.
+    """
+    figure, axes = _rows(
+        [f"{shortened(stage.name, 40)}: {stage.share.value:.1%}" for stage in report.stages]
+    )
+    kinds = {}
+    for row, stage in enumerate(report.stages):
+        colour, label = _kind(stage)
+        kinds[label] = colour
+        share = stage.share
+        axes.barh(row + 0.14, share.value, 0.4, color=colour, zorder=2)
+        _interval(axes, row + 0.14, share, color=INK, linewidth=1.2, capsize=3)
+    marks = [
+        _mark(axes, report.clean_accuracy.value, "--", "clean: no attack"),
+        _mark(axes, report.robust_accuracy.value, "-", "robust: worst case of all"),
+    ]
+    colours = [Patch(color=colour, label=label) for label, colour in kinds.items()]
+    handles = [*marks, *(colours if len(colours) > 1 or OWN not in kinds.values() else [])]
+    _share_axis(axes, "x", "share of images, with 95% interval")
+    _legend(figure, handles, [str(handle.get_label()) for handle in handles])
+    save(figure, path)
+
+
+def draw_transfer(report: AttackReport, path: Path) -> bool:
+    """Draw accuracy under images made on other models beside that under the strongest attack on
+    this one.
+
+    Publishes a PNG, and tells whether there was something to compare.
+    """
+    own = white_box(report)
+    found = [(stage.attack, stage.source, stage.share) for stage in report.stages]
+    attacks = list(dict.fromkeys(attack for attack, source, _ in found if source))
+    sources = list(dict.fromkeys(source for _, source, _ in found if source))
+    if own is None or not attacks:
+        return False
+    figure, axes = _rows([shortened(attack, 48) for attack in attacks])
+    spread = np.linspace(-0.16, 0.16, len(sources)) if len(sources) > 1 else [0.0]
+    for attack, source, share in found:
+        if source:
+            place = sources.index(source)
+            _interval(
+                axes, attacks.index(attack) + 0.14 + float(spread[place]), share, color=INK, linewidth=1.0,
+                marker=MARKERS[place % len(MARKERS)], markersize=6, markerfacecolor=OTHER,
+            )  # fmt: skip
+    handles: list[Any] = [
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            marker=marker,
+            color=INK,
+            markerfacecolor=OTHER,
+            label=f"made on {source}",
+        )
+        for source, marker in zip(map(_plain, sources), MARKERS * len(sources), strict=False)
+    ]
+    axes.axvspan(own[1].low, own[1].high, color=LIGHT, alpha=0.35, linewidth=0, zorder=0)
+    handles.append(_mark(axes, own[1].value, "-", f"made on this model: {_plain(own[0])}", OWN))
+    _share_axis(axes, "x", "accuracy, with 95% interval")
+    _legend(figure, handles, [str(handle.get_label()) for handle in handles])
+    save(figure, path)
+    return True
+
+
+def draw_images(
+    report: AttackReport,
+    images: Tensor,
+    names: Sequence[str],
+    path: Path,
+    size: Callable[[float], str],
+) -> bool:
+    """Draw a few images that fell, what felled them and the change magnified, and a few that stand.
+
+    Images are [n, C, H, W], as `report.rows` names them, `names` what they show, and `size` words
+    for a distance. Publishes a PNG, and tells whether there was something to draw.
+    """
+    fell = _spread([i for i, by in enumerate(report.broken_by) if by not in (None, CLEAN)])
+    stand = _spread(report.standing.nonzero().flatten().tolist())
+    if not (fell or stand) or images.shape[1] not in (1, 3):
+        return False
+    blocks = []
+    if fell:
+        change = report.adversarial[fell] - images[fell]
+        # The largest change becomes black or white.
+        times = 0.5 / max(float(change.abs().max()), 1e-6)
+        made = [size(float(report.distance[i])) for i in fell]
+        plain, marked = [False] * len(fell), [True] * len(fell)
+        felled = [f"{report.broken_by[i]}" for i in fell]
+        blocks = [
+            Block("As they are", images[fell], [names[i] for i in fell], plain),
+            Block("Attacked: misread", report.adversarial[fell], felled, marked),
+            Block(
+                f"The change, {times:.0f} times as strong (grey: none)",
+                0.5 + times * change,
+                made,
+                plain,
+            ),
+        ]
+    if stand:
+        shown = [names[i] for i in stand]
+        blocks.append(
+            Block("Read rightly whatever was tried", images[stand], shown, [False] * len(stand))
+        )
+    draw_captioned(blocks, path, columns=SHOWN)
+    return True
+
+
+def _spread(places: Sequence[int]) -> list[int]:
+    """A few of them, from all over."""
+    return list(places[:: max(1, len(places) // SHOWN)][:SHOWN])
+
+
+def _line(
+    axes: Axes, points: Sequence[tuple[float, Proportion]], form: str, colour: str, label: str
+) -> None:
+    shares = [share for _, share in points]
+    axes.errorbar(
+        [eps for eps, _ in points], [share.value for share in shares],
+        yerr=[[share.value - share.low for share in shares], [share.high - share.value for share in shares]],
+        fmt=form, markersize=5, linewidth=1.5, elinewidth=1.1, capsize=3, color=colour, label=label,
+    )  # fmt: skip
+
+
+def _eps_axis(axes: Axes, report: AttackReport, levels: Sequence[float]) -> None:
+    """Doublings of eps are equally far apart, and 0 is there."""
+    smallest, largest = min(eps for eps in levels if eps > 0), max(levels)
+
+    def place(eps: Any) -> Any:
+        return np.log2(1 + np.asarray(eps) / smallest)
+
+    axes.set_xscale("function", functions=(place, lambda x: (2.0 ** np.asarray(x) - 1) * smallest))
+    width = float(place(largest))
+    axes.set_xlim((2 ** (-0.04 * width) - 1) * smallest, (2 ** (1.04 * width) - 1) * smallest)
+    ticks: list[float] = []
+    for eps in dict.fromkeys((report.settings["eps"], 0.0, largest, *levels)):
+        if all(abs(float(place(eps)) - float(place(tick))) > GAP * width for tick in ticks):
+            ticks.append(eps)
+    pixels = report.settings["norm"] == "linf"
+    axes.set_xticks(ticks, [f"{255 * eps:.4g}" if pixels else f"{eps:.3g}" for eps in ticks])
+    axes.minorticks_off()
+    unit = "change of a pixel, in 1/255" if pixels else "Euclidean length of the change"
+    axes.set_xlabel(f"eps: largest {unit}", fontsize=10)
+
+
+def _rows(names: Sequence[str]) -> tuple[Figure, Axes]:
+    """A plane with a row for each name, which stands above what will be drawn."""
+    figure = Figure(
+        figsize=(WIDTH, FOOT + ROW * len(names)), facecolor="white", layout="constrained"
+    )
+    axes = figure.add_subplot()
+    for row, name in enumerate(names):
+        axes.text(
+            0.005, row - 0.24, name, fontsize=9.5, va="center", color=INK, zorder=4, parse_math=False,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
+        )  # fmt: skip
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_yticks([])
+    return figure, axes
+
+
+def _kind(stage: StageRow) -> tuple[str, str]:
+    if stage.reaches_target:
+        return REACHED, "reached the class aimed at (low is good)"
+    return (OTHER, "made on another model") if stage.source else (OWN, "made on this model")
+
+
+def _interval(axes: Axes, row: float, share: Proportion, **look: Any) -> None:
+    error = [[share.value - share.low], [share.high - share.value]]
+    axes.errorbar(share.value, row, xerr=error, zorder=3, **look)
+
+
+def _mark(
+    axes: Axes, value: float, style: Literal["-", "--"], label: str, colour: str = INK
+) -> Line2D:
+    axes.axvline(value, linestyle=style, linewidth=1.4, color=colour, zorder=2.5)
+    return Line2D([], [], linestyle=style, color=colour, label=f"{label}, {value:.1%}")
+
+
+def _share_axis(axes: Axes, which: str, label: str) -> None:
+    long = axes.xaxis if which == "x" else axes.yaxis
+    (axes.set_xlim if which == "x" else axes.set_ylim)(0, 1.005)
+    long.set_major_formatter(PercentFormatter(1.0))
+    long.set_label_text(label, fontsize=10)
+    axes.tick_params(labelsize=9.5, colors=SOFT)
+    axes.grid(axis=which, color="#e8eaed", linewidth=0.8)  # type: ignore[arg-type]
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """Above the plane, where nothing can lie below it; the figure grows by it."""
+    figure.set_figheight(figure.get_figheight() + LINE * len(handles))
+    figure.legend(
+        handles, labels, loc="outside upper left", frameon=False, fontsize=9.5, borderaxespad=0.3
+    )
+
+
+def _plain(name: str) -> str:
+    return shortened(name, 32).replace("$", r"\$")

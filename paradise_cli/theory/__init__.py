@@ -1,0 +1,1 @@
+"""Rate-distortion functions of known sources."""

@@ -1,0 +1,75 @@
+"""Sources from users' files: probabilities with a distortion matrix, or with a named distortion."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from paradise_cli.core.arrays import read_archive, read_array
+from paradise_cli.core.errors import UsageError
+from paradise_cli.information.blahut_arimoto import DiscreteSource
+from paradise_cli.information.known_sources import MEASURES, KnownSource, measured
+
+KINDS = (".npz", ".json", ".npy")
+KEYS = ("p", "d", "x")
+
+
+def read_source(path: Path, measure: str | None) -> KnownSource:
+    """p(x) and d(x, z), or p(x), optional letters x and a named distortion, from .npz, .json or
+    .npy.
+
+    Raises UsageError for a file that is missing, damaged, ragged or lacks one of them.
+    """
+    values = _read(path)
+    unknown = [key for key in values if key not in KEYS]
+    if unknown or "p" not in values:
+        wrong = f"unknown {unknown}" if unknown else "no 'p'"
+        raise UsageError(
+            f"{path}: {wrong}; it holds p [n], and d [n, m] or perhaps the letters x [n]"
+        )
+    found = {key: _array(path, key, value) for key, value in values.items()}
+    if ("d" in found) == (measure is not None):
+        raise UsageError(
+            f"{path}: give either a matrix 'd' in the file or --distortion"
+            f" ({', '.join(MEASURES)}), not both"
+            if measure
+            else f"{path} has no distortion matrix 'd': choose --distortion {' or '.join(MEASURES)}"
+        )
+    if "x" in found and found["x"].shape != found["p"].shape:
+        shapes = [list(found[key].shape) for key in "xp"]
+        raise UsageError(
+            f"{path}: letters 'x' {shapes[0]} and probabilities 'p' {shapes[1]} do not fit"
+        )
+    try:
+        if measure is not None:
+            return KnownSource(path.name, measured(found["p"], measure, found.get("x")))
+        return KnownSource(path.name, DiscreteSource(found["p"], found["d"]))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    if path.suffix == ".npz":
+        arrays, names = read_archive(path, KEYS)
+        return dict.fromkeys(names) | arrays
+    if path.suffix == ".npy":
+        return {"p": read_array(path)}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UsageError(f"no such file: {path}") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is not readable JSON: {error}") from error
+    return value if isinstance(value, dict) else {"p": value}
+
+
+def _array(path: Path, key: str, value: Any) -> Tensor:
+    try:
+        return torch.from_numpy(np.asarray(value, dtype=np.float64))
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{path}: '{key}' is not a full array of numbers (ragged rows or text)"
+        ) from error

@@ -1,0 +1,165 @@
+"""Solve a source: a sweep of Blahut-Arimoto, questions about the curve, and files of both."""
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.storage import publish_text, write_json
+from paradise_cli.core.units import BITS
+from paradise_cli.information.blahut_arimoto import STEEPEST, blahut_arimoto
+from paradise_cli.information.envelope import Curve, Point
+from paradise_cli.information.known_sources import KnownSource
+
+SPAN = (0.1, 30.0)  # of a default sweep's slopes, in nats per width of the range of distortion
+ROUNDS = 60  # of halving, at most, for an answer
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was asked, `distortion` or `rate` (nats), and certified bounds of the other."""
+
+    asked: str
+    at: float
+    lower: float
+    upper: float
+
+
+@dataclass(frozen=True)
+class RateDistortion:
+    """A source's certified curve, and the questions answered from it."""
+
+    known: KnownSource
+    curve: Curve
+    tolerance: float
+    answers: tuple[Answer, ...] = ()
+
+    @property
+    def unfinished(self) -> list[Point]:
+        """Points whose gap stayed above the tolerance."""
+        return [point for point in self.curve.points if point.gap > self.tolerance]
+
+    def rows(self) -> list[dict[str, float | int | None]]:
+        """One row a point; the closed form is None where there is none or the grid is too coarse
+        for it.
+        """
+        return [
+            {
+                "slope": point.slope if point.slope < STEEPEST else None,
+                "distortion": point.distortion,
+                "lower_nats": max(0.0, point.lower),
+                "upper_nats": max(0.0, point.upper),
+                "gap_nats": point.gap,
+                "lower_bits": max(0.0, point.lower) * BITS,
+                "upper_bits": max(0.0, point.upper) * BITS,
+                "closed_form_nats": self.known.rate(point.distortion),
+                "iterations": point.iterations,
+            }
+            for point in self.curve.points
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return {
+            "source": self.known.name,
+            "letters": list(self.known.source.distortion.shape),
+            "d_min": self.curve.d_min,
+            "d_max": self.curve.d_max,
+            "tolerance_nats": self.tolerance,
+            "points": self.rows(),
+            "answers": [vars(answer) for answer in self.answers],
+        }
+
+    def write(self, folder: Path) -> None:
+        """`curve.csv` and `curve.json`, each whole or not at all."""
+        rows = self.rows()
+        with publish_text(folder / "curve.csv") as file:
+            table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            table.writeheader()
+            table.writerows(rows)
+        write_json(folder / "curve.json", self.to_json())
+
+
+def default_slopes(known: KnownSource, points: int) -> list[float]:
+    """Slopes in equal ratios over the part of the curve that shows, and that a grid can resolve."""
+    p, d = known.source.supported()
+    span = float((p @ d).min() - p @ d.min(1).values) or 1.0
+    slopes = np.geomspace(SPAN[0] / span, SPAN[1] / span, 1000)
+    form = known.closed_form
+    if form is not None:
+        slopes = np.array(
+            [slope for slope in slopes if form.distortion(slope) >= known.least_resolved]
+        )
+    if not len(slopes):
+        raise UsageError(
+            f"a grid of {len(d)} letters is too coarse for {known.name}; use more --letters"
+        )
+    return [float(slope) for slope in np.geomspace(slopes[0], slopes[-1], points)]
+
+
+def solve(
+    known: KnownSource,
+    slopes: Sequence[float],
+    *,
+    tolerance: float = 1e-5,
+    max_iterations: int = 5000,
+    distortions: Sequence[float] = (),
+    rates: Sequence[float] = (),
+    progress: Callable[[int], None] | None = None,
+) -> RateDistortion:
+    """Points at these slopes, and certified answers at these distortions and rates (nats).
+
+    The curve of a finite source also gets its end, D_min. `progress` is told of every slope done.
+    Raises UsageError for slopes that are not positive and questions outside the curve.
+    """
+
+    def sweep(slopes: Sequence[float], tolerance: float) -> Curve:
+        return blahut_arimoto(
+            known.source, torch.tensor(slopes, dtype=torch.float64),
+            tolerance=tolerance, max_iterations=max_iterations, progress=progress,
+        )  # fmt: skip
+
+    curve = sweep([*slopes, STEEPEST] if known.step == 0 else slopes, tolerance)
+    asked = [("distortion", d) for d in distortions] + [("rate", rate) for rate in rates]
+    for name, value in asked:
+        _check(known, curve, name, value)
+    answers = [_answer(curve, sweep, name, value, tolerance) for name, value in asked]
+    return RateDistortion(known, curve, tolerance, tuple(answers))
+
+
+def _check(known: KnownSource, curve: Curve, name: str, value: float) -> None:
+    if name == "distortion":
+        least, most = max(curve.d_min, known.least_resolved), curve.d_max
+    else:
+        least, most = 0.0, math.inf if known.step else curve.rate_between(curve.d_min)[1]
+    if not least <= value <= most:
+        raise UsageError(
+            f"{name} {value:g} is outside [{least:.6g}, {most:.6g}], the range of this curve"
+        )
+
+
+def _answer(
+    curve: Curve,
+    sweep: Callable[[Sequence[float], float], Curve],
+    asked: str,
+    at: float,
+    tolerance: float,
+) -> Answer:
+    """Bounds from the hull's chord, refined at the chord's slope until they meet or the curve is
+    straight.
+    """
+    for _ in range(ROUNDS):
+        lower, upper = (
+            curve.rate_between(at) if asked == "distortion" else curve.distortion_between(at)
+        )
+        slope = curve.chord(at if asked == "distortion" else upper)
+        if upper - lower <= tolerance or slope is None:
+            break
+        curve = curve.joined(sweep([slope], tolerance / 2))
+    return Answer(asked, at, min(lower, upper), upper)

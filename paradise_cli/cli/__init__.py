@@ -1,6 +1,4 @@
 """The command line: parse, call the library, print; heavy libraries load inside commands."""
-commands.
-"""
 
 import sys
 from typing import Annotated, Any

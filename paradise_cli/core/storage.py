@@ -1,37 +1,54 @@
 """The only door to the disk for weights and state: whole files or none, never a pickle."""
 
-import hashlib
 import json
 import os
+import secrets
+import shutil
+import stat
+import sys
 import tempfile
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from paradise_cli.core.errors import ParadiseError
 
+if TYPE_CHECKING:
+    import torch
+
 METADATA_KEY = "paradise"  # one key: safetensors writes several in random order
+NAME_KEPT = 40  # characters of a file's name in its temporary one, which must fit into 255 bytes
 
 
 @contextmanager
 def publish(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success fsync and rename it there, else remove it.
+    """Give a temporary path to write to; where the body succeeds, its content goes to `path`.
 
-    Raises ParadiseError when the folder cannot be written or the disk is full; `path` is then as it
-    was.
+    A regular file appears whole or not at all: written beside it, synced, renamed. It keeps its
+    mode and owner, a new one gets the umask's mode, a symbolic link is followed. Devices, pipes
+    and this process's own stdout are written into. Raises ParadiseError for a folder, a place that
+    cannot be written and a full disk; a regular file is then as it was.
     """
-    temporary = _temporary(path)
+    before = _existing(path)
+    if before is not None and not _replaceable(before):
+        with _poured(path, before) as temporary:
+            yield temporary
+        return
+    target = Path(os.path.realpath(path))  # renaming onto a link would replace the link itself
+    temporary = _temporary(path, target, before)
+    like = before or temporary.stat()
     try:
         yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
         _fsync(temporary)
-        os.replace(temporary, path)
-        _fsync(path.parent)
+        with suppress(PermissionError):  # only root may give a file to somebody else
+            os.chown(temporary, like.st_uid, like.st_gid)
+        # Some libraries put a file of their own here: that of safetensors is always 0600.
+        os.chmod(temporary, stat.S_IMODE(like.st_mode))
+        os.replace(temporary, target)
+        _fsync(target.parent)
     except OSError as error:
         raise ParadiseError(
             f"cannot write {path}: {error.strerror or error}; what was there before is untouched"
@@ -42,26 +59,74 @@ def publish(path: Path) -> Iterator[Path]:
 
 def require_writable(path: Path) -> None:
     """Raise before long work the ParadiseError that `publish` would raise after it."""
-    _temporary(path).unlink()
+    before = _existing(path)
+    if before is None or _replaceable(before):
+        _temporary(path, Path(os.path.realpath(path)), before).unlink()
+    # A pipe is not opened to try it: that waits for a reader, and ends what the reader sees.
+    elif not os.access(path, os.W_OK):
+        raise ParadiseError(f"cannot write {path}: its permissions do not allow it")
 
 
-def _temporary(path: Path) -> Path:
-    """A new empty file beside `path`."""
+def _existing(path: Path) -> os.stat_result | None:
+    """What stands at a path, links followed; None for nothing, or a link to nothing yet."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None  # making its folder says what is wrong, if anything
+    except OSError as error:
+        raise ParadiseError(f"cannot write {path}: {error.strerror or error}") from error
+    if stat.S_ISDIR(found.st_mode):
+        raise ParadiseError(f"cannot write {path}: it is a folder; name a file in it")
+    return found
+
+
+def _replaceable(found: os.stat_result) -> bool:
+    """Whether a new file may take the place of what stands there."""
+    return stat.S_ISREG(found.st_mode) and _own_stream(found) is None
+
+
+def _own_stream(found: os.stat_result) -> IO[str] | None:
+    """stdout or stderr, where that is what was found, as for `--out /dev/stdout >file`."""
+    for stream in (sys.stdout, sys.stderr):
+        # A stream that a test or a notebook put in its place has no descriptor.
+        with suppress(OSError, ValueError, AttributeError):
+            if os.path.samestat(os.fstat(stream.fileno()), found):
+                return stream
+    return None
+
+
+@contextmanager
+def _poured(path: Path, found: os.stat_result) -> Iterator[Path]:
+    """A temporary path whose content is written into what stands at `path`, which stays."""
+    with tempfile.TemporaryDirectory() as folder:
+        temporary = Path(folder) / "content"
+        temporary.touch()
+        try:
+            yield temporary
+            stream = _own_stream(found)
+            if stream is None:
+                descriptor = os.open(path, os.O_WRONLY)
+            else:
+                stream.flush()
+                descriptor = os.dup(stream.fileno())  # shares the place that the stream has reached
+            with open(descriptor, "wb") as target, temporary.open("rb") as content:
+                shutil.copyfileobj(content, target)
+        except OSError as error:
+            raise ParadiseError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _temporary(path: Path, target: Path, before: os.stat_result | None) -> Path:
+    """A new empty file beside `target`, which nobody may read that may not read `target`."""
+    mode = 0o666 if before is None else 0o600 | stat.S_IMODE(before.st_mode) & 0o666
+    new = target.with_name(f".{target.name[:NAME_KEPT]}.{secrets.token_hex(4)}.tmp")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
     except OSError as error:
         raise ParadiseError(
             f"cannot write {path}: {error.strerror}; choose another place or mend its permissions"
         ) from error
-    return Path(name)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    return new
 
 
 def _fsync(path: Path) -> None:
@@ -85,20 +150,21 @@ def write_json(path: Path, value: Any) -> None:
         file.write(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-def save_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
+def save_tensors(path: Path, tensors: dict[str, "torch.Tensor"], metadata: dict[str, Any]) -> None:
     """Write tensors and JSON metadata as one safetensors file; equal content gives equal bytes."""
+    from safetensors.torch import save_file
+
     text = json.dumps(metadata, sort_keys=True)
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with publish(path) as temporary:
         try:
             save_file(ready, temporary, {METADATA_KEY: text})
-        except (
-            SafetensorError
-        ) as error:  # the library hides the operating system's error in its text
+        except SafetensorError as error:
+            # The library hides the operating system's error in its text.
             raise OSError(str(error)) from error
 
 
-def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def load_tensors(path: Path) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:
     """Tensors and metadata of a safetensors file written by `save_tensors`.
 
     Raises ParadiseError for a missing, damaged or foreign file.
@@ -109,9 +175,10 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
 
 def read_tensors(
     path: Path, wanted: Collection[str] | None = None
-) -> tuple[dict[str, torch.Tensor], list[str]]:
-    """Tensors of any safetensors file, those wanted or all, and all names; errors as
-    `load_tensors`.
+) -> tuple[dict[str, "torch.Tensor"], list[str]]:
+    """The wanted tensors, or all, of any safetensors file, and all its names.
+
+    Errors as `load_tensors`.
     """
     with _opened(path) as file:
         names = list(file.keys())
@@ -141,12 +208,5 @@ def _opened(path: Path) -> Iterator[Any]:
     except (SafetensorError, OSError) as error:
         raise ParadiseError(
             f"{path} is not a readable safetensors file ({error}); it is damaged, cut short or of"
-            " another"
-            " kind (pickled weights are never opened): restore it or train again"
+            " another kind (pickled weights are never opened): restore it or train again"
         ) from error
-
-
-def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,173 @@
+"""What stands where a result is written: kept whole, followed or written into, never replaced."""
+
+import ast
+import os
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+import paradise_cli
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.storage import (
+    publish,
+    publish_text,
+    require_writable,
+    save_tensors,
+    write_json,
+)
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def write(path: Path, text: str = "new") -> None:
+    require_writable(path)
+    with publish_text(path) as file:
+        file.write(text)
+
+
+def alone(folder: Path) -> list[str]:
+    """Names in a folder: nothing temporary may stay."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_pipe_is_written_into_and_stays_a_pipe(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_bytes()))
+    reader.start()
+    write(pipe, "through")
+    reader.join(timeout=30)
+    assert read == [b"through"] and stat.S_ISFIFO(pipe.stat().st_mode)
+    assert alone(tmp_path) == ["pipe"]
+
+
+def test_a_device_is_written_into_and_stays_a_device(tmp_path: Path) -> None:
+    null = tmp_path / "null"
+    try:
+        os.mknod(null, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        null.write_bytes(b"")
+    except OSError:
+        pytest.skip("only root may make a device, and not in every container")
+    link = tmp_path / "link"
+    link.symlink_to(null)
+    for path in (null, link):
+        write(path)
+        assert stat.S_ISCHR(path.stat().st_mode)
+    assert link.is_symlink() and alone(tmp_path) == ["link", "null"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="terminals by this path")
+def test_a_terminal_is_written_into(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    try:
+        write(Path(os.ttyname(theirs)), "shown")
+        assert os.read(ours, 100) == b"shown"
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    target = tmp_path / "elsewhere" / "real.txt"
+    link = tmp_path / "link.txt"
+    link.symlink_to(Path("elsewhere") / "real.txt")
+    write(link, "first")  # the link points to nothing yet
+    assert link.is_symlink() and target.read_text() == "first"
+    write(link, "second")
+    assert link.is_symlink() and target.read_text() == "second"
+    assert alone(tmp_path / "elsewhere") == ["real.txt"]
+
+
+@pytest.mark.parametrize("bits", [0o600, 0o640, 0o644, 0o755, 0o400])
+def test_a_file_keeps_its_mode(tmp_path: Path, bits: int) -> None:
+    path = tmp_path / "kept"
+    path.write_text("old")
+    path.chmod(bits)
+    with publish(path) as temporary:
+        # While it is written nobody reads it who may not read the file itself.
+        assert mode(temporary) & 0o077 & ~bits == 0
+        temporary.write_text("new")
+    assert mode(path) == bits
+    path.chmod(0o600)
+    assert path.read_text() == "new"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+def test_a_file_keeps_its_owner(tmp_path: Path) -> None:
+    path = tmp_path / "theirs"
+    path.write_text("old")
+    os.chown(path, 1234, 2345)
+    write(path)
+    assert (path.stat().st_uid, path.stat().st_gid) == (1234, 2345)
+
+
+@pytest.mark.parametrize(("umask", "bits"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_new_file_gets_the_mode_of_the_umask(tmp_path: Path, umask: int, bits: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_json(tmp_path / "new.json", {"a": 1})
+        save_tensors(tmp_path / "new.safetensors", {"a": torch.ones(2)}, {})
+    finally:
+        os.umask(before)
+    assert mode(tmp_path / "new.json") == mode(tmp_path / "new.safetensors") == bits
+
+
+def test_a_writer_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "result.json"
+    write(path, "good")
+    with pytest.raises(ZeroDivisionError), publish(path) as temporary:
+        temporary.write_text("half")
+        _ = 1 / 0
+    assert path.read_text() == "good" and alone(tmp_path) == ["result.json"]
+
+
+def test_a_folder_and_a_circle_of_links_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for path, message in ((tmp_path, "it is a folder"), (tmp_path / "a", "cannot write .*a: ")):
+        with pytest.raises(ParadiseError, match=message):
+            require_writable(path)
+        with pytest.raises(ParadiseError, match=message), publish(path):
+            pass
+    assert alone(tmp_path) == ["a", "b"]
+
+
+def test_a_name_as_long_as_a_file_system_allows_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("ä" * 125 + ".json")  # 255 bytes
+    write(path)
+    assert path.read_text() == "new" and alone(tmp_path) == [path.name]
+
+
+def test_own_stdout_goes_on_after_the_result(tmp_path: Path) -> None:
+    """`paradise ... --out /dev/stdout >file` must not put another file in the place of stdout's."""
+    program = (
+        "import sys; from pathlib import Path; from paradise_cli.core.storage import write_json\n"
+        "print('before'); write_json(Path(sys.argv[1]), 7); print('after')"
+    )
+    log = tmp_path / "log"
+    with log.open("wb") as file:
+        subprocess.run([sys.executable, "-c", program, str(log)], stdout=file, check=True)
+    assert log.read_text().split() == ["before", "7", "after"]
+
+
+def test_every_writer_goes_through_one_door() -> None:
+    package = Path(paradise_cli.__file__).parent
+    doors = {"replace", "rename", "write_text", "write_bytes", "mkstemp", "NamedTemporaryFile"}
+    for module in package.rglob("*.py"):
+        if module == package / "core" / "storage.py":
+            continue
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr in doors - {"replace", "rename"}:
+                raise AssertionError(f"{module}:{node.lineno} writes a file of its own")
+            if isinstance(node, ast.Attribute) and node.attr in ("replace", "rename"):
+                owner = node.value
+                assert not (isinstance(owner, ast.Name) and owner.id == "os"), module

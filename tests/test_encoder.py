@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from paradise_cli.core.errors import ParadiseError, UsageError
-from paradise_cli.core.randomness import generator
+from paradise_cli.core.randomness import normal_draws
 from paradise_cli.models import StochasticEncoder
 from tests.test_models import FAMILIES, images, make
 
@@ -87,7 +87,7 @@ def test_classifier_is_the_log_of_the_mean_probability(samples):
     x = images((1, 8, 8))
     got = model.classifier(samples, seed=3)(x)
     posterior = model.encode(x)
-    noise = torch.randn(samples, 3, generator=generator(3, "classifier"))
+    noise = normal_draws(torch.zeros(1, dtype=torch.int64), samples, 3, 3, "classifier")[0]
     draws = [posterior.rsample(e) for e in noise] if samples else [posterior.mu]
     expected = torch.stack([model.decode(z)["task0"].softmax(1) for z in draws]).mean(0)
     torch.testing.assert_close(got.exp(), expected)
@@ -103,7 +103,7 @@ def test_classifier_shows_the_way_through_its_latents(samples):
     classify, x = model.classifier(samples), images((1, 8, 8))
     posterior = classify.posterior(x)
     assert all(map(torch.equal, posterior, model.encode_settled(x)))
-    noise = torch.randn(7, 3, generator=generator(0, "classifier"))[:samples]
+    noise = normal_draws(torch.zeros(1, dtype=torch.int64), 7, 3, 0, "classifier")[0][:samples]
     draws = posterior.rsample(noise[:, None]) if samples else posterior.mu[None]
     each = torch.stack([classify.classify(z) for z in draws])
     torch.testing.assert_close(each.exp().sum(2), torch.ones(max(samples, 1), 4))

@@ -52,6 +52,20 @@ def keyed_normal(
     return normal
 
 
+def normal_draws(rows: torch.Tensor, draws: int, size: int, *key: int | str) -> torch.Tensor:
+    """Standard normal float32 [N, draws, size]: a vector for each row and each draw of it.
+
+    `rows` are int64 [N]. A vector depends on the key, its row and its number alone: more rows or
+    more draws leave the others as they are.
+    """
+    # torch.randn would not do: it draws fewer than 16 numbers in another way than more of them, so
+    # that the first of two draws is not the only one of one.
+    number = torch.arange(draws, device=rows.device).repeat(len(rows))
+    seeds = torch.full_like(number, seed_of(*key))
+    normal = keyed_normal(seeds, (size,), rows.repeat_interleave(draws), number)
+    return normal.view(len(rows), draws, size)
+
+
 def _mixed(z: torch.Tensor) -> torch.Tensor:
     z = z + _GOLDEN
     z = (z ^ _shifted(z, 30)) * _MIX_1

@@ -14,7 +14,7 @@ from torch import Tensor
 from paradise_cli.build import build_model, named_tasks
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import choose_device
-from paradise_cli.core.randomness import generator
+from paradise_cli.core.randomness import normal_draws
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.core.resources import resource_dir
 from paradise_cli.data import DataInfo, UnreadableImage
@@ -28,6 +28,8 @@ from paradise_cli.training.run_folder import RunFolder
 
 DEFAULT_MODEL = "cifar10_jpeg75_rn20"
 """The packaged model that is used where none is named."""
+
+_NOISE = 2**20  # normal numbers that are drawn at a time
 
 Advance = Callable[[int], None]
 
@@ -261,13 +263,15 @@ def init_from(model: StochasticEncoder, path_or_name: str | Path) -> None:
 def draw(
     mean: NDArray[np.float32], sigma: NDArray[np.float32], rows: list[int], samples: int, seed: int
 ) -> NDArray[np.float32]:
-    """Draws [N, samples, latent_dim] from posteriors; a row's noise depends on seed and row number
-    alone.
-    """
-    size = (samples, mean.shape[1])
-    noise = [torch.randn(size, generator=generator(seed, "encode", row)).numpy() for row in rows]
-    stacked = np.stack(noise) if noise else np.empty((0, *size), np.float32)
-    drawn: NDArray[np.float32] = mean[:, None] + sigma[:, None] * stacked
+    """Draws [N, samples, latent_dim]; the noise depends on the seed, the row and the draw alone."""
+    drawn = np.empty((len(rows), samples, mean.shape[1]), np.float32)
+    # Noise is made from integers of 8 bytes: a part of the rows at a time keeps them few.
+    size = max(1, _NOISE // (samples * mean.shape[1]))
+    for first in range(0, len(rows), size):
+        part = slice(first, first + size)
+        keys = torch.tensor(rows[part])
+        noise = normal_draws(keys, samples, mean.shape[1], seed, "encode").numpy()
+        drawn[part] = mean[part, None] + sigma[part, None] * noise
     return drawn
 
 

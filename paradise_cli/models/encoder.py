@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from paradise_cli.core.errors import ParadiseError, UsageError
-from paradise_cli.core.randomness import generator
+from paradise_cli.core.randomness import normal_draws
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.models.base import Backbone, Head, Shape, require_positive
@@ -107,18 +107,19 @@ class StochasticEncoder(nn.Module):
         model.
 
         samples = 0 classifies the posterior mean; samples = k averages the probabilities of k
-        draws. The k noise vectors are a function of the seed alone, the same for every image and
-        call: the answer for an image does not depend on its batch, and fresh noise is another seed.
-        Differentiable in the pixels, and always in eval mode; each module's mode is restored after
-        the call. Raises ParadiseError for a model without classification head, or with several when
-        `head` does not say which.
+        draws. The noise of a draw is a function of the seed and the draw's number alone, the same
+        for every image, call and k: the answer for an image does not depend on its batch, and
+        fresh noise is another seed. Differentiable in the pixels, and always in eval mode; each
+        module's mode is restored after the call. Raises ParadiseError for a model without
+        classification head, or with several when `head` does not say which.
         """
         if samples < 0:
             raise UsageError(
                 f"classifier: samples must be 0 (posterior mean) or more, not {samples}"
             )
         decoder = self.heads[self._logits_head(head)]
-        noise = torch.randn(samples, self.latent_dim, generator=generator(seed, "classifier"))
+        one_row = torch.zeros(1, dtype=torch.int64)
+        noise = normal_draws(one_row, samples, self.latent_dim, seed, "classifier")[0]
         return PixelClassifier(self.encode_settled, decoder, noise)
 
     def _logits_head(self, head: str | None) -> str:

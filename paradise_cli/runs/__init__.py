@@ -1,0 +1,1 @@
+"""Whole runs: training a recipe, and the self-test."""

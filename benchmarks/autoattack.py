@@ -24,7 +24,8 @@ from timing import machine, options, report
 from torch import Tensor, nn
 
 from paradise_cli.attacks.session.inputs import choose_compute
-from paradise_cli.attacks.session.session import Arena
+from paradise_cli.attacks.session.session import Session
+from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.attacks.session.suite import SUITES, run_suite, worst_case
 from paradise_cli.core.machine import choose_device, fast_bf16, full_fp32
 from paradise_cli.core.randomness import permutation
@@ -58,11 +59,12 @@ def ours(net: nn.Module, images: Tensor, labels: Tensor, eps: float, precision: 
     torch.compiler.reset()
     kind, _, compiled = precision.partition("+")
     compute = choose_compute(DEVICE, images.shape[2:], kind, compiled=bool(compiled))
-    arena = Arena(net, images, labels, "linf", compute)
-    found = worst_case(run_suite(arena, SUITES["standard"], eps, range(len(images))), arena.right)
+    subject = Subject.examine(net, images, labels, "linf", compute)
+    results = run_suite(Session(subject), SUITES["standard"], eps, range(len(images)))
+    found = worst_case(results, subject.correct)
     points = images.clone()
-    for row, fall in found.items():
-        points[row] = fall.entry.point
+    for row, broken in found.items():
+        points[row] = broken.entry.point
     return points
 
 
@@ -127,11 +129,11 @@ def multi_targeted(
     name: str, net: nn.Module, images: Tensor, labels: Tensor, eps: float, stands: Tensor
 ) -> None:
     """Beside what the standard suite left standing, bool [N]."""
-    arena = Arena(net, images, labels, "linf", choose_compute(DEVICE, images.shape[2:], "fp32"))
-    right = arena.correct()
-    left = len(right) - len(
-        arena.attack("multi_targeted", eps, right, hyper={"steps": 100, "restarts": 1})
-    )
+    compute = choose_compute(DEVICE, images.shape[2:], "fp32")
+    session = Session(Subject.examine(net, images, labels, "linf", compute))
+    correct = session.subject.correct_rows()
+    broken = session.attack("multi_targeted", eps, correct, hyper={"steps": 100, "restarts": 1})
+    left = len(correct) - len(broken)
     suite = int(stands.sum())
     print(
         f"{name}: of {len(images)} Multi-Targeted 100 x 1 leaves {left}, the standard suite {suite}"
@@ -143,10 +145,12 @@ def multi_targeted(
 def restarts(
     name: str, net: nn.Module, images: Tensor, labels: Tensor, eps: float, steps: int, times: int
 ) -> None:
-    arena = Arena(net, images, labels, "linf", choose_compute(DEVICE, images.shape[2:], "fp32"))
+    compute = choose_compute(DEVICE, images.shape[2:], "fp32")
+    session = Session(Subject.examine(net, images, labels, "linf", compute))
+    correct = session.subject.correct_rows()
     hyper = {"steps": steps, "restarts": times, "step_size": 2 / 255}
     started = time.perf_counter()
-    fell = arena.attack("pgd", eps, arena.correct(), hyper=hyper)
+    broken = session.attack("pgd", eps, correct, hyper=hyper)
     our_time = time.perf_counter() - started
     attack = torchattacks.PGD(net, eps=eps, alpha=2 / 255, steps=steps)
     their_points, their_time = timed(
@@ -156,7 +160,7 @@ def restarts(
     )
     stands = torch.stack([standing(net, each, images, labels, eps) for each in their_points]).all(0)
     print(
-        f"{name}: PGD-{steps} x {times}: ours {len(arena.correct()) - len(fell)} stand in"
+        f"{name}: PGD-{steps} x {times}: ours {len(correct) - len(broken)} stand in"
         f" {our_time:.0f} s,"
         f" torchattacks {int(stands.sum())} in {their_time:.0f} s"
     )

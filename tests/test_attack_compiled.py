@@ -10,7 +10,8 @@ from torch import Tensor
 
 from paradise_cli.attacks.audit.canaries import CANARIES, network
 from paradise_cli.attacks.engine.lane_batch import Compute
-from paradise_cli.attacks.session.session import Arena
+from paradise_cli.attacks.session.session import Session
+from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.core.errors import ParadiseError, UsageError
 from tests.attack_cases import Linear
 
@@ -19,10 +20,10 @@ IMAGES, LABELS = LINEAR.problem(12, seed=0)
 COMPUTE = Compute(torch.device("cpu"), width=8, compiled=True)
 
 
-def arena(
+def session(
     function: Callable[[Tensor], Tensor], images: Tensor = IMAGES, labels: Tensor = LABELS
-) -> Arena:
-    return Arena(function, images, labels, "linf", COMPUTE)
+) -> Session:
+    return Session(Subject.examine(function, images, labels, "linf", COMPUTE))
 
 
 def test_the_search_goes_through_what_was_compiled_and_the_classifier_decides(
@@ -48,7 +49,7 @@ def test_the_search_goes_through_what_was_compiled_and_the_classifier_decides(
         return quick
 
     monkeypatch.setattr(torch, "compile", compile)
-    found = arena(itself)
+    found = session(itself)
     assert asked["compiled"] == 2
     before = asked["itself"]
     radius = LINEAR.radius(IMAGES, LABELS, "linf")
@@ -61,8 +62,9 @@ def test_a_compiled_network_is_attacked_as_well(monkeypatch: pytest.MonkeyPatch)
     net = network("standard").requires_grad_(False)
     images = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     labels = net(images).argmax(1)
-    plain = Arena(net, images, labels, "linf", Compute(torch.device("cpu"), width=8))
-    quick = arena(net, images, labels)
+    itself = Compute(torch.device("cpu"), width=8)
+    plain = Session(Subject.examine(net, images, labels, "linf", itself))
+    quick = session(net, images, labels)
     for eps in (0.02, 0.05):
         found = [each.attack("pgd", eps, range(8), hyper={"steps": 20}) for each in (plain, quick)]
         assert found[0].keys() == found[1].keys()
@@ -91,10 +93,10 @@ def test_what_does_not_compile_is_said(
 ) -> None:
     monkeypatch.setattr(torch, "compile", compile)
     with pytest.raises(ParadiseError, match=message):
-        arena(LINEAR)
+        session(LINEAR)
 
 
 def test_a_classifier_that_answers_at_random_is_not_compiled() -> None:
     images = torch.rand(12, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with pytest.raises(UsageError, match="answers at random is not compiled"):
-        arena(CANARIES["sampled_dvib"](), images, torch.zeros(12, dtype=torch.int64))
+        session(CANARIES["sampled_dvib"](), images, torch.zeros(12, dtype=torch.int64))

@@ -204,7 +204,7 @@ def test_the_lowest_run_counts_also_where_a_higher_one_succeeds_earlier() -> Non
                     "a", 0, outcome.job.run, 0, outcome.step, 0.0, outcome.succeeded, outcome.point
                 )
             )
-        entry = ledger.fell("a", 0)
+        entry = ledger.success("a", 0)
         assert entry is not None and entry.run == 0 and float(entry.point or 0) == 0.4375
 
 

@@ -19,7 +19,7 @@ from paradise_cli.attacks import AttackReport, attack, run
 from paradise_cli.attacks.audit.audit import Audit
 from paradise_cli.attacks.audit.context import Siblings
 from paradise_cli.attacks.session.inputs import checked_images, choose_compute
-from paradise_cli.attacks.session.session import Arena
+from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.suite import SUITES, Stage, Suite
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.randomness import generator
@@ -38,7 +38,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         (Stage("fgsm", {}, "FGSM"), Stage("multi_targeted", {"steps": 20, "restarts": 1}, "MT"))
     )
     monkeypatch.setitem(SUITES, "quick", tiny)
-    monkeypatch.setitem(SUITES, "transfer", Suite((Stage("fgsm"),), apart=True, transfer=True))
+    monkeypatch.setitem(
+        SUITES, "transfer", Suite((Stage("fgsm"),), independent=True, transfer=True)
+    )
 
 
 def judged(classifier: Any, images: Any, labels: Any, **given: Any) -> AttackReport:
@@ -155,11 +157,11 @@ def test_a_base_is_checked_before_anything_is_attacked_and_given_to_the_audit(
     given: list[Siblings] = []
 
     def audit(
-        arena: Arena, *_: Any, rows: Sequence[int], images: int, siblings: Siblings, **__: Any
+        session: Session, *_: Any, rows: Sequence[int], images: int, siblings: Siblings, **__: Any
     ) -> Audit:
         given.append(siblings)
         assert siblings.base is None or torch.equal(
-            siblings.base.images, arena.images[rows[:images]]
+            siblings.base.subject.images, session.subject.images[rows[:images]]
         )
         return Audit("not detected", (), (), ())
 
@@ -168,14 +170,19 @@ def test_a_base_is_checked_before_anything_is_attacked_and_given_to_the_audit(
     judged(linear, images, labels, base=other, eps=eps, norm="l2")
     judged(linear, images, labels, eps=eps)
     with_base, without = given
-    assert with_base.base is not None and with_base.base.function is other and without.base is None
-    assert torch.equal(
-        with_base.base.right, other(with_base.base.images).argmax(1) == with_base.base.labels
+    assert (
+        with_base.base is not None
+        and with_base.base.subject.function is other
+        and without.base is None
     )
-    assert with_base.base.norm == "l2" and len(with_base.base.images) == 4
+    assert torch.equal(
+        with_base.base.subject.correct,
+        other(with_base.base.subject.images).argmax(1) == with_base.base.subject.labels,
+    )
+    assert with_base.base.subject.norm == "l2" and len(with_base.base.subject.images) == 4
     for siblings in given:  # the reference is one of L-infinity whatever is audited
-        assert siblings.reference is not None and siblings.reference.norm == "linf"
-        assert (len(siblings.reference.images), siblings.reference_eps) == (
+        assert siblings.reference is not None and siblings.reference.subject.norm == "linf"
+        assert (len(siblings.reference.subject.images), siblings.reference_eps) == (
             8,
             0.15,
         )  # twice the audited

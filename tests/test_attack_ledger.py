@@ -84,9 +84,9 @@ def test_of_the_runs_that_succeeded_the_lowest_counts() -> None:
     ledger, point = Ledger(), torch.zeros(1, 1, 1)
     for number, fooled in [(3, True), (1, True), (0, False), (2, True)]:
         ledger.add(Entry("a", 5, number, 0, 1, 0.0, fooled, point))
-    entry = ledger.fell("a", 5)
+    entry = ledger.success("a", 5)
     assert entry is not None and entry.run == 1
-    assert ledger.fell("a", 4) is None and ledger.fell("b", 5) is None
+    assert ledger.success("a", 4) is None and ledger.success("b", 5) is None
 
 
 @pytest.mark.parametrize("seed", range(MOMENTS))

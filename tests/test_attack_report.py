@@ -12,7 +12,8 @@ from paradise_cli.attacks import attack, run
 from paradise_cli.attacks.audit.audit import Audit
 from paradise_cli.attacks.audit.canaries import CANARIES, network
 from paradise_cli.attacks.engine.lane_batch import Compute
-from paradise_cli.attacks.session.session import Arena
+from paradise_cli.attacks.session.session import Session
+from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.attacks.session.suite import SUITES, Stage, Suite
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.randomness import generator
@@ -29,16 +30,16 @@ def digits(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     no more.
     """
 
-    def audit(arena: Arena, eps: float, **_: Any) -> Audit:
-        arena.attack("pgd", eps, arena.correct(), hyper={"steps": 20})
+    def audit(session: Session, eps: float, **_: Any) -> Audit:
+        session.attack("pgd", eps, session.subject.correct_rows(), hyper={"steps": 20})
         return Audit("not detected", (), (), ((eps, 0.125, N),))
 
     monkeypatch.setattr(run, "audit", audit)
     monkeypatch.setitem(SUITES, "weak", Suite((Stage("random_search", {"draws": 1}, "One draw"),)))
     monkeypatch.setitem(
-        SUITES, "aimed", Suite((Stage("pgd_rand", {"steps": 20}, goal="reach"),), apart=True)
+        SUITES, "aimed", Suite((Stage("pgd_rand", {"steps": 20}, goal="reach"),), independent=True)
     )
-    weak = Suite((Stage("fgsm", {}, "FGSM", black_box=True),), apart=True, transfer=True)
+    weak = Suite((Stage("fgsm", {}, "FGSM", black_box=True),), independent=True, transfer=True)
     monkeypatch.setitem(SUITES, "borrowed", weak)
     test = DATASETS["digits"](None).test
     assert test is not None
@@ -61,16 +62,17 @@ def test_what_is_known_to_fall_counts_at_every_eps_from_there_on(
 ) -> None:
     net, near, far = network("standard"), EPS / 1.5, 2 * EPS
 
-    def audit(arena: Arena, eps: float, **_: Any) -> Audit:
-        arena.attack("pgd", near, arena.correct(), hyper={"steps": 20})
+    def audit(session: Session, eps: float, **_: Any) -> Audit:
+        session.attack("pgd", near, session.subject.correct_rows(), hyper={"steps": 20})
         return Audit("not detected", (), (), ())
 
     monkeypatch.setattr(run, "audit", audit)
     found = attack(net, suite="weak", curve=[near / 2, near, far], precision="fp32", **digits)
-    arena = Arena(net, digits["images"].float() / 255, digits["labels"], "linf", Compute(CPU, 64))
-    fell = arena.attack("pgd", near, arena.correct(), hyper={"steps": 20})
+    pixels = digits["images"].float() / 255
+    session = Session(Subject.examine(net, pixels, digits["labels"], "linf", Compute(CPU, 64)))
+    fell = session.attack("pgd", near, session.subject.correct_rows(), hyper={"steps": 20})
     suite = {row for row, name in enumerate(found.broken_by) if name == "One draw"}
-    left = len(arena.correct()) - len(fell.keys() | suite)
+    left = len(session.subject.correct_rows()) - len(fell.keys() | suite)
     shares = {level: share.value for level, share in found.curve}
     assert len(fell) > N / 4 and shares[near / 2] > shares[near]
     assert shares[near] >= shares[EPS] == left / N >= shares[far]
@@ -103,8 +105,8 @@ def test_too_many_images_for_the_memory_are_said_to_be(digits: dict[str, Any]) -
 
 def test_a_target_reached_is_a_wrong_class(digits: dict[str, Any]) -> None:
     found = attack(network("standard"), suite="aimed", **digits)
-    assert found.stages[0].fell > 0
-    assert int((~found.standing).sum()) >= found.stages[0].fell
+    assert found.stages[0].broken > 0
+    assert int((~found.standing).sum()) >= found.stages[0].broken
 
 
 def test_transfer_says_that_it_bounds_nothing(digits: dict[str, Any]) -> None:

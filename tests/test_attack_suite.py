@@ -19,9 +19,10 @@ from paradise_cli.attacks.audit.canaries import network
 from paradise_cli.attacks.engine.lane_batch import Compute
 from paradise_cli.attacks.methods.gradient import GradientSteps
 from paradise_cli.attacks.protocol.lanes import Attack, State
-from paradise_cli.attacks.session import session as attacks_arena
+from paradise_cli.attacks.session import session as session_module
 from paradise_cli.attacks.session import suite
-from paradise_cli.attacks.session.session import Arena
+from paradise_cli.attacks.session.session import Session
+from paradise_cli.attacks.session.subject import Subject, TransferSource
 from paradise_cli.attacks.session.suite import (
     SUITES,
     Stage,
@@ -67,27 +68,29 @@ def problem(n: int = N, seed: int = 0) -> tuple[Tensor, Tensor]:
 IMAGES, LABELS = problem()
 
 
-def arena_of(images: Tensor, labels: Tensor, width: int = 8, blocks: int = 1) -> Arena:
-    return Arena(network("standard"), images, labels, "linf", Compute(CPU, width, blocks))
+def session_of(images: Tensor, labels: Tensor, width: int = 8, blocks: int = 1) -> Session:
+    compute = Compute(CPU, width, blocks)
+    return Session(Subject.examine(network("standard"), images, labels, "linf", compute))
 
 
-def outcome(arena: Arena, eps: float = EPS) -> list[tuple[Any, ...]]:
+def outcome(session: Session, eps: float = EPS) -> list[tuple[Any, ...]]:
     """Of each image: whether it was right, what broke it where, and all runs on record that
     count.
     """
-    fell = worst_case(run_suite(arena, TINY, eps, range(len(arena.images))), arena.right)
+    subject = session.subject
+    fell = worst_case(run_suite(session, TINY, eps, range(len(subject.images))), subject.correct)
     found = []
-    for row in range(len(arena.images)):
+    for row in range(len(subject.images)):
         runs = []
-        for label in sorted(arena.ledger._runs):
-            first = arena.ledger.fell(label, row)
-            for run_, entry in sorted(arena.ledger.runs(label, row).items()):
+        for label in sorted(session.ledger._runs):
+            first = session.ledger.success(label, row)
+            for run_, entry in sorted(session.ledger.runs(label, row).items()):
                 if first is None or run_ <= first.run:
                     runs.append(
                         (label, run_, entry.target, entry.step, entry.distance, pixels(entry.point))
                     )
         broken = None if row not in fell else (fell[row][0], pixels(fell[row][1].point))
-        found.append((bool(arena.right[row]), broken, tuple(runs)))
+        found.append((bool(subject.correct[row]), broken, tuple(runs)))
     return found
 
 
@@ -97,7 +100,7 @@ def pixels(point: Tensor | None) -> bytes | None:
 
 @pytest.fixture(scope="module")
 def usual() -> list[tuple[Any, ...]]:
-    found = outcome(arena_of(IMAGES, LABELS))
+    found = outcome(session_of(IMAGES, LABELS))
     broken_by = {broken[0] for _, broken, _ in found if broken}
     assert len(broken_by) >= 3 and any(right and not broken for right, broken, _ in found)
     return found
@@ -107,20 +110,20 @@ def test_the_result_does_not_depend_on_how_many_images_are_under_way(
     usual: list[tuple[Any, ...]],
 ) -> None:
     for blocks in (2, 5):
-        assert outcome(arena_of(IMAGES, LABELS, blocks=blocks)) == usual
+        assert outcome(session_of(IMAGES, LABELS, blocks=blocks)) == usual
 
 
 def test_the_result_does_not_depend_on_the_order(usual: list[tuple[Any, ...]]) -> None:
     for seed in range(2):
         order = permutation(N, seed, "order").tolist()
-        assert outcome(arena_of(IMAGES[order], LABELS[order])) == [usual[row] for row in order]
+        assert outcome(session_of(IMAGES[order], LABELS[order])) == [usual[row] for row in order]
 
 
 def test_the_result_does_not_depend_on_the_other_images(usual: list[tuple[Any, ...]]) -> None:
     for rows in ([3], [1, 20], [*range(5, 19)]):
-        assert outcome(arena_of(IMAGES[rows], LABELS[rows])) == [usual[row] for row in rows]
+        assert outcome(session_of(IMAGES[rows], LABELS[rows])) == [usual[row] for row in rows]
     others, their_labels = problem(9, seed=1)
-    mixed = arena_of(torch.cat([others, IMAGES]), torch.cat([their_labels, LABELS]))
+    mixed = session_of(torch.cat([others, IMAGES]), torch.cat([their_labels, LABELS]))
     assert outcome(mixed)[9:] == usual
 
 
@@ -153,7 +156,7 @@ def test_one_call_gives_the_same_for_every_batch_size() -> None:
 def test_what_is_broken_stays_broken_at_every_larger_eps(
     apart: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(SUITES, "tiny", Suite(TINY.stages[:2], apart=apart))
+    monkeypatch.setitem(SUITES, "tiny", Suite(TINY.stages[:2], independent=apart))
     given = {"suite": "tiny", "norm": "linf"}
     small = attack(network("standard"), IMAGES, LABELS, eps=0.01, **given)  # type: ignore[arg-type]
     large = attack(
@@ -184,15 +187,16 @@ def test_success_is_for_the_caller_to_judge_also_of_transferred_points(
 
     linear = Linear(2, 0)
     images, labels = linear.problem(6, 0)
-    monkeypatch.setattr(attacks_arena, "ATTACKS", {"outside": outside})
+    monkeypatch.setattr(session_module, "ATTACKS", {"outside": outside})
 
     def turned(x: Tensor) -> Tensor:
         """Wrong for whatever is too bright to be an image."""
         return torch.where(x.flatten(1).amax(1, keepdim=True) > 1, -linear(x), linear(x))
 
-    arena = Arena(turned, images, labels, "linf", Compute(CPU, 8))
-    assert arena.right.all() and bool((turned(images + 1.0).argmax(1) != labels).all())
-    assert arena.transfer("outside", EPS, range(6), linear, source_name="itself") == {}
+    subject = Subject.examine(turned, images, labels, "linf", Compute(CPU, 8))
+    assert subject.correct.all() and bool((turned(images + 1.0).argmax(1) != labels).all())
+    itself = TransferSource.examine("itself", linear, subject)
+    assert Session(subject).transfer("outside", EPS, range(6), itself) == {}
 
 
 def test_in_l2_the_steps_of_the_paper_are_no_pixel_level() -> None:
@@ -201,10 +205,10 @@ def test_in_l2_the_steps_of_the_paper_are_no_pixel_level() -> None:
     images, labels = linear.problem(40, 0)
     radius = linear.radius(images, labels, "l2")
     eps = float(radius.median()) + 1e-6
-    arena = Arena(linear, images, labels, "l2", Compute(CPU, 40))
-    paper = Suite((SUITES["paper"].stages[1],), apart=True)
-    (result,) = run_suite(arena, paper, eps, range(40))
-    assert result.fell.keys() == set((radius <= eps).nonzero().flatten().tolist())
+    session = Session(Subject.examine(linear, images, labels, "l2", Compute(CPU, 40)))
+    paper = Suite((SUITES["paper"].stages[1],), independent=True)
+    (result,) = run_suite(session, paper, eps, range(40))
+    assert result.broken.keys() == set((radius <= eps).nonzero().flatten().tolist())
 
 
 def test_a_source_that_draws_at_random_is_known_again() -> None:
@@ -216,11 +220,14 @@ def test_a_source_that_draws_at_random_is_known_again() -> None:
         next(asked)
         return linear(x) + 20 * torch.randn(len(x), 2, generator=draw)
 
-    first = Arena(linear, images, labels, "linf", Compute(CPU, 12))
-    fell = first.transfer("fgsm", 0.1, range(12), noisy, source_name="noisy")
+    subject = Subject.examine(linear, images, labels, "linf", Compute(CPU, 12))
+    first = Session(subject)
+    source = TransferSource.examine("noisy", noisy, subject)
+    fell = first.transfer("fgsm", 0.1, range(12), source)
     before = next(asked)
-    again = Arena(linear, images, labels, "linf", Compute(CPU, 12), ledger=first.ledger)
-    assert again.transfer("fgsm", 0.1, range(12), noisy, source_name="noisy").keys() == fell.keys()
+    again = Session(subject, first.ledger)
+    looked_at_anew = TransferSource.examine("noisy", noisy, subject)
+    assert again.transfer("fgsm", 0.1, range(12), looked_at_anew).keys() == fell.keys()
     assert next(asked) - before < 30  # it is looked at, and not attacked again
 
 
@@ -276,8 +283,7 @@ def test_stopped_at_a_look_it_is_the_attack_on_those_images(
     monkeypatch.setattr(suite, "FIRST_LOOK", 10)
     report = attack(network("standard"), IMAGES, LABELS, eps=EPS, suite="tiny", ci=0.49)
     assert len(report.rows) == 10
-    arena = arena_of(IMAGES, LABELS)
-    rows = sorted(random_order(arena.ids, 0)[:10])
+    rows = sorted(random_order(session_of(IMAGES, LABELS).subject.ids, 0)[:10])
     assert report.rows.tolist() == rows
     alone = attack(network("standard"), IMAGES[rows], LABELS[rows], eps=EPS, suite="tiny")
     assert (
@@ -297,7 +303,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         told.append(next(count))
         return float(told[-1])
 
-    for module in (run, attacks_arena):
+    for module in (run, session_module):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=monotonic))
     yield told
 
@@ -325,7 +331,7 @@ def test_time_that_ends_after_a_look_leaves_what_was_found_there(
 ) -> None:
     monkeypatch.setattr(suite, "FIRST_LOOK", 10)
     monkeypatch.setattr(run, "choose_compute", lambda *_: Compute(CPU, 8))
-    rows = sorted(random_order(arena_of(IMAGES, LABELS).ids, 0)[:10])
+    rows = sorted(random_order(session_of(IMAGES, LABELS).subject.ids, 0)[:10])
     given: dict[str, Any] = {"eps": EPS, "suite": "tiny"}
     alone = attack(network("standard"), IMAGES[rows], LABELS[rows], budget=1e6, **given)
     used = clock[-1]

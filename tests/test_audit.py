@@ -16,9 +16,10 @@ from paradise_cli.attacks.audit.evidence import Result
 from paradise_cli.attacks.audit.rows import ROWS
 from paradise_cli.attacks.engine.lane_batch import Compute
 from paradise_cli.attacks.engine.surrogate import HeldNoise, Scaled, Smoothed
-from paradise_cli.attacks.session import session as attacks_arena
+from paradise_cli.attacks.session import session as session_module
 from paradise_cli.attacks.session.ledger import Entry, Ledger
-from paradise_cli.attacks.session.session import Arena
+from paradise_cli.attacks.session.session import Session
+from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.perturbations.threat import Linf
 from tests.attack_cases import Linear, eps_that_fells_half
@@ -40,12 +41,17 @@ RADIUS = LINEAR.radius(IMAGES, LABELS, "linf")
 EPS = eps_that_fells_half(RADIUS, Linf).eps
 
 
-def arena_of(function: Callable[[Tensor], Tensor], n: int = N, norm: str = "linf") -> Arena:
-    return Arena(function, IMAGES[:n], LABELS[:n], norm, Compute(torch.device("cpu"), width=n))
+def subject_of(function: Callable[[Tensor], Tensor], n: int = N, norm: str = "linf") -> Subject:
+    compute = Compute(torch.device("cpu"), width=n)
+    return Subject.examine(function, IMAGES[:n], LABELS[:n], norm, compute)
+
+
+def session_of(function: Callable[[Tensor], Tensor], n: int = N, norm: str = "linf") -> Session:
+    return Session(subject_of(function, n, norm))
 
 
 def case_of(function: Callable[[Tensor], Tensor], eps: float = EPS, n: int = N) -> Case:
-    return Case(arena_of(function, n), eps, tuple(range(n)), {}, {}, queries=100)
+    return Case(session_of(function, n), eps, tuple(range(n)), {}, {}, queries=100)
 
 
 def result(function: Callable[[Tensor], Tensor], row: int) -> Result:
@@ -64,9 +70,9 @@ class CountingLedger(Ledger):
 def test_an_honest_classifier_passes_every_row_and_its_curve_is_exact(norm: str) -> None:
     radius = LINEAR.radius(IMAGES, LABELS, norm)
     eps = eps_that_fells_half(radius, Linf).eps
-    arena = arena_of(LINEAR, norm=norm)
-    arena.ledger = ledger = CountingLedger()
-    found = audit(arena, eps, white={}, black={}, rows=range(N), images=N, queries=50)
+    ledger = CountingLedger()
+    session = Session(subject_of(LINEAR, norm=norm), ledger)
+    found = audit(session, eps, white={}, black={}, rows=range(N), images=N, queries=50)
     assert found.verdict == "not detected"
     inapplicable = {11, 12, 13, 14}
     for row in found.rows:
@@ -79,7 +85,7 @@ def test_an_honest_classifier_passes_every_row_and_its_curve_is_exact(norm: str)
             assert share == pytest.approx(float((radius > level).double().mean()))
     assert found.curve[0][:2] == (0.0, 1.0) and found.curve[-1][1] == 0.0
     before = ledger.added
-    assert audit(arena, eps, white={}, black={}, rows=range(N), images=N, queries=50) == found
+    assert audit(session, eps, white={}, black={}, rows=range(N), images=N, queries=50) == found
     assert ledger.added == before > 0
 
 
@@ -121,10 +127,12 @@ def test_what_falls_to_a_black_box_alone_counts_against_it() -> None:
     standing = {row: points[row] for row in case.standing}
     assert len(standing) == int((RADIUS > EPS).sum())
     for black, expected in (({}, "pass"), (standing, "fail")):
-        judged_case = Case(case.arena, EPS, case.rows, {}, black, queries=100)
+        judged_case = Case(case.session, EPS, case.rows, {}, black, queries=100)
         assert ROWS[2][3](judged_case)[0] == expected
         # What the suite's own gradients felled is no evidence for a black box.
-        assert ROWS[2][3](Case(case.arena, EPS, case.rows, black, black, queries=100))[0] == "pass"
+        assert (
+            ROWS[2][3](Case(case.session, EPS, case.rows, black, black, queries=100))[0] == "pass"
+        )
 
 
 def test_random_points_that_fool_where_gradients_do_not_are_seen() -> None:
@@ -155,10 +163,11 @@ def test_gradients_that_lead_on_from_where_square_ended_are_followed(
         return torch.where(near(points)[:, None], LINEAR(points), LINEAR(points.detach()))
 
     def row_10(before: dict[str, Any] | None = None) -> tuple[Case, tuple[Result, str, int]]:
-        arena = Arena(plateau, images, labels, "linf", Compute(torch.device("cpu"), 50))
+        compute = Compute(torch.device("cpu"), 50)
+        session = Session(Subject.examine(plateau, images, labels, "linf", compute))
         if before is not None:
-            arena.attack("square", eps, range(50), hyper=before)
-        case = Case(arena, eps, tuple(range(50)), {}, {}, queries=45)
+            session.attack("square", eps, range(50), hyper=before)
+        case = Case(session, eps, tuple(range(50)), {}, {}, queries=45)
         return case, ROWS[10][3](case)
 
     case, found = row_10()
@@ -170,8 +179,8 @@ def test_gradients_that_lead_on_from_where_square_ended_are_followed(
     assert "smooth gradients felled 0 more" in found[1]
     # What others left on record without the points where it ended makes no difference.
     assert row_10(before={"queries": 45})[1] == found
-    monkeypatch.setattr(case.arena.ledger, "add", None)
-    assert ROWS[10][3](Case(case.arena, eps, case.rows, {}, {}, queries=45)) == found
+    monkeypatch.setattr(case.session.ledger, "add", None)
+    assert ROWS[10][3](Case(case.session, eps, case.rows, {}, {}, queries=45)) == found
 
 
 class Scripted(Case):
@@ -210,7 +219,7 @@ class Scripted(Case):
 def test_rows_that_compare_attacks(
     row: int, script: Callable[[dict[str, Any]], int], expected: str
 ) -> None:
-    case = Scripted(arena_of(LINEAR), EPS, tuple(range(N)), {}, {})
+    case = Scripted(session_of(LINEAR), EPS, tuple(range(N)), {}, {})
     object.__setattr__(case, "script", script)
     assert ROWS[row][3](case)[0] == expected
 
@@ -219,7 +228,7 @@ def test_noise_that_hides_gradients_from_a_single_draw_is_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     torch.manual_seed(0)
-    monkeypatch.setattr(attacks_arena, "EOT_DRAWS", 8)
+    monkeypatch.setattr(session_module, "EOT_DRAWS", 8)
 
     def masked(images: Tensor) -> Tensor:
         # A draw sees a fifth of the pixels: of 8 draws one sees 83% of them.
@@ -256,25 +265,22 @@ def test_logits_that_deflect_attacks_do_not_hide_the_latent() -> None:
 def test_siblings_show_whether_the_attacks_work() -> None:
     images, labels = LINEAR.problem(400, seed=1)  # enough to tell half from 10 points more
     labels[:5] = 1 - labels[:5]  # misclassified as they are
-    case, arena = (
-        case_of(LINEAR),
-        Arena(LINEAR, images, labels, "linf", Compute(torch.device("cpu"), 400)),
-    )
-    exact = {
-        *(~arena.right | (LINEAR.radius(images, labels, "linf") <= EPS))
-        .nonzero()
-        .flatten()
-        .tolist()
-    }
+    case = case_of(LINEAR)
+    compute = Compute(torch.device("cpu"), 400)
+    subject = Subject.examine(LINEAR, images, labels, "linf", compute)
+    session = Session(subject)
+    broken = ~subject.correct | (LINEAR.radius(images, labels, "linf") <= EPS)
+    exact = {*broken.nonzero().flatten().tolist()}
 
     def row(number: int, siblings: Siblings, eps: float = EPS) -> Result:
-        return ROWS[number][3](Case(case.arena, eps, case.rows, {}, {}, siblings))[0]
+        return ROWS[number][3](Case(case.session, eps, case.rows, {}, {}, siblings))[0]
 
     assert (
-        row(13, Siblings(base=arena)) == "inconclusive"
+        row(13, Siblings(base=session)) == "inconclusive"
     )  # half of it stands at this eps, nothing at 0.5
-    assert row(13, Siblings(base=arena), eps=0.4) == "pass"
-    unmoved = Arena(lambda x: LINEAR(x.detach()), images, labels, "linf", arena.compute)
+    assert row(13, Siblings(base=session), eps=0.4) == "pass"
+    still = Subject.examine(lambda x: LINEAR(x.detach()), images, labels, "linf", compute)
+    unmoved = Session(still)
     assert row(13, Siblings(base=unmoved), eps=0.4) == "fail"
     others = {*range(400)} - exact
     for known, expected in (
@@ -285,51 +291,52 @@ def test_siblings_show_whether_the_attacks_work() -> None:
         (others, "inconclusive"),  # as many fall, but not those
     ):
         assert (
-            row(14, Siblings(reference=arena, known=frozenset(known), reference_eps=EPS))
+            row(14, Siblings(reference=session, known=frozenset(known), reference_eps=EPS))
             == expected
         )
 
 
 def test_the_shipped_reference_agrees_with_autoattack_but_for_one_image_in_a_hundred() -> None:
-    arena, known = calibration.reference(Compute(torch.device("cpu"), 8), 110)
-    wrong = {*(~arena.right).nonzero().flatten().tolist()}
-    assert len(arena.images) == 110 and wrong < known < {*range(110)}
-    siblings = Siblings(reference=arena, known=known, reference_eps=calibration.EPS)
-    found, measured, n = ROWS[14][3](Case(arena_of(LINEAR), EPS, (), {}, {}, siblings))
+    session, known = calibration.reference(Compute(torch.device("cpu"), 8), 110)
+    wrong = {*(~session.subject.correct).nonzero().flatten().tolist()}
+    assert len(session.subject.images) == 110 and wrong < known < {*range(110)}
+    siblings = Siblings(reference=session, known=known, reference_eps=calibration.EPS)
+    found, measured, n = ROWS[14][3](Case(session_of(LINEAR), EPS, (), {}, {}, siblings))
     assert (found, n) == ("pass", 110), measured
-    arena, known = calibration.reference(Compute(torch.device("cpu"), 8), 1000)
-    assert len(arena.images) == calibration.IMAGES == 200
-    assert len(known) == 68 and arena.correct()[0] == 0
+    session, known = calibration.reference(Compute(torch.device("cpu"), 8), 1000)
+    assert len(session.subject.images) == calibration.IMAGES == 200
+    assert len(known) == 68 and session.subject.correct_rows()[0] == 0
 
 
 def test_progress_and_what_time_cut_short_name_the_test_that_they_serve() -> None:
     told: set[str] = set()
-    arena, sibling = arena_of(LINEAR, n=20), arena_of(LINEAR, n=30)
-    arena.pulse = lambda what, *_: told.add(what)
+    ledger = Ledger()
+    session = Session(subject_of(LINEAR, n=20), ledger, pulse=lambda what, *_: told.add(what))
+    sibling = session_of(LINEAR, n=30)
     siblings = Siblings(base=sibling, reference=sibling, reference_eps=EPS)
-    found = audit(arena, EPS, white={}, black={}, rows=range(20), queries=20, siblings=siblings)
+    found = audit(session, EPS, white={}, black={}, rows=range(20), queries=20, siblings=siblings)
     assert {"audit 1: pgd", "audit 9: pgd", "audit 13: pgd", "audit 14: multi_targeted"} <= told
     assert {what.partition(":")[0] for what in told} <= {
         f"audit {number}" for number in range(1, 15)
     }
-    assert arena.purpose == "" and not any("audit" in label for label in arena.ledger._runs)
-    arena.deadline, sibling.ledger = 0.0, Ledger()
-    again = audit(arena, EPS, white={}, black={}, rows=range(20), queries=20, siblings=siblings)
-    # On its record the arena finds all it needs: time is up for the siblings alone.
-    assert again.rows[:12] == found.rows[:12] and not arena.unfinished
-    assert sibling.unfinished == ["audit 13: pgd", "audit 14: multi_targeted"]
+    assert not session.unfinished and not any("audit" in label for label in ledger._runs)
+    late, sibling = Session(session.subject, ledger, deadline=0.0), Session(sibling.subject)
+    siblings = Siblings(base=sibling, reference=sibling, reference_eps=EPS)
+    again = audit(late, EPS, white={}, black={}, rows=range(20), queries=20, siblings=siblings)
+    # On its record the session finds all it needs: time is up for the siblings alone.
+    assert again.rows[:12] == found.rows[:12] and not late.unfinished
+    assert sibling.unfinished == ("audit 13: pgd", "audit 14: multi_targeted")
     assert {row.result for row in again.rows[12:]} == {"inconclusive"}
     assert all(row.measured.endswith("(time was up)") for row in again.rows[12:])
     assert "rows 13, 14" not in found.evidence[-1] and "13, 14" in again.evidence[-1]
 
 
 def test_what_time_cuts_short_is_inconclusive() -> None:
-    arena = arena_of(saturated, n=40)
-    arena.deadline = 0.0
-    found = audit(arena, EPS, white={}, black={}, rows=range(40), queries=20)
+    session = Session(subject_of(saturated, n=40), deadline=0.0)
+    found = audit(session, EPS, white={}, black={}, rows=range(40), queries=20)
     assert found.verdict == "not detected" and found.evidence
     assert {row.result for row in found.rows} == {"inconclusive", "not applicable"}
-    assert arena.unfinished[0] == "audit 1: fgsm"
+    assert session.unfinished[0] == "audit 1: fgsm"
 
 
 def test_a_caller_without_gradients_hides_none() -> None:
@@ -338,7 +345,7 @@ def test_a_caller_without_gradients_hides_none() -> None:
 
 
 def test_no_images_at_all_are_no_evidence() -> None:
-    found = audit(arena_of(LINEAR), EPS, white={}, black={}, rows=range(N), images=0)
+    found = audit(session_of(LINEAR), EPS, white={}, black={}, rows=range(N), images=0)
     assert found.verdict == "not detected"
     assert {row.result for row in found.rows} == {"inconclusive", "not applicable"}
 

@@ -17,7 +17,7 @@ from paradise_cli.attacks.audit.audit import Audit, audit, judged
 from paradise_cli.attacks.audit.canaries import CANARIES, network
 from paradise_cli.attacks.audit.context import Siblings
 from paradise_cli.attacks.engine.classifier import Function
-from paradise_cli.attacks.session.session import Arena
+from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.suite import SUITES, Stage, Suite
 from paradise_cli.data import DATASETS
 
@@ -40,8 +40,8 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> Callable[[Function], AttackReport]
     assert test is not None
     images = torch.cat(list(test.fetch(torch.arange(N), N, (), False)))
 
-    def unaudited(arena: Arena, eps: float, **_: Any) -> Audit:
-        behaviour = arena.behaviour
+    def unaudited(session: Session, eps: float, **_: Any) -> Audit:
+        behaviour = session.subject.behaviour
         return Audit(*judged([], behaviour.batch_dependent, behaviour.difference), (), ())
 
     def alone(*given: Any, siblings: Siblings, **named: Any) -> Audit:

@@ -18,7 +18,7 @@ from paradise_cli.attacks.session.suite import SUITES, Stage, Suite
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.proportions import Proportion
 from paradise_cli.core.randomness import generator
-from paradise_cli.figures import robustness
+from paradise_cli.robustness import pictures
 from paradise_cli.robustness.card import write_card
 from tests.attack_cases import Linear
 
@@ -282,26 +282,26 @@ def test_transferred_attacks_stand_beside_the_white_box(tmp_path):
     )
     report, images = made(20, 12, stages=stages)
     report.settings["suite"] = "transfer"
-    assert robustness.white_box(report) == ("PGD on 200 images", Proportion.of(149, 200))
+    assert pictures.white_box(report) == ("PGD on 200 images", Proportion.of(149, 200))
     page = written(tmp_path, report, images)
     assert (tmp_path / "card-transfer.png").exists()
     assert "one transferred attack is 75.00% (PGD margin from a)" in page.text
     assert "over all attacks gives 60.00%" in page.text
     assert "says nothing of such an attacker" in page.text
     mixed = replace(report, stages=(*stages, StageRow("APGD-CE", 20, 8, Proportion.of(12, 20))))
-    assert robustness.white_box(mixed) == ("APGD-CE", Proportion.of(12, 20))
+    assert pictures.white_box(mixed) == ("APGD-CE", Proportion.of(12, 20))
     alone = replace(report, audit=replace(CHECKS, curve=()))
-    assert not robustness.draw_transfer(alone, tmp_path / "none.png")
+    assert not pictures.draw_transfer(alone, tmp_path / "none.png")
 
 
 def test_a_change_is_magnified_until_the_largest_is_black_or_white(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        robustness, "draw_captioned", lambda blocks, path, columns: drawn.extend(blocks)
+        pictures, "draw_captioned", lambda blocks, path, columns: drawn.extend(blocks)
     )
     report, images = made(40, 10)
     names = [f"{i}" for i in range(40)]
-    assert robustness.draw_images(
+    assert pictures.draw_images(
         report, images[:40], names, tmp_path / "a.png", lambda size: f"{size:.4f}"
     )
     clean, attacked, change, standing = drawn
@@ -313,7 +313,7 @@ def test_a_change_is_magnified_until_the_largest_is_black_or_white(tmp_path, mon
     torch.testing.assert_close(change.images, expected, atol=1e-4, rtol=0)
     assert standing.captions == ["0", "2", "4", "6"]
     odd, two = made(12, 6, channels=2)
-    assert not robustness.draw_images(odd, two[:12], names, tmp_path / "b.png", str)
+    assert not pictures.draw_images(odd, two[:12], names, tmp_path / "b.png", str)
 
 
 def test_equal_reports_give_equal_bytes(tmp_path):

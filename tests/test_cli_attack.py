@@ -283,8 +283,8 @@ def test_the_audit_attacks_the_model_without_its_defence(monkeypatch: pytest.Mon
     document(attack("own:load", "--base", "own:other", "--json", "--out", "out"))
     document(attack("own:load", "--json", "--out", "out"))
     base, none = (siblings.base for siblings in given)
-    assert none is None and base is not None and len(base.images) == 4  # of --audited
-    assert torch.equal(base.function(IMAGES), balanced(3, 1)(IMAGES))
+    assert none is None and base is not None and len(base.subject.images) == 4  # of --audited
+    assert torch.equal(base.subject.function(IMAGES), balanced(3, 1)(IMAGES))
     refused(attack("own:load", "--base", "own:pair"), 1, "base: the classifier returns a tuple")
     refused(attack("own:load", "--base", "own:nobody"), 2, "own has no function nobody")
     assert not Path("attacks").exists()

@@ -18,7 +18,7 @@ CLEAN = "clean"
 
 @dataclass(frozen=True)
 class StageRow:
-    """One attack: of n images it was made on `attacked`, and fooled the classifier on `fell`.
+    """One attack: of n images it was made on `attacked`, and broke `broken` of them.
 
     Its images were made on the classifier itself, or on another, the `source`. `share` is the
     accuracy under it and, where it went on with survivors, under all before it; for an attack
@@ -27,7 +27,7 @@ class StageRow:
 
     attack: str
     attacked: int
-    fell: int
+    broken: int
     share: Proportion
     reaches_target: bool = False
     source: str | None = None
@@ -36,6 +36,11 @@ class StageRow:
     def name(self) -> str:
         """The attack, and where its images were made."""
         return self.attack + (f" from {self.source}" if self.source else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values; documents have called the images it broke `fell` from the first."""
+        found = asdict(self)
+        return {"fell" if key == "broken" else key: value for key, value in found.items()}
 
 
 @dataclass(frozen=True)
@@ -87,8 +92,8 @@ class AttackReport:
             "n": len(self.rows),
             "interval": self.interval,
             "verdict": self.verdict,
-            "attacks": [asdict(stage) for stage in self.stages],
-            "lowest_transfer": None if lowest is None else asdict(lowest),
+            "attacks": [stage.to_json() for stage in self.stages],
+            "lowest_transfer": None if lowest is None else lowest.to_json(),
             "curve": [{"eps": eps, "accuracy": asdict(share)} for eps, share in self.curve],
             "lattice_accuracy": asdict(self.lattice_accuracy),
             "audit": self.audit.to_json(),
@@ -109,18 +114,23 @@ class AttackReport:
 
 
 def stage_rows(
-    results: Sequence[StageResult], right: int, n: int, apart: bool, carried: int
+    results: Sequence[StageResult], correct: int, n: int, independent: bool, carried: int
 ) -> tuple[StageRow, ...]:
-    """The stages of a suite on n images, `right` classified rightly and `carried` of these fallen
-    before.
+    """The stages of a suite on n images.
+
+    `correct` of these are classified correctly, and `carried` of these were broken at a smaller
+    eps.
     """
-    rows, gone = [], carried
+    rows = []
+    broken = carried
     for result in results:
+        count = len(result.broken)
+        broken = count if independent else broken + count
         reaches = result.stage.goal == "reach"
-        gone += 0 if apart else len(result.fell)
-        left = len(result.fell) if reaches else right - (len(result.fell) if apart else gone)
-        counts = (len(result.attacked), len(result.fell), Proportion.of(left, n))
-        rows.append(StageRow(result.stage.name, *counts, reaches, result.source))
+        # An attack towards a target reports on how many images it got there.
+        share = Proportion.of(count if reaches else correct - broken, n)
+        attacked = len(result.attacked)
+        rows.append(StageRow(result.stage.name, attacked, count, share, reaches, result.source))
     return tuple(rows)
 
 

@@ -22,7 +22,6 @@ from paradise_cli.attacks.engine.lane_batch import reached
 from paradise_cli.attacks.report import CLEAN, AttackReport, on_lattice, stage_rows
 from paradise_cli.attacks.session.inputs import (
     check_limits,
-    check_sources,
     checked_images,
     checked_labels,
     checked_levels,
@@ -32,9 +31,10 @@ from paradise_cli.attacks.session.inputs import (
     fingerprint,
 )
 from paradise_cli.attacks.session.ledger import FolderLedger, Ledger
-from paradise_cli.attacks.session.session import EOT_DRAWS, Arena, Pulse, Shard
+from paradise_cli.attacks.session.session import EOT_DRAWS, Pulse, Session, Shard
+from paradise_cli.attacks.session.subject import Subject, TransferSource
 from paradise_cli.attacks.session.suite import (
-    Fall,
+    Break,
     StageResult,
     Suite,
     looks,
@@ -53,8 +53,8 @@ AUDITED = 200
 FOR_SUITE = 0.75
 """Share of a time budget that the suite may take before the audit."""
 
-Fallen = dict[int, Fall]
-"""Of each row that fell, what it fell to."""
+Broken = dict[int, Break]
+"""Of each row that was broken, what broke it."""
 
 
 def attack(
@@ -99,21 +99,31 @@ def attack(
         device_of(classifier, device), pixels.shape[2:], precision, batch_size, compiled
     )
     with full_fp32(compute.device):
-        arena = Arena(classifier, pixels, classes, norm, compute, seed=seed, shard=_shard(out))
-        check_sources(arena, sources)
-        order, arena.pulse = random_order(arena.ids, seed), pulse or arena.pulse
-        siblings = _siblings(arena, base, order[:audited], audited)
-        arena.deadline = None if budget is None else started + FOR_SUITE * budget
-        settings = _settings(arena, eps, suite) | {"ci": ci, "budget": budget}
-        with closing(_ledger(arena, settings, out)) as arena.ledger:
-            found = _until_sure(arena, chosen, levels, eps, order, sources, ci)
-            arena.deadline = None if budget is None else started + budget
-            judged, found = _audited(arena, chosen, found, eps, order, audited, siblings)
+        shard = _shard(out)
+        subject = Subject.examine(classifier, pixels, classes, norm, compute, seed)
+        others = [
+            TransferSource.examine(name, source, subject)
+            for name, source in (sources or {}).items()
+        ]
+        order = random_order(subject.ids, seed)
+        siblings = _siblings(subject, base, order[:audited], audited)
+        settings = _settings(subject, eps, suite) | {"ci": ci, "budget": budget}
+        with closing(_ledger(subject, settings, out, shard.rank)) as ledger:
+            session = Session(subject, ledger, pulse=pulse, shard=shard)
+            with session.phase(deadline=_after(started, budget, FOR_SUITE)):
+                found = _until_sure(session, chosen, levels, eps, order, others, ci)
+            with session.phase(deadline=_after(started, budget)):
+                judged, found = _audited(session, chosen, found, eps, order, audited, siblings)
         settings |= {
             "audited": min(audited, found.n),
             "seconds": round(time.monotonic() - started, 1),
         }
-        return _report(arena, chosen, eps, order, found, judged, settings)
+        return _report(session, chosen, eps, order, found, judged, settings)
+
+
+def _after(started: float, budget: float | None, share: float = 1.0) -> float | None:
+    """When that share of the time budget is over; None without a budget."""
+    return None if budget is None else started + share * budget
 
 
 @dataclass(frozen=True)
@@ -123,14 +133,14 @@ class _Found:
     n: int
     right: int
     results: list[StageResult]
-    fallen: Fallen
-    carried: Fallen
-    curve: tuple[tuple[float, frozenset[int]], ...]  # the rows that fell at each eps
+    broken: Broken
+    carried: Broken
+    curve: tuple[tuple[float, frozenset[int]], ...]  # the rows broken at each eps
     looks: int  # 0 if the number of images was not chosen by looking
 
     @property
     def interval(self) -> Proportion:
-        left = self.right - len(self.fallen)
+        left = self.right - len(self.broken)
         if not self.looks:
             return Proportion.of(left, self.n)
         return Proportion(left / self.n, *clopper_pearson(left, self.n, 0.05 / self.looks))
@@ -147,61 +157,77 @@ class _Found:
 
 
 def _until_sure(
-    arena: Arena,
+    session: Session,
     suite: Suite,
     levels: Sequence[float],
     eps: float,
     order: Sequence[int],
-    sources: Mapping[str, Function] | None,
+    sources: Sequence[TransferSource],
     ci: float | None,
 ) -> _Found:
     """Attack more and more images, until the interval is narrow enough or there are no more."""
     sizes = [len(order)] if ci is None else list(looks(len(order)))
     last: _Found | None = None
     for n in sizes:
-        rows = order[:n]
-        right = sum(bool(arena.right[row]) for row in rows)
-        fallen: Fallen = {}
-        curve = []
-        for level in levels:
-            carried = dict(fallen)
-            before = {row: fall.entry for row, fall in carried.items()}
-            results = run_suite(arena, suite, level, rows, carried=before, sources=sources)
-            fallen = {**worst_case(results, arena.right), **carried}
-            curve.append((level, frozenset(fallen)))
-            if level == eps:
-                here = (results, dict(fallen), carried)
-        if arena.unfinished and last is not None:
-            # of the larger sample most would stand as nobody came to attack them
-            arena.unfinished.clear()
-            break
-        last = _Found(
-            n, right, here[0], here[1], here[2], tuple(curve), 0 if ci is None else len(sizes)
-        )
-        if arena.unfinished or ci is None or last.half_width <= ci:
+        with session.phase() as look:
+            found = _at_every_eps(session, suite, levels, eps, order[:n], sources)
+            if look.unfinished and last is not None:
+                # Of the larger sample most would stand because nobody came to attack them.
+                look.discard()
+                break
+        last = found if ci is None else replace(found, looks=len(sizes))
+        if look.unfinished or ci is None or last.half_width <= ci:
             break
     assert last is not None
     return last
 
 
-def _siblings(arena: Arena, base: Function | None, rows: Sequence[int], images: int) -> Siblings:
-    """The same model without its defence on these rows of the arena, and a network of known
+def _at_every_eps(
+    session: Session,
+    suite: Suite,
+    levels: Sequence[float],
+    eps: float,
+    rows: Sequence[int],
+    sources: Sequence[TransferSource],
+) -> _Found:
+    """The suite on these rows at each eps, from small to large; all but the curve is of `eps`."""
+    correct = session.subject.correct
+    broken: Broken = {}
+    curve = []
+    for level in levels:
+        carried = dict(broken)
+        before = {row: each.entry for row, each in carried.items()}
+        results = run_suite(session, suite, level, rows, carried=before, sources=sources)
+        broken = {**worst_case(results, correct), **carried}
+        curve.append((level, frozenset(broken)))
+        if level == eps:
+            here = (results, dict(broken), carried)
+    right = sum(bool(correct[row]) for row in rows)
+    return _Found(len(rows), right, *here, tuple(curve), looks=0)
+
+
+def _siblings(
+    subject: Subject, base: Function | None, rows: Sequence[int], images: int
+) -> Siblings:
+    """The same model without its defence on these rows of the subject, and a network of known
     robustness.
     """
-    known = calibration.reference(arena.compute, 2 * images)  # to tell 1 point takes more than 100
+    # To tell 1 point takes more than 100 images.
+    reference, known = calibration.reference(subject.compute, 2 * images)
     if base is None:
-        return Siblings(None, *known, calibration.EPS)
-    pixels, labels = arena.images[list(rows)], arena.labels[list(rows)]
+        return Siblings(None, reference, known, calibration.EPS)
+    pixels, labels = subject.images[list(rows)], subject.labels[list(rows)]
     try:
-        examine(base, arena.images, arena.labels, arena.compute.device)
-        other = Arena(base, pixels, labels, arena.norm, arena.compute, seed=arena.seed)
+        # All images, although few are attacked: labels that the base has no logits for come first.
+        examine(base, subject.images, subject.labels, subject.compute.device)
+        other = Subject.examine(base, pixels, labels, subject.norm, subject.compute, subject.seed)
     except ParadiseError as error:
         raise type(error)(f"base: {error}") from error
-    return Siblings(other, *known, calibration.EPS)
+    return Siblings(Session(other), reference, known, calibration.EPS)
 
 
 def _audited(
-    arena: Arena,
+    session: Session,
     suite: Suite,
     found: _Found,
     eps: float,
@@ -209,41 +235,43 @@ def _audited(
     images: int,
     siblings: Siblings,
 ) -> tuple[Audit, _Found]:
-    """The audit, and what was found with the images that fell to it alone.
+    """The audit, and what was found with the images that it alone broke.
 
     But not for a suite that transfers: its accuracy is that under attackers who do not know the
     classifier.
     """
-    white = {row: fall.entry for row, fall in found.fallen.items() if not fall.black_box}
-    black = {row: fall.entry for row, fall in found.fallen.items() if fall.black_box}
+    white = {row: each.entry for row, each in found.broken.items() if not each.black_box}
+    black = {row: each.entry for row, each in found.broken.items() if each.black_box}
     rows = order[: found.n]
     judged = audit(
-        arena, eps, white=white, black=black, rows=rows, images=images, siblings=siblings
+        session, eps, white=white, black=black, rows=rows, images=images, siblings=siblings
     )
-    return judged, found if suite.transfer else _with_audit(arena, found, eps, order)
+    return judged, found if suite.transfer else _with_audit(session, found, eps, order)
 
 
-def _with_audit(arena: Arena, found: _Found, eps: float, order: Sequence[int]) -> _Found:
-    """What was found, with the images that stood against the suite and fell to something else at
-    any eps.
+def _with_audit(session: Session, found: _Found, eps: float, order: Sequence[int]) -> _Found:
+    """What was found, with the images that stood against the suite and that something else broke
+    at any eps.
     """
-    right = [row for row in order[: found.n] if bool(arena.right[row])]
-    nearest = {
-        row: entry for row in right if (entry := arena.ledger.nearest(row, arena.made)) is not None
-    }
+    nearest = {}
+    for row in order[: found.n]:
+        entry = session.nearest(row)
+        if entry is not None and bool(session.subject.correct[row]):
+            nearest[row] = entry
 
     def within(level: float) -> set[int]:
         return {row for row, entry in nearest.items() if entry.distance <= level + TOLERANCE}
 
-    fallen = dict(found.fallen)
-    for row in within(eps) - fallen.keys():
-        fallen[row] = Fall(f"audit: {nearest[row].label.partition(' {')[0]}", nearest[row], False)
+    broken = dict(found.broken)
+    for row in within(eps) - broken.keys():
+        attack = nearest[row].label.partition(" {")[0]
+        broken[row] = Break(f"audit: {attack}", nearest[row], False)
     curve = tuple((level, gone | within(level)) for level, gone in found.curve)
-    return replace(found, fallen=fallen, curve=curve)
+    return replace(found, broken=broken, curve=curve)
 
 
 def _report(
-    arena: Arena,
+    session: Session,
     suite: Suite,
     eps: float,
     order: Sequence[int],
@@ -251,30 +279,33 @@ def _report(
     judged: Audit,
     settings: dict[str, Any],
 ) -> AttackReport:
-    rows = sorted(order[: found.n])
-    threat = threat_model(arena.norm, eps)
-    images = arena.images[rows]
-    points, broken_by = images.clone(), [None if bool(arena.right[row]) else CLEAN for row in rows]
+    subject, rows = session.subject, sorted(order[: found.n])
+    threat = threat_model(subject.norm, eps)
+    images = subject.images[rows]
+    points = images.clone()
+    broken_by = [None if bool(subject.correct[row]) else CLEAN for row in rows]
     for place, row in enumerate(rows):
-        if row in found.fallen:
-            broken_by[place], entry, _ = found.fallen[row]
+        if row in found.broken:
+            broken_by[place], entry, _ = found.broken[row]
             assert entry.point is not None
             points[place] = entry.point
     lattice = on_lattice(points, images, threat)
-    labels = arena.labels[rows]
-    wrong = reached("fool", arena.classifier.confirm(lattice).cpu(), labels, labels)
+    labels = subject.labels[rows]
+    wrong = reached("fool", subject.classifier.confirm(lattice).cpu(), labels, labels)
     rounded = int((~wrong | ~threat.contains(lattice, images)).sum())
     evidence = judged.evidence
-    if arena.unfinished:  # what was not attacked to the end stands only so far
-        evidence = (*evidence, f"the time ran out in: {', '.join(arena.unfinished)}")
-        if any(not what.startswith("audit") for what in arena.unfinished):
+    if session.unfinished:  # what was not attacked to the end stands only so far
+        evidence = (*evidence, f"the time ran out in: {', '.join(session.unfinished)}")
+        if any(not what.startswith("audit") for what in session.unfinished):
             judged = replace(judged, verdict=max(judged.verdict, "suspect", key=VERDICTS.index))
         judged = replace(judged, evidence=evidence)
     return AttackReport(
         clean_accuracy=Proportion.of(found.right, found.n),
         robust_accuracy=found.interval,
         interval=found.kind,
-        stages=stage_rows(found.results, found.right, found.n, suite.apart, len(found.carried)),
+        stages=stage_rows(
+            found.results, found.right, found.n, suite.independent, len(found.carried)
+        ),
         curve=tuple(
             (level, Proportion.of(found.right - len(gone), found.n)) for level, gone in found.curve
         ),
@@ -287,14 +318,14 @@ def _report(
         distance=threat.distance(points, images),
         lattice=lattice,
         lattice_accuracy=Proportion.of(rounded, found.n),
-        unfinished=tuple(arena.unfinished),
-        notes=_notes(arena, suite, judged, eps, found, settings["ci"]),
+        unfinished=tuple(session.unfinished),
+        notes=_notes(subject, suite, judged, eps, found, settings["ci"]),
         settings=settings,
     )
 
 
 def _notes(
-    arena: Arena, suite: Suite, judged: Audit, eps: float, found: _Found, ci: float | None
+    subject: Subject, suite: Suite, judged: Audit, eps: float, found: _Found, ci: float | None
 ) -> tuple[str, ...]:
     notes = []
     if suite.transfer:
@@ -306,60 +337,60 @@ def _notes(
             " could do"
             f" who knows this one ({', '.join(['in the audit', *known])})"
         )
-    if arena.behaviour.random:
+    if subject.behaviour.random:
         notes.append(
             f"the classifier answers at random: gradients average {EOT_DRAWS} answers, each"
             " decision the"
             f" probabilities of {DRAWS} fresh ones, and a success those of {SURE_DRAWS} more"
         )
-    if arena.behaviour.batch_dependent:
+    if subject.behaviour.batch_dependent:
         notes.append(
             "the classifier's answer to an image depends on the other images of its batch: no"
             " accuracy of"
             " single images follows from these numbers"
         )
-    if arena.behaviour.classes < 4:
+    if subject.behaviour.classes < 4:
         notes.append(
-            f"the DLR loss needs more than {arena.behaviour.classes} classes: the margin takes its"
-            " place"
+            f"the DLR loss needs more than {subject.behaviour.classes} classes: the margin takes"
+            " its place"
         )
     if ci is not None and found.half_width > ci:
-        reasons = "images or time ended, or the audit felled more"
+        reasons = "images or time ended, or the audit broke more"
         notes.append(
             f"the interval reaches {found.half_width:.1%} to a side, not {ci:.1%}: {reasons}"
         )
     return tuple(notes)
 
 
-def _settings(arena: Arena, eps: float, suite: str) -> dict[str, Any]:
-    index = hashlib.sha256("".join(arena.ids).encode() + arena.labels.numpy().tobytes()).hexdigest()
+def _settings(subject: Subject, eps: float, suite: str) -> dict[str, Any]:
+    index = hashlib.sha256(
+        "".join(subject.ids).encode() + subject.labels.numpy().tobytes()
+    ).hexdigest()
     fraction = Fraction(eps).limit_denominator(1000)
     return {
         "eps": eps,
         "eps_text": str(fraction) if abs(float(fraction) - eps) < 1e-9 else f"{eps:g}",
-        "norm": arena.norm,
+        "norm": subject.norm,
         "suite": suite,
-        "seed": arena.seed,
-        "given": len(arena.images),
+        "seed": subject.seed,
+        "given": len(subject.images),
         "images_sha256": index,
-        "width": arena.compute.width,
-        "precision": arena.compute.precision,
-        "compiled": arena.compute.compiled,
+        "width": subject.compute.width,
+        "precision": subject.compute.precision,
+        "compiled": subject.compute.compiled,
         "paradise": __version__,
-        "machine": describe(arena.compute.device),
+        "machine": describe(subject.compute.device),
     }
 
 
-def _ledger(arena: Arena, settings: Mapping[str, Any], out: Path | None) -> Ledger:
+def _ledger(subject: Subject, settings: Mapping[str, Any], out: Path | None, writer: int) -> Ledger:
     """A ledger headed by what must be the same for runs on record to count."""
     if out is None:
         return Ledger()
     kept = ("norm", "seed", "images_sha256", "width", "precision", "compiled")
-    told = fingerprint(arena.function, arena.behaviour, arena.logits)
-    header = {"shape": list(arena.images.shape[1:]), "classifier": told}
-    return FolderLedger(
-        out, header | {name: settings[name] for name in kept}, writer=arena.shard.rank
-    )
+    of_classifier = fingerprint(subject.function, subject.behaviour, subject.logits)
+    header = {"shape": list(subject.images.shape[1:]), "classifier": of_classifier}
+    return FolderLedger(out, header | {name: settings[name] for name in kept}, writer=writer)
 
 
 def _shard(out: Path | None) -> Shard:

@@ -151,7 +151,7 @@ def _numbers(report: AttackReport) -> Table:
 
 def _how(report: AttackReport) -> str:
     suite = SUITES.get(report.settings["suite"])
-    if suite is None or not suite.apart:
+    if suite is None or not suite.independent:
         return (
             "Each attack was made on the images that those before it, and all attacks at a smaller"
             " eps, had"
@@ -175,7 +175,7 @@ def _attacks(report: AttackReport) -> Table:
         (
             stage.name,
             f"{stage.attacked:,}",
-            f"{stage.fell:,}",
+            f"{stage.broken:,}",
             _percent(stage.share.value) + (" reached their target" if stage.reaches_target else ""),
             _span(stage.share),
             _gloss(stage),

@@ -2,7 +2,8 @@
 verdict.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from paradise_cli.attacks.audit.context import Case, Siblings
 from paradise_cli.attacks.audit.evidence import Result
 from paradise_cli.attacks.audit.rows import ROWS
 from paradise_cli.attacks.session.ledger import Entry
-from paradise_cli.attacks.session.session import Arena
+from paradise_cli.attacks.session.session import Phase, Session
 from paradise_cli.core.errors import ParadiseError
 
 Verdict = Literal["not detected", "suspect", "obfuscated"]
@@ -69,7 +70,7 @@ class Audit:
 
 
 def audit(
-    arena: Arena,
+    session: Session,
     eps: float,
     *,
     white: Mapping[int, Entry],
@@ -79,43 +80,41 @@ def audit(
     queries: int = 1000,
     siblings: Siblings | None = None,
 ) -> Audit:
-    """Audit what a suite found at `eps` on these rows of the arena, on the first `images` of them.
+    """Audit what a suite found at `eps` on these rows, on the first `images` of them.
 
     `white` are entries of images that fell to gradients, `black` of those that fell to a black box
     after they had stood against these. `queries` are those of Square, and random points of each
     kind (method.md asks for 10,000). A row fails only if a bound of 95% shows it, and passes only
-    if there are images enough; what the arena's deadline cuts short is inconclusive. The siblings'
-    attacks end then too, and are told of in the arena's `pulse`.
+    if there are images enough; what the session's deadline cuts short is inconclusive. The
+    siblings' attacks end then too, and their progress goes where the session's does.
     """
-    case = Case(arena, eps, tuple(rows[:images]), white, black, siblings or Siblings(), queries)
-    arena.of = max(1, case.n)
-    for sibling in case.siblings.arenas:
-        sibling.pulse, sibling.deadline = arena.pulse, arena.deadline
-    arenas = (arena, *case.siblings.arenas)
-    found, cut = [], _unfinished(arenas)
+    case = Case(session, eps, tuple(rows[:images]), white, black, siblings or Siblings(), queries)
+    found = []
     for number, (name, threshold, meaning, measure) in ROWS.items():
-        for each in arenas:
-            each.purpose = f"audit {number}: "
-        try:
-            result, measured, n = measure(case)
-        except ParadiseError as error:
-            if arena.shard.world > 1:  # the others would wait for this process
-                raise
-            result, measured, n = "inconclusive", f"not measured: {error}", 0
-        if _unfinished(arenas) > cut and n:
+        with ExitStack() as stack:
+            phases = [stack.enter_context(phase) for phase in _phases(case, f"audit {number}: ")]
+            try:
+                result, measured, n = measure(case)
+            except ParadiseError as error:
+                if session.shard.world > 1:  # the others would wait for this process
+                    raise
+                result, measured, n = "inconclusive", f"not measured: {error}", 0
+        if n and any(phase.unfinished for phase in phases):
             result, measured = "inconclusive", f"{measured} (time was up)"
         found.append(AuditRow(number, name, result, measured, threshold, meaning, n))
-    arena.purpose = ""
     points = tuple((level, case.accuracy(broken), case.n) for level, broken in case.curve)
-    behaviour = arena.behaviour
+    behaviour = session.subject.behaviour
     return Audit(
         *judged(found, behaviour.batch_dependent, behaviour.difference), tuple(found), points
     )
 
 
-def _unfinished(arenas: Sequence[Arena]) -> int:
-    """Attacks that time cut short."""
-    return sum(len(each.unfinished) for each in arenas)
+def _phases(case: Case, title: str) -> Iterator[AbstractContextManager[Phase]]:
+    """A phase of the session, and one of each sibling that reports and ends as it does."""
+    session = case.session
+    yield session.phase(title, denominator=max(1, case.n))
+    for sibling in case.siblings.sessions:
+        yield sibling.phase(title, deadline=session.deadline, pulse=session.pulse)
 
 
 def judged(

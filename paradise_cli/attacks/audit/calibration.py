@@ -5,7 +5,8 @@ import torch
 from paradise_cli.attacks.audit.canaries import network
 from paradise_cli.attacks.engine.lane_batch import Compute
 from paradise_cli.attacks.session.inputs import choose_compute
-from paradise_cli.attacks.session.session import Arena
+from paradise_cli.attacks.session.session import Session
+from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.data import DATASETS
 
 EPS, IMAGES = 0.15, 200
@@ -25,7 +26,7 @@ APGDT and FAB (it gives them 10), as in AutoAttack itself. 132 of the 200 stand.
 """
 
 
-def reference(compute: Compute, images: int) -> tuple[Arena, frozenset[int]]:
+def reference(compute: Compute, images: int) -> tuple[Session, frozenset[int]]:
     """The shipped network `robust` on the first test images of digits, and the rows known not to
     stand.
 
@@ -36,7 +37,6 @@ def reference(compute: Compute, images: int) -> tuple[Arena, frozenset[int]]:
     n = min(images, IMAGES)
     (pixels,) = test.fetch(torch.arange(n), n, (), False)
     own = choose_compute(compute.device, pixels.shape[2:], compute.precision)
-    arena = Arena(
-        network("robust").to(compute.device), pixels.float() / 255, test.labels[:n, 0], "linf", own
-    )
-    return arena, frozenset(row for row in KNOWN if row < n)
+    robust = network("robust").to(compute.device)
+    subject = Subject.examine(robust, pixels.float() / 255, test.labels[:n, 0], "linf", own)
+    return Session(subject), frozenset(row for row in KNOWN if row < n)

@@ -13,7 +13,8 @@ from torch import Tensor
 from paradise_cli.attacks.audit.evidence import Gap
 from paradise_cli.attacks.protocol.lanes import Victim
 from paradise_cli.attacks.session.ledger import Entry
-from paradise_cli.attacks.session.session import Arena
+from paradise_cli.attacks.session.session import Session
+from paradise_cli.attacks.session.subject import Subject
 
 BASE_STEPS = 100
 CURVE_STEPS, CURVE = 20, (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
@@ -24,36 +25,40 @@ Broken = frozenset[int]
 
 @dataclass(frozen=True)
 class Siblings:
-    """Networks of which it is known what falls, each with images, and a ledger, in an arena of its
-    own.
+    """Networks of which it is known what falls, each attacked in a session of its own.
 
     `base` was trained without any defence, and should fall, at the audited eps or a large one. Of
     `reference` the rows `known` are misclassified, or fall to AutoAttack at `reference_eps`, and no
     others.
     """
 
-    base: Arena | None = None
-    reference: Arena | None = None
+    base: Session | None = None
+    reference: Session | None = None
     known: frozenset[int] = frozenset()
     reference_eps: float = 8 / 255
 
     @property
-    def arenas(self) -> tuple[Arena, ...]:
+    def sessions(self) -> tuple[Session, ...]:
         """Those there are."""
-        return tuple(arena for arena in (self.base, self.reference) if arena is not None)
+        return tuple(each for each in (self.base, self.reference) if each is not None)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A classifier under audit at `eps` on some rows of its arena; all else as of `audit`."""
+    """A classifier under audit at `eps` on some rows of its images; all else as of `audit`."""
 
-    arena: Arena
+    session: Session
     eps: float
     rows: tuple[int, ...]
     white: Mapping[int, Entry]
     black: Mapping[int, Entry]
     siblings: Siblings = Siblings()
     queries: int = 1000
+
+    @property
+    def subject(self) -> Subject:
+        """The classifier with its images."""
+        return self.session.subject
 
     @property
     def n(self) -> int:
@@ -63,12 +68,12 @@ class Case:
     @cached_property
     def right(self) -> Broken:
         """The rows that are classified rightly."""
-        return frozenset(row for row in self.rows if bool(self.arena.right[row]))
+        return frozenset(row for row in self.rows if bool(self.subject.correct[row]))
 
     @cached_property
     def base(self) -> Mapping[int, Entry]:
         """PGD on cross-entropy, 100 steps of eps / 4: the attack that most rows compare with."""
-        return self.arena.attack(
+        return self.session.attack(
             "pgd", self.eps, self._order(self.right), hyper={"steps": BASE_STEPS}
         )
 
@@ -102,18 +107,18 @@ class Case:
         `square_ends`.
         """
         rows, hyper = self._order(self.standing), {"queries": self.queries}
-        return frozenset(self.arena.attack("square", self.eps, rows, hyper=hyper, keep_ends=True))
+        return frozenset(self.session.attack("square", self.eps, rows, hyper=hyper, keep_ends=True))
 
     @cached_property
     def square_ends(self) -> Mapping[int, Tensor]:
         """The best points of Square on what stood against it."""
         rows = self._order(self.standing - self.square)
-        return self.arena.ends("square", self.eps, rows, hyper={"queries": self.queries})
+        return self.session.ends("square", self.eps, rows, hyper={"queries": self.queries})
 
     @property
     def grey(self) -> float:
         """The eps within which every image can be made grey, so that all are alike."""
-        return 0.5 if self.arena.norm == "linf" else math.sqrt(self.arena.images[0].numel()) / 2
+        return 0.5 if self.subject.norm == "linf" else math.sqrt(self.subject.images[0].numel()) / 2
 
     @cached_property
     def curve(self) -> list[tuple[float, Broken]]:
@@ -147,7 +152,7 @@ class Case:
         """Rows that an attack breaks, of all that are classified rightly unless others are
         given.
         """
-        found = self.arena.attack(
+        found = self.session.attack(
             name,
             self.eps if eps is None else eps,
             self._order(self.right if rows is None else rows),
@@ -170,10 +175,10 @@ class Case:
         """How much lower accuracy would be without these images, which stood until now."""
         return Gap(len(broken), None, self.n, threshold)
 
-    def of(self, arena: Arena, eps: float) -> "Case":
-        """All images of another arena."""
-        rows = tuple(range(len(arena.images)))
-        return replace(self, arena=arena, eps=eps, rows=rows, white={}, black={})
+    def on(self, session: Session, eps: float) -> "Case":
+        """The same of all images of another session."""
+        rows = tuple(range(len(session.subject.images)))
+        return replace(self, session=session, eps=eps, rows=rows, white={}, black={})
 
     def _order(self, rows: Broken) -> list[int]:
         return [row for row in self.rows if row in rows]

@@ -71,12 +71,12 @@ def unbounded(case: Case) -> Measured:
     How far 64/255 leads depends on the kind of image: it is reported, and decides nothing.
     """
     parts = []
-    for eps in (64 / 255, case.grey) if case.arena.norm == "linf" else (case.grey,):
+    for eps in (64 / 255, case.grey) if case.subject.norm == "linf" else (case.grey,):
         broken = case.broken("pgd", eps=eps, steps=SHORT, start="image")
         parts.append(f"{case.accuracy(broken):.1%} at {eps:.3g}")
-    labels = case.arena.labels[list(case.rows)]
+    labels = case.subject.labels[list(case.rows)]
     common = float(labels.bincount().max() / case.n) if case.n else 1.0
-    chance = max(common, 1 / case.arena.behaviour.classes)
+    chance = max(common, 1 / case.subject.behaviour.classes)
     stand = Gap(len(case.right - broken), None, case.n, chance)
     return stand.result, f"{', '.join(parts)}; chance is {chance:.1%}", case.n
 
@@ -143,7 +143,7 @@ def scale(case: Case) -> Measured:
     own, parts, results = case.base_within(SHORT), [], []
     parts.append(f"1: {case.accuracy(own):.1%}")
     for factor in SCALES:
-        victim = case.arena.hosted(Scaled(case.arena.function, factor))
+        victim = case.subject.classifier_of(Scaled(case.subject.function, factor))
         broken = case.broken("pgd", victim=victim, tag=f" x{factor:g}", steps=SHORT)
         results.append(case.gap(broken, own, 0.02, shares=len(SCALES)).result)
         parts.append(f"{factor:g}: {case.accuracy(broken):.1%}")
@@ -157,17 +157,17 @@ def _without_gradient(case: Case) -> int:
     """Images whose cross-entropy has gradient 0 in every pixel, at the image or at a point of the
     ball.
     """
-    arena, rows = case.arena, torch.tensor(sorted(case.right), dtype=torch.int64)
-    threat, count = threat_model(arena.norm, case.eps), 0
-    itself = arena.hosted(arena.function)  # and no copy compiled for whole batches
-    for part in torch.split(rows, arena.compute.width):
-        images, labels = arena.images[part], arena.labels[part].to(arena.compute.device)
-        seeds = [seed_of(arena.seed, arena.ids[row], "audit") for row in part.tolist()]
+    subject, rows = case.subject, torch.tensor(sorted(case.right), dtype=torch.int64)
+    threat, count = threat_model(subject.norm, case.eps), 0
+    itself = subject.classifier_of(subject.function)  # and no copy compiled for whole batches
+    for part in torch.split(rows, subject.compute.width):
+        images, labels = subject.images[part], subject.labels[part].to(subject.compute.device)
+        seeds = [seed_of(subject.seed, subject.ids[row], "audit") for row in part.tolist()]
         keys = torch.tensor(seeds, dtype=torch.int64)
         noise = threat.random(keyed_uniform(keys, images.shape[1:]))
         none = torch.zeros(len(part), dtype=torch.bool)
         for points in (images, threat.project(images + noise, images)):
-            asked = points.to(arena.compute.device).requires_grad_(True)
+            asked = points.to(subject.compute.device).requires_grad_(True)
             with torch.enable_grad():  # the caller may have turned gradients off
                 gradient = input_gradient(cross_entropy(itself(asked), labels), asked).cpu()
             none |= (gradient == 0).flatten(1).all(1)
@@ -193,7 +193,7 @@ def surrogate(case: Case) -> Measured:
     """Row 10: gradients of a smooth copy, averaged over noise, and its own from where Square
     ended.
     """
-    victim = case.arena.hosted(Smoothed(case.arena.function))
+    victim = case.subject.classifier_of(Smoothed(case.subject.function))
     smooth = case.broken("noisy_pgd", rows=case.standing, victim=victim, tag=" smooth", steps=SHORT)
     ends = case.square_ends
     warm = case.broken(
@@ -210,13 +210,13 @@ def random_answers(case: Case) -> Measured:
     """Row 11: gradients averaged over draws against those of one draw, and of the mean of the
     posterior.
     """
-    arena = case.arena
-    if not arena.behaviour.random:
+    subject = case.subject
+    if not subject.behaviour.random:
         return "not applicable", "the classifier gives the same answer twice", 0
     found = {"averaged": case.base_within(CURVE_STEPS)}
-    ways = {"one draw": arena.hosted(HeldNoise(arena.function, arena.seed))}
-    if isinstance(arena.function, ThroughLatents):
-        ways["posterior mean"] = arena.hosted(MeanPath(arena.function))
+    ways = {"one draw": subject.classifier_of(HeldNoise(subject.function, subject.seed))}
+    if isinstance(subject.function, ThroughLatents):
+        ways["posterior mean"] = subject.classifier_of(MeanPath(subject.function))
     for way, victim in ways.items():
         found[way] = case.broken("pgd", victim=victim, tag=f" {way}", steps=CURVE_STEPS)
     gaps = [
@@ -230,15 +230,15 @@ def random_answers(case: Case) -> Measured:
 
 def latent(case: Case) -> Measured:
     """Row 12."""
-    if case.arena.classifier.latent is None:
+    if case.subject.classifier.latent is None:
         return "not applicable", "no encoder: nothing lies between pixels and logits", 0
     names: tuple[str, ...] = ("latent_mean", "latent_sigma", "latent_shift")
-    if not _stochastic(case, case.arena.classifier.latent):
+    if not _stochastic(case, case.subject.classifier.latent):
         names = names[:1]  # without a width there is nothing else to shift
     found = {name: case.broken(name, rows=case.standing, steps=SHORT) for name in names}
     found["latent_towards"] = case.broken(
         "latent_towards", rows=case.standing, tag=" of the images", steps=SHORT, targets=2,
-        means=_class_means(case, case.arena.classifier.latent),
+        means=_class_means(case, case.subject.classifier.latent),
     )  # fmt: skip
     text = ", ".join(f"{name} felled {len(broken)}" for name, broken in found.items())
     gap = case.further(frozenset().union(*found.values()), 0.01)
@@ -247,7 +247,7 @@ def latent(case: Case) -> Measured:
 
 def _stochastic(case: Case, encoder: Latent) -> bool:
     with torch.no_grad():
-        image = case.arena.images[list(case.rows)[:1]].to(case.arena.compute.device)
+        image = case.subject.images[list(case.rows)[:1]].to(case.subject.compute.device)
         return bool((encoder.encode(image).sigma > 0).all())
 
 
@@ -255,11 +255,11 @@ def _class_means(case: Case, encoder: Latent) -> Tensor:
     """The mean of mu over the images of each class, [classes, K]; over all where a class has
     none.
     """
-    arena, rows = case.arena, list(case.rows)
+    subject, rows = case.subject, list(case.rows)
     with torch.no_grad():
-        parts = torch.split(arena.images[rows], arena.compute.width)
-        mu = torch.cat([encoder.encode(part.to(arena.compute.device)).mu for part in parts])
-    member = one_hot(arena.labels[rows], arena.behaviour.classes).to(mu)  # [n, classes]
+        parts = torch.split(subject.images[rows], subject.compute.width)
+        mu = torch.cat([encoder.encode(part.to(subject.compute.device)).mu for part in parts])
+    member = one_hot(subject.labels[rows], subject.behaviour.classes).to(mu)  # [n, classes]
     count = member.sum(0)[:, None]
     return torch.where(count > 0, member.T @ mu / count.clamp(min=1), mu.mean(0))
 
@@ -270,7 +270,7 @@ def ablation(case: Case) -> Measured:
     """
     if case.siblings.base is None:
         return "not applicable", "no network without the defence was given", 0
-    base = case.of(case.siblings.base, case.eps)
+    base = case.on(case.siblings.base, case.eps)
     near = frozenset(base.base)
     text = f"PGD-{BASE_STEPS} {base.accuracy(near):.1%} on the base network"
     result = Gap(len(base.right - near), None, base.n, 0.01).result
@@ -287,7 +287,7 @@ def calibration(case: Case) -> Measured:
     reference, known = case.siblings.reference, case.siblings.known
     if reference is None:
         return "not applicable", "no network of known robustness was given", 0
-    other = case.of(reference, case.siblings.reference_eps)
+    other = case.on(reference, case.siblings.reference_eps)
     broken = other.broken("multi_targeted", steps=100, restarts=1)
     fell = broken | (frozenset(other.rows) - other.right)
     gaps = [other.gap(one, less, 0.01, shares=2) for one, less in permutations((fell, known))]

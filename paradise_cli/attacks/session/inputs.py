@@ -13,7 +13,7 @@ from torch import Tensor
 
 from paradise_cli.attacks.engine.classifier import Behaviour, Function, modules_of, weights_digest
 from paradise_cli.attacks.engine.lane_batch import Compute
-from paradise_cli.attacks.session.session import EOT_DRAWS, Arena
+from paradise_cli.attacks.session.session import EOT_DRAWS
 from paradise_cli.attacks.session.suite import Suite, suite_named
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import Precision, choose_device, choose_precision
@@ -111,15 +111,6 @@ def checked_suite(name: str, sources: Mapping[str, Function] | None) -> Suite:
             f"suite {name} uses no sources (--source): leave them out, or choose suite transfer"
         )
     return suite
-
-
-def check_sources(arena: Arena, sources: Mapping[str, Function] | None) -> None:
-    """Raise, with its name, what `examine` raises for a source."""
-    for name, source in (sources or {}).items():
-        try:
-            arena.met(name, source)
-        except ParadiseError as error:
-            raise type(error)(f"source {name}: {error}") from error
 
 
 def check_limits(ci: float | None, budget: float | None, audited: int) -> None:

@@ -46,24 +46,23 @@ class Ledger:
         """The runs of an attack on an image that have ended, by number."""
         return self._runs.get(label, {}).get(image, {})
 
-    def fell(self, label: str, image: int) -> Entry | None:
-        """The run of an attack that counts against an image: of those that succeeded the lowest."""
+    def success(self, label: str, image: int) -> Entry | None:
+        """The run by which an attack broke an image: of those that succeeded the lowest."""
         succeeded = [entry for entry in self.runs(label, image).values() if entry.fooled]
         return min(succeeded, key=lambda entry: entry.run, default=None)
 
     def nearest(self, image: int, labels: Iterable[str]) -> Entry | None:
-        """Of what counts against an image, under these attacks, the entry at the smallest
-        distance.
-        """
-        fell = [entry for label in labels if (entry := self.fell(label, image)) is not None]
-        return min(fell, key=lambda entry: (entry.distance, entry.label), default=None)
+        """Of the entries by which these attacks broke an image, that at the smallest distance."""
+        found = [self.success(label, image) for label in labels]
+        broke = [entry for entry in found if entry is not None]
+        return min(broke, key=lambda entry: (entry.distance, entry.label), default=None)
 
     def add(self, entry: Entry) -> None:
-        """Put down how a run ended."""
+        """Record how a run ended."""
         self._runs.setdefault(entry.label, {}).setdefault(entry.image, {})[entry.run] = entry
 
     def settle(self) -> None:
-        """Make sure of what was put down, and read what others did."""
+        """Make sure that what was recorded is on the disk, and read what other processes did."""
 
     def close(self) -> None:
         """Let others have what is kept."""

@@ -1,49 +1,39 @@
-"""A classifier, images and a ledger: whoever attacks here attacks each image once and remembers
-it.
-"""
+"""Attacks on one subject: each image is attacked once, and what was found is remembered."""
 
-import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from paradise_cli.attacks.engine.classifier import (
-    Behaviour,
-    Classifier,
-    Function,
-    examine,
-    weights_digest,
-)
-from paradise_cli.attacks.engine.compiled import compiled
 from paradise_cli.attacks.engine.eot import Averaged
-from paradise_cli.attacks.engine.jobs import digests, jobs_of
-from paradise_cli.attacks.engine.lane_batch import Compute, Goal, Job, Outcome, reached
+from paradise_cli.attacks.engine.jobs import jobs_of
+from paradise_cli.attacks.engine.lane_batch import Goal, Job, Outcome, reached
 from paradise_cli.attacks.engine.queries import run_attack
 from paradise_cli.attacks.protocol.lanes import ATTACKS, Attack, Victim
 from paradise_cli.attacks.session.ledger import Entry, Ledger
-from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.attacks.session.subject import Subject, TransferSource
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.perturbations.threat import threat_model
 
 EOT_DRAWS = 20
 """Answers of a classifier that draws at random behind each gradient."""
 
-_COUNTS = 200  # of what stands, during an attack
+_COUNTS = 200  # how often in an attack the images still standing are counted, for its progress
 Pulse = Callable[[str, int, int, float], None]
-"""Told what is being done, how much of it is done, of how much, and the share of images still
-standing.
+"""Called with an attack's name, how much of it is done, of how much, and the share of images that
+still stand.
 """
 
 
 @dataclass(frozen=True)
 class Shard:
-    """This process's part of the images, the others' being attacked elsewhere into the same
+    """This process's part of the images; the other processes attack theirs, into the same
     folder.
     """
 
@@ -54,65 +44,86 @@ class Shard:
 
 
 @dataclass
-class Arena:
-    """What is attacked: images float32 [N, C, H, W] in [0, 1] with labels int64 [N], on the CPU.
+class Phase:
+    """A stretch of a session: what its attacks are for, and when they must end.
 
-    `seed` and an image's pixels decide all noise. Raises as `examine` for a classifier or labels
-    that cannot be attacked.
+    `title` goes before their names wherever they are shown; the share of images still standing is
+    one of `denominator` images; `deadline` is on the clock of `time.monotonic`. `unfinished` names
+    the attacks that it cut short.
     """
 
-    function: Function
-    images: Tensor
-    labels: Tensor
-    norm: Literal["linf", "l2"] | str
-    compute: Compute
-    seed: int = 0
-    ledger: Ledger = field(default_factory=Ledger)
-    pulse: Pulse = lambda what, done, total, standing: None
-    shard: Shard = Shard()
-    deadline: float | None = None
-    """On the clock of `time.monotonic`: attacks end there, and what they did not finish is
-    `unfinished`.
-    """
+    title: str
+    denominator: int
+    deadline: float | None
+    pulse: Pulse
     unfinished: list[str] = field(default_factory=list)
-    of: int = 0
-    """Images that a share is told of: all, or those that a suite is at."""
-    made: set[str] = field(default_factory=set)
-    """Labels of the attacks made here, of what else the ledger may hold."""
-    purpose: str = ""
-    """What attacks are for, told before their names; it changes nothing else."""
 
-    def __post_init__(self) -> None:
-        self.behaviour: Behaviour = examine(
-            self.function, self.images, self.labels, self.compute.device
+    def discard(self) -> None:
+        """Take it as not entered: what it cut short is of no account."""
+        self.unfinished.clear()
+
+
+class Session:
+    """Attacks on one subject, whose runs are kept in a ledger and not made again.
+
+    Nobody writes into a session: purpose, deadline and progress of attacks are those of the
+    `phase` that is entered.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        ledger: Ledger | None = None,
+        *,
+        pulse: Pulse | None = None,
+        deadline: float | None = None,
+        shard: Shard | None = None,
+    ) -> None:
+        self.subject = subject
+        self.ledger = Ledger() if ledger is None else ledger
+        self.shard = shard or Shard()
+        # A folder may hold other attacks too: what counts here is what was made here.
+        self._labels: set[str] = set()
+        self._phase = Phase("", len(subject.images), deadline, pulse or _silent)
+
+    @property
+    def pulse(self) -> Pulse:
+        """Where progress goes."""
+        return self._phase.pulse
+
+    @property
+    def deadline(self) -> float | None:
+        """When attacks must end, on the clock of `time.monotonic`."""
+        return self._phase.deadline
+
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """Attacks that time cut short in phases that are over, or in the one under way."""
+        return tuple(self._phase.unfinished)
+
+    @contextmanager
+    def phase(
+        self,
+        title: str | None = None,
+        *,
+        denominator: int | None = None,
+        deadline: float | None = None,
+        pulse: Pulse | None = None,
+    ) -> Iterator[Phase]:
+        """Enter a phase; what is not given is that of the phase around it."""
+        outer = self._phase
+        self._phase = Phase(
+            outer.title if title is None else title,
+            outer.denominator if denominator is None else denominator,
+            outer.deadline if deadline is None else deadline,
+            pulse or outer.pulse,
         )
-        if self.behaviour.random:
-            self.compute = replace(
-                self.compute, width=self.compute.random_width or self.compute.width
-            )
-        self.classifier = self.hosted(self.function)
-        if self.compute.compiled:
-            if self.behaviour.random:
-                raise UsageError(
-                    "a classifier that answers at random is not compiled (leave out --compile)"
-                )
-            self.classifier.quick = compiled(self.classifier, self.images, self.compute)
-        self.ids, self.of = digests(self.images), len(self.images)
-        self._sources: dict[str, Source] = {}
-        self.logits = self.classifier.judge(self.images).cpu()  # [N, classes]
-        self.right = (self.logits.argmax(1) == self.labels) & self.logits.isfinite().all(1)  # [N]
-
-    def hosted(self, function: Function, random: bool | None = None) -> Classifier:
-        """Another classifier to be attacked here; it answers at random if the arena's own does."""
-        random = self.behaviour.random if random is None else random
-        return Classifier(
-            function, device=self.compute.device, width=self.compute.width, random=random
-        )
-
-    def correct(self, limit: int | None = None) -> list[int]:
-        """Rows that are classified rightly, the first `limit` of them."""
-        rows: list[int] = self.right.nonzero().flatten().tolist()
-        return rows[:limit]
+        try:
+            yield self._phase
+        finally:
+            inner = self._phase.unfinished
+            outer.unfinished += [name for name in inner if name not in outer.unfinished]
+            self._phase = outer
 
     def attack(
         self,
@@ -127,87 +138,100 @@ class Arena:
         tag: str = "",
         keep_ends: bool = False,
     ) -> dict[int, Entry]:
-        """Run an attack of the registry on these rows, and give the entries of the images that
-        fell.
+        """Run an attack of the registry on these rows; gives the entries of the images it broke.
 
-        What the ledger knows is not run again. With another `victim` the attack looks for its way
-        there, and success is still decided by the arena's own classifier; such an attack, or one
+        What the ledger holds is not run again. With another `victim` the attack looks for its way
+        there, and success is still decided by the subject's own classifier; such an attack, or one
         that begins at given points, needs a `tag` that tells it apart. With `keep_ends` the ledger
         has the points at which runs failed, for `ends`; runs on record without them are made again.
         """
-        attack, label = self._made(name, eps, hyper or {}, goal, tag, self.behaviour.random)
-        rows, victim = list(rows), victim or self.classifier
-        jobs = self._jobs(attack, name + tag, label, rows, self.logits, keep_ends)
+        subject, rows = self.subject, list(rows)
+        attack, label = self._attack(name, eps, hyper or {}, goal, tag, subject.behaviour.random)
+        classifier = subject.classifier
+        jobs = self._open_jobs(attack, name + tag, label, rows, subject.logits, keep_ends)
         outcomes = run_attack(
-            attack, victim, self.classifier.judge, self.images, self.labels, jobs, self.compute,
-            goal=goal, confirm=self.classifier.confirm if self.behaviour.random else None, begin=begin,
+            attack,
+            victim or classifier,
+            classifier.judge,
+            subject.images,
+            subject.labels,
+            jobs,
+            subject.compute,
+            goal=goal,
+            confirm=classifier.confirm if subject.behaviour.random else None,
+            begin=begin,
             pulse=self._pulse(name + tag, label, rows, attack.steps * len(jobs)),
-        )  # fmt: skip
+        )
         with self._until_deadline(name + tag):
             for outcome in outcomes:
-                self._note(label, attack, outcome, outcome.succeeded, keep_ends)
-        return self._fallen(label, rows)
+                self._record(label, attack, outcome, outcome.succeeded, keep_ends)
+        return self._successes(label, rows)
 
     def ends(
         self, name: str, eps: float, rows: Iterable[int], *, hyper: Mapping[str, Any]
     ) -> dict[int, Tensor]:
-        """Where the first run of an attack, made with `keep_ends`, ended on those rows that
-        stood.
+        """The points at which the first run of an attack failed, of those rows where it did.
+
+        The attack was made with `keep_ends`.
         """
-        label = self._made(name, eps, hyper, "fool", "", self.behaviour.random)[1]
-        entries = {row: self.ledger.runs(label, row).get(0) for row in rows}
-        return {
-            row: entry.point
-            for row, entry in entries.items()
-            if entry is not None and not entry.fooled and entry.point is not None
-        }
+        label = self._attack(name, eps, hyper, "fool", "", self.subject.behaviour.random)[1]
+        found = {}
+        for row in rows:
+            entry = self.ledger.runs(label, row).get(0)
+            if entry is not None and not entry.fooled and entry.point is not None:
+                found[row] = entry.point
+        return found
 
     def transfer(
         self,
         name: str,
         eps: float,
         rows: Iterable[int],
-        source: Function,
+        source: TransferSource,
         *,
-        source_name: str,
         hyper: Mapping[str, Any] | None = None,
     ) -> dict[int, Entry]:
-        """Attack another classifier, and give the entries of the images whose last points fool this
-        one.
-        """
-        rows, tag = list(rows), f" from {source_name}"
-        host, logits, told = self.met(source_name, source)
-        attack, label = self._made(name, eps, hyper or {}, "fool", f"{tag} {told}", host.random)
-        jobs = self._jobs(attack, name + tag, label, rows, logits)
+        """Attack the source; gives the entries of the images whose last points fool the subject."""
+        rows, tag = list(rows), f" from {source.name}"
+        attack, label = self._attack(
+            name, eps, hyper or {}, "fool", f"{tag} {source.fingerprint}", source.classifier.random
+        )
+        jobs = self._open_jobs(attack, name + tag, label, rows, source.logits)
         outcomes = run_attack(
-            attack, host, host.judge, self.images, self.labels, jobs, self.compute,
-            goal="none", pulse=self._pulse(name + tag, label, rows, attack.steps * len(jobs)),
-        )  # fmt: skip
+            attack,
+            source.classifier,
+            source.classifier.judge,
+            self.subject.images,
+            self.subject.labels,
+            jobs,
+            self.subject.compute,
+            goal="none",
+            pulse=self._pulse(name + tag, label, rows, attack.steps * len(jobs)),
+        )
         with self._until_deadline(name + tag):
-            while some := list(islice(outcomes, self.compute.width)):
-                points = torch.stack([outcome.point for outcome in some])
-                places = [outcome.job.image for outcome in some]
-                fooled = attack.threat.contains(points, self.images[places])
-                logits = self.classifier.confirm(points).cpu()
-                fooled &= reached("fool", logits, self.labels[places], self.labels[places])
-                for outcome, holds in zip(some, fooled.tolist(), strict=True):
-                    self._note(label, attack, outcome, holds)
-        return self._fallen(label, rows)
+            while batch := list(islice(outcomes, self.subject.compute.width)):
+                fooled = self._fooled(attack, batch)
+                for outcome, holds in zip(batch, fooled, strict=True):
+                    self._record(label, attack, outcome, holds)
+        return self._successes(label, rows)
 
-    def met(self, name: str, source: Function) -> "Source":
-        """A classifier to make images on, looked at once; raises as `examine`."""
-        if name not in self._sources:
-            random = examine(source, self.images, self.labels, self.compute.device).random
-            host = self.hosted(source, random)
-            logits = host.judge(self.images).cpu()
-            # Another may come to have the same name; what draws at random has no answers of its
-            # own.
-            answers = hashlib.sha256(logits.argmax(1).numpy().tobytes()).hexdigest()
-            told = (weights_digest(source) if random else answers)[:12]
-            self._sources[name] = Source(host, logits, told)
-        return self._sources[name]
+    def nearest(self, row: int) -> Entry | None:
+        """Of the attacks made in this session, the entry that broke an image at the smallest
+        distance.
+        """
+        return self.ledger.nearest(row, self._labels)
 
-    def _jobs(
+    def _fooled(self, attack: Attack, outcomes: Sequence[Outcome]) -> list[bool]:
+        """Whether the points that these runs ended at fool the subject from within the ball."""
+        subject = self.subject
+        points = torch.stack([outcome.point for outcome in outcomes])
+        rows = [outcome.job.image for outcome in outcomes]
+        labels = subject.labels[rows]
+        wrong = reached("fool", subject.classifier.confirm(points).cpu(), labels, labels)
+        inside = attack.threat.contains(points, subject.images[rows])
+        return [bool(each) for each in wrong & inside]
+
+    def _open_jobs(
         self,
         attack: Attack,
         name: str,
@@ -217,85 +241,91 @@ class Arena:
         keep_ends: bool = False,
     ) -> list[Job]:
         """The runs of this process that have not ended yet and may still count."""
-        mine = [row for row in rows if row % self.shard.world == self.shard.rank]
-        jobs = jobs_of(name, attack, logits, self.labels, self.ids, mine, self.seed)
-        return [job for job in jobs if self._open(label, job, keep_ends)]
+        subject, shard = self.subject, self.shard
+        mine = [row for row in rows if row % shard.world == shard.rank]
+        jobs = jobs_of(name, attack, logits, subject.labels, subject.ids, mine, subject.seed)
+        return [job for job in jobs if self._is_open(label, job, keep_ends)]
 
-    def _note(
+    def _is_open(self, label: str, job: Job, keep_ends: bool) -> bool:
+        """Whether a run may still count and has not ended yet, or not where it can be seen."""
+        success = self.ledger.success(label, job.image)
+        if success is not None and job.run >= success.run:
+            return False
+        ended = self.ledger.runs(label, job.image).get(job.run)
+        return ended is None or ended.target != job.target or (keep_ends and ended.point is None)
+
+    def _record(
         self, label: str, attack: Attack, outcome: Outcome, fooled: bool, keep_end: bool = False
     ) -> None:
         job, point = outcome.job, outcome.point
-        distance = float(attack.threat.distance(point[None], self.images[job.image][None]))
+        image = self.subject.images[job.image]
+        distance = float(attack.threat.distance(point[None], image[None]))
         kept = point if fooled or keep_end else None
         self.ledger.add(
             Entry(label, job.image, job.run, job.target, outcome.step, distance, fooled, kept)
         )
 
-    def _fallen(self, label: str, rows: list[int]) -> dict[int, Entry]:
+    def _successes(self, label: str, rows: list[int]) -> dict[int, Entry]:
         self.ledger.settle()
-        return {row: entry for row in rows if (entry := self.ledger.fell(label, row)) is not None}
+        found = {row: self.ledger.success(label, row) for row in rows}
+        return {row: entry for row, entry in found.items() if entry is not None}
 
     @contextmanager
-    def _until_deadline(self, what: str) -> Iterator[None]:
+    def _until_deadline(self, name: str) -> Iterator[None]:
         late = False
         try:
             yield
         except _TimeIsUp:
             late = True
         except torch.OutOfMemoryError as error:
+            compute = self.subject.compute
             raise ParadiseError(
-                f"{what}: {self.compute.width} images at once are too many for the memory of"
-                f" {self.compute.device}; choose fewer (--batch-size), and another --out"
+                f"{name}: {compute.width} images at once are too many for the memory of"
+                f" {compute.device}; choose fewer (--batch-size), and another --out"
             ) from error
         # One process that stops stops all: they must agree on what comes next.
-        if self.shard.any(late) and self.purpose + what not in self.unfinished:
-            self.unfinished.append(self.purpose + what)
+        if self.shard.any(late) and self._phase.title + name not in self._phase.unfinished:
+            self._phase.unfinished.append(self._phase.title + name)
 
-    def _pulse(self, what: str, label: str, rows: list[int], total: int) -> Callable[[int], None]:
-        counted, fell = -total, 0
+    def _pulse(self, name: str, label: str, rows: list[int], total: int) -> Callable[[int], None]:
+        """What the engine calls as an attack goes on: it tells of progress and looks at the
+        clock.
+        """
+        phase, counted, broken = self._phase, -total, 0
 
         def pulse(done: int) -> None:
-            nonlocal counted, fell
+            nonlocal counted, broken
+            # To count at every call would cost more than the attack, where it is a quick one.
             if done - counted >= total / _COUNTS or done >= total:
-                fell = sum(self.ledger.fell(label, row) is not None for row in rows)
+                broken = sum(self.ledger.success(label, row) is not None for row in rows)
                 counted = done
-            self.pulse(self.purpose + what, done, total, (len(rows) - fell) / self.of)
-            if done < total and self.deadline is not None and time.monotonic() >= self.deadline:
+            standing = (len(rows) - broken) / phase.denominator
+            phase.pulse(phase.title + name, done, total, standing)
+            late = phase.deadline is not None and time.monotonic() >= phase.deadline
+            if late and done < total:
                 raise _TimeIsUp
 
         return pulse
 
-    def _open(self, label: str, job: Job, keep_ends: bool) -> bool:
-        """Whether a run may still count and has not ended yet, or not where it can be seen."""
-        fell = self.ledger.fell(label, job.image)
-        if fell is not None and job.run >= fell.run:
-            return False
-        ended = self.ledger.runs(label, job.image).get(job.run)
-        return ended is None or ended.target != job.target or (keep_ends and ended.point is None)
-
-    def _made(
+    def _attack(
         self, name: str, eps: float, hyper: Mapping[str, Any], goal: Goal, tag: str, random: bool
     ) -> tuple[Attack, str]:
-        attack = ATTACKS[name](threat_model(self.norm, eps), **hyper)
-        given = {
-            "eps": eps,
-            **{key: value for key, value in hyper.items() if not isinstance(value, Tensor)},
-        }
+        """An attack of the registry, and the label under which the ledger keeps its runs."""
+        attack = ATTACKS[name](threat_model(self.subject.norm, eps), **hyper)
+        given: dict[str, Any] = {"eps": eps}
+        given |= {key: value for key, value in hyper.items() if not isinstance(value, Tensor)}
         if random and attack.gradient:
-            attack, given["eot"] = Averaged(attack, EOT_DRAWS), EOT_DRAWS
+            attack = Averaged(attack, EOT_DRAWS)
+            given["eot"] = EOT_DRAWS
         if goal != "fool":
             given["goal"] = goal
         label = f"{name}{tag} {json.dumps(given, sort_keys=True)}"
-        self.made.add(label)
+        self._labels.add(label)
         return attack, label
 
 
-class Source(NamedTuple):
-    """A classifier to make images on, its logits [N, classes], and what tells it from others."""
-
-    host: Classifier
-    logits: Tensor
-    told: str
+def _silent(name: str, done: int, total: int, standing: float) -> None:
+    """Progress that nobody looks at."""
 
 
 class _TimeIsUp(Exception):

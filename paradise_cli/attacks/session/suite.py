@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.engine.lane_batch import Goal
 from paradise_cli.attacks.session.ledger import Entry
-from paradise_cli.attacks.session.session import Arena
+from paradise_cli.attacks.session.session import Session
+from paradise_cli.attacks.session.subject import TransferSource
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.randomness import seed_of
 from paradise_cli.core.registry import did_you_mean
@@ -48,12 +48,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Suite:
-    """Stages, cheap ones first; each on the survivors of those before, or each on all images
-    (`apart`).
+    """Stages, cheap ones first; each attacks what stands after those before it, or, if they are
+    `independent`, all images.
     """
 
     stages: tuple[Stage, ...]
-    apart: bool = False
+    independent: bool = False
     transfer: bool = False
 
 
@@ -83,7 +83,7 @@ SUITES: dict[str, Suite] = {
                 "Multi-Targeted 200x20",
             ),
         ),
-        apart=True,
+        independent=True,
     ),
     "transfer": Suite(
         (
@@ -94,7 +94,7 @@ SUITES: dict[str, Suite] = {
             Stage("pgd_rand", {"steps": 200}, "PGD-Rand", black_box=True),
             Stage("pgd", {"steps": 100, "loss": "margin"}, "PGD margin", black_box=True),
         ),
-        apart=True,
+        independent=True,
         transfer=True,
     ),
     "targeted": Suite(
@@ -102,20 +102,21 @@ SUITES: dict[str, Suite] = {
             Stage("pgd_rand", {"steps": 200}, "PGD-Rand 200, reaches its target", goal="reach"),
             Stage("pgd", {"steps": 200, "step_size": 1 / 255, "loss": "margin"}, "PGD-200 margin"),
         ),
-        apart=True,
+        independent=True,
     ),
 }
 
 
 @dataclass(frozen=True)
 class StageResult:
-    """One stage on the rows `attacked`, of which those in `fell` fell; `source` is what it was made
-    on.
+    """One stage on the rows `attacked`, of which it broke those in `broken`.
+
+    `source` names the other classifier on which its images were made, if there is one.
     """
 
     stage: Stage
     attacked: tuple[int, ...]
-    fell: Mapping[int, Entry]
+    broken: Mapping[int, Entry]
     source: str | None = None
 
     @property
@@ -133,58 +134,70 @@ def suite_named(name: str) -> Suite:
 
 
 def run_suite(
-    arena: Arena,
+    session: Session,
     suite: Suite,
     eps: float,
     rows: Sequence[int],
     *,
     carried: Mapping[int, Entry] | None = None,
-    sources: Mapping[str, Function] | None = None,
+    sources: Sequence[TransferSource] = (),
 ) -> list[StageResult]:
-    """Every stage on the images of these rows that are classified rightly.
+    """Every stage on the images of these rows that are classified correctly.
 
-    Images `carried` fell at a smaller eps: what fooled the classifier there is within this ball
-    too, and a suite whose stages go on with the survivors does not attack them again.
+    Images `carried` were broken at a smaller eps: what fooled the classifier there is within this
+    ball too, and stages that go on with what stands do not attack them again.
     """
-    right = [row for row in rows if bool(arena.right[row])]
-    standing = right if suite.apart else [row for row in right if row not in (carried or {})]
-    results, arena.of = [], len(rows)
-    for stage in suite.stages:
-        hyper = stage.hyper_in(arena.norm)
-        if suite.transfer:
-            for name, source in (sources or {}).items():
-                fell = arena.transfer(
-                    stage.attack, eps, right, source, source_name=name, hyper=hyper
-                )
-                results.append(StageResult(stage, tuple(right), fell, name))
-            continue
-        # A target can be reached from any image, also one that is misclassified.
-        attacked = list(rows) if stage.goal == "reach" else standing
-        fell = arena.attack(stage.attack, eps, attacked, hyper=hyper, goal=stage.goal)
-        results.append(StageResult(stage, tuple(attacked), fell))
-        if not suite.apart:
-            standing = [row for row in standing if row not in fell]
+    correct = [row for row in rows if bool(session.subject.correct[row])]
+    standing = [row for row in correct if row not in (carried or {})]
+    results: list[StageResult] = []
+    with session.phase(denominator=len(rows)):
+        for stage in suite.stages:
+            if suite.transfer:
+                results += _transferred(session, stage, eps, correct, sources)
+                continue
+            attacked = correct if suite.independent else standing
+            if stage.goal == "reach":
+                # A target can be reached from any image, also one that is misclassified.
+                attacked = list(rows)
+            hyper = stage.hyper_in(session.subject.norm)
+            broken = session.attack(stage.attack, eps, attacked, hyper=hyper, goal=stage.goal)
+            results.append(StageResult(stage, tuple(attacked), broken))
+            standing = [row for row in standing if row not in broken]
     return results
 
 
-class Fall(NamedTuple):
-    """What an image fell to first, and whether that used no gradient of the classifier itself."""
+def _transferred(
+    session: Session,
+    stage: Stage,
+    eps: float,
+    rows: Sequence[int],
+    sources: Sequence[TransferSource],
+) -> Iterator[StageResult]:
+    """One stage, made on each source in turn."""
+    hyper = stage.hyper_in(session.subject.norm)
+    for source in sources:
+        broken = session.transfer(stage.attack, eps, rows, source, hyper=hyper)
+        yield StageResult(stage, tuple(rows), broken, source.name)
+
+
+class Break(NamedTuple):
+    """What broke an image first, and whether that used no gradient of the classifier itself."""
 
     name: str
     entry: Entry
     black_box: bool
 
 
-def worst_case(results: Iterable[StageResult], right: Tensor) -> dict[int, Fall]:
-    """Of each image classified rightly (bool [N]) that some stage fooled, the first stage that did.
+def worst_case(results: Iterable[StageResult], correct: Tensor) -> dict[int, Break]:
+    """Of each image classified correctly (bool [N]) that some stage broke, the first that did.
 
     A target that was reached is a wrong class too.
     """
-    found: dict[int, Fall] = {}
+    found: dict[int, Break] = {}
     for result in results:
-        for row, entry in result.fell.items():
-            if bool(right[row]):
-                found.setdefault(row, Fall(result.name, entry, result.stage.black_box))
+        for row, entry in result.broken.items():
+            if bool(correct[row]):
+                found.setdefault(row, Break(result.name, entry, result.stage.black_box))
     return found
 
 

@@ -1,0 +1,116 @@
+"""What is attacked: one classifier and its images, examined once and never changed after that."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from torch import Tensor
+
+from paradise_cli.attacks.engine.classifier import (
+    Behaviour,
+    Classifier,
+    Function,
+    examine,
+    weights_digest,
+)
+from paradise_cli.attacks.engine.compiled import compiled
+from paradise_cli.attacks.engine.jobs import digests
+from paradise_cli.attacks.engine.lane_batch import Compute
+from paradise_cli.core.errors import ParadiseError, UsageError
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A classifier with the images it is attacked on, as `Subject.examine` found both.
+
+    Images are float32 [N, C, H, W] in [0, 1] with labels int64 [N], on the CPU. `logits` are the
+    classifier's own of the clean images, [N, classes], and `correct`, bool [N], says which images
+    it classifies correctly. `ids` tell images apart wherever they stand; with `seed` they decide
+    all noise.
+    """
+
+    function: Function
+    images: Tensor
+    labels: Tensor
+    norm: Literal["linf", "l2"] | str
+    compute: Compute
+    seed: int
+    behaviour: Behaviour
+    classifier: Classifier
+    logits: Tensor
+    correct: Tensor
+    ids: tuple[str, ...]
+
+    @classmethod
+    def examine(
+        cls,
+        function: Function,
+        images: Tensor,
+        labels: Tensor,
+        norm: Literal["linf", "l2"] | str,
+        compute: Compute,
+        seed: int = 0,
+    ) -> "Subject":
+        """Ask the classifier about the clean images and settle how it is to be attacked.
+
+        Raises UsageError or ParadiseError for a classifier or labels that cannot be attacked.
+        """
+        behaviour = examine(function, images, labels, compute.device)
+        if behaviour.random:
+            if compute.compiled:
+                raise UsageError(
+                    "a classifier that answers at random is not compiled (leave out --compile)"
+                )
+            # Gradients average several answers, each with a graph of its own in memory.
+            compute = replace(compute, width=compute.random_width or compute.width)
+        classifier = _classifier(function, compute, behaviour.random)
+        if compute.compiled:
+            classifier.quick = compiled(classifier, images, compute)
+        logits = classifier.judge(images).cpu()
+        # A logit that is no number is no class, whatever `argmax` makes of it.
+        correct = (logits.argmax(1) == labels) & logits.isfinite().all(1)
+        ids = tuple(digests(images))
+        given = (function, images, labels, norm, compute, seed)
+        return cls(*given, behaviour, classifier, logits, correct, ids)
+
+    def correct_rows(self, limit: int | None = None) -> list[int]:
+        """Rows of images that are classified correctly, the first `limit` of them."""
+        rows: list[int] = self.correct.nonzero().flatten().tolist()
+        return rows[:limit]
+
+    def classifier_of(self, function: Function) -> Classifier:
+        """Another function, asked at this subject's batch shape and as often as its classifier."""
+        return _classifier(function, self.compute, self.behaviour.random)
+
+
+@dataclass(frozen=True)
+class TransferSource:
+    """A classifier on which images are made that are then shown to the subject.
+
+    `logits` are its own of the subject's clean images, [N, classes]; `fingerprint` tells it from
+    another one of the same name.
+    """
+
+    name: str
+    classifier: Classifier
+    logits: Tensor
+    fingerprint: str
+
+    @classmethod
+    def examine(cls, name: str, function: Function, subject: Subject) -> "TransferSource":
+        """Ask it about the subject's clean images; raises as `Subject.examine`, with its name."""
+        images, compute = subject.images, subject.compute
+        try:
+            random = examine(function, images, subject.labels, compute.device).random
+        except ParadiseError as error:
+            raise type(error)(f"source {name}: {error}") from error
+        classifier = _classifier(function, compute, random)
+        logits = classifier.judge(images).cpu()
+        # What answers at random has no predictions of its own: its weights must tell it apart.
+        predictions = hashlib.sha256(logits.argmax(1).numpy().tobytes()).hexdigest()
+        fingerprint = weights_digest(function) if random else predictions
+        return cls(name, classifier, logits, fingerprint[:12])
+
+
+def _classifier(function: Function, compute: Compute, random: bool) -> Classifier:
+    return Classifier(function, device=compute.device, width=compute.width, random=random)

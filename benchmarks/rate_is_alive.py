@@ -46,7 +46,7 @@ def rate_after(recipe: Recipe, images: Path, n: int, largest: int) -> tuple[Exac
     )
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
     plan = build_plan(recipe, model, device)
-    Fit(model, objective, optimizer, plan, recipe.model.latent_dim, device, alarms).run(train)
+    Fit(model, objective, optimizer, plan, device, alarms).run(train)
     return exact_rate(posteriors(model, train, device)), alarms.raised
 
 

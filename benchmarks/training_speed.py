@@ -30,8 +30,7 @@ def fitting(
     plan, optimizer = build_plan(recipe, model, device), build_optimizer(recipe, model.parameters())
 
     def work() -> None:
-        latent = recipe.model.latent_dim
-        Fit(model, objective, optimizer, plan, latent, device, Reporter()).run(train)
+        Fit(model, objective, optimizer, plan, device, Reporter()).run(train)
 
     return work
 

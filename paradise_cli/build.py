@@ -26,8 +26,8 @@ from paradise_cli.objective.objective import Objective, Task
 from paradise_cli.objective.rates import RATES
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.recipe.schema import Task as TaskSpec
-from paradise_cli.training.loop import Plan
 from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
+from paradise_cli.training.step import Plan
 
 
 def build_info(recipe: Recipe) -> DataInfo:

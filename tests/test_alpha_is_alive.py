@@ -33,7 +33,7 @@ def trained(*overrides: str) -> tuple[ExactRate, Records]:
     model, objective = build_model(recipe, data.info), build_objective(recipe, data.info)
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
     plan = build_plan(recipe, model, CPU)
-    Fit(model, objective, optimizer, plan, recipe.model.latent_dim, CPU, records).run(data.train)
+    Fit(model, objective, optimizer, plan, CPU, records).run(data.train)
     assert data.test is not None
     return exact_rate(posteriors(model, data.test, CPU)), records
 

@@ -26,7 +26,7 @@ from paradise_cli.data import batches, synthetic
 from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.recipe.schema import Recipe, load_recipe
 from paradise_cli.training.checkpoint import State
-from paradise_cli.training.loop import draw_noise, make_step, views_of
+from paradise_cli.training.step import Step
 
 CPU = torch.device("cpu")
 RATES = ["{q: batch, gradient: full}", "{q: batch, gradient: paper}", "{q: batch, gradient: path}"]
@@ -85,7 +85,7 @@ def test_a_training_step_never_waits(rate: str, optimizer: str) -> None:
     model, objective = build_model(chosen, info).train(), build_objective(chosen, info).train()
     plan = build_plan(chosen, model, CPU)
     optim = build_optimizer(chosen, model.parameters(), objective.parameters())
-    step, state = make_step(model, objective, optim, plan, CPU), State.new(CPU)
+    step, state = Step(model, objective, optim, plan, CPU), State.new(CPU)
     data = batches(
         synthetic(info, 24).train,
         order=torch.arange(24),
@@ -95,8 +95,7 @@ def test_a_training_step_never_waits(rate: str, optimizer: str) -> None:
     )
 
     def take(number: int) -> None:
-        views = views_of(batch := next(data), plan)
-        state.observe(step(views, batch.labels, draw_noise(views, 4, 0, number, CPU)))
+        state.observe(step(next(data), number))
 
     take(0)  # makes the optimiser's state
     with NoWaiting([entry["step"] for entry in optim.state.values() if "step" in entry]):
@@ -217,11 +216,10 @@ def test_a_step_compiles_whole_and_once(rate: str, monkeypatch: pytest.MonkeyPat
     model, objective = build_model(chosen, info).train(), build_objective(chosen, info).train()
     plan = build_plan(chosen, model, CPU)
     optim = build_optimizer(chosen, model.parameters(), objective.parameters())
-    step = make_step(model, objective, optim, plan, CPU)
+    step = Step(model, objective, optim, plan, CPU)
     batch = next(batches(synthetic(info, 8).train, order=torch.arange(8), batch_size=8, device=CPU))
     for number in range(3):
-        views = views_of(batch, plan)
-        terms = step(views, batch.labels, draw_noise(views, 4, 0, number, CPU))
+        terms = step(batch, number)
     assert all(bool(value.isfinite()) for value in terms.values())
     assert not counters["graph_break"]
     assert counters["stats"]["unique_graphs"] <= 2  # one, and at most one recompilation

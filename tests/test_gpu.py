@@ -14,12 +14,13 @@ from paradise_cli.attacks import ATTACKS, attack
 from paradise_cli.attacks.audit.calibration import EPS, KNOWN
 from paradise_cli.attacks.audit.canaries import CANARIES, network
 from paradise_cli.attacks.engine.lane_batch import Compute, _Block
-from paradise_cli.build import build_info, build_model, build_objective
+from paradise_cli.build import build_info, build_model, build_objective, build_optimizer, build_plan
 from paradise_cli.core.machine import full_fp32
 from paradise_cli.core.randomness import generator
-from paradise_cli.data import DATASETS
+from paradise_cli.data import DATASETS, Batch
 from paradise_cli.perturbations.threat import NORMS
 from paradise_cli.runs.selftest import CHECKS
+from paradise_cli.training.step import Step
 from tests.attack_cases import attacked, fallen
 from tests.test_attacks import CASES
 from tests.test_device_ready import RATES, recipe
@@ -81,25 +82,20 @@ def test_an_attack_runs_without_tf32() -> None:
 def test_a_training_step_gives_the_numbers_of_the_cpu(rate: str) -> None:
     chosen = recipe(rate)
     info = build_info(chosen)
-    draw = generator(0, "step")
-    images, noise = torch.rand(8, *info.shape, generator=draw), torch.randn(8, 4, generator=draw)
+    images = torch.rand(8, *info.shape, generator=generator(0, "step"))
     found = []
     for device in (torch.device("cpu"), GPU):
-        torch.manual_seed(0)
-        model, objective = (
-            build_model(chosen, info).to(device),
-            build_objective(chosen, info).to(device),
-        )
-        labels = torch.arange(8, device=device)[:, None]
+        model = build_model(chosen, info).to(device).train()
+        objective = build_objective(chosen, info).to(device).train()
+        optimizer = build_optimizer(chosen, model.parameters(), objective.parameters())
+        step = Step(model, objective, optimizer, build_plan(chosen, model, device), device)
+        rows = torch.arange(8, device=device)
         with full_fp32(device):
-            loss, _ = objective.train()(
-                model.train(), [images.to(device)], labels, noise.to(device)
-            )
-            loss.backward()
+            terms = step(Batch(images.to(device), rows[:, None], rows), 0)
         slopes = [
             weight.grad.flatten().cpu() for weight in model.parameters() if weight.grad is not None
         ]
-        found.append((loss.detach().cpu(), torch.cat(slopes)))
+        found.append((terms["loss"].cpu(), torch.cat(slopes)))
     (loss, slope), (same_loss, same_slope) = found
     torch.testing.assert_close(same_loss, loss, rtol=1e-4, atol=1e-4)
     assert float((same_slope - slope).norm() / slope.norm()) < 1e-3

@@ -21,7 +21,8 @@ from paradise_cli.core.errors import Interrupted, ParadiseError, UsageError
 from paradise_cli.core.storage import load_tensors
 from paradise_cli.models.weights import read_model
 from paradise_cli.recipe.schema import Recipe, load_recipe
-from paradise_cli.runs.train import dry_run, train
+from paradise_cli.runs.estimate import dry_run
+from paradise_cli.runs.train import train
 from paradise_cli.training.checkpoint import Checkpoints, NonFinite, State
 from paradise_cli.training.loop import Reporter
 from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES

@@ -1,8 +1,5 @@
 """`paradise train`: a recipe becomes a run folder, from its beginning or from where it stopped."""
 
-import resource
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +9,12 @@ import torch
 
 from paradise_cli.build import (
     build_data,
-    build_info,
     build_model,
     build_objective,
     build_optimizer,
     build_plan,
 )
-from paradise_cli.data import DataBundle, DataInfo, batches, synthetic
+from paradise_cli.data import DataBundle, DataInfo
 from paradise_cli.evaluation.evaluate import Evaluation, evaluate, posteriors, validation_of
 from paradise_cli.inference.loading import init_from
 from paradise_cli.models import StochasticEncoder
@@ -28,7 +24,7 @@ from paradise_cli.core.storage import write_json
 from paradise_cli.training.checkpoint import Checkpoints, State
 from paradise_cli.core.machine import choose_device, environment, full_fp32
 from paradise_cli.core.processes import stop_on_signal
-from paradise_cli.training.loop import Fit, Plan, Reporter, draw_noise, make_step, views_of
+from paradise_cli.training.loop import Fit, Reporter
 from paradise_cli.training.run_folder import RunFolder, free_name, latest_name
 from paradise_cli.models.weights import save_model
 
@@ -42,19 +38,6 @@ class Trained:
     folder: Path
     evaluation: Evaluation | None
     picture: Path | None
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a training would cost, measured on a few steps of random data."""
-
-    parameters: int
-    steps_per_epoch: int
-    seconds_per_epoch: float
-    memory_bytes: int
-    device: str
-    precision: str
-    data: str
 
 
 def train(
@@ -117,7 +100,6 @@ def _fit(
         objective,
         build_optimizer(recipe, model.parameters(), objective.parameters()),
         plan,
-        recipe.model.latent_dim,
         device,
         _Recorder(folder, report),
         checkpoints,
@@ -171,56 +153,6 @@ def _finish(
         },
     )
     return Trained(folder.path, evaluation, picture)
-
-
-def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
-    """Measure a few training steps on random data of the recipe's shape; no data set is read."""
-    target, info = choose_device(device), build_info(recipe)
-    model, objective = build_model(recipe, info).to(target), build_objective(recipe, info).to(target)
-    plan = build_plan(recipe, model, target)
-    if plan.channels_last:
-        model.to(memory_format=torch.channels_last)
-    seconds = _time_steps(recipe, model, objective, plan, info, target, steps)
-    batch_size = min(plan.batch_size, info.train_size)
-    per_epoch = max(1, round(info.train_size * (1 - recipe.data.validation)) // batch_size)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Estimate(
-        parameters=sum(p.numel() for p in model.parameters()),
-        steps_per_epoch=per_epoch,
-        seconds_per_epoch=seconds * per_epoch,
-        memory_bytes=torch.cuda.max_memory_allocated(target) if target.type == "cuda" else peak,
-        device=str(target),
-        precision=plan.precision,
-        data=f"{info.label}: {info.train_size:,} images {'x'.join(map(str, info.shape))}",
-    )
-
-
-def _time_steps(
-    recipe: Recipe,
-    model: StochasticEncoder,
-    objective: Objective,
-    plan: Plan,
-    info: DataInfo,
-    device: torch.device,
-    steps: int,
-) -> float:
-    """Median seconds of one training step, after two that warm up."""
-    split = synthetic(info, plan.batch_size).train.to(device)
-    optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
-    step = make_step(model, objective, optimizer, plan, device)
-    times = []
-    for number in range(steps + 2):
-        started = time.perf_counter()
-        order = torch.arange(len(split))
-        for batch in batches(
-            split, order=order, batch_size=plan.batch_size, device=device, augment=plan.augment, train=True
-        ):
-            views = views_of(batch, plan)
-            step(views, batch.labels, draw_noise(views, recipe.model.latent_dim, 0, number, device))
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - started)
-    return sorted(times[2:])[steps // 2]
 
 
 class _Recorder(Reporter):

@@ -2,21 +2,20 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from paradise_cli.core.errors import Interrupted
-from paradise_cli.core.machine import Precision
-from paradise_cli.core.randomness import generator, permutation, seed_of
-from paradise_cli.data.base import Augmentation, Batch, Split, batches, on_device
+from paradise_cli.core.randomness import permutation
+from paradise_cli.data.base import Split, batches
+from paradise_cli.models import StochasticEncoder
 from paradise_cli.objective.objective import Objective
 from paradise_cli.training.checkpoint import Checkpoints, State
-from paradise_cli.training.optim import Schedule
+from paradise_cli.training.step import Plan, Step
 
 CHECK_SECONDS = 1.0  # how often the host looks at the loss, which waits for the device
 
@@ -49,60 +48,14 @@ class Validation:
     score: float
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How a training runs: all that is not a model, an objective, an optimiser or data."""
-
-    epochs: int
-    batch_size: int
-    seed: int
-    schedule: Schedule
-    augment: Sequence[Augmentation] = ()
-    precision: Precision = "fp32"
-    channels_last: bool = False
-    compile: bool = False
-    clip: float | None = None
-    checkpoint_seconds: float = 300.0
-
-
-Step = Callable[[Sequence[Tensor], Tensor, Tensor], dict[str, Tensor]]
-
-
-def make_step(
-    model: nn.Module, objective: Objective, optimizer: Optimizer, plan: Plan, device: torch.device
-) -> Step:
-    """`step(views, labels, noise) -> terms`: one update, with no wait for the device in it."""
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16")
-
-    def loss_of(
-        views: Sequence[Tensor], labels: Tensor, noise: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        with autocast:
-            return objective(model, views, labels, noise)  # type: ignore[no-any-return]
-
-    forward = torch.compile(loss_of, fullgraph=True, dynamic=False) if plan.compile else loss_of
-
-    def step(views: Sequence[Tensor], labels: Tensor, noise: Tensor) -> dict[str, Tensor]:
-        loss, terms = forward(views, labels, noise)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if plan.clip is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
-        optimizer.step()
-        return terms
-
-    return step
-
-
 @dataclass
 class Fit:
     """A training in progress: what is trained, how, and who must know."""
 
-    model: nn.Module
+    model: StochasticEncoder
     objective: Objective
     optimizer: Optimizer
     plan: Plan
-    latent_dim: int
     device: torch.device
     report: Reporter
     checkpoints: Checkpoints | None = None
@@ -118,10 +71,7 @@ class Fit:
         so, NonFinite when a term of the loss is not finite; both leave a good checkpoint.
         """
         plan, device = self.plan, self.device
-        self.model.to(
-            memory_format=torch.channels_last if plan.channels_last else torch.preserve_format
-        )
-        step = make_step(self.model, self.objective, self.optimizer, plan, device)
+        step = Step(self.model, self.objective, self.optimizer, plan, device)
         train = train.to(device)
         state = self._restored() or self._new(train)
         batch_size = min(plan.batch_size, len(train))
@@ -140,11 +90,7 @@ class Fit:
             ):  # fmt: skip
                 for group, rate in zip(self.optimizer.param_groups, base_rates, strict=True):
                     group["lr"] = rate * plan.schedule(state.step, per_epoch, total)
-                views = views_of(batch, plan)
-                noise = draw_noise(views, self.latent_dim, plan.seed, state.step, device)
-                # Dropout layers know no generator but the global one.
-                torch.manual_seed(seed_of(plan.seed, "dropout", state.step))
-                state.observe(step(views, batch.labels, noise))
+                state.observe(step(batch, state.step))
                 state.step += 1
                 if clock.check_due():
                     done = (state.step - 1) % per_epoch + 1
@@ -203,23 +149,6 @@ class Fit:
                 self.keep_best(state)
         self.report.epoch(record)
         state.start_epoch()
-
-
-def views_of(batch: Batch, plan: Plan) -> list[Tensor]:
-    """The views of each image that the objective compares: for now the image itself."""
-    if plan.channels_last:
-        return [batch.images.contiguous(memory_format=torch.channels_last)]
-    return [batch.images]
-
-
-def draw_noise(
-    views: Sequence[Tensor], latent_dim: int, seed: int, step: int, device: torch.device
-) -> Tensor:
-    """The latent noise of one step, [V*B, latent_dim]: the same numbers on every device."""
-    rows = len(views) * len(views[0])
-    return on_device(
-        torch.randn(rows, latent_dim, generator=generator(seed, "noise", step)), device
-    )
 
 
 def rate_record(objective: Objective, means: dict[str, float], batch_size: int) -> dict[str, Any]:

@@ -1,0 +1,91 @@
+"""What a training would cost: a few of its steps on random data, before any data is read."""
+
+import resource
+import statistics
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+
+from paradise_cli.build import (
+    build_info,
+    build_model,
+    build_objective,
+    build_optimizer,
+    build_plan,
+)
+from paradise_cli.core.machine import choose_device
+from paradise_cli.data import DataInfo, batches, synthetic
+from paradise_cli.recipe.schema import Recipe
+from paradise_cli.training.step import Plan, Step
+
+WARM_UP = 2  # steps that also allocate memory, choose kernels and compile
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training would cost, measured on a few steps of random data."""
+
+    parameters: int
+    steps_per_epoch: int
+    seconds_per_epoch: float
+    memory_bytes: int
+    device: str
+    precision: str
+    data: str
+
+
+def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
+    """Measure a few training steps on random data of the recipe's shape; no data set is read."""
+    where = choose_device(device)
+    info = build_info(recipe)
+    model = build_model(recipe, info).to(where)
+    objective = build_objective(recipe, info).to(where)
+    plan = build_plan(recipe, model, where)
+    optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
+    step = Step(model, objective, optimizer, plan, where)
+    seconds = _seconds_a_step(step, plan, info, where, steps)
+    trained_on = round(info.train_size * (1 - recipe.data.validation))
+    per_epoch = max(1, trained_on // min(plan.batch_size, info.train_size))
+    return Estimate(
+        parameters=sum(p.numel() for p in model.parameters()),
+        steps_per_epoch=per_epoch,
+        seconds_per_epoch=seconds * per_epoch,
+        memory_bytes=_peak_memory(where),
+        device=str(where),
+        precision=plan.precision,
+        data=f"{info.label}: {info.train_size:,} images {'x'.join(map(str, info.shape))}",
+    )
+
+
+def _seconds_a_step(
+    step: Step, plan: Plan, info: DataInfo, device: torch.device, steps: int
+) -> float:
+    """Median seconds of one training step, reading its batch included."""
+    split = synthetic(info, plan.batch_size).train.to(device)
+    times = []
+    for number in range(WARM_UP + steps):
+        started = time.perf_counter()
+        (batch,) = batches(
+            split,
+            order=torch.arange(len(split)),
+            batch_size=plan.batch_size,
+            device=device,
+            augment=plan.augment,
+            train=True,
+        )
+        step(batch, number)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - started)
+    return statistics.median(times[WARM_UP:])
+
+
+def _peak_memory(device: torch.device) -> int:
+    """The most bytes held so far, on the GPU or by this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # In kilobytes, but for macOS.
+    return peak if sys.platform == "darwin" else 1024 * peak

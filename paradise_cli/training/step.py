@@ -1,0 +1,93 @@
+"""One training step: a batch and its number in, the terms of the loss out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from paradise_cli.core.machine import Precision
+from paradise_cli.core.randomness import generator, seed_of
+from paradise_cli.data.base import Augmentation, Batch, on_device
+from paradise_cli.models import StochasticEncoder
+from paradise_cli.objective.objective import Objective
+from paradise_cli.training.optim import Schedule
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a training runs: all that is not a model, an objective, an optimiser or data."""
+
+    epochs: int
+    batch_size: int
+    seed: int
+    schedule: Schedule
+    augment: Sequence[Augmentation] = ()
+    precision: Precision = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    clip: float | None = None
+    checkpoint_seconds: float = 300.0
+
+
+class Step:
+    """One update of a model and its objective.
+
+    All that a step draws is a function of the plan's seed and the step's number, so that a resumed
+    training and every device take the same steps. Making one puts the model in the plan's layout.
+    """
+
+    def __init__(
+        self,
+        model: StochasticEncoder,
+        objective: Objective,
+        optimizer: Optimizer,
+        plan: Plan,
+        device: torch.device,
+    ) -> None:
+        layout = torch.channels_last if plan.channels_last else torch.preserve_format
+        self.model = model.to(memory_format=layout)
+        self.optimizer = optimizer
+        self.plan = plan
+        self.device = device
+        autocast = torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16")
+
+        def loss_of(
+            views: Sequence[Tensor], labels: Tensor, noise: Tensor
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            with autocast:
+                return objective(model, views, labels, noise)  # type: ignore[no-any-return]
+
+        # Shapes never change within a training, so one graph of fixed shapes is enough.
+        self._loss_of = (
+            torch.compile(loss_of, fullgraph=True, dynamic=False) if plan.compile else loss_of
+        )
+
+    def __call__(self, batch: Batch, number: int) -> dict[str, Tensor]:
+        """Take step `number`; the raw terms stay on the device, which the host never waits for."""
+        views = self.views(batch, number)
+        noise = self.noise(views, number)
+        # Dropout layers know no generator but the global one.
+        torch.manual_seed(seed_of(self.plan.seed, "dropout", number))
+        loss, terms = self._loss_of(views, batch.labels, noise)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.plan.clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip)
+        self.optimizer.step()
+        return terms
+
+    def views(self, batch: Batch, number: int) -> list[Tensor]:
+        """The views of each image that the objective compares: for now the image itself."""
+        if self.plan.channels_last:
+            return [batch.images.contiguous(memory_format=torch.channels_last)]
+        return [batch.images]
+
+    def noise(self, views: Sequence[Tensor], number: int) -> Tensor:
+        """The latent noise of step `number`, [V*B, K]: the same numbers on every device."""
+        rows = len(views) * len(views[0])
+        # Drawn on the CPU: a GPU's generator would give other numbers.
+        draw = generator(self.plan.seed, "noise", number)
+        drawn = torch.randn(rows, self.model.latent_dim, generator=draw)
+        return on_device(drawn, self.device)

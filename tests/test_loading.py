@@ -17,8 +17,8 @@ from paradise_cli.build import build_model
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.storage import save_tensors, write_json
 from paradise_cli.inference.loading import init_from, load
+from paradise_cli.models import weights
 from paradise_cli.models.weights import read_model, save_model
-from paradise_cli.training import weights
 from paradise_cli.training.run_folder import RunFolder
 
 from .tiny_model import CLASSES, LATENT, info_for, save_tiny, tiny_recipe

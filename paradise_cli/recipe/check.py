@@ -8,7 +8,7 @@ from pydantic_core import ErrorDetails
 
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.core.yaml import Document, KeyPath, dotted, show
-from paradise_cli.recipe.components import OneOf, Step
+from paradise_cli.recipe.components import UNKNOWN, OneOf, Step
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -65,7 +65,7 @@ def _explain(
             f"required{f' by {_component(step)}' if step.owner_choice else ''}, but missing",
             "",
         )
-    if kind in ("union_tag_invalid", "union_tag_not_found") and step.choice:
+    if kind == UNKNOWN and step.choice:
         return _unknown_component(step, step.choice)
     text = _PLAIN.get(kind) or error["msg"]
     for pydantic, plain in _WORDS.items():

@@ -3,6 +3,7 @@ signatures.
 """
 
 import inspect
+import json
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
@@ -12,13 +13,16 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    TypeAdapter,
     create_model,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from paradise_cli.core.registry import Registry
 from paradise_cli.core.yaml import KeyPath
+
+UNKNOWN = "unknown_component"  # the kind of a validation error: no component of that name, or none
 
 
 class Strict(BaseModel):
@@ -59,24 +63,35 @@ class OneOf:
         known = isinstance(name, str) and name in self.registry
         return _component_model(base, self.registry, self.key, str(name)) if known else None
 
-    def _union(self, base: type[BaseModel]) -> Any:
-        models = tuple(
-            _component_model(base, self.registry, self.key, name) for name in self.registry
-        )
-        if len(models) == 1:
-            return models[0]
-        return Annotated[Union[models], Field(discriminator=self.key)]  # noqa: UP007 (a computed union)
-
     def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
+        self, source: type[BaseModel], handler: GetCoreSchemaHandler
     ) -> CoreSchema:
-        return handler.generate_schema(self._union(source))
+        def chosen(value: Any) -> BaseModel:
+            if isinstance(value, source):
+                return value
+            if not isinstance(value, dict):
+                raise PydanticCustomError("model_type", "Input should be a mapping")
+            model = self.model(source, value.get(self.key))
+            if model is None:
+                raise PydanticCustomError(UNKNOWN, "Input should name a known component")
+            return model.model_validate_json(json.dumps(value))
+
+        # The registry is looked into at every validation: a recipe's `imports` may add to it.
+        return core_schema.no_info_plain_validator_function(chosen, metadata={"base": source})
 
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        mapping = handler(schema)
+        base = schema["metadata"]["base"]
+        mapping = handler(TypeAdapter(self._union(base)).core_schema)
         return {"anyOf": [{"type": "string", "enum": list(self.registry)}, mapping]}
+
+    def _union(self, base: type[BaseModel]) -> Any:
+        models = tuple(self.model(base, name) for name in self.registry)
+        if len(models) == 1:
+            return models[0]
+        union: Any = Union[models]  # noqa: UP007 (a computed union)
+        return Annotated[union, Field(discriminator=self.key)]
 
 
 @cache
@@ -89,7 +104,9 @@ def _component_model(
         if parameter not in base.model_fields:
             fields[parameter] = (kind, ... if default is inspect.Parameter.empty else default)
     title = f"{registry.kind}_{name}".replace(" ", "_")
-    document = inspect.getdoc(registry[name]) or title
+    paragraphs = (inspect.getdoc(registry[name]) or title).split("\n\n")
+    # Where a docstring's lines break is no part of the schema.
+    document = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     model: type[BaseModel] = create_model(title, __base__=base, __doc__=document, **fields)
     model.hyper_names = tuple(hyper)  # type: ignore[attr-defined]
     return model

@@ -16,6 +16,7 @@ from paradise_cli.objective.rates import RATES
 from paradise_cli.recipe.check import validate
 from paradise_cli.recipe.components import Component, Configured, OneOf, Strict, expand
 from paradise_cli.recipe.files import find_recipe, read_text
+from paradise_cli.recipe.imports import import_modules
 from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -120,6 +121,9 @@ class Recipe(Strict):
     """A PARADISE recipe."""
 
     name: str = Field(pattern=_NAME, description="Names the run folder")
+    imports: list[str] = Field(
+        [], description="Modules to import first; they register components of their own"
+    )
     data: Annotated[Data, OneOf(DATASETS)]
     model: Model
     objective: Objective
@@ -167,10 +171,10 @@ def load_recipe(path_or_name: str, overrides: Sequence[str] = ()) -> LoadedRecip
     path, shipped = find_recipe(path_or_name)
     document = parse(read_text(path), str(path))
     if document.data or not document.problems:
-        document.data = expand(Recipe, document.data)
+        _expand(document)
         for number, text in enumerate(overrides, start=1):
             document.override(number, text)
-            document.data = expand(Recipe, document.data)
+            _expand(document)
     recipe = _check(document)
     if recipe is None:
         raise RecipeError(document.problems)
@@ -181,6 +185,10 @@ def parse_resolved(data: dict[str, Any], source: str) -> Recipe:
     """The recipe stored with weights or a run; raises ParadiseError naming that `source`."""
     here = Place(0, 1, 1, source)
     document = Document(source, data, {(): here})
+    if not import_modules(document):
+        raise ParadiseError(
+            f"{source} needs modules that cannot be imported:\n{RecipeError(document.problems)}"
+        )
     recipe = _check(document)
     if recipe is None:
         problems = RecipeError(document.problems)
@@ -193,6 +201,17 @@ def parse_resolved(data: dict[str, Any], source: str) -> Recipe:
 def json_schema() -> dict[str, Any]:
     """The JSON schema of recipe files, for editors."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+
+
+def _expand(document: Document) -> None:
+    """Import the modules that the recipe names now, and spell out components written by name.
+
+    Raises RecipeError for a module that cannot be imported: what it would have registered is then
+    no mistake of its own.
+    """
+    if not import_modules(document):
+        raise RecipeError(document.problems)
+    document.data = expand(Recipe, document.data)
 
 
 def _check(document: Document) -> Recipe | None:

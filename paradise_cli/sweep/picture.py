@@ -66,7 +66,8 @@ def _points(axes: Axes, frontier: Frontier, colour: object, label: str, several:
     ]  # fmt: skip
     axes.errorbar(
         d, rates, xerr=[ERRORS * p.distortion_error for p in points], yerr=bars,
-        fmt="o-", markersize=4.5, linewidth=0.9, elinewidth=1.1, capsize=2, color=colour, label=label,
+        fmt="o-", markersize=4.5, linewidth=0.9, elinewidth=1.1, capsize=2, color=colour,
+        label=label,
     )  # fmt: skip
     for p in () if several else points:
         axes.annotate(

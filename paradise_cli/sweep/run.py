@@ -17,6 +17,7 @@ from paradise_cli.build import build_data
 from paradise_cli.core.errors import Interrupted, UsageError
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.processes import stop_on_signal
+from paradise_cli.recipe.imports import module_folders
 from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.sweep.plan import SweepPoint
 from paradise_cli.training.run_folder import RunFolder
@@ -140,7 +141,7 @@ def _start_next(
                 process = subprocess.Popen(
                     [*COMMAND, *arguments],
                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
-                    env=os.environ | environment | {"PYTHONPATH": _python_path()},
+                    env=os.environ | environment | {"PYTHONPATH": _python_path(point)},
                     # Ctrl-C reaches the sweep alone, which passes it on once
                     start_new_session=True,
                 )  # fmt: skip
@@ -223,6 +224,9 @@ def environments(points: int, device: str, jobs: int | None) -> list[dict[str, s
     return [{"OMP_NUM_THREADS": threads}] * slots
 
 
-def _python_path() -> str:
-    """Where this very package is found first."""
-    return os.pathsep.join(filter(None, [PACKAGE_PATH, os.environ.get("PYTHONPATH")]))
+def _python_path(point: SweepPoint) -> str:
+    """Where this very package is found first, and modules that the recipe imports are found too."""
+    named = os.environ.get("PYTHONPATH")
+    return os.pathsep.join(
+        filter(None, [PACKAGE_PATH, named, *module_folders(point.recipe.imports)])
+    )

@@ -1,0 +1,203 @@
+"""Components that live outside the package: recipes name the modules that register them."""
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.registry import Registry
+from paradise_cli.recipe.imports import module_folders
+from paradise_cli.recipe.schema import load_recipe, parse_resolved
+from tests.recipe_text import GOOD, Write, lines_of, write_recipe
+
+OUTSIDE = '''\
+"""A backbone, an augmentation and a schedule of somebody else."""
+
+from torch import nn
+
+from paradise_cli.data import AUGMENTATIONS
+from paradise_cli.models import BACKBONES
+from paradise_cli.training import SCHEDULES
+
+
+class Scaled(nn.Flatten):
+    def __init__(self, in_shape, factor):
+        super().__init__()
+        self.out_features, self.factor = in_shape[0] * in_shape[1] * in_shape[2], factor
+
+    def forward(self, x):
+        return self.factor * super().forward(x)
+
+
+@BACKBONES.register
+def scaled_pixels(in_shape, *, factor: float = 2.0):
+    """The pixels themselves, times a factor."""
+    return Scaled(in_shape, factor)
+
+
+@AUGMENTATIONS.register
+def nothing():
+    """Leaves the images alone."""
+    return lambda images, key: images
+
+
+@SCHEDULES.register
+def halved():
+    """Half the learning rate throughout."""
+    return lambda step, steps_per_epoch, epochs: 0.5
+'''
+
+RECIPE = """\
+name: outside
+imports: [outside_components]
+data: {name: digits, augment: [nothing]}
+model:
+  backbone: {name: scaled_pixels}
+  latent_dim: 2
+objective:
+  tasks:
+    - {distortion: {name: cross_entropy}, head: {name: linear}}
+  alpha: 1e-3
+optim: {name: adam, lr: 1e-3, schedule: halved}
+train: {epochs: 1, batch_size: 128, precision: fp32}
+"""
+
+# A process of its own: what is registered here stays registered.
+DRIVER = """\
+import json, sys
+from typer.testing import CliRunner
+from paradise_cli.cli import app
+
+def run(*arguments):
+    done = CliRunner().invoke(app, list(arguments))
+    assert done.exit_code == 0, (arguments, done.output)
+    return done.stdout
+
+run("recipes", "check", "r.yaml")
+trial = json.loads(run("train", "r.yaml", "--dry-run", "--json"))
+run("train", "r.yaml", "--out", "runs/a", "--device", "cpu")
+evaluated = json.loads(run("evaluate", "runs/a", "--device", "cpu", "--json"))
+run("sweep", "r.yaml", "--alpha", "0.01", "--split", "validation", "--out", "s", "--device", "cpu")
+sweep = json.load(open("s/sweep.json"))
+print(json.dumps({"trial": trial, "evaluated": evaluated, "failed": sweep["failed"]}))
+"""
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    monkeypatch.chdir(tmp_path)
+    return write_recipe
+
+
+def test_every_command_finds_the_components_of_a_module_outside(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "outside_components.py").write_text(OUTSIDE)
+    (tmp_path / "r.yaml").write_text(RECIPE)
+    # The module is on the driver's path alone, as in a notebook: a sweep must hand it on.
+    program = "import sys; sys.path.insert(0, 'mine')\n" + DRIVER
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True, text=True, cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    # 64 pixels to 2 means and 2 widths, and a classifier of 10 classes on 2 latents.
+    assert found["trial"]["parameters"] == 2 * (64 * 2 + 2) + 2 * 10 + 10
+    assert found["evaluated"]["n"] > 300 and found["failed"] == []
+    stored = (tmp_path / "runs" / "a" / "recipe.yaml").read_text()
+    assert "imports: [outside_components]" in stored and "factor: 2.0" in stored
+    # Where the module is missing, the run says so in one message.
+    alone = subprocess.run(
+        [sys.executable, "-P", "-m", "paradise_cli", "evaluate", "runs/a"],
+        capture_output=True, text=True, cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
+    )  # fmt: skip
+    assert alone.returncode == 1 and "Traceback" not in alone.stderr
+    assert "there is no module 'outside_components'" in alone.stderr
+
+
+def with_imports(text: str) -> str:
+    return GOOD.replace("name: good\n", f"name: good\nimports: {text}\n").replace("mlp", "alien")
+
+
+@pytest.mark.parametrize(
+    ("imports", "message"),
+    [
+        ("[no_such_module]", "2:11: imports.0: there is no module 'no_such_module'; install it"),
+        ("[json, json.nope]", "2:17: imports.1: there is no module 'json.nope'; install it, or"),
+        ("\n  - beside", "3:5: imports.0: there is no module 'beside': beside lies in "),
+        ("[parts/heads.py]", "2:11: imports.0: 'parts/heads.py' is not the name of a module"),
+        ("[broken_one]", "2:11: imports.0: module 'broken_one' fails while it is imported: "
+                         "ZeroDivisionError: division by zero ("),
+        ("[leaving_one]", "2:11: imports.0: module 'leaving_one' fails while it is imported: "
+                          "SystemExit"),
+        ("[needy_one]", "2:11: imports.0: module 'needy_one' needs 'not_there', which is not"),
+    ],
+)  # fmt: skip
+def test_a_module_that_cannot_be_imported_is_one_mistake_at_its_place(
+    write: Write, monkeypatch: pytest.MonkeyPatch, imports: str, message: str
+) -> None:
+    path = Path("path")
+    path.mkdir()
+    (path / "broken_one.py").write_text("1 / 0\n")
+    (path / "leaving_one.py").write_text("raise SystemExit(3)\n")
+    (path / "needy_one.py").write_text("import not_there\n")
+    Path("beside.py").write_text("")
+    monkeypatch.setattr(sys, "path", [str(path.absolute()), *filter(None, sys.path)])
+    importlib.invalidate_caches()
+    # The recipe's backbone is unknown as well: that is no mistake while its module is missing.
+    lines = lines_of(write(with_imports(imports)))
+    assert len(lines) == 1 and lines[0].startswith(f"r.yaml:{message}"), lines
+
+
+def test_an_override_names_modules_too(write: Write) -> None:
+    (line,) = lines_of(write(GOOD), "imports=[no_such_module]")
+    assert line.startswith("--set imports=[no_such_module]: imports.0: there is no module")
+
+
+@pytest.mark.parametrize("imports", ["json", "[3]", "{a: b}"])
+def test_imports_that_are_no_names_are_refused(write: Write, imports: str) -> None:
+    lines = lines_of(write(GOOD.replace("name: good\n", f"name: good\nimports: {imports}\n")))
+    assert len(lines) == 1 and ": imports" in lines[0]
+
+
+def test_a_stored_recipe_whose_module_is_missing_names_the_weights(write: Write) -> None:
+    stored = load_recipe(write(GOOD)).recipe.resolved()
+    assert stored["imports"] == []
+    stored["imports"] = ["no_such_module"]
+    with pytest.raises(ParadiseError, match=r"w.safetensors needs modules.*\n.*no_such_module"):
+        parse_resolved(stored, "w.safetensors")
+
+
+def test_only_folders_of_modules_that_are_not_installed_are_handed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_package").mkdir()
+    (tmp_path / "own_package" / "part.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("own_package.part")
+    names = ["own_package.part", "json", "torch", "sys", "own_package"]
+    importlib.import_module("torch")
+    assert module_folders(names) == [str(tmp_path)]
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("data", ["DATASETS", "AUGMENTATIONS"]),
+        ("models", ["BACKBONES", "HEADS"]),
+        ("objective", ["DISTORTIONS", "RATES"]),
+        ("training", ["OPTIMIZERS", "SCHEDULES"]),
+        ("attacks", ["ATTACKS"]),
+    ],
+)
+def test_the_registries_have_stable_names(module: str, names: list[str]) -> None:
+    room = importlib.import_module(f"paradise_cli.{module}")
+    for name in names:
+        assert isinstance(getattr(room, name), Registry) and name in room.__all__

@@ -1,11 +1,16 @@
-"""What the pages of docs/ say of the code: the sections that are cited are there."""
+"""What the pages of docs/ lean on is there: cited sections, links, and the files of numbers."""
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.pages import ROOT, pages
+
+RESULTS = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
 METHOD = ROOT / "docs" / "method.md"
 ONE = r"\d(?:\.\d)?\b"
 CITATION = re.compile(rf"method\.md\)? ({ONE}(?:(?:,| and| to|-) ?{ONE})*)")
@@ -16,8 +21,8 @@ def texts() -> list[Path]:
     """Every file that may cite a section."""
     folders = [ROOT / name for name in ("paradise_cli", "tests", "benchmarks", "recipes", "zoo")]
     found = [path for folder in folders for path in sorted(folder.rglob("*"))]
-    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    return [path for path in found + pages if path.suffix in (".py", ".md", ".yaml", ".json")]
+    kinds = (".py", ".md", ".yaml", ".json")
+    return [path for path in found + pages() if path.suffix in kinds]
 
 
 def cited(text: str) -> set[str]:
@@ -61,3 +66,49 @@ def test_citations_are_not_overlooked() -> None:
     """Each mention of the page in the package names a section, or the test above is blind."""
     named = [cited(path.read_text(encoding="utf-8")) for path in texts() if path.suffix == ".py"]
     assert sum(map(len, named)) >= 40
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 900
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """To a file of the checkout and, after a #, to one of its headings."""
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if link.startswith("https://"):
+            continue
+        name, _, anchor = link.partition("#")
+        there = page.parent / name if name else page
+        assert there.is_file(), f"{page.name}: {link}"
+        assert not anchor or anchor in anchors(there), f"{page.name}: {link}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_each_test_of_the_audit_has_its_reason() -> None:
+    from paradise_cli.attacks.audit.rows import ROWS
+
+    section = METHOD.read_text(encoding="utf-8").split("### 5.5")[1].split("\n## ")[0]
+    assert {int(number) for number in re.findall(r"^\| (\d+) \|", section, re.MULTILINE)} == {*ROWS}
+
+
+def test_tables_are_those_of_the_measured_files() -> None:
+    """`python benchmarks/tables.py` makes them so."""
+    command = [sys.executable, str(ROOT / "benchmarks" / "tables.py"), "--check"]
+    done = subprocess.run(command, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_each_result_says_how_it_was_measured_and_is_shown(path: Path) -> None:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("what", "data", "command", "commit", "machine"):
+        assert found[key], f"{path.name}: {key}"
+    assert {"n", "interval", "seed"} <= found.keys()
+    shown = [page.read_text(encoding="utf-8") for page in pages()]
+    assert any(f"<!-- table: {path.stem} -->" in text for text in shown)

@@ -1,0 +1,101 @@
+"""Put the measured numbers of `benchmarks/results/*.json` into the pages of docs/.
+
+A page marks where a table stands, and the lines between the marks are replaced:
+
+    <!-- table: name -->
+    <!-- end -->
+
+`python benchmarks/tables.py` writes, `--check` only says which pages differ (exit code 1).
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from results import read
+
+PAGES = Path(__file__).parent.parent / "docs"
+BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def table(name: str) -> str:
+    """The table of one result file and how it was measured, or one that the code itself holds."""
+    if name == "audit_rows":
+        return audit_rows()
+    found = read(name)
+    columns: dict[str, str] = found["columns"]
+    lines = [_line(columns), "|" + "---|" * len(columns)]
+    lines += [_line(_cell(form, row) for form in columns.values()) for row in found["rows"]]
+    return "\n".join(["", *lines, "", _how(name, found), ""])
+
+
+def audit_rows() -> str:
+    """The tests of the audit with their limits."""
+    from paradise_cli.attacks.audit.rows import ROWS
+
+    lines = ["| test | passes where | a failure means |", "|---|---|---|"]
+    lines += [
+        _line((f"{number}. {name}", limit, means))
+        for number, (name, limit, means, _) in ROWS.items()
+    ]
+    return "\n".join(["", *lines, ""])
+
+
+def _line(cells: Any) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _cell(form: str, row: Mapping[str, Any]) -> str:
+    """Empty where the row lacks a field of it: not everything was measured."""
+    try:
+        return form.format(**row)
+    except KeyError:
+        return ""
+
+
+def _how(name: str, found: Mapping[str, Any]) -> str:
+    parts = [f"{found['what']}. Data: {found['data']}"]
+    if found["n"] is not None:
+        n = found["n"]
+        parts.append(f"n = {n:,}" if isinstance(n, int) else f"n: {n}")
+    if found["seed"] is not None:
+        parts.append(f"seed {found['seed']}")
+    if found["interval"]:
+        parts.append(f"intervals: {found['interval']}")
+    text = (
+        f"{', '.join(parts)}. Command: `{found['command']}`."
+        f" Commit {found['commit']}; {found['machine']}."
+    )
+    note = f" {found['note']}" if found.get("note") else ""
+    return f"<sub>{text}{note} [Numbers](../benchmarks/results/{name}.json).</sub>"
+
+
+def filled(page: str) -> str:
+    """A page's text with every marked table as its file gives it."""
+    return BLOCK.sub(lambda found: f"{found[1]}{table(found[2])}\n{found[3]}", page)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    check = parser.parse_args().check
+    stale = []
+    for path in sorted(PAGES.glob("*.md")):
+        before = path.read_text(encoding="utf-8")
+        after = filled(before)
+        if after == before:
+            continue
+        stale.append(path.name)
+        if not check:
+            path.write_text(after, encoding="utf-8")
+    if stale:
+        verb = "differ from benchmarks/results" if check else "written"
+        print(f"{verb}: {', '.join(stale)}")
+    return 1 if stale and check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paradise_cli.attacks.audit import calibration
-from paradise_cli.attacks.audit.audit import DECISIVE, AuditRow, audit, judged
+from paradise_cli.attacks.audit import calibration, declare
+from paradise_cli.attacks.audit.audit import VERDICTS, Audit, AuditRow, Verdict, audit, judged
 from paradise_cli.attacks.audit.context import Case, Siblings
+from paradise_cli.attacks.audit.declare import Finding
 from paradise_cli.attacks.audit.evidence import Result
-from paradise_cli.attacks.audit.rows import ROWS
+from paradise_cli.attacks.audit.rows import ALL_ROWS
 from paradise_cli.attacks.engine.lane_batch import Compute
 from paradise_cli.attacks.engine.surrogate import HeldNoise, Scaled, Smoothed
 from paradise_cli.attacks.session import session as session_module
@@ -51,11 +52,17 @@ def session_of(function: Callable[[Tensor], Tensor], n: int = N, norm: str = "li
 
 
 def case_of(function: Callable[[Tensor], Tensor], eps: float = EPS, n: int = N) -> Case:
-    return Case(session_of(function, n), eps, tuple(range(n)), {}, {}, queries=100)
+    return Case(session_of(function, n), eps, tuple(range(n)), {}, {}, queries=100, draws=100)
+
+
+def examined(number: int, case: Case) -> Finding:
+    """What the row of this number finds."""
+    (found,) = (row for row in ALL_ROWS if row.number == number)
+    return found.examine(case)
 
 
 def result(function: Callable[[Tensor], Tensor], row: int) -> Result:
-    return ROWS[row][3](case_of(function))[0]
+    return examined(row, case_of(function))[0]
 
 
 class CountingLedger(Ledger):
@@ -72,7 +79,7 @@ def test_an_honest_classifier_passes_every_row_and_its_curve_is_exact(norm: str)
     eps = eps_that_fells_half(radius, Linf).eps
     ledger = CountingLedger()
     session = Session(subject_of(LINEAR, norm=norm), ledger)
-    found = audit(session, eps, white={}, black={}, rows=range(N), images=N, queries=50)
+    found = audit(session, eps, white={}, black={}, rows=range(N), images=N, queries=50, draws=50)
     assert found.verdict == "not detected"
     inapplicable = {11, 12, 13, 14}
     for row in found.rows:
@@ -85,7 +92,10 @@ def test_an_honest_classifier_passes_every_row_and_its_curve_is_exact(norm: str)
             assert share == pytest.approx(float((radius > level).double().mean()))
     assert found.curve[0][:2] == (0.0, 1.0) and found.curve[-1][1] == 0.0
     before = ledger.added
-    assert audit(session, eps, white={}, black={}, rows=range(N), images=N, queries=50) == found
+    assert (
+        audit(session, eps, white={}, black={}, rows=range(N), images=N, queries=50, draws=50)
+        == found
+    )
     assert ledger.added == before > 0
 
 
@@ -116,7 +126,7 @@ def test_what_hides_gradients_fails_the_rows_that_should_see_it(
     function: Callable[[Tensor], Tensor], failing: set[int], passing: set[int]
 ) -> None:
     case = case_of(function)
-    results = {row: ROWS[row][3](case)[0] for row in failing | passing}
+    results = {row: examined(row, case)[0] for row in failing | passing}
     assert {row for row, found in results.items() if found == "fail"} == failing
     assert all(results[row] == "pass" for row in passing)
 
@@ -127,11 +137,12 @@ def test_what_falls_to_a_black_box_alone_counts_against_it() -> None:
     standing = {row: points[row] for row in case.standing}
     assert len(standing) == int((RADIUS > EPS).sum())
     for black, expected in (({}, "pass"), (standing, "fail")):
-        judged_case = Case(case.session, EPS, case.rows, {}, black, queries=100)
-        assert ROWS[2][3](judged_case)[0] == expected
+        judged_case = Case(case.session, EPS, case.rows, {}, black, queries=100, draws=100)
+        assert examined(2, judged_case)[0] == expected
         # What the suite's own gradients felled is no evidence for a black box.
         assert (
-            ROWS[2][3](Case(case.session, EPS, case.rows, black, black, queries=100))[0] == "pass"
+            examined(2, Case(case.session, EPS, case.rows, black, black, queries=100, draws=100))[0]
+            == "pass"
         )
 
 
@@ -143,7 +154,7 @@ def test_random_points_that_fool_where_gradients_do_not_are_seen() -> None:
         return torch.where(odd[:, None], -linear, linear)
 
     case = case_of(speckled, eps=float(RADIUS.min()) / 4)
-    found, _, n = ROWS[5][3](case)
+    found, _, n = examined(5, case)
     assert (found, n) == ("fail", N)
 
 
@@ -168,7 +179,7 @@ def test_gradients_that_lead_on_from_where_square_ended_are_followed(
         if before is not None:
             session.attack("square", eps, range(50), hyper=before)
         case = Case(session, eps, tuple(range(50)), {}, {}, queries=45)
-        return case, ROWS[10][3](case)
+        return case, examined(10, case)
 
     case, found = row_10()
     ends = case.square_ends
@@ -176,11 +187,11 @@ def test_gradients_that_lead_on_from_where_square_ended_are_followed(
     reach = near(torch.stack(list(ends.values()))).sum()
     assert 10 <= reach < len(ends) and set(ends) == case.standing - case.square
     assert found[0] == "fail" and found[1].endswith(f"gradients from where Square ended {reach}")
-    assert "smooth gradients felled 0 more" in found[1]
+    assert "smooth gradients broke 0 more" in found[1]
     # What others left on record without the points where it ended makes no difference.
-    assert row_10(before={"queries": 45})[1] == found
+    assert row_10(before={"queries": 45, "rescale": True})[1] == found
     monkeypatch.setattr(case.session.ledger, "add", None)
-    assert ROWS[10][3](Case(case.session, eps, case.rows, {}, {}, queries=45)) == found
+    assert examined(10, Case(case.session, eps, case.rows, {}, {}, queries=45)) == found
 
 
 class Scripted(Case):
@@ -188,11 +199,11 @@ class Scripted(Case):
 
     script: Callable[[dict[str, Any]], int]
 
-    def broken(self, name: str, **given: Any) -> frozenset[int]:
+    def broken_by(self, name: str, **given: Any) -> frozenset[int]:
         return frozenset(range(self.script({"name": name, **given})))
 
     @property
-    def base(self) -> dict[int, Entry]:
+    def pgd(self) -> dict[int, Entry]:
         count = self.script({"name": "pgd", "steps": 100})
         return {row: Entry("pgd", row, 0, -1, 1, EPS, True, IMAGES[row]) for row in range(count)}
 
@@ -221,7 +232,7 @@ def test_rows_that_compare_attacks(
 ) -> None:
     case = Scripted(session_of(LINEAR), EPS, tuple(range(N)), {}, {})
     object.__setattr__(case, "script", script)
-    assert ROWS[row][3](case)[0] == expected
+    assert examined(row, case)[0] == expected
 
 
 def test_noise_that_hides_gradients_from_a_single_draw_is_seen(
@@ -235,7 +246,7 @@ def test_noise_that_hides_gradients_from_a_single_draw_is_seen(
         keep = (torch.rand_like(images) < 0.2).float() / 0.2
         return LINEAR(0.5 + (images - 0.5) * keep)
 
-    assert ROWS[11][3](case_of(masked, eps=2 * EPS, n=50))[0] == "fail"
+    assert examined(11, case_of(masked, eps=2 * EPS, n=50))[0] == "fail"
     assert result(LINEAR, 11) == "not applicable"
 
 
@@ -273,7 +284,7 @@ def test_siblings_show_whether_the_attacks_work() -> None:
     exact = {*broken.nonzero().flatten().tolist()}
 
     def row(number: int, siblings: Siblings, eps: float = EPS) -> Result:
-        return ROWS[number][3](Case(case.session, eps, case.rows, {}, {}, siblings))[0]
+        return examined(number, Case(case.session, eps, case.rows, {}, {}, siblings))[0]
 
     assert (
         row(13, Siblings(base=session)) == "inconclusive"
@@ -301,7 +312,7 @@ def test_the_shipped_reference_agrees_with_autoattack_but_for_one_image_in_a_hun
     wrong = {*(~session.subject.correct).nonzero().flatten().tolist()}
     assert len(session.subject.images) == 110 and wrong < known < {*range(110)}
     siblings = Siblings(reference=session, known=known, reference_eps=calibration.EPS)
-    found, measured, n = ROWS[14][3](Case(session_of(LINEAR), EPS, (), {}, {}, siblings))
+    found, measured, n = examined(14, Case(session_of(LINEAR), EPS, (), {}, {}, siblings))
     assert (found, n) == ("pass", 110), measured
     session, known = calibration.reference(Compute(torch.device("cpu"), 8), 1000)
     assert len(session.subject.images) == calibration.IMAGES == 200
@@ -314,7 +325,9 @@ def test_progress_and_what_time_cut_short_name_the_test_that_they_serve() -> Non
     session = Session(subject_of(LINEAR, n=20), ledger, pulse=lambda what, *_: told.add(what))
     sibling = session_of(LINEAR, n=30)
     siblings = Siblings(base=sibling, reference=sibling, reference_eps=EPS)
-    found = audit(session, EPS, white={}, black={}, rows=range(20), queries=20, siblings=siblings)
+    found = audit(
+        session, EPS, white={}, black={}, rows=range(20), queries=20, draws=20, siblings=siblings
+    )
     assert {"audit 1: pgd", "audit 9: pgd", "audit 13: pgd", "audit 14: multi_targeted"} <= told
     assert {what.partition(":")[0] for what in told} <= {
         f"audit {number}" for number in range(1, 15)
@@ -322,7 +335,9 @@ def test_progress_and_what_time_cut_short_name_the_test_that_they_serve() -> Non
     assert not session.unfinished and not any("audit" in label for label in ledger._runs)
     late, sibling = Session(session.subject, ledger, deadline=0.0), Session(sibling.subject)
     siblings = Siblings(base=sibling, reference=sibling, reference_eps=EPS)
-    again = audit(late, EPS, white={}, black={}, rows=range(20), queries=20, siblings=siblings)
+    again = audit(
+        late, EPS, white={}, black={}, rows=range(20), queries=20, draws=20, siblings=siblings
+    )
     # On its record the session finds all it needs: time is up for the siblings alone.
     assert again.rows[:12] == found.rows[:12] and not late.unfinished
     assert sibling.unfinished == ("audit 13: pgd", "audit 14: multi_targeted")
@@ -333,40 +348,83 @@ def test_progress_and_what_time_cut_short_name_the_test_that_they_serve() -> Non
 
 def test_what_time_cuts_short_is_inconclusive() -> None:
     session = Session(subject_of(saturated, n=40), deadline=0.0)
-    found = audit(session, EPS, white={}, black={}, rows=range(40), queries=20)
-    assert found.verdict == "not detected" and found.evidence
+    found = audit(session, EPS, white={}, black={}, rows=range(40), queries=20, draws=20)
+    assert found.verdict == "undecided" and found.evidence
     assert {row.result for row in found.rows} == {"inconclusive", "not applicable"}
     assert session.unfinished[0] == "audit 1: fgsm"
 
 
 def test_a_caller_without_gradients_hides_none() -> None:
     with torch.no_grad():
-        assert "; 0.0% of 20 gradients are exactly 0" in ROWS[8][3](case_of(LINEAR, n=20))[1]
+        assert "; 0.0% of 20 gradients are exactly 0" in examined(8, case_of(LINEAR, n=20))[1]
 
 
 def test_no_images_at_all_are_no_evidence() -> None:
     found = audit(session_of(LINEAR), EPS, white={}, black={}, rows=range(N), images=0)
-    assert found.verdict == "not detected"
+    assert found.verdict == "undecided"
     assert {row.result for row in found.rows} == {"inconclusive", "not applicable"}
+
+
+def audited(results: dict[int, Result]) -> list[AuditRow]:
+    """Every row passed, but those with another result."""
+    return [
+        AuditRow(
+            row.number, row.name, results.get(row.number, "pass"), "measured", row.threshold,
+            row.means, 100, row.decisive, row.needed,
+        )
+        for row in ALL_ROWS
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("number", range(1, 15))
 def test_verdict_of_one_failing_row(number: int) -> None:
-    def rows(failing: int | None) -> list[AuditRow]:
-        return [
-            AuditRow(
-                row, name, "fail" if row == failing else "pass", "measured", threshold, meaning, 100
-            )
-            for row, (name, threshold, meaning, _) in ROWS.items()
-        ]
-
-    verdict, evidence = judged(rows(number), False, 0.0)
+    verdict, evidence = judged(audited({number: "fail"}), False, 0.0)
     assert verdict == ("obfuscated" if number in {2, 3, 5, 8} else "suspect")
     assert len(evidence) == 1 and evidence[0].startswith(f"row {number}, ")
-    assert judged(rows(None), False, 0.0) == ("not detected", ())
-    assert judged(rows(None), True, 0.1)[0] == "suspect"
-    assert judged(rows(number), True, 0.1)[0] == verdict
-    assert DECISIVE == {2, 3, 5, 8}
+    assert judged(audited({}), False, 0.0) == ("not detected", ())
+    assert judged(audited({}), True, 0.1)[0] == "suspect"
+    assert judged(audited({number: "fail"}), True, 0.1)[0] == verdict
+    assert {row.number for row in ALL_ROWS if row.decisive} == {2, 3, 5, 8}
+
+
+@pytest.mark.parametrize("number", range(1, 15))
+def test_while_calibration_or_a_decisive_row_is_open_nothing_is_decided(number: int) -> None:
+    verdict, evidence = judged(audited({number: "inconclusive"}), False, 0.0)
+    assert verdict == ("undecided" if number in {2, 3, 5, 8, 14} else "not detected")
+    assert evidence == (f"inconclusive: rows {number}; audit more images, or allow more time",)
+    # What was seen to fail counts whatever else is open, and what does not apply is not open.
+    both = judged(audited({number: "inconclusive", 15 - number: "fail"}), False, 0.0)[0]
+    assert VERDICTS.index(both) >= VERDICTS.index("suspect")
+    assert judged(audited({number: "not applicable"}), False, 0.0)[0] == "not detected"
+
+
+def test_an_audit_says_how_many_of_its_tests_were_decided() -> None:
+    def summary(verdict: Verdict, results: dict[int, Result]) -> str:
+        return Audit(verdict, (), tuple(audited(results)), ()).summary
+
+    rows = len(ALL_ROWS)
+    some: dict[int, Result] = {11: "not applicable", 12: "not applicable", 4: "inconclusive"}
+    assert (
+        summary("not detected", {})
+        == f"gradient masking: none found ({rows} of {rows} tests decided)"
+    )
+    counts = f"({rows - 3} of {rows - 2} tests decided)"
+    assert summary("not detected", some) == f"gradient masking: none found {counts}"
+    assert summary("undecided", some) == f"gradient masking: none found {counts}"
+    assert summary("suspect", some) == f"gradient masking: suspected {counts}"
+    assert summary("obfuscated", some) == f"gradient masking: found {counts}"
+    found = Audit("undecided", (), tuple(audited(some)), ()).to_json()
+    assert (found["decided"], found["total"]) == (rows - 3, rows - 2)
+
+
+def test_the_words_of_a_row_are_made_from_its_limits() -> None:
+    words = {row.number: row.threshold for row in ALL_ROWS}
+    assert words[2] == "at most 0.2% break only to a black box"
+    assert words[7] == "losses at most 3 points apart"
+    assert words[8] == "no scale more than 2 points lower; at most 0.1% of gradients 0"
+    assert [row.number for row in ALL_ROWS] == [*range(1, len(ALL_ROWS) + 1)]
+    with pytest.raises(ValueError, match="row 2 is declared twice"):
+        declare.row(2, "again", passes="", means="")
 
 
 def test_other_ways_to_the_gradient_keep_the_answer() -> None:

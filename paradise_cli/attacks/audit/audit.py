@@ -1,5 +1,6 @@
-"""Whether the robustness that a suite measured may be a mirage: the audit of method.md 5.5, its
-verdict.
+"""The audit: whether the robustness that a suite measured may be a mirage, and the verdict.
+
+Source: method.md 5.5.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,40 +8,48 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from paradise_cli.attacks.audit.context import Case, Siblings
+from paradise_cli.attacks.audit.context import SQUARE_QUERIES, Case, Siblings
+from paradise_cli.attacks.audit.declare import NOT_APPLICABLE, Finding, Row
 from paradise_cli.attacks.audit.evidence import Result
-from paradise_cli.attacks.audit.rows import ROWS
+from paradise_cli.attacks.audit.rows import ALL_ROWS
 from paradise_cli.attacks.session.ledger import Entry
 from paradise_cli.attacks.session.session import Phase, Session
 from paradise_cli.core.errors import ParadiseError
 
-Verdict = Literal["not detected", "suspect", "obfuscated"]
-VERDICTS: tuple[Verdict, ...] = ("not detected", "suspect", "obfuscated")
+Verdict = Literal["not detected", "undecided", "suspect", "obfuscated"]
+VERDICTS: tuple[Verdict, ...] = ("not detected", "undecided", "suspect", "obfuscated")
 """From the mildest on."""
 MEANINGS: dict[str, str] = {
-    "not detected": "The audit found no sign that the attacks were fooled; that is no proof of"
-    " robustness.",
+    "not detected": (
+        "The audit found no sign that the attacks were fooled; that is no proof of robustness."
+    ),
+    "undecided": (
+        "The audit could not be decided: too few images, or too little time. Whether the attacks"
+        " were fooled is not known."
+    ),
     "suspect": (
         "Checks of the audit failed, or attacks ran out of time, and may have missed images that"
-        " they could"
-        " have broken: the model may be less robust than the number says."
+        " they could have broken: the model may be less robust than the number says."
     ),
     "obfuscated": (
         "The audit found that the model misleads the attacks instead of resisting them: the number"
-        " must not"
-        " be quoted as robustness."
+        " must not be quoted as robustness."
     ),
 }
-
-DECISIVE = frozenset({2, 3, 5, 8})
-"""Rows whose failure shows that gradients are of no use, and not only that an attack could be
-stronger.
-"""
+_MASKING: dict[str, str] = {
+    "not detected": "none found",
+    "undecided": "none found",
+    "suspect": "suspected",
+    "obfuscated": "found",
+}
 
 
 @dataclass(frozen=True)
 class AuditRow:
-    """One test on n images: what was measured, against what, and what a failure means."""
+    """One test on n images: what was measured, against what, and what a failure means.
+
+    `decisive` and `needed` are those of the declared `Row`.
+    """
 
     number: int
     name: str
@@ -49,14 +58,16 @@ class AuditRow:
     threshold: str
     meaning: str
     n: int
+    decisive: bool = False
+    needed: bool = False
 
 
 @dataclass(frozen=True)
 class Audit:
-    """The verdict with its evidence, the rows it rests on, and accuracy under PGD-20: (eps,
-    accuracy, n).
+    """The verdict with its evidence, the rows it rests on, and accuracy under PGD-20.
 
-    That nothing was detected proves nothing: a defence that passes every row may still fall.
+    The `curve` holds (eps, accuracy, n). That nothing was detected proves nothing: a defence that
+    passes every row may still break.
     """
 
     verdict: Verdict
@@ -64,9 +75,25 @@ class Audit:
     rows: tuple[AuditRow, ...]
     curve: tuple[tuple[float, float, int], ...]
 
+    @property
+    def decided(self) -> int:
+        """How many tests passed or failed."""
+        return sum(row.result in ("pass", "fail") for row in self.rows)
+
+    @property
+    def total(self) -> int:
+        """How many tests apply to the classifier."""
+        return sum(row.result != NOT_APPLICABLE for row in self.rows)
+
+    @property
+    def summary(self) -> str:
+        """The verdict on one line, with how many tests it rests on."""
+        found = _MASKING[self.verdict]
+        return f"gradient masking: {found} ({self.decided} of {self.total} tests decided)"
+
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
-        return asdict(self)
+        return asdict(self) | {"decided": self.decided, "total": self.total}
 
 
 def audit(
@@ -77,36 +104,51 @@ def audit(
     black: Mapping[int, Entry],
     rows: Sequence[int],
     images: int = 200,
-    queries: int = 1000,
+    queries: int = SQUARE_QUERIES,
+    draws: int = 1000,
     siblings: Siblings | None = None,
 ) -> Audit:
     """Audit what a suite found at `eps` on these rows, on the first `images` of them.
 
-    `white` are entries of images that fell to gradients, `black` of those that fell to a black box
-    after they had stood against these. `queries` are those of Square, and random points of each
-    kind (method.md asks for 10,000). A row fails only if a bound of 95% shows it, and passes only
-    if there are images enough; what the session's deadline cuts short is inconclusive. The
+    `white` are entries of images that gradients broke, `black` of those that a black box broke
+    after they had stood against these. `queries` are those of Square, and `draws` random points of
+    each kind (method.md asks for 10,000). A row fails only if a bound of 95% shows it, and passes
+    only if there are images enough; what the session's deadline cuts short is inconclusive. The
     siblings' attacks end then too, and their progress goes where the session's does.
     """
-    case = Case(session, eps, tuple(rows[:images]), white, black, siblings or Siblings(), queries)
-    found = []
-    for number, (name, threshold, meaning, measure) in ROWS.items():
-        with ExitStack() as stack:
-            phases = [stack.enter_context(phase) for phase in _phases(case, f"audit {number}: ")]
-            try:
-                result, measured, n = measure(case)
-            except ParadiseError as error:
-                if session.shard.world > 1:  # the others would wait for this process
-                    raise
-                result, measured, n = "inconclusive", f"not measured: {error}", 0
-        if n and any(phase.unfinished for phase in phases):
-            result, measured = "inconclusive", f"{measured} (time was up)"
-        found.append(AuditRow(number, name, result, measured, threshold, meaning, n))
+    audited = tuple(rows[:images])
+    case = Case(session, eps, audited, white, black, siblings or Siblings(), queries, draws)
+    found: list[AuditRow] = []
+    late = False
+    for row in ALL_ROWS:
+        failed = {each.number for each in found if each.result == "fail"}
+        if row.after and not row.after & failed:
+            reason = "none of the rows that ask for it failed"
+            found.append(_audit_row(row, Finding(NOT_APPLICABLE, reason, 0)))
+            continue
+        finding, cut_short = _examined(row, case)
+        # Rows share attacks: once one was cut short, every later row may rest on it.
+        late = late or cut_short
+        if late and finding.n:
+            finding = Finding("inconclusive", f"{finding.measured} (time was up)", finding.n)
+        found.append(_audit_row(row, finding))
     points = tuple((level, case.accuracy(broken), case.n) for level, broken in case.curve)
     behaviour = session.subject.behaviour
-    return Audit(
-        *judged(found, behaviour.batch_dependent, behaviour.difference), tuple(found), points
-    )
+    verdict, evidence = judged(found, behaviour.batch_dependent, behaviour.difference)
+    return Audit(verdict, evidence, tuple(found), points)
+
+
+def _examined(row: Row, case: Case) -> tuple[Finding, bool]:
+    """What a row finds, and whether time cut it short."""
+    with ExitStack() as stack:
+        phases = [stack.enter_context(phase) for phase in _phases(case, f"audit {row.number}: ")]
+        try:
+            finding = row.examine(case)
+        except ParadiseError as error:
+            if case.session.shard.world > 1:  # the other processes would wait for this one
+                raise
+            finding = Finding("inconclusive", f"not measured: {error}", 0)
+    return finding, any(phase.unfinished for phase in phases)
 
 
 def _phases(case: Case, title: str) -> Iterator[AbstractContextManager[Phase]]:
@@ -115,6 +157,20 @@ def _phases(case: Case, title: str) -> Iterator[AbstractContextManager[Phase]]:
     yield session.phase(title, denominator=max(1, case.n))
     for sibling in case.siblings.sessions:
         yield sibling.phase(title, deadline=session.deadline, pulse=session.pulse)
+
+
+def _audit_row(row: Row, finding: Finding) -> AuditRow:
+    return AuditRow(
+        number=row.number,
+        name=row.name,
+        result=finding.result,
+        measured=finding.measured,
+        threshold=row.threshold,
+        meaning=row.means,
+        n=finding.n,
+        decisive=row.decisive,
+        needed=row.needed,
+    )
 
 
 def judged(
@@ -126,16 +182,17 @@ def judged(
     if batch_dependent:
         evidence.append(
             f"an image's logits depend on its batch, by {difference:.1%} of their spread: no"
-            " accuracy of"
-            " single images exists"
+            " accuracy of single images exists"
         )
-    if any(row.number in DECISIVE for row in failed):
+    if any(row.decisive for row in failed):
         return "obfuscated", tuple(evidence)
     if evidence:
         return "suspect", tuple(evidence)
-    open_rows = [str(row.number) for row in rows if row.result == "inconclusive"]
-    if open_rows:
-        evidence.append(
-            f"inconclusive: rows {', '.join(open_rows)}; audit more images, or allow more time"
-        )
+    still_open = [row for row in rows if row.result == "inconclusive"]
+    if still_open:
+        numbers = ", ".join(str(row.number) for row in still_open)
+        evidence.append(f"inconclusive: rows {numbers}; audit more images, or allow more time")
+    # A sham would have had to fail one of these: while they are open, nothing was ruled out.
+    if any(row.needed for row in still_open):
+        return "undecided", tuple(evidence)
     return "not detected", tuple(evidence)

@@ -1,5 +1,7 @@
-"""What the rows of the audit share: the images, what the suite found, the attacks that several rows
-need.
+"""What the rows of the audit share: the images, what the suite found, and attacks of several rows.
+
+Names here: an image *breaks* when an attack finds a point in its ball that is misclassified, and
+*stands* otherwise. Rows of images are row numbers of the session.
 """
 
 import math
@@ -16,20 +18,23 @@ from paradise_cli.attacks.session.ledger import Entry
 from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.subject import Subject
 
-BASE_STEPS = 100
-CURVE_STEPS, CURVE = 20, (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
-"""Of PGD at these multiples of eps."""
-Broken = frozenset[int]
-"""Rows that some attack broke."""
+PGD_STEPS = 100
+CURVE_STEPS = 20
+CURVE = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
+"""Multiples of eps at which the curve of accuracy under PGD is measured."""
+SQUARE_QUERIES = 5000
+SQUARE_IMAGES = 100
+"""Images at most that Square is run on: enough for row 2, and 5,000 queries each are dear."""
+Rows = frozenset[int]
 
 
 @dataclass(frozen=True)
 class Siblings:
-    """Networks of which it is known what falls, each attacked in a session of its own.
+    """Networks of which it is known what breaks, each with images and a ledger in its own session.
 
-    `base` was trained without any defence, and should fall, at the audited eps or a large one. Of
-    `reference` the rows `known` are misclassified, or fall to AutoAttack at `reference_eps`, and no
-    others.
+    `base` was trained without any defence, and should break, at the audited eps or a large one. Of
+    `reference` the rows `known` are misclassified, or broken by AutoAttack at `reference_eps`, and
+    no others.
     """
 
     base: Session | None = None
@@ -45,15 +50,21 @@ class Siblings:
 
 @dataclass(frozen=True)
 class Case:
-    """A classifier under audit at `eps` on some rows of its images; all else as of `audit`."""
+    """A classifier under audit at `eps` on some rows of its session.
+
+    `by_gradients` are entries of images that the suite broke with gradients, and `by_black_box` of
+    those that only a black box broke. `queries` are those of Square for each image, `draws` the
+    random points of each kind.
+    """
 
     session: Session
     eps: float
     rows: tuple[int, ...]
-    white: Mapping[int, Entry]
-    black: Mapping[int, Entry]
+    by_gradients: Mapping[int, Entry]
+    by_black_box: Mapping[int, Entry]
     siblings: Siblings = Siblings()
-    queries: int = 1000
+    queries: int = SQUARE_QUERIES
+    draws: int = 1000
 
     @property
     def subject(self) -> Subject:
@@ -62,123 +73,128 @@ class Case:
 
     @property
     def n(self) -> int:
-        """Images, with those that are misclassified as they are."""
+        """How many images there are, with those that are misclassified as they are."""
         return len(self.rows)
 
     @cached_property
-    def right(self) -> Broken:
-        """The rows that are classified rightly."""
+    def correct(self) -> Rows:
+        """The rows that are classified correctly."""
         return frozenset(row for row in self.rows if bool(self.subject.correct[row]))
 
     @cached_property
-    def base(self) -> Mapping[int, Entry]:
+    def pgd(self) -> Mapping[int, Entry]:
         """PGD on cross-entropy, 100 steps of eps / 4: the attack that most rows compare with."""
         return self.session.attack(
-            "pgd", self.eps, self._order(self.right), hyper={"steps": BASE_STEPS}
+            "pgd", self.eps, self._in_order(self.correct), hyper={"steps": PGD_STEPS}
         )
 
-    def base_within(self, steps: int) -> Broken:
-        """What the base attack broke in its first steps: just what so many steps alone would
-        have.
-        """
-        return frozenset(row for row, entry in self.base.items() if entry.step <= steps + 1)
+    def pgd_within(self, steps: int) -> Rows:
+        """What `pgd` broke in its first steps: exactly what so many steps alone would have."""
+        # The first point asked about comes before the first step.
+        return frozenset(row for row, entry in self.pgd.items() if entry.step <= steps + 1)
 
     @cached_property
-    def losses(self) -> dict[str, Broken]:
-        """The base attack and the same on the margin and on DLR."""
-        others = {
-            loss: self.broken("pgd", steps=BASE_STEPS, loss=loss) for loss in ("margin", "dlr")
+    def by_loss(self) -> dict[str, Rows]:
+        """What PGD breaks with each of three losses."""
+        return {
+            "ce": frozenset(self.pgd),
+            "margin": self.broken_by("pgd", steps=PGD_STEPS, loss="margin"),
+            "dlr": self.broken_by("pgd", steps=PGD_STEPS, loss="dlr"),
         }
-        return {"ce": frozenset(self.base), **others}
 
     @cached_property
-    def fell(self) -> Broken:
-        """What fell to gradients: those of the suite, and PGD on three losses."""
-        return self.right & frozenset(self.white).union(*self.losses.values())
+    def standing(self) -> Rows:
+        """What stands against gradients: those of the suite, and PGD with three losses."""
+        return self.correct - frozenset(self.by_gradients).union(*self.by_loss.values())
+
+    @property
+    def square_rows(self) -> tuple[int, ...]:
+        """The rows that Square is for."""
+        return self.rows[:SQUARE_IMAGES]
 
     @cached_property
-    def standing(self) -> Broken:
-        """What is classified rightly and did not fall to gradients."""
-        return self.right - self.fell
-
-    @cached_property
-    def square(self) -> Broken:
-        """What falls to Square of all that stands; where its other runs ended is kept for
-        `square_ends`.
-        """
-        rows, hyper = self._order(self.standing), {"queries": self.queries}
-        return frozenset(self.session.attack("square", self.eps, rows, hyper=hyper, keep_ends=True))
+    def square(self) -> Rows:
+        """What Square breaks of what stands; where its other runs ended is kept."""
+        return frozenset(
+            self.session.attack(
+                "square",
+                self.eps,
+                self._in_order(self.standing & frozenset(self.square_rows)),
+                hyper=self._square_settings,
+                keep_ends=True,
+            )
+        )
 
     @cached_property
     def square_ends(self) -> Mapping[int, Tensor]:
-        """The best points of Square on what stood against it."""
-        rows = self._order(self.standing - self.square)
-        return self.session.ends("square", self.eps, rows, hyper={"queries": self.queries})
+        """The best points of Square on what stood against it too."""
+        rows = self._in_order((self.standing & frozenset(self.square_rows)) - self.square)
+        return self.session.ends("square", self.eps, rows, hyper=self._square_settings)
 
     @property
-    def grey(self) -> float:
+    def _square_settings(self) -> dict[str, Any]:
+        # Those of the suite `standard`: its schedule is made for 10,000 queries, and would end
+        # with windows that are too large if fewer than half of them were asked.
+        return {"queries": self.queries, "rescale": self.queries < SQUARE_QUERIES}
+
+    @property
+    def grey_eps(self) -> float:
         """The eps within which every image can be made grey, so that all are alike."""
         return 0.5 if self.subject.norm == "linf" else math.sqrt(self.subject.images[0].numel()) / 2
 
     @cached_property
-    def curve(self) -> list[tuple[float, Broken]]:
-        """What PGD breaks at each eps, every one attacked anew; the first is 0, the last the grey
-        one.
-        """
-        found: list[tuple[float, Broken]] = [(0.0, frozenset())]
-        for eps in sorted(
-            {*(factor * self.eps for factor in CURVE if factor * self.eps < self.grey), self.grey}
-        ):
-            same = eps == self.eps
-            broken = (
-                self.base_within(CURVE_STEPS)
-                if same
-                else self.broken("pgd", eps=eps, steps=CURVE_STEPS)
-            )
+    def curve(self) -> list[tuple[float, Rows]]:
+        """What PGD breaks at each eps, every one attacked anew: from 0 to where all is grey."""
+        smaller = {factor * self.eps for factor in CURVE if factor * self.eps < self.grey_eps}
+        found: list[tuple[float, Rows]] = [(0.0, frozenset())]
+        for eps in sorted(smaller | {self.grey_eps}):
+            if eps == self.eps:
+                broken = self.pgd_within(CURVE_STEPS)
+            else:
+                broken = self.broken_by("pgd", eps=eps, steps=CURVE_STEPS)
             found.append((eps, broken))
         return found
 
-    def broken(
+    def broken_by(
         self,
         name: str,
         *,
         eps: float | None = None,
-        rows: Broken | None = None,
+        rows: Rows | None = None,
         victim: Victim | None = None,
         begin: Mapping[int, Tensor] | None = None,
         tag: str = "",
         **hyper: Any,
-    ) -> Broken:
-        """Rows that an attack breaks, of all that are classified rightly unless others are
-        given.
-        """
-        found = self.session.attack(
-            name,
-            self.eps if eps is None else eps,
-            self._order(self.right if rows is None else rows),
-            hyper=hyper,
-            victim=victim,
-            begin=begin,
-            tag=tag,
+    ) -> Rows:
+        """The rows that an attack breaks, of all correct ones unless others are given."""
+        return frozenset(
+            self.session.attack(
+                name,
+                self.eps if eps is None else eps,
+                self._in_order(self.correct if rows is None else rows),
+                hyper=hyper,
+                victim=victim,
+                begin=begin,
+                tag=tag,
+            )
         )
-        return frozenset(found)
 
-    def accuracy(self, broken: Broken) -> float:
-        """Share of the images that is classified rightly and not among these."""
-        return len(self.right - broken) / max(1, self.n)
+    def accuracy(self, broken: Rows) -> float:
+        """The share of the images that is classified correctly and not among these."""
+        return len(self.correct - broken) / max(1, self.n)
 
-    def gap(self, a: Broken, b: Broken, threshold: float, *, shares: int = 1) -> Gap:
+    def gap(self, a: Rows, b: Rows, limit: float, *, shares: int = 1) -> Gap:
         """How much lower accuracy is under a than under b."""
-        return Gap(len(a - b), len(b - a), self.n, threshold, shares)
+        return Gap(len(a - b), len(b - a), self.n, limit, shares)
 
-    def further(self, broken: Broken, threshold: float) -> Gap:
+    def further(self, broken: Rows, limit: float, *, n: int | None = None) -> Gap:
         """How much lower accuracy would be without these images, which stood until now."""
-        return Gap(len(broken), None, self.n, threshold)
+        return Gap(len(broken), None, self.n if n is None else n, limit)
 
     def on(self, session: Session, eps: float) -> "Case":
-        """The same of all images of another session."""
+        """The same audit of all images of another session, of which no suite found anything."""
         rows = tuple(range(len(session.subject.images)))
-        return replace(self, session=session, eps=eps, rows=rows, white={}, black={})
+        return replace(self, session=session, eps=eps, rows=rows, by_gradients={}, by_black_box={})
 
-    def _order(self, rows: Broken) -> list[int]:
+    def _in_order(self, rows: Rows) -> list[int]:
         return [row for row in self.rows if row in rows]

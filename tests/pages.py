@@ -11,6 +11,8 @@ FENCE = re.compile(
     r"(?:<!-- not run: (?P<reason>[^\n]+?) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+SETTING = re.compile(r"[A-Z]+=")
+"""A variable set for one command, which stands before it."""
 FILE_NAME = re.compile(r"# (\S+\.(?:py|yaml))\n")
 
 
@@ -34,7 +36,7 @@ class Block:
     def commands(self) -> list[list[str]]:
         """The words of each `paradise` command, without the `paradise`."""
         parts = [part for line in self.text.splitlines() for part in _split(line)]
-        return [words[1:] for words in parts if words and words[0] == "paradise"]
+        return [words[1:] for words in parts if words[:1] == ["paradise"]]
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -59,6 +61,8 @@ def _split(line: str) -> list[list[str]]:
     for word in shlex.split(line, comments=True):
         if word == "&&":
             commands.append([])
+        elif not commands[-1] and SETTING.match(word):
+            continue
         else:
             commands[-1].append(word)
     return commands

@@ -4,6 +4,7 @@ refuses.
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -18,12 +19,14 @@ from paradise_cli.information.blahut_arimoto import STEEPEST, DiscreteSource, bl
 from paradise_cli.information.closed_forms import shannon_lower_bound
 from paradise_cli.information.known_sources import (
     KnownSource,
+    banana,
     bernoulli,
     gaussian,
     laplacian,
     measured,
     uniform,
 )
+from paradise_cli.theory.rate_distortion import default_slopes, solve
 
 LOG_2 = math.log(2)
 
@@ -82,7 +85,7 @@ def test_grids_approach_the_closed_form_as_they_get_finer(
         (closed_forms.bernoulli(0.3), 2, 0.119203, 0.245530),
         (closed_forms.uniform(5), 2, 0.351214, 0.474356),
         (closed_forms.gaussian([1.7]), 1 / 0.6, 0.3, 0.8673),  # alpha .6
-        (closed_forms.gaussian([4.0, 1.0, 0.1]), 1.0, 0.5 + 0.5 + 0.1, 0.5 * math.log(8) + 0.5 * math.log(2)),
+        (closed_forms.gaussian([4.0, 1.0, 0.1]), 1.0, 0.5 + 0.5 + 0.1, 2 * LOG_2),
         (closed_forms.laplacian(2.0), 4, 0.25, math.log(8)),
     ],
 )  # fmt: skip
@@ -111,9 +114,7 @@ def test_a_balanced_distortion_is_solved_at_once() -> None:
     )
 
 
-def test_the_shannon_lower_bound_is_the_rate_of_a_gaussian_and_below_that_of_a_uniform_density() -> (
-    None
-):
+def test_the_shannon_lower_bound_is_a_gaussians_rate_and_below_a_uniform_densitys() -> None:
     entropy = 0.5 * math.log(2 * math.pi * math.e * 1.7)
     assert shannon_lower_bound(entropy, 0.3) == pytest.approx(
         closed_forms.gaussian([1.7]).rate(0.3)
@@ -265,3 +266,68 @@ def test_sources_that_are_none_are_refused(p: Tensor, d: Tensor, message: str) -
 def test_slopes_that_are_none_are_refused(slopes: Tensor) -> None:
     with pytest.raises(UsageError, match="slopes must be"):
         blahut_arimoto(bernoulli(0.5).source, slopes)
+
+
+def scaled(known: KnownSource, factor: float) -> KnownSource:
+    """The same letters, with a distortion in another unit."""
+    source = DiscreteSource(known.source.probabilities, factor * known.source.distortion)
+    return KnownSource(known.name, source, least_resolved=factor * known.least_resolved)
+
+
+LETTERS = torch.tensor([0.0, 1.0, 2.5, 7.0], dtype=torch.float64)
+SKEWED = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
+
+
+def letters_of(measure: str, scale: float) -> KnownSource:
+    return KnownSource("letters", measured(SKEWED, measure, scale * LETTERS))
+
+
+# What a source is when its x is `scale` times as large, and the power of it that D then is.
+SCALED: dict[str, tuple[Callable[[float], KnownSource], float]] = {
+    "gaussian": (lambda scale: gaussian(1.7 * scale, 101), 2),
+    "laplacian": (lambda scale: laplacian(0.6 * scale, 201), 1),
+    "squared": (lambda scale: letters_of("squared", scale), 2),
+    "absolute": (lambda scale: letters_of("absolute", scale), 1),
+    "hamming": (lambda scale: letters_of("hamming", scale), 0),
+    "bernoulli": (lambda scale: scaled(bernoulli(0.3), scale), 1),
+    "uniform": (lambda scale: scaled(uniform(5), scale), 1),
+    "banana": (lambda scale: scaled(banana(), scale**2), 2),
+}
+
+
+SCALES = [2.0**-24, 1e-7, 0.1, 1e4, 2.0**40]
+# The banana has the most letters by far.
+UNITS = [(name, scale) for name in SCALED for scale in (SCALES if name != "banana" else [0.1])]
+
+
+@pytest.mark.parametrize(("name", "scale"), UNITS)
+def test_a_rate_does_not_depend_on_the_unit(name: str, scale: float) -> None:
+    build, power = SCALED[name]
+    unit = scale**power
+    one, other = build(1.0), build(scale)
+    assert other.least_resolved == pytest.approx(unit * one.least_resolved, rel=1e-9)
+    assert other.is_grid == one.is_grid
+    # A power of two is exact in floating point: every number must then be the same to the last bit.
+    exact = scale in (2.0**-24, 2.0**40)
+    few = {"tolerance": 1e-3, "max_iterations": 30}
+    slopes, theirs = default_slopes(one, 3), default_slopes(other, 3)
+    assert theirs == pytest.approx([slope / unit for slope in slopes], rel=1e-9)
+    at = (one.least_resolved + 0.2, 0.4)
+    first = solve(one, slopes, **few, distortions=[at[0]], rates=[at[1]])
+    second = solve(
+        other, [slope / unit for slope in slopes], **few, distortions=[unit * at[0]], rates=[at[1]]
+    )
+    near = 1e-12 if exact else 1e-6
+    for here, there in zip(first.curve.points, second.curve.points, strict=True):
+        assert there.distortion == pytest.approx(unit * here.distortion, rel=near, abs=near * unit)
+        assert (there.lower, there.upper) == pytest.approx((here.lower, here.upper), abs=near)
+    rate, distortion = second.answers
+    assert (rate.lower, rate.upper) == pytest.approx(
+        (first.answers[0].lower, first.answers[0].upper), abs=near
+    )
+    assert (distortion.lower / unit, distortion.upper / unit) == pytest.approx(
+        (first.answers[1].lower, first.answers[1].upper), abs=near
+    )
+    for mine, his in zip(first.rows(), second.rows(), strict=True):
+        assert (mine["slope"] is None) == (his["slope"] is None)
+        assert (mine["closed_form_nats"] is None) == (his["closed_form_nats"] is None)

@@ -60,6 +60,46 @@ def test_a_grid_says_nothing_below_its_resolution() -> None:
     assert coarse["closed_form_nats"] is None
 
 
+@pytest.mark.parametrize("sigma", [1.0, 0.1, 0.01, 1e4])
+def test_a_gaussian_has_one_rate_in_every_unit(sigma: float) -> None:
+    """R = log(sigma^2 / D) / 2, which is log(2) / 2 at half the variance."""
+    half = str(sigma**2 / 2)
+    solved = rd("gaussian", "--sigma", str(sigma), "--at-distortion", half, "--points", "2")
+    (answer,) = solved["answers"]
+    assert answer["upper"] - answer["lower"] <= 1e-5
+    assert answer["lower"] == pytest.approx(math.log(2) / 2, abs=1e-3)  # of the grid of 401 letters
+
+
+def test_what_a_grid_does_not_resolve_is_refused_in_every_unit() -> None:
+    # Both ask for log(64516) / 2 = 5.5373 nats, of which the grid shows 4.97.
+    for sigma, distortion, ends in (("1", "1.55e-5", "0.15, 1"), ("1e4", "1550", r"1.5e\+07, 1")):
+        fails(
+            ["gaussian", "--sigma", sigma, "--at-distortion", distortion, "--points", "2"],
+            rf"outside \[{ends}.*more --letters resolve less",
+        )
+
+
+def test_a_small_distortion_is_shown_with_its_digits() -> None:
+    arguments = ["rd", "laplacian", "--scale", "1e-7", "--at-rate", "1", "--points", "4"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.stderr
+    found = re.search(r"at rate 1: D between (\S+) and (\S+)", result.stdout)
+    assert found is not None
+    low, high = map(float, found.groups())
+    exact = 1e-7 / math.e
+    assert low == pytest.approx(exact, rel=2e-3) and high == pytest.approx(exact, rel=2e-3)
+    assert len(found.group(1).partition("e")[0]) > 5
+
+
+def test_distortions_of_any_size_are_solved_without_a_warning() -> None:
+    name = write("far.json", {"p": [0.5, 0.5], "d": [[0, 1e12], [1e12, 0]]})
+    solved = rd(name, "--at-distortion", "2.5e11", "--points", "3")  # warnings are errors here
+    exact = math.log(2) + 0.25 * math.log(0.25) + 0.75 * math.log(0.75)
+    assert solved["answers"][0]["lower"] <= exact + 1e-9
+    assert solved["answers"][0]["upper"] == pytest.approx(exact, abs=2e-5)
+    assert [row["slope"] for row in solved["points"]].count(None) == 1
+
+
 def write(name: str, value: Any) -> str:
     path = Path(name)
     match path.suffix:
@@ -96,7 +136,8 @@ def test_files_give_what_the_built_in_coin_gives(name: str, value: Any, options:
     ("name", "value", "options", "message"),
     [
         ("s.json", {"p": [0.5, 0.6], "d": HAMMING}, [], "s.json: probabilities must sum to 1"),
-        ("s.json", {"p": [0.5, 0.5], "d": [[0, 1], [-1, 0]]}, [], r"s.json: distortions .* d\[1, 0\] is -1"),
+        ("s.json", {"p": [0.5, 0.5], "d": [[0, 1], [-1, 0]]}, [],
+         r"s.json: distortions .* d\[1, 0\] is -1"),
         ("s.json", '{"p": [0.5, 0.5], "d": [[0, NaN], [1, 0]]}', [], r"d\[0, 1\] is nan"),
         ("s.json", {"p": [0.5, 0.5], "d": [[0, 1], [1]]}, [], "'d' is not a full array of numbers"),
         ("s.json", {"p": ["a", "b"], "d": HAMMING}, [], "'p' is not a full array of numbers"),
@@ -111,7 +152,8 @@ def test_files_give_what_the_built_in_coin_gives(name: str, value: Any, options:
         ("s.json", "3", ["--distortion", "hamming"], "do not fit"),
         ("s.npz", {"p": np.array([None, 1], dtype=object), "d": HAMMING}, [], "never unpickled"),
         ("s.npy", np.zeros((2, 2)), ["--distortion", "hamming"], "do not fit"),
-        ("s.json", [0.5, 0.5], ["--distortion", "hamming", "--p", "0.3"], "--p is for built-in sources"),
+        ("s.json", [0.5, 0.5], ["--distortion", "hamming", "--p", "0.3"],
+         "--p is for built-in sources"),
     ],
 )  # fmt: skip
 def test_bad_files_get_one_message(name: str, value: Any, options: list[str], message: str) -> None:
@@ -151,7 +193,8 @@ def fails(arguments: list[str], message: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "numbers"),
-    [("2", [2]), ("0.1, 1", [0.1, 1]), ("1:100:3", [1, 10, 100]), (".03:.7:2", [0.03, 0.7]), ("3:3:1", [3])],
+    [("2", [2]), ("0.1, 1", [0.1, 1]), ("1:100:3", [1, 10, 100]), (".03:.7:2", [0.03, 0.7]),
+     ("3:3:1", [3])],
 )  # fmt: skip
 def test_ranges(text: str, numbers: list[float]) -> None:
     assert parse_range(text, "--slopes") == pytest.approx(numbers)

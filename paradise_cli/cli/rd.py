@@ -64,7 +64,7 @@ def rd(
     paradise rd bernoulli --p 0.3
     paradise rd gaussian --sigma 2 --at-distortion 0.5
     paradise rd source.npz --slopes 0.1:10:20        p [n] and d [n, m]
-    paradise rd counts.json --distortion absolute    p [n], and letters x [n] if they are not 0, 1, 2, ...
+    paradise rd counts.json --distortion absolute    p [n], and letters x [n] if not 0, 1, 2, ...
     """
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.core.ranges import parse_range
@@ -131,8 +131,8 @@ def _print(solved: "RateDistortion") -> None:
         rows,
     )
     for answer in solved.answers:
-        other = "R in nats" if answer.asked == "distortion" else "D"
-        console.print(
-            f"at {answer.asked} {answer.at:g}: {other} between {answer.lower:.6f} and"
-            f" {answer.upper:.6f}"
-        )
+        # A rate is in nats; a distortion may be of any size, as its unit is the user's.
+        rate = answer.asked == "distortion"
+        other = "R in nats" if rate else "D"
+        low, high = (f"{end:.6f}" if rate else f"{end:.6g}" for end in (answer.lower, answer.upper))
+        console.print(f"at {answer.asked} {answer.at:g}: {other} between {low} and {high}")

@@ -18,7 +18,7 @@ LEAST = (
 MIXED = 0.5
 SUM_ERROR = 1e-9  # of the probabilities
 MATRICES = 6  # of the distortion's size that solving holds at once
-STEEPEST = 1e300  # a slope that gives the end of the curve itself: D_min, and the rate there
+STEEPEST = 1e300  # a slope that gives the end of a curve of distortions near 1
 ROUNDING = 1e-13  # relative, that the ascent may lose in one step
 RIDGE = 1e-10  # of the least-squares problem of the acceleration, relative
 
@@ -64,6 +64,14 @@ class DiscreteSource:
         occurs = self.probabilities > 0
         p = self.probabilities[occurs]
         return p / p.sum(), self.distortion[occurs]
+
+
+def steepest(source: DiscreteSource) -> float:
+    """A slope that gives the end of the curve itself, D_min and the rate there, in any unit of D.
+
+    Its product with a distortion is finite.
+    """
+    return STEEPEST / max(1.0, float(source.distortion.max()))
 
 
 def check_fits(n: int, m: int) -> None:

@@ -44,6 +44,7 @@ class Curve:
         """Certified bounds of R at a distortion, in nats; the upper one is infinite left of all
         points.
         """
+        distortion = float(distortion)  # numpy warns where a product of numbers overflows
         lines = (
             point.lower - point.slope * (distortion - point.distortion) for point in self.points
         )

@@ -14,7 +14,7 @@ from paradise_cli.information import closed_forms
 from paradise_cli.information.blahut_arimoto import DiscreteSource, check_fits
 from paradise_cli.information.closed_forms import ClosedForm
 
-GRID_STEPS = 6  # the least distortion, in steps, at which a grid stands for its density
+GRID_STEPS = 6  # in the least distortion at which a grid stands for its density
 GAUSSIAN_WIDTH = 5.0  # half the grid, in standard deviations
 LAPLACIAN_WIDTH = 10.0  # half the grid, in scales
 BANANA_GRID = (81, 17)  # letters along the banana and across
@@ -27,24 +27,24 @@ MEASURES = get_args(Measure)
 
 @dataclass(frozen=True)
 class KnownSource:
-    """A finite source, its exact curve where there is one, and the step of the grid it stands for,
-    if any.
+    """A finite source, and its exact curve where there is one.
+
+    Where it is a grid that stands for a density, `least_resolved` is the distortion below which it
+    no longer does; else 0.
     """
 
     name: str
     source: DiscreteSource
     closed_form: ClosedForm | None = None
-    step: float = 0.0
+    least_resolved: float = 0.0
 
     @property
-    def least_resolved(self) -> float:
-        """The distortion below which the grid no longer stands for its density."""
-        return GRID_STEPS * self.step
+    def is_grid(self) -> bool:
+        """Whether the source stands for a density, whose rate has no end as D goes to 0."""
+        return self.least_resolved > 0
 
     def rate(self, distortion: float) -> float | None:
-        """The exact R(D) in nats, None where it is not known or the grid is too coarse to show
-        it.
-        """
+        """The exact R(D) in nats, None where it is unknown or the grid too coarse to show it."""
         if self.closed_form is None or distortion < self.least_resolved:
             return None
         return self.closed_form.rate(distortion)
@@ -70,11 +70,13 @@ def uniform(m: int = 8) -> KnownSource:
 
 def gaussian(sigma: float = 1.0, letters: int = 401) -> KnownSource:
     """N(0, sigma^2) under squared error, on a grid of letters over 5 sigma to both sides."""
-    form = closed_forms.gaussian([sigma**2])
+    form = closed_forms.gaussian([sigma * sigma])
     grid, edges = _grid(GAUSSIAN_WIDTH * sigma, letters)
     below = torch.special.ndtr(edges / sigma)
     source = DiscreteSource(_masses(below), _between("squared", grid))
-    return KnownSource(f"gaussian, sigma = {sigma:g}", source, form, _step(grid))
+    # D is a square: of the units of a step, times those of sigma.
+    resolved = GRID_STEPS * _step(grid) * sigma
+    return KnownSource(f"gaussian, sigma = {sigma:g}", source, form, resolved)
 
 
 def laplacian(scale: float = 1.0, letters: int = 401) -> KnownSource:
@@ -87,7 +89,7 @@ def laplacian(scale: float = 1.0, letters: int = 401) -> KnownSource:
     source = DiscreteSource(
         _masses(torch.where(edges < 0, tail, 1 - tail)), _between("absolute", grid)
     )
-    return KnownSource(f"laplacian, scale = {scale:g}", source, form, _step(grid))
+    return KnownSource(f"laplacian, scale = {scale:g}", source, form, GRID_STEPS * _step(grid))
 
 
 def banana() -> KnownSource:
@@ -97,10 +99,11 @@ def banana() -> KnownSource:
     axes = [_grid(half, n) for half, n in zip(BANANA_WIDTH, BANANA_GRID, strict=True)]
     letters = bend(torch.cartesian_prod(*(grid for grid, _ in axes)))  # [n, 2]
     along, across = (_masses(torch.special.ndtr(edges)) for _, edges in axes)
-    source = DiscreteSource(
-        torch.outer(along, across).flatten(), torch.cdist(letters, letters).square()
-    )
-    return KnownSource("banana", source, step=_step(axes[0][0]) ** 2)  # D is a square of steps here
+    # Not torch.cdist: by default it takes the distances of near letters from rounded products.
+    difference = letters[:, None] - letters  # [n, n, 2]
+    source = DiscreteSource(torch.outer(along, across).flatten(), difference.square().sum(2))
+    resolved = GRID_STEPS * _step(axes[0][0]) ** 2  # D is a square of steps here
+    return KnownSource("banana", source, least_resolved=resolved)
 
 
 def bend(normal: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.storage import publish_text, write_json
 from paradise_cli.core.units import BITS
-from paradise_cli.information.blahut_arimoto import STEEPEST, blahut_arimoto
+from paradise_cli.information.blahut_arimoto import blahut_arimoto, steepest
 from paradise_cli.information.envelope import Curve, Point
 from paradise_cli.information.known_sources import KnownSource
 
@@ -49,9 +49,10 @@ class RateDistortion:
         """One row a point; the closed form is None where there is none or the grid is too coarse
         for it.
         """
+        end = steepest(self.known.source)
         return [
             {
-                "slope": point.slope if point.slope < STEEPEST else None,
+                "slope": point.slope if point.slope < end else None,
                 "distortion": point.distortion,
                 "lower_nats": max(0.0, point.lower),
                 "upper_nats": max(0.0, point.upper),
@@ -125,7 +126,7 @@ def solve(
             tolerance=tolerance, max_iterations=max_iterations, progress=progress,
         )  # fmt: skip
 
-    curve = sweep([*slopes, STEEPEST] if known.step == 0 else slopes, tolerance)
+    curve = sweep(slopes if known.is_grid else [*slopes, steepest(known.source)], tolerance)
     asked = [("distortion", d) for d in distortions] + [("rate", rate) for rate in rates]
     for name, value in asked:
         _check(known, curve, name, value)
@@ -137,10 +138,11 @@ def _check(known: KnownSource, curve: Curve, name: str, value: float) -> None:
     if name == "distortion":
         least, most = max(curve.d_min, known.least_resolved), curve.d_max
     else:
-        least, most = 0.0, math.inf if known.step else curve.rate_between(curve.d_min)[1]
+        least, most = 0.0, math.inf if known.is_grid else curve.rate_between(curve.d_min)[1]
     if not least <= value <= most:
+        finer = "; more --letters resolve less" if known.is_grid and value < least else ""
         raise UsageError(
-            f"{name} {value:g} is outside [{least:.6g}, {most:.6g}], the range of this curve"
+            f"{name} {value:g} is outside [{least:.6g}, {most:.6g}], the range of this curve{finer}"
         )
 
 
@@ -151,15 +153,22 @@ def _answer(
     at: float,
     tolerance: float,
 ) -> Answer:
-    """Bounds from the hull's chord, refined at the chord's slope until they meet or the curve is
-    straight.
+    """Bounds from the hull's chord, refined at its slope until they meet or the curve is straight.
+
+    Bounds of a distortion meet where they are `tolerance` nats apart on the curve: in any unit of
+    D.
     """
     for _ in range(ROUNDS):
-        lower, upper = (
-            curve.rate_between(at) if asked == "distortion" else curve.distortion_between(at)
-        )
-        slope = curve.chord(at if asked == "distortion" else upper)
-        if upper - lower <= tolerance or slope is None:
+        if asked == "distortion":
+            lower, upper = curve.rate_between(at)
+            slope = curve.chord(at)
+        else:
+            lower, upper = curve.distortion_between(at)
+            slope = curve.chord(upper)
+        if slope is None:
+            break
+        nats = upper - lower if asked == "distortion" else (upper - lower) * slope
+        if nats <= tolerance:
             break
         curve = curve.joined(sweep([slope], tolerance / 2))
     return Answer(asked, at, min(lower, upper), upper)

@@ -489,7 +489,7 @@ def test_folders_of_class_folders(tmp_path: Path) -> None:
     torch.testing.assert_close(
         found.images[:, 0, 0, 0], torch.tensor([0.2, 0.4, 1.0])[found.labels]
     )
-    assert found.label.endswith(", train") and "no test split" in found.notes[0]
+    assert found.label == f"all of {tmp_path.name}" and "no test split" in found.notes[0]
     small = open_examples(OWN, str(tmp_path), overrides=["data.size=4", "data.channels = 1"])
     assert small.images.shape == (6, 1, 4, 4)
     with pytest.raises(UsageError, match=r"width=3: .* can be set: data.size=NUMBER"):

@@ -19,7 +19,7 @@ from paradise_cli.inference.batches import block_size
 from paradise_cli.inference.encoding import Encoded, encode_to_file
 from paradise_cli.inference.loading import LoadedModel, load
 from paradise_cli.inference.reconstruction import reconstruct_to_files
-from paradise_cli.inference.sources import Images
+from paradise_cli.inference.image_sources import Images
 
 from .tiny_model import CLASSES, LATENT, save_images, save_tiny
 

@@ -330,7 +330,7 @@ def test_a_lone_target_is_matched_whatever_its_name():
 
 
 def test_other_class_names_are_noted():
-    found, notes = fit_labels(torch.tensor([[0], [2]]), description(("a", "x", "c")), description())
+    found, notes = fit_labels(torch.tensor([[0], [2]]), description(("w", "x", "y")), description())
     assert found.tolist() == [[0], [2]]
     assert "class 1 is 'x' in other and 'b' for the model" in notes[0]
 
@@ -345,7 +345,7 @@ def test_data_without_labels_are_unlabelled():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (description(("a", "b")), "other has 2 classes of 'digit', the model tells 3 apart"),
+        (description(("x", "y")), "other has 2 classes of 'digit', the model tells 3 apart"),
         (description(shape=(3, 8, 8)), "other has images 3x8x8, the model reads 1x8x8"),
     ],
 )

@@ -52,7 +52,7 @@ def sweep(
     paradise sweep digits --alpha 0.1,1 --grid 'objective.rate={q: batch},{q: fitted}'
     """
     from paradise_cli.cli.progress import progress_bar
-    from paradise_cli.evaluation.evaluation_data import check_split
+    from paradise_cli.data import check_split
     from paradise_cli.recipe.schema import load_recipe
     from paradise_cli.sweep.plan import alpha_axis, parse_axis, plan
     from paradise_cli.sweep.result import judge

@@ -11,6 +11,7 @@ from paradise_cli.data import (  # noqa: F401  (each registers its data sets)
 from paradise_cli.data.augment import AUGMENTATIONS
 from paradise_cli.data.base import (
     DATASETS,
+    SPLITS,
     Augmentation,
     Batch,
     DataBundle,
@@ -21,20 +22,25 @@ from paradise_cli.data.base import (
     Split,
     Target,
     batches,
+    check_split,
     dataset,
     info_of,
     on_device,
     synthetic,
 )
-from paradise_cli.data.images import UnreadableImage, decode, list_images
+from paradise_cli.data.class_names import ClassMap, match_classes, match_logits
+from paradise_cli.data.folders import class_folders_of, open_folder
+from paradise_cli.data.images import UnreadableImage, decode, image_ids, list_images
 from paradise_cli.data.partition import hold_out, keep_labels
 from paradise_cli.data.streaming import FolderSplit, decoding_progress, stream
 
 __all__ = [
     "AUGMENTATIONS",
     "DATASETS",
+    "SPLITS",
     "Augmentation",
     "Batch",
+    "ClassMap",
     "DataBundle",
     "DataInfo",
     "FolderSplit",
@@ -45,14 +51,20 @@ __all__ = [
     "Target",
     "UnreadableImage",
     "batches",
+    "check_split",
+    "class_folders_of",
     "dataset",
     "decode",
     "decoding_progress",
     "hold_out",
+    "image_ids",
     "info_of",
     "keep_labels",
     "list_images",
+    "match_classes",
+    "match_logits",
     "on_device",
+    "open_folder",
     "stream",
     "synthetic",
 ]

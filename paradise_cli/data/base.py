@@ -9,9 +9,11 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.randomness import generator
-from paradise_cli.core.registry import Registry
+from paradise_cli.core.registry import Registry, did_you_mean
+
+SPLITS = ("train", "validation", "test")
 
 Key: TypeAlias = tuple[int | str, ...]
 Augmentation: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
@@ -187,18 +189,33 @@ class MemorySplit:
 
 @dataclass(frozen=True)
 class DataBundle:
-    """A data set: its description and its splits; raises ParadiseError where the two disagree."""
+    """A data set: its description and its splits; raises ParadiseError where the two disagree.
+
+    `notes` say what a user should know of it before it is used, such as files that were left out.
+    """
 
     info: DataInfo
     train: Split
     validation: Split | None = None
     test: Split | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("train", "validation", "test"):
-            split = getattr(self, name)
-            if split is not None:
-                _check(split, self.info, f"{self.info.label}, {name} split")
+        for name, split in self.splits().items():
+            _check(split, self.info, f"{self.info.label}, {name} split")
+
+    def splits(self) -> dict[str, Split]:
+        """The splits that are there, by name."""
+        found = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in found.items() if split is not None}
+
+
+def check_split(split: str) -> None:
+    """Raise UsageError for what is not the name of a split."""
+    if split not in SPLITS:
+        raise UsageError(
+            f"no split '{split}'{did_you_mean(split, list(SPLITS))}; known: {', '.join(SPLITS)}"
+        )
 
 
 def _check(split: Split, info: DataInfo, where: str) -> None:

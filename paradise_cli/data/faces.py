@@ -86,7 +86,7 @@ def celeba(
         raise ParadiseError(
             f"celeba: {folder} has no image of the training split (0 in {_PARTITION})"
         )
-    return DataBundle(info, **splits)
+    return DataBundle(info, splits["train"], splits.get("validation"), splits.get("test"))
 
 
 def _lines(path: Path) -> list[list[str]]:

@@ -1,5 +1,6 @@
 """Folders of image files, with or without classes and splits."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -10,15 +11,18 @@ from torch import Tensor
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.data.base import DataBundle, DataInfo, Preprocessing, Target, dataset
 from paradise_cli.data.images import image_ids
-from paradise_cli.data.streaming import FolderSplit, folder_split
+from paradise_cli.data.streaming import FolderSplit, folder_split, unreadable
 
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
 _UNSEEN_SIZE = 50_000  # what --dry-run assumes of a folder that is not there
+_SHOWN = 5  # files or folders that a note names
+_SYSTEM = {"__MACOSX", "__pycache__", "@eaDir", "lost+found"}  # left by programs, no classes
 
 
 def _listing(root: Path) -> dict[str, list[str]]:
-    """Image paths relative to `root` by sub-folder (train, val, test where train/ is there, else
-    "").
+    """Image paths relative to `root` by sub-folder.
+
+    The sub-folders are train, val and test where train/ is there, else the folder itself, "".
     """
     if not (root / "train").is_dir():
         return {"": image_ids(root)}
@@ -35,34 +39,61 @@ def _class_of(image: str, split: str) -> str | None:
     return inner.split("/", 1)[0] if "/" in inner else None
 
 
+def _folders_of(images: Sequence[str], split: str) -> set[str]:
+    """The sub-folders of a split that hold an image."""
+    return {name for image in images if (name := _class_of(image, split)) is not None}
+
+
+def _sub_folders(place: Path, images: Sequence[str], split: str) -> list[str]:
+    """The sub-folders of a split in their order, whether they hold an image or not.
+
+    One without an image counts as a class does, so that the classes after it keep their numbers.
+    """
+    holding = _folders_of(images, split)
+    empty = {
+        entry.name
+        for entry in place.iterdir()
+        if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith(".")
+    }
+    return sorted(holding | (empty - _SYSTEM)) if holding else []
+
+
 def _classes(
     root: Path, listing: dict[str, list[str]], expected: Sequence[str] | None
 ) -> tuple[str, ...]:
     """Class names: the sub-folders of the training images, where there are two or more."""
     split = next(iter(listing))
-    found = sorted(
-        {name for image in listing[split] if (name := _class_of(image, split)) is not None}
-    )
+    found = _sub_folders(root / split, listing[split], split)
     if expected is not None and sorted(expected) != found:
         raise ParadiseError(
             f"{root / split}: the recipe names {len(expected)} classes, the folder has {len(found)}"
             f" sub-folders of images; not in the folder: {sorted(set(expected) - set(found))[:5]},"
-            " not in the"
-            f" recipe: {sorted(set(found) - set(expected))[:5]}; the two must be the same"
+            f" not in the recipe: {sorted(set(found) - set(expected))[:5]}; the two must be the"
+            " same"
         )
     if len(found) < 2:
         return ()
     for other, images in listing.items():
-        unknown = {name for image in images if (name := _class_of(image, other)) is not None} - set(
-            found
-        )
+        unknown = _folders_of(images, other) - set(found)
         if unknown:
             raise ParadiseError(
                 f"{root / other}: class folders {sorted(unknown)[:5]} do not exist in"
-                f" {root / split}; every"
-                " class needs training images"
+                f" {root / split}; every class needs training images"
             )
     return tuple(found if expected is None else expected)
+
+
+def class_folders_of(root: Path, images: Sequence[str]) -> list[str | None]:
+    """The class folder that each image of a folder lies in, None where it lies in none.
+
+    `images` are those of `image_ids`, of all splits if there are any.
+    """
+    names: dict[str, str | None] = {}
+    for split in _SPLITS if (root / "train").is_dir() else ("",):
+        inside = [image for image in images if not split or image.startswith(f"{split}/")]
+        if len(_folders_of(inside, split)) > 1:
+            names |= {image: _class_of(image, split) for image in inside}
+    return [names.get(image) for image in images]
 
 
 def _info(
@@ -72,8 +103,9 @@ def _info(
     classes: Sequence[str] | None,
     unseen: int,
 ) -> DataInfo:
-    """What the folder says without a look at its pixels; `unseen` numbered classes where it is
-    missing.
+    """What the folder says without a look at its pixels.
+
+    Where the folder is missing, `unseen` classes are assumed, named by their numbers.
     """
     if root is not None and root.is_dir():
         listing = _listing(root)
@@ -103,6 +135,66 @@ def _present(root: Path | None, name: str) -> Path:
     return root
 
 
+def _readable(
+    root: Path, listing: dict[str, list[str]], preprocessing: Preprocessing
+) -> tuple[dict[str, list[str]], list[str]]:
+    """The listing without the files that cannot be read, and what to say of them."""
+    images = [image for its in listing.values() for image in its]
+    bad = unreadable(root, images, preprocessing)
+    if not bad:
+        return listing, []
+    if len(bad) == len(images):
+        raise ParadiseError(f"{root}: none of the {len(images)} images can be read")
+    shown = "; ".join(f"{image}: {reason}" for image, reason in list(bad.items())[:_SHOWN])
+    more = "; ..." if len(bad) > _SHOWN else ""
+    note = f"{len(bad):,} of {len(images):,} images cannot be read and are left out: {shown}{more}"
+    kept = {split: [image for image in its if image not in bad] for split, its in listing.items()}
+    return kept, [note]
+
+
+def _empty_note(images: Sequence[str], split: str, info: DataInfo) -> list[str]:
+    """What to say of classes of the training images that have none."""
+    classes = info.targets[0].classes if info.targets else ()
+    holding = _folders_of(images, split)
+    empty = [f"'{name}' ({i})" for i, name in enumerate(classes) if name not in holding]
+    if not empty:
+        return []
+    more = ", ..." if len(empty) > _SHOWN else ""
+    return [
+        f"no readable image in {len(empty)} of the {len(classes)} class folders of {info.label},"
+        f" which keep their numbers: {', '.join(empty[:_SHOWN])}{more}"
+    ]
+
+
+def open_folder(
+    root: Path,
+    preprocessing: Preprocessing,
+    *,
+    label: str = "",
+    classes: Sequence[str] | None = None,
+    random_crop: bool = False,
+    memory_gib: float = 4.0,
+    skip_unreadable: bool = False,
+) -> DataBundle:
+    """The images of a folder, read by `preprocessing`; the rest as in `image_folder`."""
+    info = _info(root, label or root.resolve().name, preprocessing, classes, unseen=10)
+    listing, notes = _listing(root), list[str]()
+    if skip_unreadable:
+        listing, notes = _readable(root, listing, preprocessing)
+    first = next(iter(listing))
+    info = dataclasses.replace(info, train_size=len(listing[first]))
+    splits = {
+        _SPLITS.get(name, "train"): folder_split(
+            root, images, _labels(images, name, info), preprocessing,
+            random_crop=random_crop and name == first, memory_gib=memory_gib,
+        )
+        for name, images in listing.items()
+    }  # fmt: skip
+    notes += _empty_note(listing[first], first, info)
+    validation, test = splits.get("validation"), splits.get("test")
+    return DataBundle(info, splits["train"], validation, test, tuple(notes))
+
+
 def _describe_folder(
     root: Path | None,
     *,
@@ -112,6 +204,7 @@ def _describe_folder(
     label: str,
     classes: list[str] | None,
     memory_gib: float,
+    skip_unreadable: bool,
 ) -> DataInfo:
     name = label or ("image_folder" if root is None else root.resolve().name)
     return _info(root, name, Preprocessing(channels, size, (size, size)), classes, unseen=10)
@@ -127,26 +220,20 @@ def image_folder(
     label: str = "",
     classes: list[str] | None = None,
     memory_gib: float = 4.0,
+    skip_unreadable: bool = False,
 ) -> DataBundle:
     """Any folder of images: its train/, val/ and test/ where present, else all of it for training.
 
     Sub-folders of a split are its classes (two or more; images beside them are unlabelled), and
-    must equal `classes` where given. A split of up to `memory_gib` is decoded once and kept, a
-    larger one streamed.
+    must equal `classes` where given; one without images keeps its number. A split of up to
+    `memory_gib` is decoded once and kept, a larger one streamed. A file that cannot be read stops
+    the command, or is left out and said with `skip_unreadable`.
     """
-    root = _present(root, "image_folder")
-    info = _describe_folder(
-        root, size=size, channels=channels, train_crop=train_crop, label=label, classes=classes,
-        memory_gib=memory_gib,
+    return open_folder(
+        _present(root, "image_folder"), Preprocessing(channels, size, (size, size)),
+        label=label, classes=classes, random_crop=train_crop == "random_resized",
+        memory_gib=memory_gib, skip_unreadable=skip_unreadable,
     )  # fmt: skip
-    splits = {}
-    for name, images in _listing(root).items():
-        crop = train_crop == "random_resized" and name in ("train", "")
-        splits[_SPLITS.get(name, "train")] = folder_split(
-            root, images, _labels(images, name, info), info.preprocessing,
-            random_crop=crop, memory_gib=memory_gib,
-        )  # fmt: skip
-    return DataBundle(info, **splits)
 
 
 def _describe_imagenet(
@@ -181,4 +268,5 @@ def imagenet(
         )
         for name in ("train", "val")
     )  # fmt: skip
-    return DataBundle(info, train=train, test=test)
+    notes = _empty_note(listing["train"], "train", info)
+    return DataBundle(info, train=train, test=test, notes=tuple(notes))

@@ -23,7 +23,7 @@ from torch import Tensor
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.randomness import generator
 from paradise_cli.core.resources import cache_dir
-from paradise_cli.core.storage import publish
+from paradise_cli.core.storage import publish, write_json
 from paradise_cli.data.base import Key, MemorySplit, Preprocessing, Split
 from paradise_cli.data.images import Pixels, UnreadableImage, decode
 
@@ -154,6 +154,32 @@ def decoded(root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> Ten
         _decode_all(path, root, ids, preprocessing)
     # Copy-on-write: torch takes no read-only array, and the cache must never change.
     return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+
+
+def unreadable(root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> dict[str, str]:
+    """The image files that cannot be read, and why; each is tried once, and the answer is kept."""
+    found: dict[str, str] = {}
+    there = []
+    for name in ids:
+        try:
+            (root / name).stat()
+        except OSError as error:  # such as a link to nowhere
+            found[name] = error.strerror or str(error)
+        else:
+            there.append(name)
+    path = cache_dir() / "decoded" / f"{_digest(root, there, preprocessing)}.unreadable.json"
+    if not path.is_file():
+        report = decoding_progress.get()
+        bad: dict[str, str] = {}
+        images = stream((root / name for name in there), lambda p: decode(p, preprocessing))
+        for done, (name, pixels) in enumerate(zip(there, images, strict=True), 1):
+            if isinstance(pixels, UnreadableImage):
+                bad[name] = pixels.reason
+            if report is not None and (done % 256 == 0 or done == len(there)):
+                report(done, len(there))
+        write_json(path, bad)
+    kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    return found | kept
 
 
 def _digest(root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> str:

@@ -21,7 +21,7 @@ from paradise_cli.core.machine import fast_layout, full_fp32
 from paradise_cli.core.threads import one_thread_each
 from paradise_cli.data.images import UnreadableImage
 from paradise_cli.data.streaming import stream, worker_count
-from paradise_cli.inference.sources import Source
+from paradise_cli.inference.image_sources import ImageSource
 
 Compute = Callable[[Tensor], Mapping[str, Tensor]]
 """Images float32 [B, C, H, W] in [0, 1] to named results, each [B, ...]."""
@@ -50,7 +50,7 @@ def block_size(shape: Sequence[int]) -> int:
 
 
 def stream_results(
-    source: Source,
+    source: ImageSource,
     model: nn.Module,
     compute: Compute,
     *,
@@ -94,7 +94,7 @@ def stream_results(
                 yield block.results()
 
 
-def _pieces(source: Source, size: int) -> "Iterator[_Piece]":
+def _pieces(source: ImageSource, size: int) -> "Iterator[_Piece]":
     """The source in blocks of `size` rows, each in reads of `source.stride` rows."""
     for start in range(0, len(source.ids), size):
         block = _Block(source, start, min(start + size, len(source.ids)), size)
@@ -105,7 +105,7 @@ def _pieces(source: Source, size: int) -> "Iterator[_Piece]":
 class _Block:
     """Consecutive rows of a source that pass the model together, padded to the fixed size."""
 
-    def __init__(self, source: Source, start: int, stop: int, size: int) -> None:
+    def __init__(self, source: ImageSource, start: int, stop: int, size: int) -> None:
         self.start, self.stop = start, stop
         self.images = np.zeros((size, *source.shape), source.dtype)
         self.skipped: dict[int, UnreadableImage] = {}
@@ -113,7 +113,7 @@ class _Block:
         self._left = stop - start
         self._lock = threading.Lock()
 
-    def read(self, source: Source, start: int, stop: int) -> None:
+    def read(self, source: ImageSource, start: int, stop: int) -> None:
         try:
             self.images[start - self.start : stop - self.start] = source.read(start, stop)
         except UnreadableImage as error:

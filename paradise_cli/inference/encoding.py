@@ -19,10 +19,10 @@ from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.storage import publish
 from paradise_cli.data import UnreadableImage
 from paradise_cli.inference.batches import Results
+from paradise_cli.inference.image_sources import ImageSource
 from paradise_cli.inference.loading import Advance, LoadedModel, draw
-from paradise_cli.inference.sources import Source
 
-_CHUNK = 4096  # rows of ids and labels written at a time
+_CHUNK = 4096  # texts written at a time
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same bytes whenever the file is written
 
 
@@ -41,7 +41,7 @@ class Encoded:
 
 def encode_to_file(
     model: LoadedModel,
-    source: Source,
+    source: ImageSource,
     out: Path,
     *,
     samples: int = 0,
@@ -52,7 +52,9 @@ def encode_to_file(
     """Write the posteriors of all readable images, in order, and beside them the index of rows.
 
     `.npy` holds the means, float32 [N, latent_dim], or with `samples` K draws instead, [N, K,
-    latent_dim]. `.npz` holds mean, log_variance, labels [N, T], ids and, with `samples`, the draws.
+    latent_dim]. `.npz` holds mean, log_variance, labels [N, T], ids and, with `samples`, the draws;
+    and where images lie in class folders that the model does not know, class_names, which the first
+    column of the labels numbers.
     The index is a CSV of row, path and error; an unreadable file has an error and no row. Equal
     calls write equal bytes, whatever `ahead`. Raises UsageError for another suffix and
     ParadiseError where no image is readable or `out` cannot be written, with what was there before
@@ -75,7 +77,7 @@ def encode_to_file(
             if out.suffix == ".npy":
                 _write_npy(file, parts, index, shape)
             else:
-                _write_npz(file, parts, source, index, samples, model.model.latent_dim)
+                _write_npz(file, parts, source, index, samples, model)
             file.flush()
             os.fsync(file.fileno())  # a full disk shows before anything is renamed
         if not index.rows:
@@ -93,7 +95,7 @@ class Index:
         self._file, self._csv = file, csv.writer(file, lineterminator="\n")
         self._csv.writerow(("row", "path", "error"))
 
-    def add(self, source: Source, block: Results) -> None:
+    def add(self, source: ImageSource, block: Results) -> None:
         """Record the rows of a block in their order."""
         errors: dict[int, UnreadableImage] = dict(block.skipped)
         for row in sorted([*block.rows, *errors]):
@@ -125,7 +127,7 @@ def nothing_readable(skipped: Sequence[tuple[str, str]]) -> ParadiseError:
 
 
 def _parts(
-    blocks: Iterator[Results], source: Source, index: Index, samples: int, seed: int
+    blocks: Iterator[Results], source: ImageSource, index: Index, samples: int, seed: int
 ) -> Iterator[dict[str, NDArray[np.float32]]]:
     """The arrays of each block, its rows entered into the index."""
     for block in blocks:
@@ -152,12 +154,14 @@ def _write_npy(
 def _write_npz(
     file: IO[bytes],
     parts: Iterator[dict[str, NDArray[np.float32]]],
-    source: Source,
+    source: ImageSource,
     index: Index,
     samples: int,
-    latent_dim: int,
+    model: LoadedModel,
 ) -> None:
     """A zip holds one array after the other: they grow in unnamed files on the same disk before."""
+    latent_dim = model.model.latent_dim
+    own = model.info.targets[0].classes if model.info.targets else ()
     shapes: dict[str, tuple[int, ...]] = {"mean": (latent_dim,), "log_variance": (latent_dim,)}
     if samples:
         shapes["samples"] = (samples, latent_dim)
@@ -178,14 +182,17 @@ def _write_npz(
             _header(member, "<i8", (len(kept), *source.labels.shape[1:]))
             _write(member, source.labels[kept])
         with _member(archive, "ids") as member:
-            _write_ids(member, [source.ids[row] for row in kept])
+            _write_texts(member, [source.ids[row] for row in kept])
+        if source.class_names != own:
+            with _member(archive, "class_names") as member:
+                _write_texts(member, source.class_names)
 
 
-def _write_ids(file: IO[bytes], ids: Sequence[str]) -> None:
-    width = max(map(len, ids), default=1)
-    _header(file, f"<U{width}", (len(ids),))
-    for start in range(0, len(ids), _CHUNK):
-        _write(file, np.array(ids[start : start + _CHUNK], f"<U{width}"))
+def _write_texts(file: IO[bytes], texts: Sequence[str]) -> None:
+    width = max(map(len, texts), default=1)
+    _header(file, f"<U{width}", (len(texts),))
+    for start in range(0, len(texts), _CHUNK):
+        _write(file, np.array(texts[start : start + _CHUNK], f"<U{width}"))
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:

@@ -19,7 +19,7 @@ from paradise_cli.core.registry import did_you_mean
 from paradise_cli.core.resources import resource_dir
 from paradise_cli.data import DataInfo, UnreadableImage
 from paradise_cli.inference.batches import Compute, Results, stream_results
-from paradise_cli.inference.sources import Images, Source, open_source
+from paradise_cli.inference.image_sources import Images, ImageSource, open_images
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.models.weights import fill, read_model
 from paradise_cli.objective.distortions import DISTORTIONS
@@ -41,6 +41,8 @@ class Encoding:
 
     `ids` say which image a row is, `labels` int64 [N, T] are -1 where unknown, `samples` are
     float32 [N, K, latent_dim] where asked for, and `skipped` are the files that could not be read.
+    The first column of `labels` numbers `class_names`: the model's classes, and after them the
+    class folders that it does not know.
     """
 
     mean: NDArray[np.float32]
@@ -49,6 +51,7 @@ class Encoding:
     labels: NDArray[np.int64]
     samples: NDArray[np.float32] | None
     skipped: list[UnreadableImage]
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class LoadedModel:
     """A trained model in eval mode and fp32, with the recipe and the data description it was
     trained with.
 
-    `encode`, `predict` and `reconstruct` take images as `open_source` does (a folder, files, a
+    `encode`, `predict` and `reconstruct` take images as `open_images` does (a folder, files, a
     pattern, an array or a data set) and warn of files that cannot be read, which `skipped` then
     lists. The results are held in memory; `encoding.py` and the commands write any number of images
     to files instead.
@@ -98,13 +101,13 @@ class LoadedModel:
     source: Path
     device: torch.device
 
-    def open(self, images: Images) -> Source:
-        """The images as this model reads them; errors as `open_source`."""
-        return open_source(images, self.recipe, self.info)
+    def open(self, images: Images) -> ImageSource:
+        """The images as this model reads them; errors as `open_images`."""
+        return open_images(images, self.recipe, self.info)
 
     def stream(
         self,
-        source: Source,
+        source: ImageSource,
         compute: Compute,
         *,
         ahead: int | None = None,
@@ -125,7 +128,8 @@ class LoadedModel:
         rows = [row for block in blocks for row in block.rows]
         drawn = draw(mean, sigma, rows, samples, seed) if samples else None
         ids, skipped = _ids(source, blocks)
-        return Encoding(mean, log_variance, ids, source.labels[rows], drawn, skipped)
+        labels = source.labels[rows]
+        return Encoding(mean, log_variance, ids, labels, drawn, skipped, source.class_names)
 
     def predict(self, images: Images) -> Prediction:
         """Class probabilities of each image; raises ParadiseError for a model without
@@ -294,7 +298,7 @@ def _joined(blocks: list[Results], name: str) -> NDArray[Any]:
     return np.concatenate([block.values[name] for block in blocks])
 
 
-def _ids(source: Source, blocks: list[Results]) -> tuple[list[str], list[UnreadableImage]]:
+def _ids(source: ImageSource, blocks: list[Results]) -> tuple[list[str], list[UnreadableImage]]:
     """Ids of the rows that could be read, and a warning for the others."""
     skipped = [error for block in blocks for _, error in block.skipped]
     if skipped:

@@ -9,8 +9,8 @@ from typing import Any
 
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.storage import publish, write_json
+from paradise_cli.inference.image_sources import ImageSource
 from paradise_cli.inference.loading import Advance, LoadedModel
-from paradise_cli.inference.sources import Source
 
 COLUMNS = ("path", "head", "rank", "class", "probability", "error")
 
@@ -48,7 +48,7 @@ class Answer:
 
 def answers(
     model: LoadedModel,
-    source: Source,
+    source: ImageSource,
     *,
     top: int = 1,
     ahead: int | None = None,

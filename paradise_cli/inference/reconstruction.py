@@ -13,8 +13,8 @@ from paradise_cli.core.storage import publish
 from paradise_cli.data.images import Pixels
 from paradise_cli.inference.batches import Results
 from paradise_cli.inference.encoding import index_file, nothing_readable
+from paradise_cli.inference.image_sources import ImageSource
 from paradise_cli.inference.loading import Advance, LoadedModel
-from paradise_cli.inference.sources import Source
 
 GRID_IMAGES, GRID_COLUMNS, _GAP = 32, 8, 2
 _SMALLEST = 48  # pixels a side; smaller images are magnified in the grid
@@ -32,7 +32,7 @@ class Reconstructed:
 
 def reconstruct_to_files(
     model: LoadedModel,
-    source: Source,
+    source: ImageSource,
     out: Path,
     *,
     ahead: int | None = None,
@@ -55,7 +55,7 @@ def reconstruct_to_files(
 
 
 def _picture(
-    blocks: Iterator[Results], source: Source, heads: list[str], out: Path
+    blocks: Iterator[Results], source: ImageSource, heads: list[str], out: Path
 ) -> Reconstructed:
     shown: list[list[Pixels]] = []
     skipped: list[tuple[str, str]] = []
@@ -71,7 +71,7 @@ def _picture(
 
 
 def _folder(
-    blocks: Iterator[Results], source: Source, heads: list[str], out: Path
+    blocks: Iterator[Results], source: ImageSource, heads: list[str], out: Path
 ) -> Reconstructed:
     shown: list[list[Pixels]] = []
     with index_file(out / "index.csv") as index:

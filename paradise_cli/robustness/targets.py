@@ -10,23 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
 from paradise_cli.attacks.audit.canaries import SampledLatents
-from paradise_cli.attacks.engine.classifier import Function
+from paradise_cli.attacks.engine.classifier import Function, modules_of
 from paradise_cli.build import named_tasks
-from paradise_cli.core.arrays import read_archive
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.randomness import permutation
 from paradise_cli.core.registry import did_you_mean
-from paradise_cli.data import DATASETS, DataInfo, Split, list_images
-from paradise_cli.evaluation.evaluation_data import check_split, open_split
+from paradise_cli.data import DATASETS, Split, check_split, match_logits
+from paradise_cli.evaluation.evaluation_data import open_split
+from paradise_cli.inference.image_archive import is_archive, read_images
 from paradise_cli.inference.loading import LoadedModel, load
+from paradise_cli.inference.named_data import open_for_anyone, refuse_overrides
 
 IMPORTABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 DEFAULT_N = 1000
@@ -145,14 +143,14 @@ def open_examples(
 
     Without n they are 1,000 if there are so many, or `every` one.
 
-    `data` is the name of a data set, a folder of class folders, or an .npz with images and labels;
-    without it, the data of the model's recipe. Raises UsageError or ParadiseError for what is not
-    there, does not fit the model, or is less than n.
+    `data` is a data set, a folder of class folders, or an .npz with images and labels; without it,
+    the data of the model's recipe. Labels are class numbers of the target: see `match_classes` and
+    `match_logits`. Raises UsageError or ParadiseError for what is not there, does not fit the
+    model, or is less than n.
     """
     check_split(split)
-    if data is not None and data.endswith(".npz"):
-        if overrides:
-            raise UsageError(f"--set {overrides[0]}: there is nothing to set of an .npz")
+    if data is not None and is_archive(data):
+        refuse_overrides(overrides, "an .npz")
         found = _of_archive(Path(data), target)
     elif target.loaded is not None:
         found = _of_model(target.loaded, target.head, data, split, overrides)
@@ -161,7 +159,7 @@ def open_examples(
             "--data is needed for a classifier of your own: a data set, a folder or an .npz"
         )
     else:
-        found = _of_data(data, split, overrides)
+        found = _of_data(target.function, data, split, overrides)
     labelled = (found.labels != UNLABELLED).nonzero().flatten()
     if not len(labelled):
         raise ParadiseError(f"{found.label} has no labelled images: accuracy needs labels")
@@ -174,32 +172,38 @@ def open_examples(
     notes = found.notes
     if left_out := len(found.labels) - len(labelled):
         notes += (f"{left_out:,} images without a label (-1) are left out",)
-    return Examples(found.pixels(rows), found.labels[rows], found.label, found.classes, notes)
+    return Examples(
+        _pixels(found.split, rows), found.labels[rows], found.label, found.classes, notes
+    )
 
 
 @dataclass(frozen=True)
 class _Found:
-    """Where images lie before the few that are attacked are read."""
+    """Where images lie before the few that are attacked are read; labels int64 [N]."""
 
-    split: Split | Tensor
+    split: Split
     labels: Tensor
     label: str
     classes: tuple[str, ...] | None
     notes: tuple[str, ...] = ()
 
-    def pixels(self, rows: Tensor) -> Tensor:
-        if isinstance(self.split, Tensor):
-            images = self.split[rows]
-        else:
-            images = torch.cat(list(self.split.fetch(rows, _BATCH, (), False)))
-        return images.float().div_(255) if images.dtype == torch.uint8 else images.float()
+
+def _pixels(split: Split, rows: Tensor) -> Tensor:
+    """Images of these rows as float32 [M, C, H, W] in [0, 1]."""
+    images = torch.cat(list(split.fetch(rows, _BATCH, (), False)))
+    return images.float().div_(255) if images.dtype == torch.uint8 else images.float()
+
+
+def _column(loaded: LoadedModel, head: str | None) -> int:
+    """Which of the model's targets a classification head tells."""
+    names = [target.name for target in loaded.info.targets]
+    task = named_tasks(loaded.recipe)[head or ""]
+    return names.index(task.target) if task.target else 0
 
 
 def _of_model(
     loaded: LoadedModel, head: str | None, data: str | None, split: str, overrides: Sequence[str]
 ) -> _Found:
-    if data is not None and Path(data).is_dir():
-        data, overrides = "image_folder", [f"data.root={data}", *overrides]
     opened = open_split(
         loaded.recipe,
         loaded.info,
@@ -208,95 +212,77 @@ def _of_model(
         overrides=overrides,
         source=loaded.source,
     )
-    names = [target.name for target in loaded.info.targets]
-    task = named_tasks(loaded.recipe)[head or ""]
-    column = names.index(task.target) if task.target else 0
+    column = _column(loaded, head)
     classes = loaded.info.targets[column].classes
     return _Found(opened.split, opened.split.labels[:, column], opened.label, classes, opened.notes)
 
 
-def _of_data(data: str, split: str, overrides: Sequence[str]) -> _Found:
-    """A data set or folder for a classifier of which nothing is known."""
-    if Path(data).is_dir():
-        first = list_images(Path(data))[0]
-        with Image.open(first) as image:
-            found = {
-                "size": min(image.size),
-                "channels": 1 if image.mode in ("1", "L", "I;16") else 3,
-            }
-        bundle = DATASETS["image_folder"](Path(data), **found | _sizes("image_folder", overrides))
-    elif data in DATASETS:
-        bundle = DATASETS[data](None, **_sizes(data, overrides))
-    else:
-        raise UsageError(
-            f"--data {data}: no such folder or .npz, and no data set of that name"
-            f"{did_you_mean(data, list(DATASETS))}; known: {', '.join(DATASETS)}"
-        )
-    info: DataInfo = bundle.info
-    notes: tuple[str, ...] = ()
-    if getattr(bundle, split) is None:
-        notes = (f"{info.label} has no {split} split: its train split is attacked",)
-        split = "train"
-    chosen = getattr(bundle, split)
-    if not info.targets:
+def _of_data(function: Function, data: str, split: str, overrides: Sequence[str]) -> _Found:
+    """A data set or folder for a classifier of which nothing is known but its answers."""
+    found = open_for_anyone(data, split=split, overrides=overrides)
+    if not found.info.targets:
         raise ParadiseError(
-            f"{info.label} has no labels: accuracy needs them (a folder for each class)"
+            f"{found.info.label} has no labels: accuracy needs them (a folder for each class)"
         )
-    return _Found(
-        chosen, chosen.labels[:, 0], f"{info.label}, {split}", info.targets[0].classes, notes
-    )
+    given = found.info.targets[0].classes
+    labels = found.split.labels[:, 0]
+    names = found.logit_names or _own_names(function)
+    logits = _logit_count(function, found.split)
+    if logits is None:
+        # It will be examined, and what it lacks explained, before anything is attacked.
+        return _Found(found.split, labels, found.label, given, found.notes)
+    if names is None and data in DATASETS:
+        note = f"the classifier gives {logits:,} logits, {data} has {len(given):,} classes"
+        notes = found.notes if logits == len(given) else (*found.notes, note)
+        return _Found(found.split, labels, found.label, given, notes)
+    match = match_logits(given, logits, names, label=found.info.label)
+    notes = found.notes if match.note is None else (*found.notes, match.note)
+    classes = names or _placed(given, match.numbers, logits)
+    return _Found(found.split, match.relabelled(labels), found.label, classes, notes)
 
 
-def _sizes(data: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """What `data.size=224` and the like say; without a recipe only whole numbers can be set."""
-    known = [
-        f"data.{key}" for key, (kind, _) in DATASETS.hyper_parameters(data).items() if kind is int
-    ]
-    found = {}
-    for text in overrides:
-        key, _, value = (part.strip() for part in text.partition("="))
-        if key not in known or not value.isdecimal() or int(value) < 1:
-            allowed = ", ".join(f"{name}=NUMBER" for name in known) or "nothing"
-            raise UsageError(
-                f"--set {text}: of {data}, for a classifier of your own, can be set: {allowed}"
-            )
-        found[key.removeprefix("data.")] = int(value)
-    return found
+def _placed(names: Sequence[str], numbers: Sequence[int], logits: int) -> tuple[str, ...]:
+    """A name for each logit, its number where no folder stands for it."""
+    placed = [str(number) for number in range(logits)]
+    for name, number in zip(names, numbers, strict=True):
+        if number >= 0:
+            placed[number] = name
+    return tuple(placed)
+
+
+def _own_names(function: Function) -> tuple[str, ...] | None:
+    """The class names that a classifier carries, in the order of its logits."""
+    names = getattr(function, "classes", None)
+    if isinstance(names, Sequence) and not isinstance(names, str):
+        if names and all(isinstance(name, str) for name in names):
+            return tuple(names)
+    return None
+
+
+def _logit_count(function: Function, split: Split) -> int | None:
+    """How many logits the classifier gives, or None where it does not answer as it should."""
+    modules = modules_of(function)
+    if any(part.training for module in modules for part in module.modules()):
+        return None  # asking would move the running statistics of its batch norms
+    weights = [weight for module in modules for weight in module.parameters()]
+    images = _pixels(split, torch.arange(min(2, len(split))))
+    try:
+        with torch.no_grad():
+            answer: Any = function(images.to(weights[0].device) if weights else images)
+    except Exception:  # of whatever kind a user's code raises; the attack says which
+        return None
+    return answer.shape[1] if isinstance(answer, Tensor) and answer.ndim == 2 else None
 
 
 def _of_archive(path: Path, target: Target) -> _Found:
-    arrays, names = read_archive(path, ("images", "labels"))
-    if missing := {"images", "labels"} - set(arrays):
-        raise ParadiseError(
-            f"{path} has no array {' or '.join(sorted(missing))}; it has: {', '.join(names)}"
-        )
-    images, labels = arrays["images"], arrays["labels"]
-    if images.ndim == 3:
-        images = images[:, None]
-    if (
-        images.ndim != 4
-        or images.dtype.kind not in "uf"
-        or (images.dtype.kind == "u" and images.dtype != np.uint8)
-    ):
-        raise ParadiseError(
-            f"{path}: images of type {images.dtype} and shape {list(images.shape)}; needed are"
-            " [N, C, H, W] or [N, H, W, C], uint8 or float in [0, 1]"
-        )
-    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-        raise ParadiseError(
-            f"{path}: labels of type {labels.dtype} and shape {list(labels.shape)};"
-            f" {len(images)} integers are needed"
-        )
-    pixels = torch.from_numpy(np.ascontiguousarray(_channels_first(images)))
-    shape = target.loaded.info.shape if target.loaded else tuple(pixels.shape[1:])
-    if tuple(pixels.shape[1:]) != tuple(shape):
-        raise ParadiseError(
-            f"{path}: images {list(pixels.shape[1:])}, the model reads {list(shape)}"
-        )
-    return _Found(pixels, torch.from_numpy(labels.astype(np.int64)), path.name, None)
-
-
-def _channels_first(images: NDArray[Any]) -> NDArray[Any]:
-    if images.shape[1] not in (1, 3, 4) and images.shape[3] in (1, 3, 4):
-        return images.transpose(0, 3, 1, 2)
-    return images
+    """Images of an .npz; its labels are the numbers of the target's classes."""
+    archive = read_images(path)
+    loaded = target.loaded
+    given = list(archive.images.shape[1:])
+    if loaded is not None and given != list(loaded.info.shape):
+        raise ParadiseError(f"{path}: images {given}, the model reads {list(loaded.info.shape)}")
+    column, count = (
+        (0, 1) if loaded is None else (_column(loaded, target.head), len(loaded.info.targets))
+    )
+    labels = archive.column(column, count)
+    return _Found(archive.split(labels[:, None]), labels, path.name, None)

@@ -61,6 +61,8 @@ def train(
         if folder.recipe.exists():
             folder.refuse_change(load_recipe(str(folder.recipe)).recipe.resolved(), recipe.resolved())
         data = build_data(recipe)
+        for line in data.notes:
+            report.say(f"note: {line}")
         model = build_model(recipe, data.info).to(target)
         if recipe.train.init is not None:
             init_from(model, recipe.train.init)

@@ -1,5 +1,6 @@
-"""What a user may call images: a folder, files, a pattern, an array, or a data set."""
+"""What a user may call images: a folder, files, a pattern, an array, an .npz, or a data set."""
 
+import dataclasses
 import glob
 import os
 from collections.abc import Callable, Sequence
@@ -20,23 +21,27 @@ from paradise_cli.data import (
     FolderSplit,
     Preprocessing,
     Split,
+    class_folders_of,
     decode,
-    list_images,
+    image_ids,
 )
+from paradise_cli.inference.image_archive import is_archive, read_images
+from paradise_cli.inference.named_data import named_split
 from paradise_cli.recipe.schema import Recipe
 
 Images = str | Path | Sequence[str | Path] | NDArray[Any] | Tensor
-_SPLITS = ("train", "validation", "test")
 _ARRAY_STRIDE = 64
 
 
 @dataclass(frozen=True)
-class Source:
+class ImageSource:
     """N images of one shape (C, H, W), read a few rows at a time from any thread.
 
     `read(start, stop)` gives rows start to stop as [n, C, H, W]: uint8, or float32 in [0, 1], as
     `dtype` says; it raises UnreadableImage for a file that is no image. `stride` is how many rows
-    to read at a time. Labels are int64 [N, T], -1 where unknown.
+    to read at a time. Labels are int64 [N, T], -1 where unknown; the first column numbers
+    `class_names`: of a data set its own, else the model's and after them those of class folders
+    that the model does not know.
     """
 
     ids: Sequence[str]
@@ -45,17 +50,18 @@ class Source:
     dtype: type[np.uint8] | type[np.float32]
     stride: int
     read: Callable[[int, int], NDArray[Any]]
+    class_names: tuple[str, ...] = ()
 
 
-def open_source(images: Images, recipe: Recipe, info: DataInfo) -> Source:
+def open_images(images: Images, recipe: Recipe, info: DataInfo) -> ImageSource:
     """The images meant, as the model trained by `recipe` on data like `info` reads them.
 
     Text and paths name a folder (all images below it, sorted), a file, a pattern such as
-    `photos/**/*.jpg` (sorted), a `.npy` array, or a data set such as `digits` or
-    `fashion_mnist:train` (`:test` if no split is named); a list may hold several folders, files and
-    patterns, in this order. Arrays are [N, H, W], [N, H, W, C] or [N, C, H, W], uint8 or float in
-    [0, 1], of the model's size. Raises ParadiseError for what does not exist, holds no images or
-    does not fit the model.
+    `photos/**/*.jpg` (sorted), a `.npy` array, an `.npz` with `images` and perhaps `labels`, or a
+    data set such as `digits` or `fashion_mnist:train` (`:test` if no split is named); a list may
+    hold several folders, files and patterns, in this order. Arrays are [N, H, W], [N, H, W, C] or
+    [N, C, H, W], uint8 or float in [0, 1], of the model's size. Raises ParadiseError for what does
+    not exist, holds no images or does not fit the model.
     """
     if isinstance(images, Tensor):
         images = images.detach().cpu().numpy()
@@ -63,29 +69,43 @@ def open_source(images: Images, recipe: Recipe, info: DataInfo) -> Source:
         return _of_array(images, info, "the array")
     given = [images] if isinstance(images, str | Path) else list(images)
     if not given:
-        raise UsageError("no images: name a folder, files, a pattern, an .npy array or a data set")
+        raise UsageError(
+            "no images: name a folder, files, a pattern, an .npy or .npz array, or a data set"
+        )
     if len(given) == 1:
         only = str(given[0])
         if not os.path.exists(only) and only.partition(":")[0] in DATASETS:
             return _of_data_set(only, recipe, info)
         if only.endswith(".npy") and os.path.isfile(only):
             return _of_file(Path(only), info)
-    return _of_paths([path for item in given for path in _paths(str(item))], info)
+        if is_archive(only):
+            return _of_archive(Path(only).expanduser(), info)
+    return _of_paths([path for item in given for path in _paths(str(item), info)], info)
 
 
-def _paths(item: str) -> list[Path]:
+@dataclass(frozen=True)
+class _Labelled:
+    """An image file and the class it lies in, None where no folder tells it."""
+
+    path: Path
+    class_name: str | None
+
+
+def _paths(item: str, info: DataInfo) -> list[_Labelled]:
+    known = set(info.targets[0].classes) if info.targets else set[str]()
     path = Path(item).expanduser()
     if path.is_dir():
-        return list_images(path)
+        return _below(path, known)
     if path.exists():
-        if path.suffix == ".npy":
+        if path.suffix in (".npy", ".npz"):
             raise UsageError(f"{path}: an array cannot be mixed with other images; give it alone")
-        return [path]
+        return [_Labelled(path, _innermost(path.parts[:-1], known))]
     if glob.has_magic(item):
         found = sorted(p for p in glob.glob(str(path), recursive=True) if not os.path.isdir(p))
         if not found:
             raise ParadiseError(f"{item}: no file matches this pattern")
-        return [Path(p) for p in found]
+        files = [Path(p) for p in found]
+        return [_Labelled(file, _innermost(file.parts[:-1], known)) for file in files]
     name = item.partition(":")[0]
     if name in DATASETS:
         raise UsageError(f"{item}: a data set cannot be mixed with other images; give it alone")
@@ -96,13 +116,36 @@ def _paths(item: str) -> list[Path]:
     )
 
 
-def _of_paths(paths: Sequence[Path], info: DataInfo) -> Source:
-    classes = {name: i for i, name in enumerate(info.targets[0].classes)} if info.targets else {}
-    labels = np.full((len(paths), len(info.targets)), -1, np.int64)
-    for row, path in enumerate(paths if classes else ()):
-        folders = reversed(path.parts[:-1])
-        labels[row, 0] = next((classes[name] for name in folders if name in classes), -1)
-    return _of_files(paths, [str(path) for path in paths], labels, info.preprocessing, info)
+def _below(folder: Path, known: set[str]) -> list[_Labelled]:
+    """All images in a folder, each with the class that its place below the folder tells."""
+    ids = image_ids(folder)
+    found = []
+    for image, class_folder in zip(ids, class_folders_of(folder, ids), strict=True):
+        # Only what lies below: a folder above, such as /home/cat, is no class. The folder itself
+        # may be one.
+        inside = _innermost(image.split("/")[:-1], known) or class_folder
+        found.append(_Labelled(folder / image, inside or _innermost([folder.name], known)))
+    return found
+
+
+def _innermost(folders: Sequence[str], known: set[str]) -> str | None:
+    """The last of these folders that is a class of the model."""
+    return next((name for name in reversed(folders) if name in known), None)
+
+
+def _of_paths(files: Sequence[_Labelled], info: DataInfo) -> ImageSource:
+    own = info.targets[0].classes if info.targets else ()
+    unknown = sorted({file.class_name for file in files if file.class_name} - set(own))
+    names = (*own, *unknown)
+    number: dict[str | None, int] = {name: i for i, name in enumerate(names)}
+    # A model without classes has no column for those of the folders.
+    columns = max(len(info.targets), 1 if unknown else 0)
+    labels = np.full((len(files), columns), -1, np.int64)
+    if columns:
+        labels[:, 0] = [number.get(file.class_name, -1) for file in files]
+    paths = [file.path for file in files]
+    ids = [str(path) for path in paths]
+    return _of_files(paths, ids, labels, info.preprocessing, info, names)
 
 
 def _of_files(
@@ -111,31 +154,30 @@ def _of_files(
     labels: NDArray[np.int64],
     how: Preprocessing,
     info: DataInfo,
-) -> Source:
+    class_names: tuple[str, ...],
+) -> ImageSource:
     _check_shape(how.shape, info, "the model's preprocessing")
 
     def read(start: int, stop: int) -> NDArray[np.uint8]:
         return np.stack([decode(path, how) for path in paths[start:stop]])
 
-    return Source(ids, labels, info.shape, np.uint8, 1, read)
+    return ImageSource(ids, labels, info.shape, np.uint8, 1, read, class_names)
 
 
-def _of_data_set(item: str, recipe: Recipe, info: DataInfo) -> Source:
-    name, _, split_name = item.partition(":")
-    if split_name and split_name not in _SPLITS:
-        hint = did_you_mean(split_name, list(_SPLITS))
-        raise UsageError(f"{item}: no split '{split_name}'{hint}; known: {', '.join(_SPLITS)}")
+def _of_data_set(item: str, recipe: Recipe, info: DataInfo) -> ImageSource:
+    name, split_name = named_split(item, "test")
     own = recipe.data.name == name  # the data the model learned from, found where they were then
     bundle = DATASETS[name](recipe.data.root, **recipe.data.hyper) if own else DATASETS[name](None)
-    there = {s: getattr(bundle, s) for s in _SPLITS if getattr(bundle, s) is not None}
-    wanted = split_name or ("test" if "test" in there else "train")
+    there = bundle.splits()
+    wanted = split_name if ":" in item or split_name in there else "train"
     if wanted not in there:
         raise ParadiseError(f"{name} has no split '{wanted}'; it has: {', '.join(there)}")
     split: Split = there[wanted]
     labels = split.labels.numpy()
+    names = bundle.info.targets[0].classes if bundle.info.targets else ()
     if isinstance(split, FolderSplit):
         files = [split.root / i for i in split.ids]
-        return _of_files(files, split.ids, labels, split.preprocessing, info)
+        return _of_files(files, split.ids, labels, split.preprocessing, info, names)
     _check_shape(bundle.info.shape, info, item)
 
     def read(start: int, stop: int) -> NDArray[Any]:
@@ -145,10 +187,19 @@ def _of_data_set(item: str, recipe: Recipe, info: DataInfo) -> Source:
         return batch
 
     kind = np.float32 if read(0, 1).dtype.kind == "f" else np.uint8
-    return Source(split.ids, labels, info.shape, kind, _ARRAY_STRIDE, read)
+    return ImageSource(split.ids, labels, info.shape, kind, _ARRAY_STRIDE, read, names)
 
 
-def _of_file(path: Path, info: DataInfo) -> Source:
+def _of_archive(path: Path, info: DataInfo) -> ImageSource:
+    archive = read_images(path)
+    source = _of_array(archive.images.numpy(), info, str(path))
+    if archive.labels is None:
+        return source
+    labels = archive.labels if archive.labels.ndim == 2 else archive.labels[:, None]
+    return dataclasses.replace(source, labels=labels.numpy())
+
+
+def _of_file(path: Path, info: DataInfo) -> ImageSource:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -177,7 +228,7 @@ def _of_array(
     info: DataInfo,
     where: str,
     rows: Callable[[int, int], NDArray[Any]] | None = None,
-) -> Source:
+) -> ImageSource:
     fetch = rows or (lambda start, stop: array[start:stop])
     if len(array.shape) < 3 or len(array) == 0:
         raise ParadiseError(f"{where}: shape {list(array.shape)} holds no images; {_wanted(info)}")
@@ -200,9 +251,9 @@ def _of_array(
 
     ids = [str(row) for row in range(len(array))]
     labels = np.full((len(array), len(info.targets)), -1, np.int64)
-    return Source(
-        ids, labels, info.shape, np.float32 if floating else np.uint8, _ARRAY_STRIDE, read
-    )
+    names = info.targets[0].classes if info.targets else ()
+    kind = np.float32 if floating else np.uint8
+    return ImageSource(ids, labels, info.shape, kind, _ARRAY_STRIDE, read, names)
 
 
 def _arrangement(

@@ -1,0 +1,146 @@
+"""Which class of a model is meant by a class of the data: by its name, and by number at last."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from paradise_cli.core.errors import ParadiseError
+
+_SHOWN = 10  # classes that a message names
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """For each class of the data its number for the model, -1 for none; and how it was found."""
+
+    numbers: tuple[int, ...]
+    note: str | None = None
+
+    def relabelled(self, labels: Tensor) -> Tensor:
+        """Labels int64 [N] of the data as those of the model; -1, unlabelled, stays -1."""
+        return torch.tensor([*self.numbers, -1])[labels]  # -1 picks the last
+
+
+def match_classes(given: Sequence[str], wanted: Sequence[str], *, label: str) -> ClassMap | None:
+    """The classes `given` by the data `label` among those `wanted` by a model; None if none fits.
+
+    A class goes by its name wherever the two share one: a name that the model does not know is
+    left without a number, and said. Numbers decide only where no name is shared, between equally
+    many classes.
+    """
+    number = _numbers(given, wanted)
+    if any(place >= 0 for place in number):
+        return ClassMap(tuple(number), _named_note(given, wanted, number, label))
+    if len(given) != len(wanted):
+        return None
+    pairs = [
+        f"class {i} is '{ours}' in {label} and '{theirs}' for the model"
+        for i, (ours, theirs) in enumerate(zip(given, wanted, strict=True))
+    ]
+    note = "classes have other names than in training and are matched by number: "
+    return ClassMap(tuple(range(len(given))), note + _few(pairs))
+
+
+def match_logits(
+    folders: Sequence[str], logits: int, names: Sequence[str] | None, *, label: str
+) -> ClassMap:
+    """The numbers of class folders for a classifier of which the number of logits is known.
+
+    `names` are its classes in the order of its logits, where they are known. Without them folders
+    that are named by numbers below `logits` are these, and as many folders as logits are in their
+    order. Raises ParadiseError, saying what to do, where the numbers would be guessed.
+    """
+    numeric = _named_by_number(folders)
+    if names is not None:
+        found = _by_given_names(folders, logits, names, label)
+    elif numeric is not None and max(numeric) < logits:
+        found = ClassMap(tuple(numeric))
+    elif len(folders) == logits:
+        # Folders 1 to 10 stand as 1, 10, 2, ... in the order of their names.
+        order = list(range(logits)) if numeric is None else sorted(numeric)
+        found = ClassMap(tuple(order.index(number) for number in numeric or order))
+    else:
+        raise ParadiseError(_guessed(folders, logits, label))
+    pairs = [
+        f"'{folder}' is logit {number}"
+        for folder, number in zip(folders, found.numbers, strict=True)
+        if number >= 0
+    ]
+    mapping = f"classes of {label}: {_few(pairs)}"
+    return ClassMap(found.numbers, mapping if found.note is None else f"{found.note}; {mapping}")
+
+
+def _by_given_names(
+    folders: Sequence[str], logits: int, names: Sequence[str], label: str
+) -> ClassMap:
+    if len(names) != logits:
+        raise ParadiseError(
+            f"the classifier gives {logits:,} logits, but {len(names):,} class names were given:"
+            " give one name for each logit, in their order"
+        )
+    found = match_classes(folders, names, label=label)
+    if found is None:
+        raise ParadiseError(
+            f"none of the class folders of {label} ({_few(list(map(repr, folders)))}) is one of the"
+            f" {logits:,} classes of the classifier ({_few(list(map(repr, names)))}): rename the"
+            " folders, or give the classes by the folders' names"
+        )
+    return found
+
+
+def _guessed(folders: Sequence[str], logits: int, label: str) -> str:
+    return (
+        f"the classifier gives {logits:,} logits and {label} has {len(folders):,} class folders"
+        f" ({_few(list(map(repr, folders)))}), so their numbers are not known. Give the names of"
+        " all classes in the order of the logits: as the attribute `classes` of the classifier, or"
+        " with --set 'data.classes=[NAME, NAME, ...]'; or let the folder hold a sub-folder for"
+        " each class (it may be empty)"
+    )
+
+
+def _numbers(given: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """The place of each name among those wanted, -1 for none."""
+    exact = {name: place for place, name in enumerate(wanted)}
+    # Folders cannot be called 'T-shirt/top', and people write 'Cat' for 'cat'.
+    plain = {_plain(name): place for place, name in enumerate(wanted)}
+    alike = len(plain) < len(wanted) or len(set(map(_plain, given))) < len(given)
+    if alike:
+        plain = {}
+    return [exact.get(name, plain.get(_plain(name), -1)) for name in given]
+
+
+def _plain(name: str) -> str:
+    """The name without case and punctuation, or as it is where nothing else is left."""
+    return "".join(filter(str.isalnum, name.casefold())) or name
+
+
+def _named_note(
+    given: Sequence[str], wanted: Sequence[str], numbers: Sequence[int], label: str
+) -> str | None:
+    """What to say of a match by name: nothing where each side has the same classes."""
+    unknown = [f"'{name}'" for name, number in zip(given, numbers, strict=True) if number < 0]
+    known = [f"'{name}'" for name, number in zip(given, numbers, strict=True) if number >= 0]
+    if not unknown and len(known) == len(wanted):
+        return None
+    note = (
+        f"classes are matched by name: {label} has {len(known):,} of the model's {len(wanted):,}"
+        f" classes ({_few(known)})"
+    )
+    if unknown:
+        note += f"; unknown to the model, and left without a label: {_few(unknown)}"
+    return note
+
+
+def _named_by_number(folders: Sequence[str]) -> list[int] | None:
+    """The folders' names as numbers, where all of them are different numbers."""
+    if not all(name.isdecimal() for name in folders):
+        return None
+    numbers = [int(name) for name in folders]
+    return numbers if len(set(numbers)) == len(numbers) else None
+
+
+def _few(texts: Sequence[str]) -> str:
+    more = len(texts) - _SHOWN
+    return ", ".join(texts[:_SHOWN]) + (f", and {more:,} more" if more > 0 else "")

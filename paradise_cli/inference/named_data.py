@@ -1,0 +1,280 @@
+"""What `--data` names, the same in every command: a folder, an .npz, or a data set."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from paradise_cli.build import build_data
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.registry import did_you_mean
+from paradise_cli.core.yaml import Document
+from paradise_cli.data import (
+    DATASETS,
+    DataBundle,
+    DataInfo,
+    Split,
+    check_split,
+    list_images,
+    open_folder,
+)
+from paradise_cli.inference.image_archive import is_archive, read_images
+from paradise_cli.recipe.check import validate
+from paradise_cli.recipe.components import expand
+from paradise_cli.recipe.schema import Recipe, RecipeError
+
+_LOOKED_AT = 64  # images of a folder whose sizes are compared
+_GREY = ("1", "L", "I;16")  # Pillow's modes of one channel
+
+
+@dataclass(frozen=True)
+class NamedData:
+    """A split, the description of its data, and what reports call it.
+
+    `logit_names` are the classes of a classifier, in the order of its logits, where the user named
+    them.
+    """
+
+    split: Split
+    info: DataInfo
+    label: str
+    notes: tuple[str, ...] = ()
+    logit_names: tuple[str, ...] | None = None
+
+
+def open_for_model(
+    recipe: Recipe,
+    info: DataInfo,
+    data: str | None,
+    *,
+    split: str = "test",
+    overrides: Sequence[str] = (),
+    source: Path | str = "the model",
+) -> NamedData:
+    """What `data` names, as a model made by `recipe` for data like `info` reads it.
+
+    Without `data`, that of the recipe. `overrides` are `data.x=y` and change that section of the
+    recipe. A part is held out of the recipe's own data only: of others the model has learned
+    nothing, so that all of them can judge it. Raises UsageError for a split or override that is
+    not one, ParadiseError for what is not there or not of the model's size.
+    """
+    if data is not None:
+        data, split = named_split(data, split)
+    check_split(split)
+    if data is not None and is_archive(data):
+        return _archive_for_model(data, info, overrides)
+    if data is not None and data not in DATASETS and not os.path.isdir(data):
+        raise _no_such_data(data)
+    changed = _changed(recipe, info, data, overrides, source)
+    own = _is_own(recipe, changed.data.name, changed.data.root)
+    sized = any(_key(text) in ("data.size", "data.channels") for text in overrides)
+    if own or sized or changed.data.name != "image_folder":
+        bundle = build_data(changed)
+    else:
+        bundle = _folder_for_model(changed, info)
+    return _chosen(bundle, split, own=own)
+
+
+def open_for_anyone(data: str, *, split: str = "test", overrides: Sequence[str] = ()) -> NamedData:
+    """The folder or data set that `data` names, for a classifier of which nothing is known.
+
+    Raises UsageError or ParadiseError for what is not there.
+    """
+    data, split = named_split(data, split)
+    if os.path.isdir(data):
+        given = _settings("image_folder", overrides)
+        names = given.pop("classes", None)
+        usual, notes = _usual_shape(Path(data))
+        bundle = DATASETS["image_folder"](Path(data), **usual | given)
+        found = _chosen(bundle, split, own=False)
+        kept = found.notes if usual.keys() <= given.keys() else (*found.notes, *notes)
+        return replace(found, notes=kept, logit_names=names and tuple(names))
+    if data in DATASETS:
+        return _chosen(DATASETS[data](None, **_settings(data, overrides)), split, own=False)
+    raise _no_such_data(data)
+
+
+def named_split(data: str, split: str) -> tuple[str, str]:
+    """Name and split of `digits:train`, or of a name that stands alone and the `split` asked for.
+
+    Raises UsageError for an unknown split.
+    """
+    name, colon, own = data.partition(":")
+    if colon and name in DATASETS and not os.path.exists(data):
+        data, split = name, own
+    check_split(split)
+    return data, split
+
+
+def refuse_overrides(overrides: Sequence[str], kind: str) -> None:
+    """Raise UsageError for `--set` where the data have no settings."""
+    if overrides:
+        raise UsageError(f"--set {overrides[0]}: there is nothing to set of {kind}")
+
+
+def _no_such_data(name: str) -> UsageError:
+    hint = did_you_mean(name.partition(":")[0], list(DATASETS))
+    return UsageError(
+        f"--data {name}: no such folder or .npz, and no data set of that name{hint}; known:"
+        f" {', '.join(DATASETS)}"
+    )
+
+
+def _archive_for_model(data: str, info: DataInfo, overrides: Sequence[str]) -> NamedData:
+    """The images of an .npz; their labels are the numbers of the model's classes."""
+    refuse_overrides(overrides, "an .npz")
+    archive = read_images(Path(data))
+    given = list(archive.images.shape[1:])
+    if given != list(info.shape):
+        raise ParadiseError(f"{data}: images {given}, the model reads {list(info.shape)}")
+    targets = () if archive.labels is None else info.targets
+    labels = archive.columns(len(targets)) if targets else archive.unlabelled()
+    described = replace(info, label=archive.path.name, targets=targets)
+    split = DataBundle(described, archive.split(labels)).train
+    return NamedData(split, described, described.label)
+
+
+def _chosen(bundle: DataBundle, split: str, *, own: bool) -> NamedData:
+    """The split asked for; of data that have no splits, and taught the model nothing, all."""
+    there, label = bundle.splits(), bundle.info.label
+    if not own and list(there) == ["train"]:
+        images = there["train"]
+        whole = f"{label} has no {split} split: all of its {len(images):,} images are taken"
+        return NamedData(images, bundle.info, f"all of {label}", (whole, *bundle.notes))
+    if split not in there:
+        known = " or ".join(f"--split {name}" for name in there)
+        raise ParadiseError(f"{label} has no {split} split; it has: {known}")
+    return NamedData(there[split], bundle.info, f"{label}, {split}", bundle.notes)
+
+
+def _changed(
+    recipe: Recipe, info: DataInfo, data: str | None, overrides: Sequence[str], source: Path | str
+) -> Recipe:
+    """The recipe with the data section that is meant."""
+    document = Document(str(source), recipe.resolved())
+    document.data["data"] = _section(recipe, info, data, overrides)
+    for number, text in enumerate(overrides, start=1):
+        if not _key(text).startswith("data."):
+            raise UsageError(f"--set {text}: only data can be changed here, as in data.root=FOLDER")
+        document.override(number, text)
+        document.data = expand(Recipe, document.data)
+    changed = validate(Recipe, document) if not document.problems else None
+    if changed is None:
+        raise RecipeError(document.problems)
+    return changed
+
+
+def _section(
+    recipe: Recipe, info: DataInfo, data: str | None, overrides: Sequence[str]
+) -> dict[str, Any]:
+    """The data section to begin with, before it is changed by `--set`."""
+    own: dict[str, Any] = recipe.resolved()["data"]
+    folder = Path(data) if data is not None and os.path.isdir(data) else None
+    name = "image_folder" if folder is not None else data or recipe.data.name
+    root = folder or next(
+        (Path(text.partition("=")[2].strip()) for text in overrides if _key(text) == "data.root"),
+        recipe.data.root if name == recipe.data.name else None,
+    )
+    if _is_own(recipe, name, root):
+        return own
+    if name == recipe.data.name:
+        section = {key: value for key, value in own.items() if key not in _OF_ONE_FOLDER}
+    else:
+        # Of the model's size, where that can be chosen.
+        known = DATASETS.hyper_parameters(name)
+        size = {"size": info.shape[1], "channels": info.shape[0]}
+        section = {key: value for key, value in size.items() if key in known}
+    return section | {"name": name, "root": root and str(root), "validation": 0.0, "labelled": None}
+
+
+_OF_ONE_FOLDER = ("label", "classes")  # settings that are untrue of another folder
+
+
+def _folder_for_model(recipe: Recipe, info: DataInfo) -> DataBundle:
+    """A folder of images, read as the model's training images were."""
+    hyper = recipe.data.hyper
+    if recipe.data.root is None or not recipe.data.root.is_dir():
+        return build_data(recipe)  # which says what is missing
+    return open_folder(
+        recipe.data.root, info.preprocessing, label=hyper["label"], classes=hyper["classes"],
+        memory_gib=hyper["memory_gib"], skip_unreadable=hyper["skip_unreadable"],
+    )  # fmt: skip
+
+
+def _is_own(recipe: Recipe, name: str, root: Path | None) -> bool:
+    """Whether this is what the model learned from: any folder may be an image_folder."""
+    if name != recipe.data.name:
+        return False
+    there = recipe.data.root
+    if name != "image_folder" or root is None or there is None:
+        return name != "image_folder" or root is there
+    return os.path.realpath(root) == os.path.realpath(there)
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].strip()
+
+
+def _settings(data: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """What `data.size=224` and the like say, where there is no recipe to check them against."""
+    kinds = {
+        name: kind for name, (kind, _) in DATASETS.hyper_parameters(data).items() if kind in _FORMS
+    }
+    document = Document("--set", {"data": {}})
+    for number, text in enumerate(overrides, start=1):
+        name = _key(text).removeprefix("data.")
+        document.override(number, text)
+        value = document.data["data"].get(name) if isinstance(document.data["data"], dict) else None
+        if _key(text) != f"data.{name}" or name not in kinds or not _fits(value, kinds[name]):
+            allowed = ", ".join(f"data.{key}={_FORMS[kind]}" for key, kind in kinds.items())
+            raise UsageError(
+                f"--set {text}: of {data}, for a classifier of your own, can be set:"
+                f" {allowed or 'nothing'}"
+            )
+    found: dict[str, Any] = document.data["data"]
+    return found
+
+
+_FORMS: dict[Any, str] = {int: "NUMBER", bool: "true", list[str] | None: "[NAME, NAME, ...]"}
+"""How a setting of each kind is written."""
+
+
+def _fits(value: object, kind: object) -> bool:
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    if kind is bool:
+        return isinstance(value, bool)
+    return isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)
+
+
+def _usual_shape(folder: Path) -> tuple[dict[str, int], tuple[str, ...]]:
+    """The commonest short side of a folder's images, and colour if any of them has it.
+
+    One image alone may be a thumbnail, or a grey one among others in colour; that they differ is
+    said.
+    """
+    files = list_images(folder)
+    sides: Counter[int] = Counter()
+    channels = set[int]()
+    for file in files[:: max(1, len(files) // _LOOKED_AT)]:
+        try:
+            with Image.open(file) as image:
+                sides[min(image.size)] += 1
+                channels.add(1 if image.mode in _GREY else 3)
+        except (OSError, UnidentifiedImageError):
+            continue  # reading the folder names it
+    if not sides:
+        raise ParadiseError(f"{folder}: none of the images looked at can be read: {files[0]}")
+    size = max(sides, key=lambda side: (sides[side], side))
+    usual = {"size": size, "channels": max(channels)}
+    if len(sides) == len(channels) == 1:
+        return usual, ()
+    note = (
+        f"the images of {folder.resolve().name} differ in size or colour: all are read as"
+        f" {usual['channels']} x {size} x {size} (data.size and data.channels change that)"
+    )
+    return usual, (note,)

@@ -1,0 +1,205 @@
+"""What `--data` names, and what reports call it: the same in every command."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from paradise_cli.cli import app
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.data import DataInfo, Preprocessing, decode
+from paradise_cli.inference.image_archive import read_images
+from paradise_cli.inference.loading import LoadedModel, load
+from paradise_cli.inference.named_data import open_for_anyone, open_for_model
+from paradise_cli.models.weights import save_model
+from paradise_cli.recipe.schema import Recipe, parse_resolved
+from paradise_cli.robustness.targets import Target, open_examples
+
+from .tiny_model import CLASSES, build_model, info_for, tiny_recipe
+
+COUNT = 24
+
+
+def photos(folder: Path, count: int = COUNT, names: list[str] = CLASSES) -> Path:
+    """Pictures in class folders, in turn."""
+    random = np.random.default_rng(0)
+    for number in range(count):
+        path = folder / names[number % len(names)] / f"{number:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (14, 20, 3), np.uint8)).save(path)
+    return folder
+
+
+def saved(recipe: Recipe, path: Path) -> Path:
+    info = info_for(recipe)
+    metadata = {"recipe": recipe.resolved(), "data": info.to_json(), "provenance": {}}
+    save_model(path, build_model(recipe, info), metadata)
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> LoadedModel:
+    """A model whose recipe calls its data `cifar10-jpeg75`, in a folder that has splits."""
+    there = tmp_path / "training"
+    for split in ("train", "test"):
+        photos(there / split, 30)
+    resolved = tiny_recipe(decoder=False, stochastic=False).resolved()
+    resolved["data"] |= {"root": str(there), "label": "cifar10-jpeg75"}
+    return load(saved(parse_resolved(resolved, "a test"), tmp_path / "m.safetensors"))
+
+
+def opened(model: LoadedModel, data: str | None = None, **given: Any) -> Any:
+    return open_for_model(model.recipe, model.info, data, **given)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def document(*arguments: object) -> dict[str, Any]:
+    done = run(*arguments, "--json")
+    assert done.exit_code == 0, done.output
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def test_reports_name_the_data_that_were_read(model: LoadedModel, tmp_path: Path) -> None:
+    """`--data FOLDER` and `data.root=` kept the recipe's label before."""
+    holiday = photos(tmp_path / "holiday")
+    assert opened(model).label == "cifar10-jpeg75, test"
+    root = f"data.root={holiday}"
+    for found in (
+        opened(model, str(holiday)),
+        opened(model, overrides=[root]),
+        opened(model, "image_folder", overrides=[root]),
+        opened(model, str(holiday), split="train"),
+    ):
+        assert found.label == "all of holiday"
+        assert len(found.split) == COUNT  # nothing is held out
+    assert opened(model, overrides=[root, "data.label=mine"]).label == "all of mine"
+    photos(holiday / "test", 6)
+    photos(holiday / "train", 9)
+    assert opened(model, str(holiday)).label == "holiday, test"
+    assert len(opened(model, str(holiday)).split) == 6
+    assert len(opened(model, str(holiday), split="train").split) == 9
+
+
+def test_the_recipes_own_data_keep_their_parts(model: LoadedModel, tmp_path: Path) -> None:
+    """Named in another way they are still what the model learned from."""
+    there = tmp_path / "training"
+    holiday = photos(tmp_path / "holiday" / "train").parent
+    for found in (
+        opened(model, split="train"),
+        opened(model, str(there), split="train"),
+        opened(model, str(tmp_path / "holiday" / ".." / "training"), split="train"),
+        opened(model, overrides=[f"data.root={there}"], split="train"),
+    ):
+        assert (found.label, len(found.split)) == ("cifar10-jpeg75, train", 27)
+    assert len(opened(model, split="validation").split) == 3
+    (holiday / "test").mkdir()
+    photos(holiday / "test", 3)
+    with pytest.raises(ParadiseError, match="holiday has no validation split; it has: --split tr"):
+        opened(model, str(holiday), split="validation")
+
+
+def test_a_folder_is_read_as_the_training_images_were(tmp_path: Path) -> None:
+    """With the crop before the resize, which an image_folder of its own has not."""
+    recipe = tiny_recipe(decoder=False)
+    info = info_for(recipe)
+    how = Preprocessing(1, 12, (12, 12), pre_crop=13)
+    info = DataInfo(info.label, info.shape, info.targets, info.train_size, how)
+    holiday = photos(tmp_path / "holiday", 3)
+    found = open_for_model(recipe, info, str(holiday))
+    assert found.info.preprocessing == how
+    first = next(found.split.fetch(torch.arange(1), 1, (), False))[0]
+    assert np.array_equal(first.numpy(), decode(holiday / "cat" / "000.png", how))
+
+
+def test_all_commands_take_the_same_names(model: LoadedModel, tmp_path: Path) -> None:
+    holiday = photos(tmp_path / "holiday")
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 12), np.uint8)
+    np.savez(tmp_path / "own.npz", images=pixels, labels=np.arange(9) % 3)
+    for data, count, label in (
+        (holiday, COUNT, "all of holiday"),
+        (tmp_path / "own.npz", 9, "own.npz"),
+        ("image_folder:train", 30, "cifar10-jpeg75, train"),
+    ):
+        found = document("evaluate", model.source, "--data", data, "--device", "cpu")
+        assert found["data"] == label
+        # Of its own data, a part is held out of the training images.
+        assert found["n"] == (27 if data == "image_folder:train" else count)
+        target = Target(model.model.classifier(), "m", "m", model, "animal")
+        examples = open_examples(target, str(data))
+        assert (examples.label, len(examples.images)) == (label, found["n"])
+        out = tmp_path / f"{count}.npz"
+        found = document("encode", data, "-o", out, "-m", model.source)
+        assert found["rows"] == count
+        with np.load(out) as z:
+            assert z["labels"].shape == (count, 1) and z["labels"].min() == 0
+        assert len(document("predict", data, "-m", model.source)["images"]) == count
+
+
+def test_an_archive_is_judged_by_the_models_numbers(model: LoadedModel, tmp_path: Path) -> None:
+    path = tmp_path / "own.npz"
+    pixels = np.random.default_rng(0).random((40, 12, 12))
+    labels = np.arange(40) % 3
+    np.savez(path, images=pixels, labels=labels)
+    answers = model.predict(pixels.astype(np.float32)).probabilities["animal"].argmax(1)
+    found = document("evaluate", model.source, "--data", path, "--device", "cpu")
+    share = found["classification"][0]["top1"]["value"]
+    assert share == pytest.approx(float((answers == labels).mean()))
+    np.savez(path, images=pixels)
+    assert document("evaluate", model.source, "--data", path, "--device", "cpu")["unlabelled"] == 40
+    assert read_images(path).labels is None
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": np.zeros((4, 9, 9), np.uint8)}, r"images \[1, 9, 9\], the model reads \[1, 12"),
+        ({"images": np.zeros((4, 12, 12)), "labels": np.full(4, 3)}, "run from 3 to 3, but it has"),
+        ({"images": np.zeros((4, 12, 12)), "labels": np.zeros((4, 2), int)}, "4 integers are need"),
+        ({"images": np.full((4, 12, 12), 255.0)}, r"must lie in \[0, 1\].*divide by 255"),
+        ({"mean": np.zeros((4, 3))}, "has no array images or labels; it has: mean"),
+    ],
+)  # fmt: skip
+def test_archives_that_do_not_fit(
+    model: LoadedModel, tmp_path: Path, arrays: dict[str, Any], message: str
+) -> None:
+    np.savez(tmp_path / "own.npz", **arrays)
+    with pytest.raises(ParadiseError, match=message):
+        opened(model, str(tmp_path / "own.npz"))
+
+
+def test_names_that_mean_nothing(model: LoadedModel, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean 'digits'"):
+        opened(model, "digts")
+    with pytest.raises(UsageError, match="no split 'tset'; did you mean 'test'"):
+        opened(model, "digits:tset")
+    with pytest.raises(UsageError, match=r"nothing to set of an \.npz"):
+        opened(model, "a.npz", overrides=["data.size=3"])
+    with pytest.raises(UsageError, match=r"no such file: nowhere\.npz"):
+        opened(model, "nowhere.npz")
+    with pytest.raises(UsageError, match=r"--data digts: no such folder or \.npz"):
+        open_for_anyone("digts")
+
+
+def test_a_grey_picture_or_a_thumbnail_does_not_decide_how_all_are_read(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "some", 12)
+    assert open_for_anyone(str(folder)).info.shape == (3, 14, 14)
+    first = min(folder.rglob("*.png"))
+    Image.new("L", (2, 2)).save(first)
+    found = open_for_anyone(str(folder))
+    assert found.info.shape == (3, 14, 14)
+    assert "differ in size or colour: all are read as 3 x 14 x 14" in found.notes[-1]
+    chosen = open_for_anyone(str(folder), overrides=["data.size=8", "data.channels=1"])
+    assert chosen.info.shape == (1, 8, 8) and "differ" not in " ".join(chosen.notes)
+    first.write_text("hello")
+    with pytest.raises(ParadiseError, match="1 of 12 images cannot be read"):
+        open_for_anyone(str(folder))
+    assert len(open_for_anyone(str(folder), overrides=["data.skip_unreadable=true"]).split) == 11

@@ -39,7 +39,8 @@ def test_a_table_for_people(files: Path) -> None:
     done = run(files / "mu.npy", files / "logvar.npy")
     assert done.exit_code == 0, done.output
     for word in (
-        "40 posteriors", "rate I(X;Z)", "exact rate I_N", "bits", "in-batch", "leave-one-out", "stratified",
+        "40 posteriors", "rate I(X;Z)", "exact rate I_N", "bits", "in-batch", "leave-one-out",
+        "stratified",
         "Bhattacharyya", "pairwise KL", "fitted Gaussian", "fixed N(0, I)", "active dimensions",
     ):  # fmt: skip
         assert word in done.stdout
@@ -199,3 +200,53 @@ def test_a_damaged_file_ends_in_one_message(files: Path) -> None:
     done = run(files / "z.npz")
     assert done.exit_code == 1
     assert "damaged, or of another kind" in done.stderr
+
+
+SIGMA = np.exp(RANDOM.normal(-1, 0.3, size=(N, K))).astype(np.float32)
+
+
+def rate_of(*arguments: object) -> float:
+    done = run(*arguments, "--json")
+    assert done.exit_code == 0, done.output
+    nats: float = json.loads(done.stdout)["rate"]["exact"]["nats"]
+    return nats
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("sigma", SIGMA), ("z_std", SIGMA), ("scales", SIGMA), ("widths", SIGMA), ("logvar", SIGMA),
+        ("Sigma", LOG_VARIANCE),
+    ],
+)  # fmt: skip
+def test_widths_that_may_be_standard_deviations_are_refused_until_told(
+    files: Path, name: str, array: np.ndarray[Any, Any]
+) -> None:
+    widths = files / f"{name}.npy"
+    np.save(widths, array)
+    done = run(files / "mu.npy", widths)
+    assert done.exit_code == 2 and "Traceback" not in done.output and not done.stdout
+    named = "named as standard deviations" if name not in ("widths", "logvar") else "positive"
+    assert named in done.stderr
+    for flag in ("--sigma", "--logvar"):
+        assert f"paradise rate {files / 'mu.npy'} {widths} {flag}" in done.stderr
+
+
+def test_each_reading_gives_the_rate_of_the_archive_that_names_it(files: Path) -> None:
+    np.save(files / "sigma.npy", SIGMA)
+    np.savez(files / "as_sigma.npz", mu=MU, std=SIGMA)
+    np.savez(files / "as_logvar.npz", mu=MU, logvar=SIGMA)
+    by_sigma = rate_of(files / "mu.npy", files / "sigma.npy", "--sigma")
+    by_logvar = rate_of(files / "mu.npy", files / "sigma.npy", "--logvar")
+    assert by_sigma == rate_of(files / "as_sigma.npz")
+    assert by_logvar == rate_of(files / "as_logvar.npz")
+    np.save(files / "log.npy", 2 * np.log(SIGMA.astype(np.float64)))
+    # All of these are negative: they are no standard deviations, and need no word.
+    assert rate_of(files / "mu.npy", files / "log.npy") == pytest.approx(by_sigma, rel=1e-6)
+    assert by_sigma > 2 * by_logvar
+
+
+def test_an_archive_names_its_widths_itself(files: Path) -> None:
+    for flag in ("--sigma", "--logvar"):
+        done = run(files / "z.npz", flag)
+        assert done.exit_code == 2 and "names what it holds" in done.stderr

@@ -18,8 +18,7 @@ Means = Annotated[
     typer.Argument(
         metavar="MU",
         help="An .npy of means [N, latent_dim]; or one .npz or .safetensors with mu (or mean) and"
-        " logvar"
-        " (or log_var, log_variance, sigma, scale), and perhaps labels.",
+        " logvar (or log_var, log_variance, sigma, scale, std), and perhaps labels.",
     ),
 ]
 Widths = Annotated[
@@ -33,12 +32,22 @@ Labels = Annotated[
     typer.Option(help="An .npy of N integer labels, -1 for unknown: adds D + R - H(Y)."),
 ]
 
+Sigma = Annotated[
+    bool | None,
+    typer.Option(
+        "--sigma/--logvar",
+        help="What LOGVAR holds, where its name or its values leave a doubt: sigma, or log"
+        " sigma^2.",
+        show_default=False,
+    ),
+]
+
 
 def rate(
     posterior: Means,
     widths: Widths = None,
     labels: Labels = None,
-    sigma: Annotated[bool, typer.Option("--sigma", help="LOGVAR holds sigma instead.")] = False,
+    sigma: Sigma = None,
     seed: SeedOption = 0,
     batch_size: Annotated[
         int, typer.Option(min=2, help="Of the in-batch bound, at most log of it.")
@@ -52,9 +61,11 @@ def rate(
     \b
     paradise rate mu.npy logvar.npy
     paradise rate mu.npy sigma.npy --sigma --labels y.npy
-    paradise rate z.npz --draws 4 --out rate.json            np.savez("z.npz", mu=mu, logvar=logvar, labels=y)
+    paradise rate z.npz --draws 4 --out rate.json
     paradise rate z.safetensors --json
     paradise encode photos/ --out z.npz && paradise rate z.npz
+
+    Your own arrays: np.savez("z.npz", mu=mu, logvar=logvar, labels=y).
 
     Use examples that the encoder was not trained on. I(X;Z) is what z tells of any such example,
     I_N which of these N it came from: at most log N, so give as many as you have. Each end holds

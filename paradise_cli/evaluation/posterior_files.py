@@ -15,31 +15,39 @@ from paradise_cli.information.gaussian import DiagonalGaussian
 
 MEANS = ("mu", "mean")
 LOG_VARIANCES = ("logvar", "log_var", "log_variance")
-WIDTHS = (*LOG_VARIANCES, "sigma", "scale")
+SIGMAS = ("sigma", "scale", "std")
+WIDTHS = (*LOG_VARIANCES, *SIGMAS)
 LABELS = ("labels",)
 LARGEST_LOG_VARIANCE = 200.0  # and its negative: squares and their quotients stay within float64
 LARGEST_MEAN = 1e60
 
 
 def read_posterior(
-    path: Path, widths: Path | None = None, *, sigma: bool = False
+    path: Path, widths: Path | None = None, *, sigma: bool | None = None
 ) -> tuple[DiagonalGaussian, Tensor | None]:
     """Posteriors [N, K] in float64, and the classes [N] where the file holds labels (`classes_of`).
 
     `path` is one `.npz` or `.safetensors` with a mean (`mu`, `mean`), a width (`logvar`, `log_var`,
-    `log_variance`, `sigma` or `scale`) and perhaps `labels`; or an `.npy` of means beside an `.npy`
-    of log variances, or with `sigma` of standard deviations. Raises UsageError for what does not
-    exist or is no such array, ParadiseError for a damaged file.
+    `log_variance`, `sigma`, `scale` or `std`) and perhaps `labels`; or an `.npy` of means beside an
+    `.npy` of widths: standard deviations if `sigma`, log variances if it is False, and if it is
+    None log variances that cannot be taken for standard deviations. Raises UsageError for what does
+    not exist or is no such array, ParadiseError for a damaged file.
     """
     if path.suffix == ".npy":
         if widths is None:
             raise UsageError(
                 f"{path} is one array: add a second .npy with the log variances, or give one .npz"
-                " or"
-                " .safetensors that holds mu and logvar"
+                " or .safetensors that holds mu and logvar"
             )
+        means, raw = read_array(path), read_array(widths)
+        if sigma is None:
+            _check_not_sigma(path, widths, raw)
         kind = "sigma" if sigma else "logvar"
-        return _posterior(read_array(path), read_array(widths), str(path), str(widths), kind), None
+        return _posterior(means, raw, str(path), str(widths), kind), None
+    if sigma is not None:
+        raise UsageError(
+            f"{path} names what it holds, as {' or '.join(WIDTHS)}: leave out --sigma and --logvar"
+        )
     if widths is not None:
         raise UsageError(
             f"{widths}: a second file belongs to an .npy of means; {path} holds everything"
@@ -85,6 +93,22 @@ def classes_of(labels: NDArray[Any], n: int, where: str) -> Tensor:
     return torch.from_numpy(classes)
 
 
+def _check_not_sigma(path: Path, widths: Path, raw: NDArray[Any]) -> None:
+    """Refuse widths that may be standard deviations: as log variances their rate is another."""
+    # Standard deviations are positive; log variances are, all of them, only for huge posteriors.
+    if any(word in widths.stem.lower() for word in SIGMAS):
+        reason = "is named as standard deviations are"
+    elif raw.dtype.kind in "fiu" and raw.size and (raw > 0).all():
+        reason = "holds positive numbers only, as standard deviations are"
+    else:
+        return
+    raise UsageError(
+        f"{widths} {reason}, but would be read as log variances, which give another rate; say which"
+        f" they are:\n  paradise rate {path} {widths} --sigma    standard deviations"
+        f"\n  paradise rate {path} {widths} --logvar   log variances, log sigma^2"
+    )
+
+
 def _only(
     path: Path, arrays: dict[str, NDArray[Any]], names: Sequence[str], allowed: Sequence[str]
 ) -> str:
@@ -120,7 +144,7 @@ def _posterior(
         _refuse(
             raw < 0,
             width_name,
-            "has a negative sigma; if these are log variances, call them logvar",
+            "has a negative sigma; if these are log variances, call them logvar, or say --logvar",
         )
     log_variance = raw if logarithmic else 2 * raw.log()
     extreme = (

@@ -337,6 +337,11 @@ def _notes(
             " could do"
             f" who knows this one ({', '.join(['in the audit', *known])})"
         )
+    if subject.behaviour.gradient != "flows":
+        notes.append(
+            "no gradient of the logits comes back from the classifier (NumPy, no_grad, detach or"
+            " argmax inside?): attacks that follow gradients could only guess"
+        )
     if subject.behaviour.random:
         notes.append(
             f"the classifier answers at random: gradients average {EOT_DRAWS} answers, each"

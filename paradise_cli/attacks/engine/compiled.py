@@ -22,7 +22,14 @@ def compiled(classifier: Classifier, images: Tensor, compute: Compute) -> Functi
     copies = -(-compute.width // len(images))
     batch = images.repeat(copies, 1, 1, 1)[: compute.width].to(compute.device)
     plain = _gradient(classifier, batch, compute)
-    function = torch.compile(classifier.function, dynamic=False)
+    with compute.searching():
+        layout = classifier.layout
+
+    def alone(images: Tensor) -> Tensor:
+        # Copied within what is compiled: torch.compile warns of an input that is itself computed.
+        return classifier.function(images.clone(memory_format=layout))
+
+    function: Function = torch.compile(alone, dynamic=False)
     try:
         classifier.quick = function
         with one_thread_each():  # as the engine asks: what is compiled holds for so many threads
@@ -35,7 +42,7 @@ def compiled(classifier: Classifier, images: Tensor, compute: Compute) -> Functi
             f"the classifier cannot be compiled: {type(error).__name__}: {reason}"
         ) from error
     finally:
-        classifier.quick = classifier.function
+        classifier.quick = None
     if not float((quick - plain).norm()) <= _AGREE * float(plain.norm()):
         raise ParadiseError("compiled, the classifier has other gradients")
     return function

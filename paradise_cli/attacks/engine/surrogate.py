@@ -41,7 +41,7 @@ class Smoothed(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         with torch.no_grad():
-            true = self.function(images)
+            true = self.function(images.clone())  # it may write into what it is given
         with _Smooth():
             smooth = self.function(images)
         return smooth + (true - smooth).detach()

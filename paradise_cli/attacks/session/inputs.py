@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paradise_cli.attacks.engine.classifier import Behaviour, Function, modules_of, weights_digest
+from paradise_cli.attacks.engine.classifier import Behaviour, Function
+from paradise_cli.attacks.engine.introspection import modules_of, weights_digest
 from paradise_cli.attacks.engine.lane_batch import Compute
 from paradise_cli.attacks.session.session import EOT_DRAWS
 from paradise_cli.attacks.session.suite import Suite, suite_named

@@ -6,14 +6,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from paradise_cli.attacks.engine.classifier import (
-    Behaviour,
-    Classifier,
-    Function,
-    examine,
-    weights_digest,
-)
+from paradise_cli.attacks.engine.classifier import Behaviour, Classifier, Function, examine
 from paradise_cli.attacks.engine.compiled import compiled
+from paradise_cli.attacks.engine.introspection import weights_digest
 from paradise_cli.attacks.engine.jobs import digests
 from paradise_cli.attacks.engine.lane_batch import Compute
 from paradise_cli.core.errors import ParadiseError, UsageError
@@ -55,7 +50,7 @@ class Subject:
 
         Raises UsageError or ParadiseError for a classifier or labels that cannot be attacked.
         """
-        behaviour = examine(function, images, labels, compute.device)
+        behaviour = examine(function, images, labels, compute.device, compute.precision)
         if behaviour.random:
             if compute.compiled:
                 raise UsageError(
@@ -63,7 +58,7 @@ class Subject:
                 )
             # Gradients average several answers, each with a graph of its own in memory.
             compute = replace(compute, width=compute.random_width or compute.width)
-        classifier = _classifier(function, compute, behaviour.random)
+        classifier = _classifier(function, compute, behaviour)
         if compute.compiled:
             classifier.quick = compiled(classifier, images, compute)
         logits = classifier.judge(images).cpu()
@@ -80,7 +75,7 @@ class Subject:
 
     def classifier_of(self, function: Function) -> Classifier:
         """Another function, asked at this subject's batch shape and as often as its classifier."""
-        return _classifier(function, self.compute, self.behaviour.random)
+        return _classifier(function, self.compute, self.behaviour)
 
 
 @dataclass(frozen=True)
@@ -101,16 +96,16 @@ class TransferSource:
         """Ask it about the subject's clean images; raises as `Subject.examine`, with its name."""
         images, compute = subject.images, subject.compute
         try:
-            random = examine(function, images, subject.labels, compute.device).random
+            behaviour = examine(function, images, subject.labels, compute.device, compute.precision)
         except ParadiseError as error:
             raise type(error)(f"source {name}: {error}") from error
-        classifier = _classifier(function, compute, random)
+        classifier = _classifier(function, compute, behaviour)
         logits = classifier.judge(images).cpu()
         # What answers at random has no predictions of its own: its weights must tell it apart.
         predictions = hashlib.sha256(logits.argmax(1).numpy().tobytes()).hexdigest()
-        fingerprint = weights_digest(function) if random else predictions
+        fingerprint = weights_digest(function) if behaviour.random else predictions
         return cls(name, classifier, logits, fingerprint[:12])
 
 
-def _classifier(function: Function, compute: Compute, random: bool) -> Classifier:
-    return Classifier(function, device=compute.device, width=compute.width, random=random)
+def _classifier(function: Function, compute: Compute, behaviour: Behaviour) -> Classifier:
+    return Classifier(function, device=compute.device, width=compute.width, behaviour=behaviour)

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import torchattacks
 from adversarial_training import Classifier
-from timing import machine, options, report
+from timing import finish, machine, options, report
 from torch import Tensor, nn
 
 from paradise_cli.attacks.session.inputs import choose_compute
@@ -204,3 +204,5 @@ if __name__ == "__main__":
     with full_fp32(DEVICE):  # on both sides
         for file in chosen.nets.split(","):
             all_of(file, pixels, classes, chosen)
+    what = f"Suite standard beside torchattacks, {chosen.n} images, radii {chosen.levels} of 255"
+    finish(chosen, what=what, data=f"folder {chosen.images.name}, test")

@@ -15,6 +15,7 @@ import torch
 from gaussian_source import Run, measure
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from results import save
 from timing import options
 
 from paradise_cli.build import build_info, build_objective
@@ -106,6 +107,22 @@ def draw(found: dict[str, list[Row]], path: Path) -> None:
     figure.savefig(path, dpi=150, metadata={"Software": None})
 
 
+def keep(found: dict[str, list[Row]]) -> None:
+    """The table of docs/results.md, a line for each rate that was asked for."""
+    columns = {"R asked for": "{asked:.2f}"}
+    lines: list[dict[str, float]] = []
+    for q, rows in found.items():
+        cap = f" (cap {rows[0].cap:.2f})" if math.isfinite(rows[0].cap) else ""
+        columns[f"`{q}`{cap}: sees, trains to"] = f"{{{q}_sees:.2f}}, {{{q}_ends:.2f}}"
+        for place, row in enumerate(rows):
+            if place == len(lines):
+                lines.append({"asked": row.trained.best_rate})
+            lines[place] |= {f"{q}_sees": row.seen, f"{q}_ends": row.trained.rate}
+    what = "What three q see of an encoder whose rate is known, and where training with them ends"
+    count = f"{sum(map(len, found.values()))} runs"
+    save("estimators", what=what, columns=columns, rows=lines, data="gaussian_source", n=count)
+
+
 if __name__ == "__main__":
     chosen = options(__doc__, sweep=None, out=None)
     found = rows_of(chosen.sweep)
@@ -121,3 +138,5 @@ if __name__ == "__main__":
             )
     if chosen.out is not None:
         draw(found, chosen.out)
+    if chosen.save:
+        keep(found)

@@ -6,7 +6,7 @@ import sys
 import time
 
 import torch
-from timing import fresh, machine, peak_bytes, report, resident_bytes
+from timing import finish, fresh, machine, options, peak_bytes, report, resident_bytes
 from torch import Tensor
 
 from paradise_cli.information.gaussian import DiagonalGaussian
@@ -50,9 +50,10 @@ def measure(sigma: float) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 2:
+    if len(sys.argv) == 2 and sys.argv[1][0] != "-":
         measure(float(sys.argv[1]))
     else:
+        chosen = options(__doc__)
         machine()
         for sigma, bound in ((0.1, 1e-6), (1e-3, 1e-6), (1e-5, 1e-3)):
             found = json.loads(fresh(__file__, str(sigma)))
@@ -61,3 +62,5 @@ if __name__ == "__main__":
             report("seconds", found["seconds"], 30, at_least=False)
             report("extra memory, GiB, fresh process", found["gib"], 1, at_least=False)
             report(f"largest error of {ROWS} rows, nats", found["error"], bound, at_least=False)
+        what = f"The exact rate of {N:,} posteriors, {K} latents, at three widths of sigma"
+        finish(chosen, what=what, data="random posteriors")

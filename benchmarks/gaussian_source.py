@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from timing import options, report
+from timing import finish, options, report
 from torch import Tensor
 
 from paradise_cli.core.randomness import generator
@@ -99,3 +99,5 @@ if __name__ == "__main__":
     report("largest error of a D_k", max(each_worst), 0.02, at_least=False)
     above = sum(run.best_rate > math.log(run.batch_size) for run in runs)
     report("points with R above log B", above, 3, at_least=True)
+    what = "Encoders of 8 independent Gaussians against reverse water-filling"
+    finish(chosen, what=what, data=f"gaussian_source, {FRESH:,} fresh examples")

@@ -7,7 +7,7 @@ import sys
 import time
 
 import torch
-from timing import fresh, machine, options, peak_bytes, report, resident_bytes
+from timing import finish, fresh, machine, options, peak_bytes, report, resident_bytes
 
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.rate import exact_rate
@@ -39,10 +39,13 @@ if __name__ == "__main__":
     if len(sys.argv) == 3 and sys.argv[1].isdigit():
         measure(int(sys.argv[1]), sys.argv[2])
     else:
-        n = options(__doc__, n=N).n
+        chosen = options(__doc__, n=N)
+        n = chosen.n
         machine()
         for what, bound in (("exact", 180), ("interval", 300)):
             found = json.loads(fresh(__file__, str(n), what))
             print(f"{what}, N={n}, K={K}: {found['said']}")
             report("seconds", found["seconds"], bound, at_least=False)
             report("extra memory, GiB, fresh process", found["gib"], 2, at_least=False)
+        what = f"The rate of {n:,} posteriors, {K} latents: the exact rate, then all bounds"
+        finish(chosen, what=what, data="random posteriors")

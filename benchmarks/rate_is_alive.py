@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from results import save
 from timing import machine, options
 
 from paradise_cli.build import build_info, build_model, build_objective, build_optimizer, build_plan
@@ -50,7 +51,10 @@ def rate_after(recipe: Recipe, images: Path, n: int, largest: int) -> tuple[Exac
     return exact_rate(posteriors(model, train, device)), alarms.raised
 
 
-def judge(name: str, images: Path, n: int, epochs: int, batch: int, largest: int) -> None:
+def judge(
+    name: str, images: Path, n: int, epochs: int, batch: int, largest: int
+) -> dict[str, object]:
+    """Prints how the rates of one recipe go, and gives them as a row of a table."""
     started = time.monotonic()
     shorter = [f"train.epochs={epochs}", f"train.batch_size={batch}", "train.precision=fp32"]
     alpha = load_recipe(name).recipe.objective.alpha
@@ -74,11 +78,14 @@ def judge(name: str, images: Path, n: int, epochs: int, batch: int, largest: int
         f" ({epochs} epochs, {time.monotonic() - started:.0f} s)",
         flush=True,
     )
+    nats = {f"nats{factor}": rate.nats for factor, (rate, _) in zip(FACTORS, found, strict=True)}
+    return {"recipe": name, "alpha": alpha, "verdict": verdict.strip()} | nats
 
 
 if __name__ == "__main__":
     chosen = options(__doc__, images=None, n=512, epochs=10, batch=64, largest=224, only="")
     machine()
+    rows = []
     for name in shipped_recipes():
         recipe = load_recipe(name).recipe
         if (
@@ -86,4 +93,12 @@ if __name__ == "__main__":
             and recipe.model.latent_dim >= LEAST_LATENTS
             and chosen.only in name
         ):
-            judge(name, chosen.images, chosen.n, chosen.epochs, chosen.batch, chosen.largest)
+            how = chosen.images, chosen.n, chosen.epochs, chosen.batch, chosen.largest
+            rows.append(judge(name, *how))
+    if chosen.save:
+        columns = {"recipe": "`{recipe}`", "alpha": "{alpha:g}"}
+        columns |= {f"alpha x {factor}": f"{{nats{factor}:.3f}}" for factor in FACTORS}
+        columns |= {"verdict": "{verdict}"}
+        what = f"Exact rate in nats after {chosen.epochs} epochs at multiples of the recipe's alpha"
+        data = f"folder {chosen.images.name}, training images"
+        save("rate_is_alive", what=what, columns=columns, rows=rows, data=data, n=chosen.n, seed=0)

@@ -4,7 +4,18 @@ import math
 import sys
 
 import torch
-from timing import fresh, machine, median, options, pairs, peak_bytes, ratio, report, resident_bytes
+from timing import (
+    finish,
+    fresh,
+    machine,
+    median,
+    options,
+    pairs,
+    peak_bytes,
+    ratio,
+    report,
+    resident_bytes,
+)
 
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.objective.rates import RATES
@@ -71,3 +82,5 @@ if __name__ == "__main__":
         report(
             "extra memory, MiB, fresh process", float(fresh(__file__, "memory")), 64, at_least=False
         )
+        what = f"Two matrix products against the broadcast form, B = {B}, D = {D}"
+        finish(chosen, what=what, data="random posteriors")

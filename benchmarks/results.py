@@ -6,13 +6,14 @@
 import hashlib
 import json
 import shlex
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from paradise_cli.core.machine import commit
 
 FOLDER = Path(__file__).parent / "results"
 REQUIRED = ("what", "data", "n", "interval", "seed", "command", "commit", "machine")
@@ -44,8 +45,8 @@ def save(
         "n": n,
         "interval": interval,
         "seed": seed,
-        "command": shlex.join(["python", *_relative(sys.argv)]),
-        "commit": commit(),
+        "command": shlex.join(["python", *_short(sys.argv)]),
+        "commit": commit() or "unknown",
         "machine": machine(),
         "source": {"file": Path(sys.argv[0]).name, "sha256": _digest(Path(sys.argv[0]))},
         "note": note,
@@ -68,17 +69,6 @@ def read(name: str) -> dict[str, Any]:
     return found
 
 
-def commit() -> str:
-    """The commit at hand, with "+ changes" where files differ from it; "unknown" outside of git."""
-    here = Path(__file__).parent
-    head = _git(here, "rev-parse", "--short", "HEAD")
-    if head is None:
-        return "unknown"
-    # A result file that is about to be replaced is no change of what was measured.
-    changed = _git(here.parent, "status", "--porcelain", "--", ".", ":!benchmarks/results")
-    return f"{head} + changes" if changed else head
-
-
 def machine() -> str:
     """Processor or GPU, threads and the version of torch, in words."""
     cpu = torch.cpu.get_capabilities().get("cpu_name", "CPU")
@@ -86,16 +76,10 @@ def machine() -> str:
     return f"{gpu}{cpu}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    command = ["git", "-C", str(folder), *arguments]
-    done = subprocess.run(command, text=True, capture_output=True, check=False)
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _relative(arguments: Sequence[str]) -> list[str]:
-    """Without the folder in which the checkout lies, which says nothing of the measurement."""
-    root = f"{Path(__file__).parent.parent}/"
-    return [argument.replace(root, "") for argument in arguments]
+def _short(arguments: Sequence[str]) -> list[str]:
+    """Without folders of this machine, which say nothing of the measurement."""
+    script = f"benchmarks/{Path(arguments[0]).name}"
+    return [script, *(Path(a).name if a.startswith("/") else a for a in arguments[1:])]
 
 
 def _digest(path: Path) -> str:

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from timing import machine, median, options, pairs, ratio, report
+from timing import finish, machine, median, options, pairs, ratio, report
 
 
 def process(*arguments: str) -> None:
@@ -20,3 +20,4 @@ if __name__ == "__main__":
     )
     print(f"help {1000 * median(timed, 0):.0f} ms, import typer {1000 * median(timed, 1):.0f} ms")
     report("help, times import typer", ratio(timed), 3, at_least=False)
+    finish(chosen, what="Start of the command line, wall time", data="none", seed=None)

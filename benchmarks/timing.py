@@ -10,6 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from results import save
+
+CLAIMS: list[dict[str, object]] = []
+"""What `report` has compared so far, for `finish`."""
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -22,16 +26,20 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def pairs(a: Callable[[], object], b: Callable[[], object], n: int) -> list[tuple[float, float]]:
-    """Seconds of `a` and `b`, n times in turn, after one uncounted of each; the first
-    alternates.
+    """Seconds of `a` and `b`, n times in turn after one uncounted call of each.
+
+    Which of the two comes first alternates, so that a machine that slows down favours neither.
     """
-    a(), b()
+    a()
+    b()
     found = []
     for number in range(n):
         if number % 2:
-            second, first = seconds(b), seconds(a)
+            second = seconds(b)
+            first = seconds(a)
         else:
-            first, second = seconds(a), seconds(b)
+            first = seconds(a)
+            second = seconds(b)
         found.append((first, second))
     return found
 
@@ -49,17 +57,30 @@ def median(timed: list[tuple[float, float]], which: int) -> float:
 def report(claim: str, measured: float, bound: float, *, at_least: bool) -> None:
     """One line: what was claimed, what was measured, and whether it holds."""
     holds = measured >= bound if at_least else measured <= bound
-    sign = ">=" if at_least else "<="
-    print(
-        f"{'holds ' if holds else 'MISSED'}  {claim}: {measured:.4g} (claim: {sign} {bound:g})",
-        flush=True,
+    asked = f"{'>=' if at_least else '<='} {bound:g}"
+    found = "holds" if holds else "MISSED"
+    print(f"{found:6}  {claim}: {measured:.4g} (claim: {asked})", flush=True)
+    CLAIMS.append({"claim": claim, "measured": measured, "asked": asked, "found": found})
+
+
+def finish(chosen: argparse.Namespace, *, what: str, data: str, seed: int | None = 0) -> None:
+    """With --save, keep all that was reported in `results/<script>.json`."""
+    if not chosen.save:
+        return
+    columns = {
+        "what": "{claim}",
+        "measured": "{measured:.4g}",
+        "asked for": "{asked}",
+        "": "{found}",
+    }
+    path = save(
+        Path(sys.argv[0]).stem, what=what, columns=columns, rows=CLAIMS, data=data, seed=seed
     )
+    print(f"saved: {path}; show it in docs/results.md by <!-- table: {path.stem} -->")
 
 
 def resident_bytes() -> int:
-    """Resident size of this process now; from here on, where Linux allows it, `peak_bytes` counts
-    anew.
-    """
+    """Resident size of this process now; `peak_bytes` counts anew from here on (on Linux)."""
     Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 
@@ -94,10 +115,10 @@ def machine() -> None:
 
 
 def options(description: str | None, **defaults: int | str | Path | None) -> argparse.Namespace:
-    """Command-line options with these defaults."""
+    """Command-line options with these defaults, and --save."""
     parser = argparse.ArgumentParser(description=description)
     for name, default in defaults.items():
-        parser.add_argument(
-            f"--{name}", default=default, type=type(default) if default is not None else Path
-        )
+        kind = Path if default is None else type(default)
+        parser.add_argument(f"--{name}", default=default, type=kind)
+    parser.add_argument("--save", action="store_true", help="keep the numbers in results/")
     return parser.parse_args()

@@ -1,17 +1,36 @@
 """PARADISE: rate-regularised stochastic encoders."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from paradise_cli.attacks import attack as attack
     from paradise_cli.inference.loading import load as load
+    from paradise_cli.library import evaluate as evaluate
+    from paradise_cli.library import rate as rate
+    from paradise_cli.library import train as train
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "attack", "evaluate", "load", "rate", "train"]
+
+_HOMES = {
+    "attack": "paradise_cli.attacks",
+    "evaluate": "paradise_cli.library",
+    "load": "paradise_cli.inference.loading",
+    "rate": "paradise_cli.library",
+    "train": "paradise_cli.library",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """`paradise_cli.load`, imported when first used: the command line starts without torch."""
-    if name == "load":
-        from paradise_cli.inference.loading import load
+    """The functions of `__all__`, imported when first used: the command line starts without torch.
 
-        return load
-    raise AttributeError(f"module 'paradise_cli' has no attribute '{name}'")
+    Raises AttributeError for any other name.
+    """
+    if name not in _HOMES:
+        raise AttributeError(f"module 'paradise_cli' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -41,6 +41,7 @@ ROOMS = [
     "runs",
     "robustness",
     "sweep",
+    "library",
     "cli",
     "__main__",
 ]

@@ -8,12 +8,14 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import paradise_cli
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.storage import (
+    load_tensors,
     publish,
     publish_text,
     require_writable,
@@ -171,3 +173,21 @@ def test_every_writer_goes_through_one_door() -> None:
             if isinstance(node, ast.Attribute) and node.attr in ("replace", "rename"):
                 owner = node.value
                 assert not (isinstance(owner, ast.Name) and owner.id == "os"), module
+
+
+def test_tensors_in_any_order_of_memory_come_back_as_they_were(tmp_path: Path) -> None:
+    """safetensors.numpy writes arrays of Fortran's order in that order: plausible wrong numbers."""
+    plain = torch.arange(24.0).reshape(2, 3, 4)
+    views = {
+        "transposed": plain.mT,
+        "strided": plain[:, ::2],
+        "channels_last": plain[None].to(memory_format=torch.channels_last),
+        "expanded": plain[:1].expand(5, 3, 4),
+        "fortran": torch.from_numpy(np.asfortranarray(plain[0].numpy())),
+    }
+    assert not any(view.is_contiguous() for view in views.values())
+    save_tensors(tmp_path / "t.safetensors", views, {"a": 1})
+    read, metadata = load_tensors(tmp_path / "t.safetensors")
+    assert metadata == {"a": 1} and read.keys() == views.keys()
+    for name, view in views.items():
+        assert torch.equal(read[name], view), name

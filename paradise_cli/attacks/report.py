@@ -74,6 +74,13 @@ class AttackReport:
     notes: tuple[str, ...]
     settings: dict[str, Any]
 
+    def __repr__(self) -> str:
+        return (
+            f"AttackReport(robust accuracy {self.robust_accuracy.value:.1%} of"
+            f" {len(self.rows):,} images, clean {self.clean_accuracy.value:.1%}; gradient masking:"
+            f" {self.verdict})"
+        )
+
     @property
     def lowest_transfer(self) -> StageRow | None:
         """Of the attacks made on other classifiers the one that left least: the minimum of means.

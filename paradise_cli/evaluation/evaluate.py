@@ -72,6 +72,12 @@ class Evaluation:
     latents: Latents
     settings: dict[str, Any]
 
+    def __repr__(self) -> str:
+        parts = [f"{each.task} {each.top1.value:.1%} right" for each in self.classification]
+        parts += [f"{each.task} D {each.sampled:.4g} {each.unit}" for each in self.distortion]
+        parts.append("no rate" if self.rate is None else f"rate {self.rate.population}")
+        return f"Evaluation({self.data}, n = {self.n:,}: {', '.join(parts)})"
+
     def to_json(self) -> dict[str, Any]:
         """A JSON object; rates also in bits."""
         return asdict(self) | {"rate": self.rate and self.rate.to_json()}

@@ -43,7 +43,7 @@ def read_posterior(
         if sigma is None:
             _check_not_sigma(path, widths, raw)
         kind = "sigma" if sigma else "logvar"
-        return _posterior(means, raw, str(path), str(widths), kind), None
+        return posterior_of(means, raw, str(path), str(widths), kind), None
     if sigma is not None:
         raise UsageError(
             f"{path} names what it holds, as {' or '.join(WIDTHS)}: leave out --sigma and --logvar"
@@ -54,7 +54,7 @@ def read_posterior(
         )
     arrays, names = read_archive(path, (*MEANS, *WIDTHS, *LABELS))
     mean, width = (_only(path, arrays, names, allowed) for allowed in (MEANS, WIDTHS))
-    posterior = _posterior(
+    posterior = posterior_of(
         arrays[mean], arrays[width], f"{path}: {mean}", f"{path}: {width}", width
     )
     if "labels" not in arrays:
@@ -122,9 +122,13 @@ def _only(
     )
 
 
-def _posterior(
+def posterior_of(
     mean: NDArray[Any], width: NDArray[Any], mean_name: str, width_name: str, kind: str
 ) -> DiagonalGaussian:
+    """Posteriors [N, K] in float64 from arrays of means and of widths, a `kind` of `WIDTHS`.
+
+    Raises UsageError, by the names given, for arrays that are none.
+    """
     for array, name in ((mean, mean_name), (width, width_name)):
         if array.dtype.kind not in "fiu":
             raise UsageError(f"{name} is of type {array.dtype}: it must hold numbers")
@@ -134,7 +138,8 @@ def _posterior(
         raise UsageError(
             f"{mean_name} is {_shape(mean)}, {width_name} is {_shape(width)}: they must be alike"
         )
-    mu, raw = (torch.from_numpy(array.astype(np.float64)) for array in (mean, width))
+    # In one order of memory: sums over columns would round in another way in Fortran's.
+    mu, raw = (torch.from_numpy(array.astype(np.float64, order="C")) for array in (mean, width))
     logarithmic = kind in LOG_VARIANCES
     zero = raw == (-torch.inf if logarithmic else 0)
     _refuse(~mu.isfinite(), mean_name, "is not finite (NaN or infinite)")

@@ -62,6 +62,13 @@ class PosteriorReport:
     latents: Latents
     labelled: Labelled | None
 
+    def __repr__(self) -> str:
+        parts = [f"I(X;Z) {self.rate.population}", f"I_N {self.rate.exact.nats:.3f} nats"]
+        parts.append(f"{self.latents.active} of {self.latents.dimensions} dimensions active")
+        if self.labelled is not None:
+            parts.append(f"D + I_N - H(Y) {self.labelled.excess:.3f} nats")
+        return f"PosteriorReport({self.n:,} posteriors: {', '.join(parts)})"
+
     def to_json(self) -> dict[str, Any]:
         """A JSON object; rates, entropies and excess also in bits."""
         value = asdict(self) | {"rate": self.rate.to_json()}

@@ -53,6 +53,11 @@ class Encoding:
     skipped: list[UnreadableImage]
     class_names: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        n, latent_dim = self.mean.shape
+        drawn = "" if self.samples is None else f", {self.samples.shape[1]} draws"
+        return f"Encoding({n:,} images, {latent_dim} dimensions{drawn}{_skipped(self.skipped)})"
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -64,6 +69,10 @@ class Prediction:
     classes: dict[str, tuple[str, ...]]
     ids: list[str]
     skipped: list[UnreadableImage]
+
+    def __repr__(self) -> str:
+        heads = ", ".join(f"{name}: {len(each)} classes" for name, each in self.classes.items())
+        return f"Prediction({len(self.ids):,} images; {heads}{_skipped(self.skipped)})"
 
     def labels(self, head: str | None = None) -> list[str]:
         """The most probable class of each image, by the head of that name (the first if none is
@@ -81,6 +90,10 @@ class Reconstruction:
     pixels: dict[str, NDArray[np.float32]]
     ids: list[str]
     skipped: list[UnreadableImage]
+
+    def __repr__(self) -> str:
+        decoders = ", ".join(self.pixels)
+        return f"Reconstruction({len(self.ids):,} images by {decoders}{_skipped(self.skipped)})"
 
 
 @dataclass(frozen=True)
@@ -100,6 +113,13 @@ class LoadedModel:
     provenance: dict[str, Any]
     source: Path
     device: torch.device
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.info.shape))
+        return (
+            f"LoadedModel({self.source}: recipe '{self.recipe.name}', images {shape} to"
+            f" {self.model.latent_dim} dimensions, {self.device})"
+        )
 
     def open(self, images: Images) -> ImageSource:
         """The images as this model reads them; errors as `open_images`."""
@@ -292,6 +312,10 @@ def _finished(run: RunFolder) -> Path:
     raise ParadiseError(
         f"{run.path}: not a run folder of `paradise train`: it has no {run.model.name}"
     )
+
+
+def _skipped(skipped: list[UnreadableImage]) -> str:
+    return f"; {len(skipped):,} files could not be read" if skipped else ""
 
 
 def _joined(blocks: list[Results], name: str) -> NDArray[Any]:

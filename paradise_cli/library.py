@@ -1,0 +1,127 @@
+"""Training and measuring from Python: what the commands do, as plain functions."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.machine import choose_device
+from paradise_cli.evaluation.evaluate import Evaluation, measure
+from paradise_cli.evaluation.evaluation_data import open_split
+from paradise_cli.evaluation.posterior_files import classes_of, posterior_of
+from paradise_cli.evaluation.posterior_report import PosteriorReport, report
+from paradise_cli.inference.loading import LoadedModel, load
+from paradise_cli.recipe.schema import Recipe, load_recipe
+from paradise_cli.runs.train import Trained
+from paradise_cli.runs.train import train as train_recipe
+from paradise_cli.training.loop import Reporter
+
+
+def train(
+    recipe: str | Path | Recipe,
+    *,
+    overrides: Sequence[str] = (),
+    out: str | Path | None = None,
+    device: str = "auto",
+    fresh: bool = False,
+    reporter: Reporter | None = None,
+) -> Trained:
+    """Train a recipe in its run folder; the same call again goes on where it stopped.
+
+    `recipe` is a file, the name of a shipped recipe, or a `Recipe`; `overrides` are written as for
+    `--set`: `["train.epochs=3"]`. The folder is `out`, else `runs/<name>`; `fresh` takes a new one
+    beside it. Silent, but for a `reporter`. Raises UsageError for a recipe with mistakes,
+    ParadiseError for a folder in use or missing data, Interrupted after a signal.
+    """
+    if not isinstance(recipe, Recipe):
+        recipe = load_recipe(str(recipe), overrides).recipe
+    elif overrides:
+        raise UsageError("overrides are for a recipe given by its file or name, not for a Recipe")
+    folder = None if out is None else Path(out)
+    return train_recipe(
+        recipe, out=folder, device=device, fresh=fresh, report=reporter or Reporter()
+    )
+
+
+def evaluate(
+    model: str | Path | LoadedModel,
+    data: str | None = None,
+    *,
+    split: str = "test",
+    overrides: Sequence[str] = (),
+    device: str = "auto",
+    seed: int = 0,
+    draws: int = 1,
+) -> Evaluation:
+    """Accuracy, calibration, distortion and rate of a model on a split, with intervals.
+
+    `model` is a run folder, a weights file, a name from the zoo, or what `load` gives, which is
+    measured where it is. `data` and `overrides` choose other data than its recipe's, as `--data`
+    and `--set` do. Rates and cross-entropies are in nats; the noise in z is a function of `seed`,
+    `draws` is how many z the exact rate takes for each image. Warns of what to know about the data.
+    Raises UsageError or ParadiseError for a model or data that cannot be used.
+    """
+    loaded = model if isinstance(model, LoadedModel) else load(model, device)
+    where = loaded.device if isinstance(model, LoadedModel) else choose_device(device)
+    opened = open_split(
+        loaded.recipe,
+        loaded.info,
+        split=split,
+        data=data,
+        overrides=overrides,
+        source=loaded.source,
+    )
+    for line in opened.notes:
+        warnings.warn(line, stacklevel=2)
+    measured = measure(
+        loaded.model,
+        loaded.recipe,
+        loaded.info,
+        opened.split,
+        device=where,
+        data=opened.label,
+        seed=seed,
+        draws=draws,
+    )
+    return measured.evaluation
+
+
+def rate(
+    mu: ArrayLike | Tensor,
+    *,
+    log_variance: ArrayLike | Tensor | None = None,
+    sigma: ArrayLike | Tensor | None = None,
+    labels: ArrayLike | Tensor | None = None,
+    seed: int = 0,
+    batch_size: int = 128,
+    draws: int = 1,
+) -> PosteriorReport:
+    """The rate of any encoder with diagonal Gaussian posteriors as an interval, in nats.
+
+    `mu` and one of `log_variance` (log sigma^2) and `sigma` are [N, latent_dim], of examples that
+    the encoder was not trained on; these two are named, as one read for the other gives a plausible
+    and wrong rate. `labels` [N], integers (negative: unknown) or text, add D + R - H(Y). `draws` z
+    for each point go into the exact rate, `batch_size` into the in-batch bound. Source: method.md
+    2. Raises UsageError for arrays that are no posteriors.
+    """
+    if (log_variance is None) == (sigma is None):
+        raise UsageError("rate needs one of log_variance=... and sigma=..., by its name")
+    name, width = ("sigma", sigma) if log_variance is None else ("log_variance", log_variance)
+    posterior = posterior_of(_array(mu), _array(width), "mu", name, name)
+    classes = None
+    if labels is not None:
+        classes = classes_of(_array(labels), len(posterior.mu), "labels")
+    return report(posterior, classes, seed=seed, batch_size=batch_size, draws=draws)
+
+
+def _array(values: ArrayLike | Tensor | None) -> NDArray[Any]:
+    if isinstance(values, Tensor):
+        values = values.detach().cpu()
+        # numpy has no bfloat16.
+        return (values.double() if values.is_floating_point() else values).numpy()
+    return np.asarray(values)

@@ -34,12 +34,13 @@ def table(name: str) -> str:
 
 def audit_rows() -> str:
     """The tests of the audit with their limits."""
-    from paradise_cli.attacks.audit.rows import ROWS
+    from paradise_cli.attacks.audit.rows import ALL_ROWS
 
-    lines = ["| test | passes where | a failure means |", "|---|---|---|"]
+    kinds = {True: "decides", False: ""}
+    lines = ["| test | passes where | a failure means | |", "|---|---|---|---|"]
     lines += [
-        _line((f"{number}. {name}", limit, means))
-        for number, (name, limit, means, _) in ROWS.items()
+        _line((f"{row.number}. {row.name}", row.threshold, row.means, kinds[row.decisive]))
+        for row in ALL_ROWS
     ]
     return "\n".join(["", *lines, ""])
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from paradise_cli.attacks.audit.canaries import SampledLatents
-from paradise_cli.attacks.engine.classifier import Function, modules_of
+from paradise_cli.attacks.engine.classifier import Function
+from paradise_cli.attacks.engine.introspection import modules_of
 from paradise_cli.build import named_tasks
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import choose_device

@@ -16,6 +16,8 @@ from typer.testing import CliRunner, Result
 
 from paradise_cli.cli import app
 
+from .tiny_model import save_images
+
 ROOT = Path(__file__).parent.parent
 SMALL = ["--device", "cpu", "--set", "model.backbone.hidden=[8]"]
 QUICK = [*SMALL, "--set", "train.epochs=1"]
@@ -201,3 +203,22 @@ def test_the_wheel_finds_its_recipes_and_its_model_in_an_empty_folder(
     calls = "".join(f"assert not app({command!r}, standalone_mode=False)\n" for command in commands)
     installed(wheel, "-c", f"from paradise_cli.cli import app\n{calls}")
     assert len(np.load("z.npy")) == 1
+
+
+def test_a_training_may_skip_unreadable_images_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARADISE_CACHE", str(tmp_path / "cache"))
+    folder = save_images(tmp_path / "photos", 30)
+    (folder / "cat" / "bad.png").write_text("hello")
+    given = [
+        "train", "digits", "--set", "data={name: image_folder, size: 12, channels: 1}",
+        "--set", f"data.root={folder}", "--set", "model.backbone={name: mlp, hidden: [8]}",
+        "--set", "train.epochs=1", "--set", "train.batch_size=8", "--device", "cpu",
+    ]  # fmt: skip
+    done = paradise(*given, "--out", tmp_path / "stopped")
+    assert done.exit_code == 1
+    assert "1 of 31 images cannot be read" in done.stderr and "bad.png" in done.stderr
+    done = paradise(*given, "--set", "data.skip_unreadable=true", "--out", tmp_path / "run")
+    assert done.exit_code == 0, done.output
+    assert "note: 1 of 31 images cannot be read and are left out: cat/bad.png" in done.stderr

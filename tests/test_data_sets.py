@@ -271,3 +271,54 @@ def test_a_full_disk_while_decoding_is_one_message(
     with pytest.raises(ParadiseError, match="No space left"):
         DATASETS["image_folder"](tmp_path / "photos")
     assert list((tmp_path / "cache" / "decoded").iterdir()) == []
+
+
+@pytest.mark.parametrize("memory_gib", [4.0, 0.0])
+def test_unreadable_images_may_be_skipped_and_are_said(tmp_path: Path, memory_gib: float) -> None:
+    root, seen = tmp_path / "photos", list[int]()
+    write_images(root, "train/a/1.png", "train/b/1.png", "train/b/2.png", "test/b/1.png")
+    for name, content in (("train/a/0.png", b""), ("train/b/3.png", b"hello")):
+        (root / name).write_bytes(content)
+    (root / "train" / "b" / "4.png").symlink_to(root / "nowhere.png")
+    given = {"size": 8, "memory_gib": memory_gib, "skip_unreadable": True}
+    token = decoding_progress.set(lambda done, total: seen.append(total))
+    bundle = DATASETS["image_folder"](root, **given)
+    assert list(bundle.train.ids) == ["train/a/1.png", "train/b/1.png", "train/b/2.png"]
+    assert bundle.train.labels[:, 0].tolist() == [0, 1, 1]
+    assert (bundle.info.train_size, len(bundle.test)) == (3, 1)
+    (note,) = bundle.notes
+    assert note.startswith("3 of 7 images cannot be read and are left out: ")
+    assert "train/a/0.png: the file is empty" in note and "b/3.png: not an image" in note
+    (images,) = bundle.train.fetch(torch.arange(3), 8, (), False)
+    assert images.shape == (3, 3, 8, 8)
+    tried = seen.copy()
+    assert list(DATASETS["image_folder"](root, **given).train.ids) == list(bundle.train.ids)
+    assert seen == tried  # each file is tried once
+    write_images(root, "train/b/3.png")
+    assert len(DATASETS["image_folder"](root, **given).train) == 4  # a mended one is seen
+    decoding_progress.reset(token)
+
+
+def test_a_class_of_unreadable_images_keeps_its_number(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    write_images(root, "b/1.png", "c/1.png")
+    (root / "a").mkdir()
+    (root / "a" / "1.png").write_bytes(b"")
+    bundle = DATASETS["image_folder"](root, size=8, skip_unreadable=True)
+    assert bundle.info.targets[0].classes == ("a", "b", "c")
+    assert bundle.train.labels[:, 0].tolist() == [1, 2]
+    assert "'a' (0)" in bundle.notes[1]
+    for name in ("b/1.png", "c/1.png"):
+        (root / name).write_bytes(b"")
+    with pytest.raises(ParadiseError, match="none of the 3 images can be read"):
+        DATASETS["image_folder"](root, size=8, skip_unreadable=True)
+
+
+def test_whole_folders_are_as_before_when_nothing_is_skipped(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    write_images(root, "a/1.png", "b/1.png")
+    with_option, without = (
+        DATASETS["image_folder"](root, size=8, skip_unreadable=skip) for skip in (True, False)
+    )
+    assert torch.equal(with_option.train.images, without.train.images)
+    assert with_option.info == without.info and with_option.notes == without.notes == ()

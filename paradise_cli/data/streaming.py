@@ -216,6 +216,6 @@ def _decode_all(path: Path, root: Path, ids: Sequence[str], preprocessing: Prepr
                 "\n  ..." if len(bad) > 5 else ""
             )
             raise ParadiseError(
-                f"{root}: {len(bad)} of {len(ids)} images cannot be read; mend or move them"
-                f" away:{shown}"
+                f"{root}: {len(bad)} of {len(ids)} images cannot be read; mend them, move them"
+                f" away, or leave them out of an image_folder with data.skip_unreadable:{shown}"
             )

@@ -17,9 +17,9 @@ from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.data import decode, list_images
 from paradise_cli.inference.batches import block_size
 from paradise_cli.inference.encoding import Encoded, encode_to_file
+from paradise_cli.inference.image_sources import Images
 from paradise_cli.inference.loading import LoadedModel, load
 from paradise_cli.inference.reconstruction import reconstruct_to_files
-from paradise_cli.inference.image_sources import Images
 
 from .tiny_model import CLASSES, LATENT, save_images, save_tiny
 
@@ -258,6 +258,63 @@ def test_data_sets(tmp_path: Path) -> None:
         model.open("digits:trian")
     with pytest.raises(ParadiseError, match="no split 'validation'; it has: train, test"):
         model.open("digits:validation")
+
+
+def rename_classes(photos: Path, **names: str) -> None:
+    for old, new in names.items():
+        (photos / old).rename(photos / new)
+
+
+def test_class_folders_that_the_model_does_not_know_are_kept(
+    model: LoadedModel, tmp_path: Path
+) -> None:
+    """CLASSES are cat, dog and newt: of cat/, zebra/ and images beside them, zebra is number 3."""
+    folder = save_images(tmp_path / "photos", 9)
+    rename_classes(folder, dog="zebra")
+    done = write(model, folder, tmp_path / "z.npz")
+    expected = {"cat": 0, "zebra": 3, "photos": -1}
+    with np.load(done.out, allow_pickle=False) as z:
+        assert z["class_names"].tolist() == [*CLASSES, "zebra"]
+        folders = [Path(i).parent.name for i in z["ids"].tolist()]
+        assert z["labels"].tolist() == [[expected[f]] for f in folders]
+        labels = z["labels"]
+    found = model.encode(folder)
+    assert found.class_names == (*CLASSES, "zebra")
+    assert np.array_equal(found.labels, labels)
+    (folder / "train").mkdir()
+    for name in ("cat", "zebra"):
+        (folder / name).rename(folder / "train" / name)
+    assert model.encode(folder).class_names == found.class_names
+
+
+def test_a_model_without_classes_keeps_those_of_the_folders(tmp_path: Path) -> None:
+    painter = load(save_tiny(tmp_path / "tiny.safetensors", classifier=False))
+    folder = save_images(tmp_path / "photos", 9)
+    found = painter.encode(folder)
+    assert found.labels.shape == (9, 1) and sorted(found.class_names) == ["cat", "dog", "newt"]
+
+
+def test_a_folder_above_is_no_class(model: LoadedModel, tmp_path: Path) -> None:
+    """An image of zebra/ below /.../dog/photos is no dog; that of a folder called dog is one."""
+    folder = save_images(tmp_path / "dog" / "photos", 9)
+    rename_classes(folder, cat="zebra", dog="lion")
+    found = model.encode(folder)
+    folders = [Path(i).parent.name for i in found.ids]
+    numbers = {"photos": -1, "lion": 3, "zebra": 4}
+    assert found.labels[:, 0].tolist() == [numbers[name] for name in folders]
+    assert set(model.encode(save_images(tmp_path / "x" / "dog", 1) / "cat").labels[:, 0]) == {0}
+    rename_classes(folder, lion="dog")
+    assert set(model.encode(folder / "dog").labels[:, 0]) == {1}
+
+
+def test_an_archive_is_encoded_with_its_labels(model: LoadedModel, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 12, 12), np.uint8)
+    np.savez(tmp_path / "a.npz", images=pixels, labels=np.array([2, 0, 1, -1, 2]))
+    found = model.encode(tmp_path / "a.npz")
+    assert np.array_equal(found.mean, model.encode(pixels).mean)
+    assert found.labels[:, 0].tolist() == [2, 0, 1, -1, 2]
+    with pytest.raises(UsageError, match="cannot be mixed"):
+        model.open([str(tmp_path / "a.npz"), str(tmp_path / "a.npz")])
 
 
 @contextmanager

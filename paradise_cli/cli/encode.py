@@ -11,9 +11,10 @@ from paradise_cli.cli.images import (
     ModelOption,
     in_order,
     load_and_say,
+    made_from,
     report_skipped,
 )
-from paradise_cli.cli.options import DeviceOption, JsonOption
+from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption
 from paradise_cli.cli.output import note, print_json
 
 
@@ -30,27 +31,38 @@ def encode(
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     batch_size: AheadOption = None,
     device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write the embedding of every image: its posterior in the latent space of a model.
 
     \b
-    paradise encode photos/ --out z.npy                     the packaged model, means float32 [N, latent_dim]
-    paradise encode photos/ --out z.npz --model runs/mine   mean, log_variance, labels and ids
-    paradise encode 'photos/**/*.jpg' --out z.npy           a pattern, quoted
-    paradise encode pixels.npy --out z.npy                  [N, H, W], [N, H, W, C] or [N, C, H, W]
-    paradise encode digits:train --out z.npy --samples 10   ten draws from each posterior
+    paradise encode photos/ --out z.npy                    means of the packaged model, float32
+    paradise encode photos/ --out a.npz --model runs/mine  mean, log_variance, labels and ids
+    paradise encode 'photos/**/*.jpg' --out b.npy          a pattern, quoted
+    paradise encode pixels.npy --out c.npy                 [N, H, W], [N, H, W, C], [N, C, H, W]
+    paradise encode digits:train --out d.npy --samples 10  ten draws from each posterior
 
     z.index.csv beside the output says which row is which image. Order is sorted by path and the
     bytes are the same on every run. Files that cannot be read are skipped and listed, and the exit
     code is then 1.
     """
     from paradise_cli.cli.progress import progress_bar
-    from paradise_cli.inference.encoding import encode_to_file
+    from paradise_cli.core.results import replacing
+    from paradise_cli.inference.encoding import encode_to_file, index_path
 
     loaded = load_and_say(model, device)
     source = loaded.open(in_order(images))
-    with progress_bar(len(source.ids), "encoding") as advance:
+    made_by = made_from("encode", loaded, images)
+    if samples:
+        made_by |= {"samples": samples, "seed": seed}
+    # The index is that of z.npy and of z.npz, whichever the model and the draws.
+    rows = {"images": made_by["images"]}
+    with (
+        replacing(out, made_by, overwrite=overwrite),
+        replacing(index_path(out), rows, overwrite=overwrite),
+        progress_bar(len(source.ids), "encoding") as advance,
+    ):
         done = encode_to_file(
             loaded, source, out, samples=samples, seed=seed, ahead=batch_size, progress=advance
         )

@@ -1,5 +1,7 @@
 """`paradise evaluate`."""
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +12,7 @@ from paradise_cli.cli.options import (
     JsonOption,
     OutOption,
     OverridesOption,
+    OverwriteOption,
     SeedOption,
 )
 from paradise_cli.cli.output import console, deliver, note
@@ -17,9 +20,11 @@ from paradise_cli.cli.tables import Row, latent_rows, nats, print_sections, rate
 
 if TYPE_CHECKING:
     from paradise_cli.core.proportions import Proportion
-    from paradise_cli.evaluation.evaluate import Evaluation
+    from paradise_cli.evaluation.evaluate import Evaluation, Measured
+    from paradise_cli.evaluation.evaluation_data import EvaluationData
     from paradise_cli.evaluation.image_costs import Audit
     from paradise_cli.evaluation.metrics import Classification, Distortion
+    from paradise_cli.inference.loading import LoadedModel
 
 DRAWS = 16  # with one, the cheapest images are those whose z lies far out
 
@@ -48,7 +53,11 @@ def evaluate(
     ],
     data: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Another data set than the one of the model's recipe."),
+        typer.Option(
+            metavar="DATA",
+            help="A data set, a folder of class folders, or an .npz with images and labels.",
+            show_default="the data of the model's recipe",
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
     overrides: OverridesOption = None,
@@ -57,6 +66,7 @@ def evaluate(
     draws: Draws = None,
     out: OutOption = None,
     per_example: PerExample = None,
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Accuracy, calibration, distortion and rate of a model, with intervals.
@@ -64,13 +74,10 @@ def evaluate(
     \b
     paradise evaluate runs/digits
     paradise evaluate model.safetensors --split validation --json
-    paradise evaluate runs/photos --data image_folder --set data.root=holiday/
+    paradise evaluate runs/photos --data holiday/
     paradise evaluate runs/digits --per-example audit.csv    what each image costs, and a picture
     """
-    from paradise_cli.cli.progress import progress_bar
-    from paradise_cli.core.machine import choose_device
-    from paradise_cli.evaluation import evaluate as evaluation
-    from paradise_cli.evaluation.evaluation_data import open_split
+    from paradise_cli.core.results import place, replacing
     from paradise_cli.evaluation.image_costs import audit, check_out
     from paradise_cli.inference.loading import load
 
@@ -78,31 +85,52 @@ def evaluate(
         check_out(per_example)
     draws = draws or (1 if per_example is None else DRAWS)
     loaded = load(model, device)
+    opened = _open(loaded, data, split, overrides or ())
+    made_by = {
+        "model": place(str(loaded.source)), "data": data and place(data), "split": split,
+        "settings": overrides or (), "seed": seed, "draws": draws,
+    }  # fmt: skip
+    with ExitStack() as results:
+        for path in filter(None, (out, per_example)):
+            results.enter_context(replacing(path, made_by, overwrite=overwrite))
+        measured = _measure(loaded, opened, device, seed, draws)
+        document, found = measured.evaluation.to_json(), None
+        if per_example is not None:
+            found = audit(measured, loaded.recipe, loaded.info, opened.split, per_example)
+            document["per_example"] = found.to_json()
+            picture = found.picture or "none, without rates"
+            note(f"{per_example}: {len(opened.split):,} rows; picture: {picture}")
+        deliver(document, out, as_json, lambda: print_evaluation(measured.evaluation, found))
+
+
+def _open(
+    loaded: "LoadedModel", data: str | None, split: str, overrides: Sequence[str]
+) -> "EvaluationData":
+    """The data to judge by; what should be known of them is said before anything is measured."""
+    from paradise_cli.evaluation.evaluation_data import open_split
+
     opened = open_split(
-        loaded.recipe,
-        loaded.info,
-        split=split,
-        data=data,
-        overrides=overrides or (),
+        loaded.recipe, loaded.info, split=split, data=data, overrides=overrides,
         source=loaded.source,
-    )
+    )  # fmt: skip
     for line in opened.notes:
         note(f"note: {line}")
+    return opened
+
+
+def _measure(
+    loaded: "LoadedModel", opened: "EvaluationData", device: str, seed: int, draws: int
+) -> "Measured":
+    from paradise_cli.cli.progress import progress_bar
+    from paradise_cli.core.machine import choose_device
+    from paradise_cli.evaluation import evaluate as evaluation
+
     total = len(opened.split) * (1 + draws if loaded.model.stochastic else 1)
     with progress_bar(total, "evaluating") as advance:
-        measured = evaluation.measure(
+        return evaluation.measure(
             loaded.model, loaded.recipe, loaded.info, opened.split, device=choose_device(device),
             data=opened.label, seed=seed, draws=draws, progress=advance,
         )  # fmt: skip
-    document, found = measured.evaluation.to_json(), None
-    if per_example is not None:
-        found = audit(measured, loaded.recipe, loaded.info, opened.split, per_example)
-        document["per_example"] = found.to_json()
-        note(
-            f"{per_example}: {len(opened.split):,} rows; picture:"
-            f" {found.picture or 'none, without rates'}"
-        )
-    deliver(document, out, as_json, lambda: print_evaluation(measured.evaluation, found))
 
 
 def print_evaluation(evaluation: "Evaluation", audit: "Audit | None" = None) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,8 +18,7 @@ ImagesArgument = Annotated[
     typer.Argument(
         metavar="IMAGES",
         help="A folder (all images below it), files, a quoted pattern such as 'photos/**/*.jpg',"
-        " an .npy"
-        " array, or a data set such as digits or fashion_mnist:train.",
+        " an .npy or .npz array, or a data set such as digits or fashion_mnist:train.",
     ),
 ]
 ModelOption = Annotated[
@@ -44,6 +43,14 @@ def load_and_say(model: str | None, device: str) -> "LoadedModel":
         trained = f"trained on {loaded.info.label}"
         note(f"model: {DEFAULT_MODEL}, the packaged default, {trained} (--model names another)")
     return loaded
+
+
+def made_from(command: str, loaded: "LoadedModel", images: Sequence[str]) -> dict[str, Any]:
+    """What decides the result of a command on images: see `core.results`."""
+    from paradise_cli.core.results import place
+
+    names = [place(image) for image in in_order(images)]
+    return {"command": command, "model": place(str(loaded.source)), "images": names}
 
 
 def in_order(images: Sequence[str]) -> list[str]:

@@ -14,4 +14,8 @@ OverridesOption = Annotated[
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 SeedOption = Annotated[int, typer.Option(help="Of the noise in z.")]
 OutOption = Annotated[Path | None, typer.Option(help="Also write the JSON document to this file.")]
+OverwriteOption = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace another result at --out; the same one always is."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]

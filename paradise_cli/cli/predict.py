@@ -1,9 +1,10 @@
 """`paradise predict`."""
 
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import closing, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,13 +14,17 @@ from paradise_cli.cli.images import (
     ModelOption,
     in_order,
     load_and_say,
+    made_from,
     printable,
     report_skipped,
 )
-from paradise_cli.cli.options import DeviceOption, JsonOption
+from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption
 from paradise_cli.cli.output import note, print_json, print_table
 
-_SHOWN = 50
+if TYPE_CHECKING:
+    from paradise_cli.inference.prediction import ImagePrediction
+
+_SHOWN = 50  # rows of a table on a terminal
 
 
 def predict(
@@ -29,6 +34,7 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="Classes per image, best first.")] = 1,
     batch_size: AheadOption = None,
     device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Name the class of every image, with its probability.
@@ -36,34 +42,48 @@ def predict(
     \b
     paradise predict photos/cat.jpg                          a table, by the packaged model
     paradise predict photos/ --model runs/mine --top 5       the five most probable classes
-    paradise predict photos/ --out classes.csv               path, head, rank, class, probability, error
+    paradise predict photos/ --out classes.csv               a row for each image, head and rank
     paradise predict digits:test --model runs/digits --json  for scripts
 
     Files that cannot be read are skipped and listed, and the exit code is then 1.
     """
     from paradise_cli.cli.progress import progress_bar
-    from paradise_cli.inference.prediction import COLUMNS, answers, write_answers
+    from paradise_cli.core.results import replacing
+    from paradise_cli.inference.prediction import predict_each, write_predictions
 
     loaded = load_and_say(model, device)
     source = loaded.open(in_order(images))
     total = len(source.ids)
-    with progress_bar(total, "predicting") as advance:
-        with closing(answers(loaded, source, top=top, ahead=batch_size, progress=advance)) as found:
-            if out is None:
-                listed = list(islice(found, None if as_json else _SHOWN))
-                skipped = [answer for answer in listed if answer.error is not None]
-            else:
-                count, skipped = write_answers(found, out)
-    if out is not None:
+    made_by = made_from("predict", loaded, images) | {"top": top}
+    with (
+        nullcontext() if out is None else replacing(out, made_by, overwrite=overwrite),
+        progress_bar(total, "predicting") as advance,
+        closing(predict_each(loaded, source, top=top, ahead=batch_size, progress=advance)) as found,
+    ):
+        if out is None:
+            shown = list(islice(found, None if as_json else _SHOWN))
+            skipped = [image for image in shown if image.error is not None]
+        else:
+            count, skipped = write_predictions(found, out)
+    document: dict[str, Any] = {"model": str(loaded.source)}
+    if out is None:
+        document["images"] = [image.to_json() for image in shown]
+        if not as_json:
+            _print(shown, total, str(loaded.source))
+    else:
+        document["out"] = str(out)
         note(f"{out}: predictions for {count - len(skipped):,} images")
     if as_json:
-        shown = {"out": str(out)} if out else {"images": [answer.to_json() for answer in listed]}
-        print_json({"model": str(loaded.source), **shown})
-    elif out is None:
-        rows = [row[:-1] for answer in listed if answer.error is None for row in answer.rows()]
-        print_table(
-            str(loaded.source), COLUMNS[:-1], [(printable(row[0]), *row[1:]) for row in rows]
-        )
-        if len(listed) < total:
-            note(f"the first {len(listed)} of {total:,} images; --out FILE.csv writes all")
-    report_skipped([(answer.path, answer.error or "") for answer in skipped], total, out)
+        print_json(document)
+    report_skipped([(image.path, image.error or "") for image in skipped], total, out)
+
+
+def _print(shown: "Sequence[ImagePrediction]", total: int, title: str) -> None:
+    """The first images as a table, without those that cannot be read."""
+    from paradise_cli.inference.prediction import COLUMNS
+
+    rows = [row for image in shown if image.error is None for row in image.rows()]
+    # The last column is the error.
+    print_table(title, COLUMNS[:-1], [(printable(row[0]), *row[1:-1]) for row in rows])
+    if len(shown) < total:
+        note(f"the first {len(shown)} of {total:,} images; --out FILE.csv writes all")

@@ -11,9 +11,10 @@ from paradise_cli.cli.images import (
     ModelOption,
     in_order,
     load_and_say,
+    made_from,
     report_skipped,
 )
-from paradise_cli.cli.options import DeviceOption, JsonOption
+from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption
 from paradise_cli.cli.output import note, print_json
 
 
@@ -25,22 +26,29 @@ def reconstruct(
     model: ModelOption = None,
     batch_size: AheadOption = None,
     device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Draw what a model with a decoder keeps of every image.
 
     \b
-    paradise reconstruct faces/ --out kept/ --model runs/celeba_mse   a PNG for each image, and kept/grid.png
-    paradise reconstruct faces/ --out a.png --model runs/celeba_mse   the first 32, under their originals
+    paradise reconstruct faces/ --out kept/ --model runs/celeba_mse   a PNG each, and grid.png
+    paradise reconstruct faces/ --out a.png --model runs/celeba_mse   the first 32, in one picture
 
     Files that cannot be read are skipped and listed, and the exit code is then 1.
     """
     from paradise_cli.cli.progress import progress_bar
+    from paradise_cli.core.results import replacing
     from paradise_cli.inference.reconstruction import reconstruct_to_files
 
     loaded = load_and_say(model, device)
     source = loaded.open(in_order(images))
-    with progress_bar(len(source.ids), "reconstructing") as advance:
+    made_by = made_from("reconstruct", loaded, images)
+    part = "" if out.suffix.lower() == ".png" else "index.csv"
+    with (
+        replacing(out, made_by, overwrite=overwrite, part=part),
+        progress_bar(len(source.ids), "reconstructing") as advance,
+    ):
         done = reconstruct_to_files(loaded, source, out, ahead=batch_size, progress=advance)
     if as_json:
         print_json(

@@ -70,8 +70,7 @@ def encode_to_file(
         )
     blocks = model.stream(source, model.posterior(), ahead=ahead, progress=progress)
     shape = (samples, model.model.latent_dim) if samples else (model.model.latent_dim,)
-    index_path = out.with_name(f"{out.stem}.index.csv")
-    with index_file(index_path) as index, publish(out) as temporary, closing(blocks):
+    with index_file(index_path(out)) as index, publish(out) as temporary, closing(blocks):
         parts = _parts(blocks, source, index, samples, seed)
         with temporary.open("wb") as file:
             if out.suffix == ".npy":
@@ -83,6 +82,11 @@ def encode_to_file(
         if not index.rows:
             raise nothing_readable(index.skipped)
     return Encoded(out, index.path, len(source.ids), index.rows, index.skipped)
+
+
+def index_path(out: Path) -> Path:
+    """Where the index of an output stands."""
+    return out.with_name(f"{out.stem}.index.csv")
 
 
 class Index:

@@ -16,7 +16,7 @@ COLUMNS = ("path", "head", "rank", "class", "probability", "error")
 
 
 @dataclass(frozen=True)
-class Answer:
+class ImagePrediction:
     """One image: by head its most probable classes, best first; or why it cannot be read."""
 
     path: str
@@ -24,7 +24,7 @@ class Answer:
     error: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The answer as JSON values."""
+        """The prediction as JSON values."""
         if self.error is not None:
             return {"path": self.path, "error": self.error}
         return {
@@ -36,7 +36,7 @@ class Answer:
         }
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The answer as rows of text under `COLUMNS`."""
+        """The prediction as rows of text under `COLUMNS`."""
         if self.error is not None:
             return [(self.path, "", "", "", "", self.error)]
         return [
@@ -46,28 +46,30 @@ class Answer:
         ]
 
 
-def answers(
+def predict_each(
     model: LoadedModel,
     source: ImageSource,
     *,
     top: int = 1,
     ahead: int | None = None,
     progress: Advance | None = None,
-) -> Generator[Answer, None, None]:
-    """The `top` classes of every image in order; raises ParadiseError for a model without
-    classifier.
+) -> Generator[ImagePrediction, None, None]:
+    """The `top` classes of every image in order. Close it where it is left early.
 
-    Close it where it is left early.
+    Raises ParadiseError for a model without classifier.
     """
     classes = model.classes()
     with closing(
         model.stream(source, model.classifier(), ahead=ahead, progress=progress)
     ) as blocks:
         for block in blocks:
-            found = {row: Answer(source.ids[row], {}, error.reason) for row, error in block.skipped}
+            found = {
+                row: ImagePrediction(source.ids[row], {}, error.reason)
+                for row, error in block.skipped
+            }
             for i, row in enumerate(block.rows):
                 heads = {head: _best(block.values[head][i], classes[head], top) for head in classes}
-                found[row] = Answer(source.ids[row], heads)
+                found[row] = ImagePrediction(source.ids[row], heads)
             yield from (found[row] for row in sorted(found))
 
 
@@ -77,25 +79,27 @@ def _best(probabilities: Any, classes: tuple[str, ...], top: int) -> list[tuple[
     return [(classes[i], float(probabilities[i])) for i in order.tolist()]
 
 
-def write_answers(found: Iterable[Answer], out: Path) -> tuple[int, list[Answer]]:
-    """Write a `.csv` (a row for each image, head and rank) or `.json`; how many, and the unreadable
-    ones.
+def write_predictions(
+    found: Iterable[ImagePrediction], out: Path
+) -> tuple[int, list[ImagePrediction]]:
+    """Write a `.csv` (a row for each image, head and rank) or a `.json`.
 
-    Raises UsageError for another suffix, ParadiseError where `out` cannot be written.
+    Returns how many images there were, and those that cannot be read. Raises UsageError for another
+    suffix, ParadiseError where `out` cannot be written.
     """
     if out.suffix not in (".csv", ".json"):
         raise UsageError(f"--out {out}: end it in .csv or .json")
     count, skipped = 0, []
     if out.suffix == ".json":
         everything = list(found)
-        write_json(out, [answer.to_json() for answer in everything])
-        return len(everything), [answer for answer in everything if answer.error is not None]
+        write_json(out, [image.to_json() for image in everything])
+        return len(everything), [image for image in everything if image.error is not None]
     with publish(out) as temporary:
         with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(COLUMNS)
-            for answer in found:
-                table.writerows(answer.rows())
+            for image in found:
+                table.writerows(image.rows())
                 count += 1
-                skipped += [answer] if answer.error is not None else []
+                skipped += [image] if image.error is not None else []
     return count, skipped

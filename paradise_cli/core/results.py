@@ -1,0 +1,75 @@
+"""A result takes the place of another only where the same command made it, or where it is told to.
+
+What made a result is kept beside it, in a hidden file: an .npy or .csv has no room for it.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.storage import write_json
+
+
+@contextmanager
+def replacing(
+    path: Path, made_by: Mapping[str, Any], *, overwrite: bool = False, part: str = ""
+) -> Iterator[None]:
+    """Run the body, which writes a result to `path`, and remember that this command made it.
+
+    `made_by` says what decides the result, in JSON values. `path` may be a folder, known by the
+    file `part` in it. Raises UsageError before the body where another result stands there; what
+    is no regular file, as a pipe, is written into.
+    """
+    written = path / part if part else path
+    if written.is_file() and not overwrite:
+        _refuse_another(path, written, made_by)
+    yield
+    if written.is_file():
+        write_json(_record(path), {"made_by": made_by, "file": _stamp(written)})
+
+
+def place(name: str) -> str:
+    """A name as it is compared: the whole path of what exists, else the name itself."""
+    return os.path.realpath(name) if os.path.exists(name) else name
+
+
+def _refuse_another(path: Path, written: Path, made_by: Mapping[str, Any]) -> None:
+    """Raise where the result at `path` was made otherwise, or nobody knows how."""
+    wanted = json.loads(json.dumps(made_by))  # tuples come back as lists
+    try:
+        found = json.loads(_record(path).read_text(encoding="utf-8"))
+        known, stamp = dict(found["made_by"]), found["file"]
+    except (OSError, ValueError, KeyError, TypeError):
+        known, stamp = {}, None
+    if known == wanted and stamp == _stamp(written):
+        return
+    differing = [key for key in wanted if key in known and known[key] != wanted[key]]
+    if known and stamp == _stamp(written) and differing:
+        reason = "made with other " + " and ".join(
+            f"{key} ({_shown(known[key])}, now {_shown(wanted[key])})" for key in differing
+        )
+    else:
+        reason = "which this command did not make"
+    raise UsageError(
+        f"{path} holds another result, {reason}: choose another --out, or add --overwrite"
+    )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)
+
+
+def _record(path: Path) -> Path:
+    return path.parent / f".{path.name}.json"
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size and time of change: a file that somebody else put there since has another."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns]

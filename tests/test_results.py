@@ -1,0 +1,142 @@
+"""No command replaces another result in silence; the same command may be run again."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+from paradise_cli.cli import app
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.results import replacing
+
+from .tiny_model import save_images, save_tiny
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def refused(done: Result, *words: str) -> None:
+    assert done.exit_code == 2, done.output
+    assert done.stdout == "" and "Traceback" not in done.output
+    for word in (*words, "choose another --out, or add --overwrite"):
+        assert word in done.stderr
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return save_tiny(tmp_path / "tiny.safetensors")
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    return save_images(tmp_path / "photos", 6)
+
+
+@pytest.mark.parametrize(
+    ("command", "out"),
+    [("encode", "z.npy"), ("encode", "z.npz"), ("predict", "p.csv"), ("predict", "p.json"),
+     ("reconstruct", "kept"), ("reconstruct", "kept.png"), ("evaluate", "e.json")],
+)  # fmt: skip
+def test_only_the_same_command_replaces_a_result(
+    model: Path, photos: Path, tmp_path: Path, command: str, out: str
+) -> None:
+    other_photos = save_images(tmp_path / "others", 9)
+    target = tmp_path / out
+
+    def given(weights: Path, images: Path) -> list[object]:
+        if command == "evaluate":
+            return [command, weights, "--data", images, "--out", target]
+        return [command, images, "--model", weights, "--out", target]
+
+    def content() -> dict[Path, bytes]:
+        files = sorted(target.rglob("*")) if target.is_dir() else [target]
+        return {file: file.read_bytes() for file in files}
+
+    assert run(*given(model, photos)).exit_code == 0
+    first = content()
+    assert run(*given(model, photos)).exit_code == 0  # the same command again
+    assert content() == first
+    refused(run(*given(model, other_photos)), f"{target} holds another result", "others")
+    other = save_tiny(tmp_path / "other.safetensors", latent_dim=2)
+    refused(run(*given(other, photos)), "made with other model", "tiny.safetensors, now")
+    assert content() == first
+    assert run(*given(other, photos), "--overwrite").exit_code == 0
+    assert content() != first
+    assert run(*given(other, photos)).exit_code == 0
+    refused(run(*given(model, photos)), "made with other model")
+
+
+def test_what_nobody_knows_the_origin_of_is_kept(model: Path, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "z.npy"
+    given = ["encode", photos, "--model", model, "--out", out]
+    out.write_text("precious")
+    refused(run(*given), "which this command did not make")
+    assert out.read_text() == "precious"
+    out.unlink()
+    assert run(*given).exit_code == 0
+    np.save(out, np.zeros(3))  # put there by somebody else since
+    refused(run(*given), "which this command did not make")
+    assert run(*given, "--overwrite").exit_code == 0 and np.load(out).shape == (6, 3)
+
+
+def test_the_index_that_two_outputs_share_is_kept(
+    model: Path, photos: Path, tmp_path: Path
+) -> None:
+    given = ["encode", photos, "--model", model]
+    assert run(*given, "--out", tmp_path / "z.npy").exit_code == 0
+    assert run(*given, "--out", tmp_path / "z.npz", "--samples", 3).exit_code == 0
+    other = save_images(tmp_path / "others", 9)
+    before = (tmp_path / "z.index.csv").read_bytes()
+    (tmp_path / "z.npz").unlink()
+    done = run("encode", other, "--model", model, "--out", tmp_path / "z.npz")
+    refused(done, "z.index.csv holds another result")
+    assert (tmp_path / "z.index.csv").read_bytes() == before
+
+
+def test_draws_decide_an_encoding_and_a_seed_without_draws_does_not(
+    model: Path, photos: Path, tmp_path: Path
+) -> None:
+    given = ["encode", photos, "--model", model, "--out", tmp_path / "z.npy"]
+    assert run(*given, "--seed", 1).exit_code == 0
+    assert run(*given, "--seed", 2).exit_code == 0
+    refused(run(*given, "--samples", 2))
+
+
+def test_a_table_of_costs_is_a_result_too(model: Path, photos: Path, tmp_path: Path) -> None:
+    given = ["evaluate", model, "--data", photos, "--per-example", tmp_path / "costs.csv"]
+    assert run(*given).exit_code == 0
+    assert run(*given).exit_code == 0
+    refused(run(*given, "--seed", 1), "made with other seed (0, now 1)")
+
+
+def test_a_pipe_is_written_into(model: Path, photos: Path) -> None:
+    for _ in range(2):
+        assert run("encode", photos, "--model", model, "--out", os.devnull).exit_code == 2  # suffix
+        done = run("evaluate", model, "--data", photos, "--out", os.devnull)
+        assert done.exit_code == 0, done.output
+    assert not Path(os.devnull).is_file()
+
+
+def test_a_body_that_fails_is_not_remembered(tmp_path: Path) -> None:
+    out = tmp_path / "r.json"
+
+    def write(made_by: dict[str, object], body: Callable[[], object]) -> None:
+        with replacing(out, made_by):
+            body()
+
+    write({"seed": 1}, lambda: out.write_text("one"))
+    with pytest.raises(ZeroDivisionError):
+        write({"seed": 1}, lambda: 1 / 0)
+    write({"seed": 1}, lambda: out.write_text("two"))
+    with pytest.raises(UsageError, match=r"other seed \(1, now 2\)"):
+        write({"seed": 2}, lambda: out.write_text("three"))
+    assert out.read_text() == "two"
+    for damaged in ("hello", "{}", json.dumps({"made_by": {"seed": 1}, "file": None})):
+        (tmp_path / ".r.json.json").write_text(damaged)
+        with pytest.raises(UsageError, match="which this command did not make"):
+            write({"seed": 1}, lambda: out.write_text("four"))

@@ -18,7 +18,7 @@ from paradise_cli.inference.encoding import encode_to_file
 from paradise_cli.inference.loading import LoadedModel, load
 from paradise_cli.models.weights import save_model
 from paradise_cli.recipe.schema import load_recipe
-from paradise_cli.runs.train import weights_metadata
+from paradise_cli.runs.prepare import weights_metadata
 
 
 def photographs(folder: Path, n: int) -> list[Path]:

@@ -108,6 +108,21 @@ def build_plan(recipe: Recipe, model: nn.Module, device: torch.device) -> Plan:
     )
 
 
+def settled(recipe: Recipe, plan: Plan) -> Recipe:
+    """The recipe with what it leaves to the machine as the plan decided it."""
+    return recipe.with_train(precision=plan.precision, channels_last=plan.channels_last)
+
+
+def head_classes(recipe: Recipe, info: DataInfo) -> dict[str, tuple[str, ...]]:
+    """Class names of each classification head, by the name of its task."""
+    supervised = {
+        name: task
+        for name, task in named_tasks(recipe).items()
+        if DISTORTIONS[task.distortion.name](**task.distortion.hyper).supervised
+    }
+    return {name: info.targets[_target(info, task)].classes for name, task in supervised.items()}
+
+
 def named_tasks(recipe: Recipe) -> dict[str, TaskSpec]:
     """The recipe's tasks by name: their own, else that of their distortion, numbered where it
     repeats.

@@ -16,7 +16,7 @@ from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.randomness import generator
 from paradise_cli.data import DataInfo, Preprocessing, Target, synthetic
 from paradise_cli.evaluation import evaluate as evaluation
-from paradise_cli.evaluation.evaluate import evaluate, posteriors, validation_of
+from paradise_cli.evaluation.evaluate import posteriors, validation_of
 from paradise_cli.evaluation.evaluation_data import fit_labels, open_split
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.latents import latents
@@ -41,6 +41,10 @@ def digits(*overrides, recipe="digits"):
         Preprocessing(1, 8, (8, 8)),
     )
     return recipe, info, build_model(recipe, info)
+
+
+def evaluate(*arguments, **options):
+    return evaluation.measure(*arguments, **options).evaluation
 
 
 def measure(*overrides, recipe="digits", n=60, split=None, **options):
@@ -457,5 +461,5 @@ def test_the_passes_have_one_shape(monkeypatch):
     monkeypatch.setattr(
         type(model), "encode", lambda self, x: seen.append(len(x)) or encode(self, x)
     )
-    evaluation.evaluate(model, recipe, info, synthetic(info, 300).test, device=CPU)
+    evaluate(model, recipe, info, synthetic(info, 300).test, device=CPU)
     assert seen == [256, 256]

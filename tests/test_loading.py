@@ -16,9 +16,10 @@ import paradise_cli
 from paradise_cli.build import build_model
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.storage import save_tensors, write_json
-from paradise_cli.inference.loading import init_from, load
+from paradise_cli.inference.loading import load
 from paradise_cli.models import weights
 from paradise_cli.models.weights import read_model, save_model
+from paradise_cli.runs.initial_weights import start_from
 from paradise_cli.training.run_folder import RunFolder
 
 from .tiny_model import CLASSES, LATENT, info_for, save_tiny, tiny_recipe
@@ -137,19 +138,20 @@ def test_weights_of_another_model_are_named(file: Path) -> None:
     with pytest.raises(
         ParadiseError, match=r"another model: .*mu.weight \[3, 8\] instead of \[4, 8\]"
     ):
-        init_from(model, file)
+        start_from(model, recipe, info_for(recipe), str(file))
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     deterministic = tiny_recipe(stochastic=False)
     with pytest.raises(ParadiseError, match=r"another model: 2 unexpected \(rho"):
-        init_from(build_model(deterministic, info_for(deterministic)), file)
+        info = info_for(deterministic)
+        start_from(build_model(deterministic, info), deterministic, info, str(file))
 
 
-def test_init_from_takes_the_weights(tmp_path: Path) -> None:
+def test_training_can_start_from_the_weights(tmp_path: Path) -> None:
     source = save_tiny(tmp_path / "source.safetensors")
     recipe = tiny_recipe()
     model = build_model(recipe, info_for(recipe))
     torch.nn.init.zeros_(model.mu.weight)
-    init_from(model, source)
+    start_from(model, recipe, info_for(recipe), str(source))
     assert torch.equal(model.mu.weight, load(source).model.mu.weight)
 
 

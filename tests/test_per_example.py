@@ -18,7 +18,7 @@ from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.randomness import generator
 from paradise_cli.data import synthetic
-from paradise_cli.evaluation.evaluate import evaluate, measure
+from paradise_cli.evaluation.evaluate import measure
 from paradise_cli.evaluation.image_costs import (
     Audit,
     Column,
@@ -108,7 +108,7 @@ def test_evaluate_is_what_measure_found():
     done = []
     found, recipe, info, split, model = measured()
     again = measure(model, recipe, info, split, device=CPU, draws=2, progress=done.append)
-    assert found.evaluation == evaluate(model, recipe, info, split, device=CPU)
+    assert found.evaluation == measure(model, recipe, info, split, device=CPU).evaluation
     assert sum(done) == 40 * (1 + 2)
     assert again.evaluation.distortion == found.evaluation.distortion
 

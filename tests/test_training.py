@@ -29,9 +29,13 @@ from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
 from paradise_cli.training.run_folder import RunFolder
 
 SMALL = [
-    "model.backbone.hidden=[16]", "train.epochs=3", "train.batch_size=100", "optim.schedule.name=constant",
-    "train.precision=fp32", "model.latent_dim=3",
-]  # fmt: skip
+    "model.backbone.hidden=[16]",
+    "model.latent_dim=3",
+    "optim.schedule.name=constant",
+    "train.epochs=3",
+    "train.batch_size=100",
+    "train.precision=fp32",
+]
 STEPS = 3 * (1293 // 100)  # 1,437 training images less a validation tenth
 
 
@@ -74,10 +78,19 @@ def test_a_run_folder_holds_exactly_these_files(tmp_path: Path) -> None:
         str(p.relative_to(tmp_path / "run")) for p in (tmp_path / "run").rglob("*") if p.is_file()
     )
     assert files == [
-        ".lock", "checkpoints/best.safetensors", f"checkpoints/step-{STEPS // 3 * 2:09d}.safetensors",
-        f"checkpoints/step-{STEPS:09d}.safetensors", "environment.json", "metrics.jsonl", "model.safetensors",
-        "posterior.png", "recipe.yaml", "result.json",
-    ]  # fmt: skip
+        ".lock",
+        "checkpoints/best.safetensors",
+        f"checkpoints/step-{STEPS // 3 * 2:09d}.safetensors",
+        f"checkpoints/step-{STEPS:09d}.safetensors",
+        "confusion.png",
+        "curves.png",
+        "environment.json",
+        "metrics.jsonl",
+        "model.safetensors",
+        "posterior.png",
+        "recipe.yaml",
+        "result.json",
+    ]
     lines = [
         json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     ]
@@ -156,7 +169,8 @@ for _ in sys.stdin:
         print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
         continue
     State.observe = told
-    train(recipe("train.checkpoint_minutes=1.0e-9"), out=Path(sys.argv[1]), device="cpu", report=Listener())
+    chosen = recipe("train.checkpoint_minutes=1.0e-9")
+    train(chosen, out=Path(sys.argv[1]), device="cpu", report=Listener())
     os._exit(0)
 """
 
@@ -167,9 +181,12 @@ def test_kill_9_at_random_moments_loses_no_bit_and_leaves_no_unreadable_file(
     run(tmp_path / "whole", "train.checkpoint_minutes=1.0e-9")
     folder, rng, ends = tmp_path / "killed", random.Random(1), list[int]()
     with subprocess.Popen(
-        [sys.executable, "-c", LIVES, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, "-c", LIVES, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
         cwd=Path(__file__).parent.parent,
-    ) as process:  # fmt: skip
+    ) as process:
         assert process.stdin is not None and process.stdout is not None
         for number in range(5):
             print("live", file=process.stdin, flush=True)

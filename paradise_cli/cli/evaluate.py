@@ -157,6 +157,8 @@ def print_evaluation(evaluation: "Evaluation", audit: "Audit | None" = None) -> 
     if audit is not None:
         console.print(f"{audit.claim}: {audit.verdict}")
         note(f"rank correlation: {audit.method}")
+    for warning in evaluation.warnings:
+        note(f"warning: {warning}")
     if evaluation.rate is not None and evaluation.rate.warning is not None:
         note(f"rate: {evaluation.rate.warning}")
 

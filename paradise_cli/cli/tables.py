@@ -55,10 +55,15 @@ def bound_rows(rate: "RateInterval") -> list[Row]:
 
 
 def latent_rows(latents: "Latents") -> list[Row]:
-    """Active dimensions and relative sigma."""
+    """Active and concentric dimensions, and relative sigma."""
     sigma = "-" if latents.relative_sigma is None else f"{latents.relative_sigma:.4g}"
+    concentric = (
+        f"{latents.concentric} more are concentric: they differ in sigma, not in mean"
+        if latents.concentric
+        else ""
+    )
     return [
-        ("active dimensions", f"{latents.active} of {latents.dimensions}", ""),
+        ("active dimensions", f"{latents.active} of {latents.dimensions}", concentric),
         ("relative sigma", sigma, "sigma / std of mu"),
     ]
 

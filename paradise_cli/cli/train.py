@@ -65,6 +65,8 @@ def _estimate(recipe: "Recipe", device: str, as_json: bool) -> None:
         ("time per epoch", f"{per_epoch:.1f}s" if per_epoch < 60 else duration(per_epoch)),
         ("time in all", f"{duration(total)} ({recipe.train.epochs} epochs)"),
     ]
+    if cost.init is not None:
+        note(cost.init)
     print_table(f"{recipe.name}: a trial on random data", ("what", "value"), rows)
 
 
@@ -79,7 +81,7 @@ def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json
         print_json(
             {
                 "folder": str(trained.folder),
-                "picture": trained.picture and str(trained.picture),
+                "pictures": [str(picture) for picture in trained.pictures],
                 "test": trained.evaluation and trained.evaluation.to_json(),
             }
         )
@@ -87,5 +89,5 @@ def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json
     if trained.evaluation:
         print_evaluation(trained.evaluation)
     note(f"run folder: {trained.folder}")
-    if trained.picture:
-        note(f"picture:    {trained.picture}")
+    if trained.pictures:
+        note(f"pictures:   {', '.join(picture.name for picture in trained.pictures)}")

@@ -1,5 +1,6 @@
 """The only door to the disk for weights and state: whole files or none, never a pickle."""
 
+import hashlib
 import json
 import os
 import secrets
@@ -7,7 +8,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from paradise_cli.core.errors import ParadiseError
 if TYPE_CHECKING:
     import torch
 
+DIGEST = "sha256"  # where metadata keep the `content_digest` of the rest
 METADATA_KEY = "paradise"  # one key: safetensors writes several in random order
 NAME_KEPT = 40  # characters of a file's name in its temporary one, which must fit into 255 bytes
 
@@ -162,6 +164,18 @@ def save_tensors(path: Path, tensors: dict[str, "torch.Tensor"], metadata: dict[
         except SafetensorError as error:
             # The library hides the operating system's error in its text.
             raise OSError(str(error)) from error
+
+
+def content_digest(tensors: Mapping[str, "torch.Tensor"], metadata: Mapping[str, Any]) -> str:
+    """Hex sha256 over the metadata and every tensor's name, type, shape and bytes, by name."""
+    import torch
+
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_tensors(path: Path) -> tuple[dict[str, "torch.Tensor"], dict[str, Any]]:

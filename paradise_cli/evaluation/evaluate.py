@@ -1,10 +1,10 @@
 """What a trained model is worth on a split: accuracy, calibration, distortion and exact rate."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,10 @@ from torch.nn.functional import pad
 
 from paradise_cli.build import build_objective
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.core.machine import Precision, describe, fast_layout, full_fp32
+from paradise_cli.core.machine import describe, fast_layout, full_fp32
 from paradise_cli.core.randomness import generator
 from paradise_cli.data.base import DataInfo, Split, batches, on_device
+from paradise_cli.evaluation.cautions import collapse_caution
 from paradise_cli.evaluation.metrics import Classification, Distortion, TaskScores
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.latents import Latents, latents
@@ -35,6 +36,7 @@ LEARNED_Q = (
 )
 
 Progress = Callable[[int], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Evaluation:
     """All measurements of one model on one split; rates and cross-entropies in nats.
 
     `rate` is None, with the reason in `rate_note`, where the rate is not defined; so is
-    `training_rate` where it cannot be measured.
+    `training_rate` where it cannot be measured. `warnings` say why the numbers should be doubted.
     """
 
     data: str
@@ -70,6 +72,7 @@ class Evaluation:
     training_rate: TrainingRate | None
     training_rate_note: str | None
     latents: Latents
+    warnings: tuple[str, ...]
     settings: dict[str, Any]
 
     def __repr__(self) -> str:
@@ -96,38 +99,16 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """An evaluation, and what it was taken from: posteriors, tasks' scores, rates [draws, N] in
-    nats.
+class Measurement:
+    """An evaluation, and the posteriors and the tasks' scores that it was taken from.
+
+    `rates` are [draws, N] in nats, None where the rate is not defined.
     """
 
     evaluation: Evaluation
     posterior: DiagonalGaussian
     scores: tuple[TaskScores, ...]
     rates: Tensor | None
-
-
-def evaluate(
-    model: StochasticEncoder,
-    recipe: Recipe,
-    info: DataInfo,
-    split: Split,
-    *,
-    device: torch.device,
-    data: str | None = None,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Evaluation:
-    """Measure a model, made by `recipe` for data like `info`, on a split whose labels follow
-    `info.targets`.
-
-    In fp32; numbers do not depend on how the split is batched or read, and the noise is a function
-    of the seed. `progress` is told of images passed through the model, then of rows of the exact
-    rate (N and N). Raises ParadiseError for a model whose outputs are not finite.
-    """
-    return measure(
-        model, recipe, info, split, device=device, data=data, seed=seed, progress=progress
-    ).evaluation
 
 
 def measure(
@@ -141,43 +122,70 @@ def measure(
     seed: int = 0,
     draws: int = 1,
     progress: Progress | None = None,
-) -> Measured:
-    """As `evaluate`, with what it was taken from; `draws` is how many z the exact rate takes an
-    image.
+) -> Measurement:
+    """Measure a model, made by `recipe` for data like `info`, on a split whose labels follow
+    `info.targets`.
+
+    In fp32; numbers do not depend on how the split is batched or read, and the noise is a function
+    of the seed. `draws` is how many z the exact rate takes an image. `progress` is told of images
+    passed through the model, then of rows of the exact rate (N and draws * N). Raises ParadiseError
+    for a model whose outputs are not finite.
     """
     # Always the same layout, as it decides how convolutions round.
     model.to(device).to(memory_format=fast_layout(device, "fp32", model))
     objective = build_objective(recipe, info).to(device)
-    scores = [TaskScores(task) for task in objective.tasks]
+    scores = tuple(TaskScores(task) for task in objective.tasks)
     posterior = _pass(model, split, device, scores, seed, progress)
     if not bool(posterior.mu.isfinite().all() & posterior.sigma.isfinite().all()):
         raise ParadiseError(
             "the model gives numbers that are not finite: its training diverged; train again"
         )
-    classified = [score.classification() for score in scores]
-    distorted = [score.distortion() for score in scores]
     no_rate = _no_rate(model, len(split))
-    rates = (
-        drawn_rates(posterior, seed=seed, draws=draws, progress=progress)
-        if no_rate is None
-        else None
-    )
+    rates = None
+    if no_rate is None:
+        rates = drawn_rates(posterior, seed=seed, draws=draws, progress=progress)
+    rate = None if rates is None else rate_interval(posterior, seed=seed, rates=rates)
+    learned = objective.rate is not None and objective.rate.learned
+    found = latents(posterior)
     evaluation = Evaluation(
         data=data or info.label,
         n=len(split),
         unlabelled=int((split.labels < 0).all(1).sum()),
-        classification=tuple(c for c in classified if c is not None),
-        distortion=tuple(d for d in distorted if d is not None),
-        rate=None if rates is None else rate_interval(posterior, seed=seed, rates=rates),
+        classification=_present(score.classification() for score in scores),
+        distortion=_present(score.distortion() for score in scores),
+        rate=rate,
         rate_note=no_rate,
         training_rate=_training_rate(objective.rate, recipe, posterior, seed),
-        training_rate_note=LEARNED_Q
-        if objective.rate is not None and objective.rate.learned
-        else None,
-        latents=latents(posterior),
+        training_rate_note=LEARNED_Q if learned else None,
+        latents=found,
+        warnings=_warnings(recipe, info, scores, found, rate),
         settings={"seed": seed, "precision": "fp32", **describe(device)},
     )
-    return Measured(evaluation, posterior, tuple(scores), rates)
+    return Measurement(evaluation, posterior, scores, rates)
+
+
+def _present(values: Iterable[T | None]) -> tuple[T, ...]:
+    return tuple(value for value in values if value is not None)
+
+
+def _warnings(
+    recipe: Recipe,
+    info: DataInfo,
+    scores: Sequence[TaskScores],
+    found: Latents,
+    rate: RateInterval | None,
+) -> tuple[str, ...]:
+    """Why the measurement should be doubted: collapse first, as it explains the rest."""
+    nats = None if rate is None else rate.exact.nats
+    if collapsed := collapse_caution(found, nats, recipe.objective.alpha):
+        return (collapsed,)
+    supervised = [score for score in scores if score.task.distortion.supervised]
+    cautions = []
+    for score in supervised:
+        if caution := score.caution(info.targets[score.task.target].classes):
+            task = f"{score.task.name}: " if len(supervised) > 1 else ""
+            cautions.append(task + caution)
+    return tuple(cautions)
 
 
 def posteriors(
@@ -192,8 +200,6 @@ def validation_of(
     objective: Objective,
     split: Split,
     device: torch.device,
-    *,
-    precision: Precision = "fp32",
 ) -> Callable[[], Validation]:
     """What a training loop calls after an epoch: distortions and accuracies at z = mu.
 
@@ -204,8 +210,7 @@ def validation_of(
 
     def validate() -> Validation:
         scores = [TaskScores(task) for task in objective.tasks]
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            _pass(model, split, device, scores, None, None)
+        _pass(model, split, device, scores, None, None)
         metrics = {f"distortion/{score.task.name}": score.mean() for score in scores}
         accuracies = {
             f"accuracy/{score.task.name}": score.accuracy()
@@ -241,14 +246,17 @@ def _training_rate(
     z = posterior.rsample(noise)
     values = []
     with torch.no_grad():
+        # Whole batches only: the cap, and with it the bias, depends on their size.
         for rows in torch.split(torch.arange(n - n % size, device=z.device), size):
             part = DiagonalGaussian(posterior.mu[rows], posterior.sigma[rows])
             values.append(rate.train()(part, z[rows]).rate.double().mean())
     cap = rate.cap(size)
-    nats = float(torch.stack(values).mean())
-    of: Literal["I_N", "I_B"] = "I_B" if rate.estimand == "I_B" else "I_N"
     return TrainingRate(
-        recipe.objective.rate.q, nats, rate.bound, of, cap if math.isfinite(cap) else None
+        q=recipe.objective.rate.q,
+        nats=float(torch.stack(values).mean()),
+        bound=rate.bound,
+        of="I_B" if rate.estimand == "I_B" else "I_N",
+        cap=cap if math.isfinite(cap) else None,
     )
 
 

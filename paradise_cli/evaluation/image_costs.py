@@ -17,7 +17,7 @@ from paradise_cli.core.proportions import NORMAL_95
 from paradise_cli.core.storage import publish, require_writable
 from paradise_cli.core.units import BITS
 from paradise_cli.data.base import DataInfo, Split, Target, batches
-from paradise_cli.evaluation.evaluate import Measured
+from paradise_cli.evaluation.evaluate import Measurement
 from paradise_cli.figures.captioned import COLUMNS, Block, draw_captioned
 from paradise_cli.recipe.schema import Recipe
 
@@ -98,7 +98,7 @@ def check_out(out: Path) -> None:
     require_writable(out)
 
 
-def audit(measured: Measured, recipe: Recipe, info: DataInfo, split: Split, out: Path) -> Audit:
+def audit(measured: Measurement, recipe: Recipe, info: DataInfo, split: Split, out: Path) -> Audit:
     """Write the `per_example` table, and beside it as PNG the images that cost most and least.
 
     `split` and `info` are those that were measured. Raises as `check_out`.
@@ -124,7 +124,7 @@ def audit(measured: Measured, recipe: Recipe, info: DataInfo, split: Split, out:
     return Audit(out, picture, distortion, correlations)
 
 
-def per_example(measured: Measured, info: DataInfo, split: Split) -> Table:
+def per_example(measured: Measurement, info: DataInfo, split: Split) -> Table:
     """One row for each image, in the split's order.
 
     `id`; `label_<target>`, a class; of each supervised task `predicted_<task>`, a class, and
@@ -184,7 +184,7 @@ def _names(numbers: Tensor, target: Target) -> Column:
     return Column("string", [target.classes[i] if i >= 0 else None for i in numbers.tolist()])
 
 
-def _extremes(table: Table, measured: Measured, info: DataInfo, split: Split) -> list[Block]:
+def _extremes(table: Table, measured: Measurement, info: DataInfo, split: Split) -> list[Block]:
     """The most and the least expensive images, with what they cost and what the first classifier
     sees.
     """
@@ -211,7 +211,7 @@ def _extremes(table: Table, measured: Measured, info: DataInfo, split: Split) ->
     return [block("most", order.flip(0)[:count]), block("least", order[:count])]
 
 
-def _classes(table: Table, measured: Measured, info: DataInfo) -> tuple[list[Any], list[Any]]:
+def _classes(table: Table, measured: Measurement, info: DataInfo) -> tuple[list[Any], list[Any]]:
     """Of each image the class, and the one predicted, which is the same where there is no
     classifier.
     """

@@ -1,6 +1,7 @@
 """Scores of single tasks, and the intervals around them."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from paradise_cli.core.proportions import Proportion
+from paradise_cli.evaluation.cautions import confusion, label_caution
 from paradise_cli.objective.distortions import Unit
 from paradise_cli.objective.objective import Task
 
@@ -166,6 +168,22 @@ class TaskScores:
             return PerExample(*distortions)
         right = torch.cat([judged.rank for judged in self._judged]) == 0
         return PerExample(*distortions, torch.cat(self._predicted), spread(right))
+
+    def predictions(self) -> tuple[Tensor, Tensor]:
+        """A supervised task's predicted classes and labels, int64 [N] each, -1: unlabelled."""
+        predicted, applies = torch.cat(self._predicted), torch.cat(self._applies)
+        labels = torch.full_like(predicted, -1).masked_scatter(applies, torch.cat(self._labels))
+        return predicted, labels
+
+    def confusion(self) -> Tensor:
+        """How often each class was answered for each, int64 [true, answered]."""
+        predicted, labels = self.predictions()
+        known = labels >= 0
+        return confusion(predicted[known], labels[known], self._classes)
+
+    def caution(self, classes: Sequence[str]) -> str | None:
+        """What `label_caution` says of a supervised task's predictions."""
+        return label_caution(*self.predictions(), classes)
 
     def distortion(self) -> Distortion | None:
         """The task's distortion; None where it applies to no image."""

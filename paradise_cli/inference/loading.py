@@ -278,12 +278,6 @@ def find_model(path_or_name: str | Path) -> Path:
     )
 
 
-def init_from(model: StochasticEncoder, path_or_name: str | Path) -> None:
-    """Start from trained weights of the same architecture; errors as `load`."""
-    path = find_model(path_or_name)
-    fill(model, read_model(path)[0], path)
-
-
 def draw(
     mean: NDArray[np.float32], sigma: NDArray[np.float32], rows: list[int], samples: int, seed: int
 ) -> NDArray[np.float32]:

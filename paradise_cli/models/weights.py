@@ -1,19 +1,16 @@
 """A model as one file: its weights, the metadata that rebuild it, and a digest of both."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.core.storage import load_tensors, save_tensors
+from paradise_cli.core.storage import DIGEST, content_digest, load_tensors, save_tensors
 
 FORMAT = 1
-DIGEST = "sha256"
 
 
 def save_model(path: Path, model: nn.Module, metadata: Mapping[str, Any]) -> None:
@@ -23,7 +20,7 @@ def save_model(path: Path, model: nn.Module, metadata: Mapping[str, Any]) -> Non
     tensors = model.state_dict()
     # Through JSON and back, so that the digest is of what a reader will see.
     full: dict[str, Any] = json.loads(json.dumps({**metadata, "format": FORMAT}))
-    save_tensors(path, tensors, {**full, DIGEST: _digest(tensors, full)})
+    save_tensors(path, tensors, {**full, DIGEST: content_digest(tensors, full)})
 
 
 def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -52,7 +49,7 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             f"{path} is of format {version}, and this version of PARADISE reads up to {FORMAT}:"
             " update paradise-cli"
         )
-    if stored != _digest(tensors, metadata):
+    if stored != content_digest(tensors, metadata):
         raise _damaged(path, "its content does not match its own digest")
     if version != FORMAT:
         raise ParadiseError(f"{path} is of format {version!r}; this version reads format {FORMAT}")
@@ -84,18 +81,6 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
     if wrong:
         raise ParadiseError(f"{source} holds the weights of another model: {'; '.join(wrong)}")
     model.load_state_dict(dict(tensors))
-
-
-def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
-    """Hex sha256 over the metadata and every tensor's name, type, shape and bytes, in order of
-    name.
-    """
-    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].detach().cpu().contiguous()
-        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _damaged(path: Path, reason: str) -> ParadiseError:

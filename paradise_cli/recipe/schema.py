@@ -113,8 +113,15 @@ class Train(Strict):
     channels_last: Literal["auto"] | bool = Field("auto", description="auto: where it is fast")
     compile: bool = Field(False, description="torch.compile")
     seed: int = Field(0, ge=0)
-    init: str | None = Field(None, description="Run folder or weights file to start from")
+    init: str | None = Field(
+        None,
+        description="Run folder, weights file or zoo name to start from; a head for other classes"
+        " starts anew",
+    )
     checkpoint_minutes: Positive = 5.0
+    log: Literal["tensorboard"] | None = Field(
+        None, description="Also write each epoch for TensorBoard, into the run folder"
+    )
 
 
 class Recipe(Strict):
@@ -135,6 +142,10 @@ class Recipe(Strict):
         back.
         """
         return self.model_dump(mode="json")
+
+    def with_train(self, **changes: Any) -> "Recipe":
+        """The recipe with other values of its `train` section, which are not checked again."""
+        return self.model_copy(update={"train": self.train.model_copy(update=changes)})
 
 
 class RecipeError(UsageError):

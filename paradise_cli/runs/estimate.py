@@ -18,6 +18,7 @@ from paradise_cli.build import (
 from paradise_cli.core.machine import choose_device
 from paradise_cli.data import DataInfo, batches, synthetic
 from paradise_cli.recipe.schema import Recipe
+from paradise_cli.runs.initial_weights import start_from
 from paradise_cli.training.step import Plan, Step
 
 WARM_UP = 2  # steps that also allocate memory, choose kernels and compile
@@ -34,14 +35,22 @@ class Estimate:
     device: str
     precision: str
     data: str
+    init: str | None
 
 
 def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
-    """Measure a few training steps on random data of the recipe's shape; no data set is read."""
+    """Measure a few training steps on random data of the recipe's shape; no data set is read.
+
+    Weights to start from are read, so that what does not fit is found before the training. Raises
+    UsageError or ParadiseError as the training would.
+    """
     where = choose_device(device)
     info = build_info(recipe)
     model = build_model(recipe, info).to(where)
     objective = build_objective(recipe, info).to(where)
+    init = None
+    if recipe.train.init is not None:
+        init = start_from(model, recipe, info, recipe.train.init)
     plan = build_plan(recipe, model, where)
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
     step = Step(model, objective, optimizer, plan, where)
@@ -56,6 +65,7 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
         device=str(where),
         precision=plan.precision,
         data=f"{info.label}: {info.train_size:,} images {'x'.join(map(str, info.shape))}",
+        init=init,
     )
 
 

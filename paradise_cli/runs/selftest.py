@@ -15,16 +15,16 @@ import torch
 from torch import Tensor, nn
 
 from paradise_cli.core.errors import Interrupted, ParadiseError
+from paradise_cli.core.randomness import generator
+from paradise_cli.core.storage import load_tensors
 from paradise_cli.information.blahut_arimoto import DiscreteSource, blahut_arimoto
 from paradise_cli.information.gaussian import DiagonalGaussian, log_density_matrix
 from paradise_cli.information.known_sources import bernoulli
 from paradise_cli.information.rate import exact_rate
 from paradise_cli.information.tabular import descend
 from paradise_cli.objective.rates import RATES
-from paradise_cli.core.randomness import generator
 from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.runs.train import train
-from paradise_cli.core.storage import load_tensors
 from paradise_cli.training.loop import Reporter
 from paradise_cli.training.run_folder import RunFolder
 
@@ -58,7 +58,9 @@ def _draw(purpose: str, *shape: int) -> Tensor:
     return torch.randn(*shape, generator=generator(0, "selftest", purpose), dtype=torch.float64)
 
 
-def _posterior(device: torch.device, spread: float = 1.0, n: int = B, k: int = K) -> DiagonalGaussian:
+def _posterior(
+    device: torch.device, spread: float = 1.0, n: int = B, k: int = K
+) -> DiagonalGaussian:
     mu, sigma = spread * _draw("mu", n, k), (0.5 * _draw("sigma", n, k)).exp()
     return DiagonalGaussian(mu.to(device), sigma.to(device))
 
@@ -67,7 +69,9 @@ def fixed_prior(device: torch.device) -> float:
     """Against torch.distributions."""
     posterior = _posterior(device)
     ours = RATES["fixed"](K)(posterior, posterior.mu).rate
-    prior = torch.distributions.Normal(torch.zeros_like(posterior.mu), torch.ones_like(posterior.mu))
+    prior = torch.distributions.Normal(
+        torch.zeros_like(posterior.mu), torch.ones_like(posterior.mu)
+    )
     theirs = torch.distributions.kl_divergence(torch.distributions.Normal(*posterior), prior).sum(1)
     return float((ours - theirs).abs().max())
 
@@ -76,7 +80,9 @@ def blahut_arimoto_bounds(device: torch.device) -> float:
     """How far the closed form of a coin lies outside the certified bounds, or these apart."""
     known = bernoulli(0.3)
     assert known.closed_form is not None
-    source = DiscreteSource(known.source.probabilities.to(device), known.source.distortion.to(device))
+    source = DiscreteSource(
+        known.source.probabilities.to(device), known.source.distortion.to(device)
+    )
     slopes = torch.logspace(0, 1, 10, dtype=torch.float64)
     worst = 0.0
     for point in blahut_arimoto(source, slopes, tolerance=1e-9).points:
@@ -96,7 +102,9 @@ def eq5_descent(device: torch.device) -> float:
         values = descend(source, TABLE_ALPHA, TABLE_STEPS)
         (point,) = blahut_arimoto(source, torch.tensor([1 / TABLE_ALPHA]), tolerance=1e-9).points
         best = point.distortion + TABLE_ALPHA * point.upper
-        worst = max(worst, float(values.diff().max()), float(values[-1]) - best, best - float(values[-1]))
+        worst = max(
+            worst, float(values.diff().max()), float(values[-1]) - best, best - float(values[-1])
+        )
     return worst
 
 
@@ -107,7 +115,9 @@ def gradient_modes(device: torch.device) -> float:
     """The largest difference between mean gradients, in standard errors of the noise."""
     posterior = _posterior(device, n=8, k=2)
     noise = _draw("modes", 400, 8, 2).to(device)
-    gradients = {mode: torch.stack([_gradient(posterior, e, mode) for e in noise]) for mode in MODES}
+    gradients = {
+        mode: torch.stack([_gradient(posterior, e, mode) for e in noise]) for mode in MODES
+    }
     worst = 0.0
     for mode in MODES[1:]:
         difference = gradients[mode] - gradients[MODES[0]]  # [draws, 8, 2]
@@ -159,7 +169,9 @@ def linear_gaussian(device: torch.device) -> float:
     for _ in range(600):
         posterior = DiagonalGaussian(encode(x), log_sigma.exp().expand_as(x))
         # E (x - g z)^2 over the noise, in closed form.
-        distortion = (x - decode(posterior.mu)).square() + (decode.weight * posterior.sigma).square()
+        distortion = (x - decode(posterior.mu)).square() + (
+            decode.weight * posterior.sigma
+        ).square()
         value = rate(posterior, posterior.mu)
         optimizer.zero_grad()
         (distortion.mean() + alpha * value.loss.mean()).backward()
@@ -181,14 +193,20 @@ def kill_and_resume(device: torch.device) -> float:
     with tempfile.TemporaryDirectory() as temporary:
         whole, killed = Path(temporary) / "whole", Path(temporary) / "killed"
         command = [sys.executable, "-m", "paradise_cli", "train", "digits", "--out", str(killed)]
-        command += ["--device", str(device), *(text for change in CHANGES for text in ("--set", change))]
+        command += [
+            "--device",
+            str(device),
+            *(text for change in CHANGES for text in ("--set", change)),
+        ]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         # A checkpoint ends every epoch.
         while process.poll() is None and not list(RunFolder(killed).checkpoints.glob("step-*")):
             time.sleep(POLL_SECONDS)
         process.kill()
         if process.wait() > 0:  # not killed, nor done
-            raise ParadiseError("the check's training failed: run `paradise train digits` to see why")
+            raise ParadiseError(
+                "the check's training failed: run `paradise train digits` to see why"
+            )
         recipe = load_recipe("digits", CHANGES).recipe
         try:
             for folder in (whole, killed):

@@ -1,5 +1,7 @@
 """What a training must remember to go on as if it had never stopped."""
 
+import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.core.storage import load_tensors, save_tensors
+from paradise_cli.core.storage import DIGEST, content_digest, load_tensors, save_tensors
 
-KEPT = 2
+KEPT = 2  # one to go on from, and one before it should that be damaged
 
 
 @dataclass
@@ -33,9 +35,9 @@ class State:
     @classmethod
     def new(cls, device: torch.device) -> "State":
         """The state before the first step."""
-        return cls(
-            torch.zeros(0, dtype=torch.float64, device=device), torch.zeros(0, device=device).long()
-        )
+        totals = torch.zeros(0, dtype=torch.float64, device=device)
+        first_bad = torch.zeros(0, dtype=torch.int64, device=device)
+        return cls(totals, first_bad)
 
     def observe(self, terms: dict[str, Tensor]) -> None:
         """Add one step's terms, on the device, without waiting for them."""
@@ -54,13 +56,16 @@ class State:
         self.first_bad = torch.full((len(self.terms),), -1, device=device)
 
     def means(self, steps: int) -> dict[str, float]:
-        """Mean of each term over `steps` steps, waiting for the device; raises NonFinite for a bad
-        one.
+        """Mean of each term over `steps` steps, for which the host waits.
+
+        Raises NonFinite for a term that was not finite.
         """
-        bad = {t: s for t, s in zip(self.terms, self.first_bad.tolist(), strict=True) if s >= 0}
+        first_bad = dict(zip(self.terms, self.first_bad.tolist(), strict=True))
+        bad = {term: step for term, step in first_bad.items() if step >= 0}
         if bad:
             raise NonFinite(bad)
-        return dict(zip(self.terms, (self.totals / max(steps, 1)).tolist(), strict=True))
+        means = (self.totals / max(steps, 1)).tolist()
+        return dict(zip(self.terms, means, strict=True))
 
 
 class NonFinite(ParadiseError):
@@ -69,6 +74,7 @@ class NonFinite(ParadiseError):
     def __init__(self, first_bad: dict[str, int]) -> None:
         step = min(first_bad.values())
         terms = [term for term, at in first_bad.items() if at == step]
+        # The loss is a sum of the others: it says nothing where one of them is named.
         culprits = [term for term in terms if term not in ("loss", "distortion")] or terms
         super().__init__(
             f"training stopped: {' and '.join(culprits)} not finite at step {step}."
@@ -89,54 +95,99 @@ def _cause(terms: list[str]) -> str:
 
 
 class Checkpoints:
-    """The checkpoint files of one run folder: the last two, each complete by itself."""
+    """The checkpoint files of one run folder: the last two, each complete by itself.
+
+    Each holds `metadata`, what the training stands on, and a digest of all its content.
+    """
 
     def __init__(self, folder: Path, metadata: dict[str, Any]) -> None:
-        self.folder, self.metadata = folder, metadata
+        self.folder = folder
+        self.metadata = metadata
 
     def save(
         self, state: State, model: nn.Module, objective: nn.Module, optimizer: Optimizer
     ) -> None:
-        """Publish `step-N.safetensors`, then drop all but the last two. Raises NonFinite for a bad
-        state.
-        """
+        """Publish `step-N.safetensors`, then drop all but the last two; NonFinite for bad state."""
         state.means(1)
-        tensors = _prefixed("model", model.state_dict()) | _prefixed(
-            "objective", objective.state_dict()
-        )
+        tensors = _prefixed("model", model.state_dict())
+        tensors |= _prefixed("objective", objective.state_dict())
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
             raise NonFinite({"weights": state.step})
         tensors |= {"totals": state.totals, "first_bad": state.first_bad}
         tensors |= _optimizer_tensors(optimizer)
         scalars = {k: v for k, v in asdict(state).items() if k not in ("totals", "first_bad")}
-        save_tensors(self._path(state.step), tensors, self.metadata | {"state": scalars})
+        # Through JSON and back, so that the digest is of what a reader will see.
+        metadata = json.loads(json.dumps(self.metadata | {"state": scalars}))
+        metadata[DIGEST] = content_digest(tensors, metadata)
+        save_tensors(self._path(state.step), tensors, metadata)
         for old in self._paths()[:-KEPT]:
             old.unlink(missing_ok=True)
 
-    def restore(self, model: nn.Module, objective: nn.Module, optimizer: Optimizer) -> State | None:
-        """Load the newest checkpoint into the three and return its state; None where there is
-        none.
-        """
-        paths = self._paths()
-        if not paths:
-            return None
-        device = next(model.parameters()).device
-        tensors, metadata = load_tensors(paths[-1])
-        model.load_state_dict(_under("model", tensors))
-        objective.load_state_dict(_under("objective", tensors))
-        _load_optimizer(optimizer, _under("optimizer", tensors))
-        totals, first_bad = tensors["totals"].to(device), tensors["first_bad"].to(device)
-        return State(totals, first_bad, **metadata["state"])
+    def newest(self, warn: Callable[[str], None]) -> "Saved | None":
+        """The newest checkpoint that is whole, None where there is none at all.
 
-    def newest_step(self) -> int:
-        """The step a restored training would go on from."""
-        return int(self._paths()[-1].stem.removeprefix("step-")) if self._paths() else 0
+        `warn` is told of a damaged one, behind which an older one was found. Raises ParadiseError
+        where all are damaged.
+        """
+        damaged: list[str] = []
+        for path in reversed(self._paths()):
+            try:
+                saved = Saved.read(path)
+            except ParadiseError as error:
+                damaged.append(str(error))
+                continue
+            for reason in damaged:
+                warn(f"{reason}; going on from the checkpoint before it, step {saved.step:,}")
+            return saved
+        if damaged:
+            raise ParadiseError("\n".join([*damaged, "no checkpoint is left: use --fresh"]))
+        return None
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:09d}.safetensors"
 
     def _paths(self) -> list[Path]:
         return sorted(self.folder.glob("step-*.safetensors"))
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What a checkpoint file holds, every bit of it verified."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> "Saved":
+        """The content of one file; raises ParadiseError for a damaged one."""
+        try:
+            tensors, metadata = load_tensors(path)
+            # Older versions wrote no digest: their files are taken as they are.
+            digest = metadata.pop(DIGEST, None)
+            whole = digest is None or digest == content_digest(tensors, metadata)
+            whole = whole and "step" in metadata["state"]
+        except ParadiseError:
+            raise
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+            raise ParadiseError(f"{path} is damaged: its metadata cannot be read") from error
+        if not whole:
+            raise ParadiseError(f"{path} is damaged: its content does not match its own digest")
+        return cls(tensors, metadata)
+
+    @property
+    def step(self) -> int:
+        """How many steps were done."""
+        return int(self.metadata["state"]["step"])
+
+    def restore(self, model: nn.Module, objective: nn.Module, optimizer: Optimizer) -> State:
+        """Load the checkpoint into the three and return its state."""
+        device = next(model.parameters()).device
+        model.load_state_dict(_under("model", self.tensors))
+        objective.load_state_dict(_under("objective", self.tensors))
+        _load_optimizer(optimizer, _under("optimizer", self.tensors))
+        totals = self.tensors["totals"].to(device)
+        first_bad = self.tensors["first_bad"].to(device)
+        return State(totals, first_bad, **self.metadata["state"])
 
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from paradise_cli.core.randomness import permutation
 from paradise_cli.data.base import Split, batches
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.objective.objective import Objective
-from paradise_cli.training.checkpoint import Checkpoints, State
+from paradise_cli.training.checkpoint import Checkpoints, Saved, State
 from paradise_cli.training.step import Plan, Step
 
 CHECK_SECONDS = 1.0  # how often the host looks at the loss, which waits for the device
@@ -58,13 +58,14 @@ class Fit:
     plan: Plan
     device: torch.device
     report: Reporter
+    saved: Saved | None = None
     checkpoints: Checkpoints | None = None
     validate: Callable[[], Validation] | None = None
     keep_best: Callable[[State], None] | None = None
     stop: Callable[[], bool] = lambda: False
 
     def run(self, train: Split) -> State:
-        """Train to the end of the plan, from the newest checkpoint if there is one.
+        """Train to the end of the plan, from its beginning or from what was `saved`.
 
         Data order, augmentation and noise are functions of (seed, epoch, step), so that a resumed
         training takes the very steps of an uninterrupted one. Raises Interrupted when `stop` says
@@ -73,7 +74,7 @@ class Fit:
         plan, device = self.plan, self.device
         step = Step(self.model, self.objective, self.optimizer, plan, device)
         train = train.to(device)
-        state = self._restored() or self._new(train)
+        state = self._begin(train)
         batch_size = min(plan.batch_size, len(train))
         per_epoch = len(train) // batch_size
         total = plan.epochs * per_epoch
@@ -101,24 +102,17 @@ class Fit:
             self._save(state, clock, total)
         return state
 
-    def _restored(self) -> State | None:
-        if self.checkpoints is None:
-            return None
-        return self.checkpoints.restore(self.model, self.objective, self.optimizer)
-
-    def _new(self, train: Split) -> State:
-        """The state before the first step, with a q that begins from training images where it wants
-        to.
-        """
+    def _begin(self, train: Split) -> State:
+        """The state of the checkpoint to go on from, else that before the first step."""
+        if self.saved is not None:
+            return self.saved.restore(self.model, self.objective, self.optimizer)
         rate = self.objective.rate
         if rate is not None and rate.examples:
-            rows = torch.arange(rate.examples) % len(
-                train
-            )  # from the first again where it wants more
+            # A learned q begins from training images, from the first again where it wants more.
+            rows = torch.arange(rate.examples) % len(train)
             order = permutation(len(train), self.plan.seed, "examples")[rows]
-            rate.start(
-                next(batches(train, order=order, batch_size=len(order), device=self.device)).images
-            )
+            (batch,) = batches(train, order=order, batch_size=len(order), device=self.device)
+            rate.start(batch.images)
         return State.new(self.device)
 
     def _save(self, state: State, clock: "_Clock", total: int) -> None:

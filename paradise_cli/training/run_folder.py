@@ -12,6 +12,9 @@ from paradise_cli.core import yaml
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.storage import publish_text, write_json
 
+ABSENT = "(absent)"
+EPOCHS = "train.epochs"
+
 
 class RunFolder:
     """Where one training keeps its recipe, environment, metrics, checkpoints and result."""
@@ -25,7 +28,10 @@ class RunFolder:
         self.best = self.checkpoints / "best.safetensors"
         self.model = path / "model.safetensors"
         self.result = path / "result.json"
-        self.picture = path / "posterior.png"
+        self.posteriors = path / "posterior.png"
+        self.curves = path / "curves.png"
+        self.confusion = path / "confusion.png"
+        self.tensorboard = path / "tensorboard"
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -60,52 +66,62 @@ class RunFolder:
         started: dict[str, Any],
         recipe: dict[str, Any],
         remedy: str = "choose another --out, or start over beside it with --fresh",
+        longer: bool = False,
     ) -> None:
-        """Raise UsageError with the difference where the resolved recipe is not that of the
-        start.
+        """Raise UsageError with the difference where the resolved recipe is not that of the start.
+
+        What one of the two leaves to the machine is no difference; nor are more epochs, where going
+        on `longer` is allowed.
         """
         before, now = flat(started), flat(recipe)
-        changes = [
-            f"  {key}: {before.get(key, '(absent)')} -> {now.get(key, '(absent)')}"
-            for key in sorted(before.keys() | now.keys())
-            if before.get(key, "(absent)") != now.get(key, "(absent)")
-        ]
+        changes = []
+        for key in sorted(before.keys() | now.keys()):
+            old, new = before.get(key, ABSENT), now.get(key, ABSENT)
+            extended = longer and key == EPOCHS and new > old
+            if old != new and "auto" not in (old, new) and not extended:
+                changes.append(f"  {key}: {old} -> {new}")
         if changes:
             raise UsageError(
                 f"{self.path} was started with another recipe:\n" + "\n".join(changes) + "\n"
                 f"go on with the old values, or {remedy}"
             )
 
-    def begin(self, recipe: dict[str, Any], environment: dict[str, Any]) -> str | None:
-        """Write the resolved recipe, once, and where the training runs now.
+    def begin(
+        self, recipe: dict[str, Any], environment: dict[str, Any], extended: dict[str, int] | None
+    ) -> str | None:
+        """Write the resolved recipe and where the training runs now.
 
-        Gives a warning where the machine has changed in what bit-for-bit equality depends on.
+        `extended` says of a training that goes on longer than planned where and from how many
+        epochs; it is added to those of earlier calls. Gives a warning where the machine has changed
+        in what bit-for-bit equality depends on.
         """
-        self.keep_recipe(recipe)
-        moved = self._moved(environment)
+        before: dict[str, Any] = {}
+        if self.environment.exists():
+            before = json.loads(self.environment.read_text(encoding="utf-8"))
+        history: list[dict[str, int]] = before.get("extended", [])
+        if extended is not None and extended not in history:
+            history.append(extended)
+        if history:
+            environment = environment | {"extended": history}
+        # First, or a process killed between the two would forget the extension.
         write_json(self.environment, environment)
-        return moved
+        self._write_recipe(recipe)
+        return _moved(before, environment) if before else None
+
+    def extensions(self) -> list[dict[str, int]]:
+        """Each time the training went on longer than planned: where, and epochs before and now."""
+        environment = json.loads(self.environment.read_text(encoding="utf-8"))
+        found: list[dict[str, int]] = environment.get("extended", [])
+        return found
 
     def keep_recipe(self, recipe: dict[str, Any]) -> None:
         """Write the resolved recipe where there is none."""
         if not self.recipe.exists():
-            with publish_text(self.recipe) as file:
-                file.write(yaml.dump(recipe))
+            self._write_recipe(recipe)
 
-    def _moved(self, environment: dict[str, Any]) -> str | None:
-        if not self.environment.exists():
-            return None
-        before = json.loads(self.environment.read_text(encoding="utf-8"))
-        changed = [
-            f"{key} {before.get(key)} -> {environment.get(key)}"
-            for key in ("torch", "device", "processor", "threads")
-            if before.get(key) != environment.get(key)
-        ]
-        if not changed:
-            return None
-        return (
-            f"this run began elsewhere ({', '.join(changed)}): going on is exact only to rounding"
-        )
+    def _write_recipe(self, recipe: dict[str, Any]) -> None:
+        with publish_text(self.recipe) as file:
+            file.write(yaml.dump(recipe))
 
     def truncate_metrics(self, step: int) -> None:
         """Drop the records of steps after `step`: the training will take those again."""
@@ -117,6 +133,12 @@ class RunFolder:
             with publish_text(self.metrics) as file:
                 file.writelines(f"{line}\n" for line in kept)
 
+    def records(self) -> list[dict[str, Any]]:
+        """The records of all epochs so far."""
+        if not self.metrics.exists():
+            return []
+        return [json.loads(line) for line in self.metrics.read_text("utf-8").splitlines()]
+
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Add one record as a line of JSON."""
         try:
@@ -124,6 +146,18 @@ class RunFolder:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:
             raise ParadiseError(f"cannot write {self.metrics}: {error.strerror}") from error
+
+
+def _moved(before: dict[str, Any], environment: dict[str, Any]) -> str | None:
+    """What has changed of that on which bit-for-bit equality depends."""
+    changed = [
+        f"{key} {before.get(key)} -> {environment.get(key)}"
+        for key in ("torch", "device", "processor", "threads")
+        if before.get(key) != environment.get(key)
+    ]
+    if not changed:
+        return None
+    return f"this run began elsewhere ({', '.join(changed)}): going on is exact only to rounding"
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -1,0 +1,135 @@
+"""Everything that a training needs before its first step: built, checked, and nothing written."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from paradise_cli.build import build_data, build_model, build_objective, build_plan, settled
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.machine import environment
+from paradise_cli.data import DataBundle, DataInfo
+from paradise_cli.models import StochasticEncoder
+from paradise_cli.objective.objective import Objective
+from paradise_cli.recipe.schema import Recipe, load_recipe
+from paradise_cli.runs.initial_weights import start_from
+from paradise_cli.training.checkpoint import Checkpoints, Saved
+from paradise_cli.training.data_identity import differences, identity
+from paradise_cli.training.loop import Reporter
+from paradise_cli.training.run_folder import RunFolder
+from paradise_cli.training.step import Plan
+
+
+@dataclass(frozen=True)
+class Training:
+    """What one training is made of, where it goes on from, and where it writes.
+
+    `recipe` has nothing left to the machine. `extended` says of a training that goes on longer than
+    planned at which step, and how many epochs were planned and are now.
+    """
+
+    recipe: Recipe
+    folder: RunFolder
+    data: DataBundle
+    model: StochasticEncoder
+    objective: Objective
+    plan: Plan
+    device: torch.device
+    checkpoints: Checkpoints
+    saved: Saved | None
+    extended: dict[str, int] | None
+
+    @property
+    def step(self) -> int:
+        """How many steps are done already."""
+        return self.saved.step if self.saved else 0
+
+    def environment(self) -> dict[str, Any]:
+        """Where and how it runs, with all decided that the recipe leaves to the machine."""
+        return environment(self.device) | {
+            "precision": self.plan.precision,
+            "channels_last": self.plan.channels_last,
+            "compile": self.plan.compile,
+        }
+
+    def weights_metadata(self, step: int) -> dict[str, Any]:
+        """See the function of that name."""
+        return weights_metadata(self.recipe, self.data.info, self.device, step)
+
+
+def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Reporter) -> Training:
+    """The training of a recipe in a folder that it has locked, from its start or a checkpoint.
+
+    Raises UsageError where the folder was started with another recipe or other data.
+    """
+    started = None
+    if folder.recipe.exists():
+        # Read as a recipe, so that a default of a newer version is no change.
+        started = load_recipe(str(folder.recipe)).recipe
+        folder.refuse_change(started.resolved(), recipe.resolved(), longer=True)
+        recipe = _decided_as(started, recipe)
+    data = build_data(recipe)
+    for line in data.notes:
+        report.say(f"note: {line}")
+    checkpoints = Checkpoints(folder.checkpoints, {"recipe": recipe.name, "data": identity(data)})
+    saved = checkpoints.newest(report.say)
+    if saved is not None:
+        _refuse_other_data(folder, saved, checkpoints)
+    model = build_model(recipe, data.info).to(device)
+    if recipe.train.init is not None and saved is None:
+        report.say(start_from(model, recipe, data.info, recipe.train.init))
+    plan = build_plan(recipe, model, device)
+    return Training(
+        recipe=settled(recipe, plan),
+        folder=folder,
+        data=data,
+        model=model,
+        objective=build_objective(recipe, data.info).to(device),
+        plan=plan,
+        device=device,
+        checkpoints=checkpoints,
+        saved=saved,
+        extended=_extension(started, recipe, saved),
+    )
+
+
+def _decided_as(started: Recipe, recipe: Recipe) -> Recipe:
+    """The recipe with what it leaves to the machine as it was decided at the start."""
+    decided = {
+        name: getattr(started.train, name) for name, value in recipe.train if value == "auto"
+    }
+    return recipe.with_train(**decided)
+
+
+def _refuse_other_data(folder: RunFolder, saved: Saved, checkpoints: Checkpoints) -> None:
+    """Raise UsageError where the data are not those of the checkpoint."""
+    before = saved.metadata.get("data")  # older versions did not keep it
+    changes = differences(before, checkpoints.metadata["data"]) if before else []
+    if changes:
+        raise UsageError(
+            f"{folder.path} was started with other data:\n" + "\n".join(changes) + "\n"
+            "bring the data back, choose another --out, or start over beside it with --fresh"
+        )
+
+
+def _extension(
+    started: Recipe | None, recipe: Recipe, saved: Saved | None
+) -> dict[str, int] | None:
+    if started is None or started.train.epochs == recipe.train.epochs:
+        return None
+    return {
+        "step": saved.step if saved else 0,
+        "epochs_before": started.train.epochs,
+        "epochs": recipe.train.epochs,
+    }
+
+
+def weights_metadata(
+    recipe: Recipe, info: DataInfo, device: torch.device, step: int
+) -> dict[str, Any]:
+    """What a weights file says of itself: everything needed to rebuild and judge the model."""
+    return {
+        "recipe": recipe.resolved(),
+        "data": info.to_json(),
+        "provenance": environment(device) | {"step": step},
+    }

@@ -1,0 +1,99 @@
+"""What a finished training leaves: measurements on test images, pictures and `result.json`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from paradise_cli.core.storage import write_json
+from paradise_cli.data import Split
+from paradise_cli.evaluation.evaluate import Evaluation, Measurement, measure
+from paradise_cli.runs.prepare import Training
+from paradise_cli.training.checkpoint import State
+from paradise_cli.training.loop import Reporter
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a finished training leaves: its folder, and its test results and pictures, if any."""
+
+    folder: Path
+    evaluation: Evaluation | None
+    pictures: tuple[Path, ...]
+
+
+def finish(training: Training, state: State, report: Reporter) -> Trained:
+    """Evaluate on test data, draw the pictures, and write the result."""
+    folder, data = training.folder, training.data
+    evaluation = measured = None
+    if data.test is not None:
+        measured = _measure(training, data.test, "test", report)
+        evaluation = measured.evaluation
+    elif data.validation is not None:
+        # These chose `best`, but they are good enough to see that something went wrong.
+        seen = _measure(training, data.validation, "validation", report).evaluation
+        for warning in seen.warnings:
+            report.say(f"warning: on validation images: {warning}")
+    pictures = _draw(training, measured)
+    best = None
+    if state.best_score is not None:
+        best = {"step": state.best_step, "score": state.best_score}
+    result = {
+        "name": training.recipe.name,
+        "data": data.info.label,
+        "steps": state.step,
+        "seconds": round(state.seconds, 3),
+        "parameters": sum(p.numel() for p in training.model.parameters()),
+        "training": training.environment(),
+        "best_on_validation": best,
+        "test": evaluation and evaluation.to_json(),
+    }
+    if extensions := folder.extensions():
+        result["extended"] = extensions
+    write_json(folder.result, result)
+    return Trained(folder.path, evaluation, pictures)
+
+
+def _measure(training: Training, split: Split, name: str, report: Reporter) -> Measurement:
+    """The finished model on a split."""
+    info, model = training.data.info, training.model
+    total = len(split) * (1 + model.stochastic)  # once through the model, once for the rate
+    done = 0
+
+    def progress(more: int) -> None:
+        nonlocal done
+        done += more
+        report.evaluation(done, total)
+
+    return measure(
+        model,
+        training.recipe,
+        info,
+        split,
+        device=training.device,
+        data=f"{info.label}, {name}",
+        progress=progress,
+    )
+
+
+def _draw(training: Training, measured: Measurement | None) -> tuple[Path, ...]:
+    """The pictures of the run, as far as there is something to draw."""
+    # Loads matplotlib, which a training needs only at its end.
+    from paradise_cli.figures.posterior import draw_posteriors
+    from paradise_cli.runs.pictures import draw_confusion, draw_curves
+
+    recipe, folder, info = training.recipe, training.folder, training.data.info
+    drawn = []
+    if draw_curves(folder.records(), folder.curves, recipe.name):
+        drawn.append(folder.curves)
+    if measured is None or training.data.test is None:
+        return tuple(drawn)
+    title = measured.evaluation.title(recipe)
+    supervised = [score for score in measured.scores if score.task.distortion.supervised]
+    if measured.evaluation.classification:
+        classes = info.targets[supervised[0].task.target].classes
+        draw_confusion(supervised[0].confusion(), classes, folder.confusion, title)
+        drawn.append(folder.confusion)
+    if recipe.model.latent_dim == 2 and recipe.model.stochastic:
+        labels = training.data.test.labels
+        draw_posteriors(measured.posterior, labels, info, folder.posteriors, title)
+        drawn.append(folder.posteriors)
+    return tuple(drawn)

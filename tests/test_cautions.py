@@ -1,0 +1,121 @@
+"""What is said of a collapsed run, of accuracy at chance and of shifted labels."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from paradise_cli.evaluation.cautions import collapse_caution, confusion, label_caution
+from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.latents import Latents, latents
+
+CLASSES = ["bird", "cat", "dog", "newt"]
+LABELS = torch.arange(4).repeat(25)  # 25 of each
+
+
+def one_of_four_wrong(labels: Tensor) -> Tensor:
+    """Right for 72 of 100: in 7 of 25 groups of four the answer is the next class."""
+    late = torch.arange(len(labels)) // 4 % 4 == 0
+    return torch.where(late, (labels + 1) % 4, labels)
+
+
+def test_a_good_model_is_not_doubted() -> None:
+    assert label_caution(LABELS, LABELS, CLASSES) is None
+    assert label_caution(one_of_four_wrong(LABELS), LABELS, CLASSES) is None
+    assert label_caution(LABELS, torch.full_like(LABELS, -1), CLASSES) is None
+
+
+@pytest.mark.parametrize(
+    ("answers", "accuracy", "renamed"),
+    [
+        ((LABELS + 1) % 4, "0.00%", "100.00%"),  # a class before all others has moved them
+        (one_of_four_wrong((LABELS + 1) % 4), "0.00%", "72.00%"),
+        (torch.tensor([0, 2, 1, 3])[LABELS], "50.00%", "100.00%"),  # two have changed places
+    ],
+)
+def test_shifted_labels_are_named_with_what_would_be_right(
+    answers: Tensor, accuracy: str, renamed: str
+) -> None:
+    caution = label_caution(answers, LABELS, CLASSES)
+    assert caution is not None and "labels look shifted" in caution
+    assert f"accuracy is {accuracy}, and would be {renamed}" in caution
+    assert "'cat' is answered for 'bird'" in caution or "'dog' is answered for 'cat'" in caution
+
+
+def test_one_answer_for_all_is_chance() -> None:
+    labels = torch.tensor([0] * 40 + [1] * 30 + [2] * 20 + [3] * 10)
+    caution = label_caution(torch.zeros(100, dtype=torch.int64), labels, CLASSES)
+    assert caution is not None
+    assert "accuracy 40.00% is no better than always answering 'bird', 40.00%" in caution
+
+
+def test_fewer_right_than_by_guessing_looks_shifted() -> None:
+    """No renaming fits: the wrong answers are spread over the three other classes."""
+    shift = 1 + torch.arange(100) // 4 % 3
+    caution = label_caution((LABELS + shift) % 4, LABELS, CLASSES)
+    assert caution is not None
+    assert "accuracy 0.00% is below that of guessing, 25.00%: the labels look shifted" in caution
+
+
+def test_a_handful_of_images_shows_no_shift() -> None:
+    """Of four images in four classes some renaming always fits."""
+    caution = label_caution(torch.tensor([1, 2, 3, 0]), torch.arange(4), CLASSES)
+    assert caution is not None and "shifted" not in caution
+
+
+def test_random_answers_are_hardly_ever_called_shifted() -> None:
+    draw = torch.Generator().manual_seed(0)
+    found = [
+        label_caution(torch.randint(0, 4, (100,), generator=draw), LABELS, CLASSES)
+        for _ in range(200)
+    ]
+    assert sum("would be" in caution for caution in found if caution) == 0
+
+
+def test_the_table_counts_each_pair() -> None:
+    table = confusion(torch.tensor([0, 1, 1, 2]), torch.tensor([0, 0, 1, 2]), 3)
+    assert table.tolist() == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
+
+
+def test_collapse_is_said_with_its_cause() -> None:
+    dead = Latents(dimensions=3, active=0, concentric=0, relative_sigma=None)
+    live = Latents(dimensions=3, active=2, concentric=0, relative_sigma=0.5)
+    assert collapse_caution(live, 2.3, 0.1) is None
+    assert collapse_caution(live, None, 0.0) is None
+    # Many inactive dimensions together may carry much.
+    assert collapse_caution(dead, 1.0, 0.1) is None
+    caution = collapse_caution(dead, 0.001, 1000.0)
+    assert caution is not None
+    assert "z carries 0.001 nats of the image, 0 of 3 dimensions are active" in caution
+    assert "objective.alpha = 1000 is too large" in caution
+    caution = collapse_caution(dead, None, 0.0)
+    assert caution is not None and "all means of z are one" in caution and "optim.lr" in caution
+
+
+def test_concentric_dimensions_are_counted_apart() -> None:
+    """Sigma^2 of 1 and 9: mean 5, geometric mean 3, so a rate of log(5 / 3) / 2 without a mean."""
+    mu = torch.zeros(200, 3)
+    mu[:, 2] = torch.randn(200, generator=torch.Generator().manual_seed(0))
+    sigma = torch.ones(200, 3)
+    sigma[:100, 0] = 3.0
+    found = latents(DiagonalGaussian(mu, sigma))
+    assert (found.active, found.concentric) == (1, 1)
+    scaled = latents(DiagonalGaussian(1000 * mu, 1000 * sigma))
+    assert (scaled.active, scaled.concentric) == (1, 1)
+
+
+@pytest.mark.parametrize(("spread", "concentric"), [(0.09, 0), (0.11, 1)])
+def test_one_percent_between_the_means_of_sigma_squared_is_the_line(
+    spread: float, concentric: int
+) -> None:
+    """Log sigma^2 of +-s: geometric over arithmetic mean is 1 / cosh(s), 0.99 at s = 0.1418."""
+    size = spread / 0.1 * math.acosh(1 / 0.99)
+    log_variance = torch.tensor([size, -size]).repeat(50)[:, None]
+    posterior = DiagonalGaussian(torch.zeros(100, 1), (log_variance / 2).exp())
+    assert latents(posterior).concentric == concentric
+
+
+def test_a_deterministic_encoder_is_not_concentric() -> None:
+    found = latents(DiagonalGaussian(torch.ones(4, 2), torch.zeros(4, 2)))
+    assert (found.active, found.concentric) == (0, 0)

@@ -2,7 +2,7 @@
 run.
 
 `--nets` are files of `adversarial_training.py` or module:function, by commas; `--images` a folder
-with test/. For each network and radius the accuracies, the images that only one of the two fells
+with test/. For each network and radius the accuracies, the images that only one of the two breaks
 (each checked by an independent forward pass), and the times; then Multi-Targeted against
 AutoAttack, and PGD-200 with 20 restarts against calling theirs 20 times. `--ours` says in which
 precisions ours searches, by default fp32 and, where the hardware is fast at it, bf16;
@@ -111,7 +111,7 @@ def compare(
         mine = standing(net, points, images, labels, eps)
         found.append(mine)
         print(
-            f"  ours, {precision}: {mine.double().mean():.2%} in {seconds:.0f} s; only ours fells"
+            f"  ours, {precision}: {mine.double().mean():.2%} in {seconds:.0f} s; only ours breaks"
             f" {int((yours & ~mine).sum())}, only theirs {int((mine & ~yours).sum())}",
             flush=True,
         )

@@ -21,10 +21,10 @@ from paradise_cli.training.checkpoint import State
 from paradise_cli.training.loop import Reporter
 
 observe = State.observe
-def told(self, terms):
+def counted(self, terms):
     observe(self, terms)
     print(self.step + 1, flush=True)
-State.observe = told
+State.observe = counted
 recipe = load_recipe("digits", ["train.epochs=30", "train.checkpoint_minutes=0.0005"]).recipe
 train(recipe, out=Path(sys.argv[1]), device="cpu", report=Reporter())
 """

@@ -17,7 +17,7 @@ from paradise_cli.evaluation.posterior_files import classes_of, posterior_of
 from paradise_cli.evaluation.posterior_report import PosteriorReport, report
 from paradise_cli.inference.loading import LoadedModel, load
 from paradise_cli.recipe.schema import Recipe, load_recipe
-from paradise_cli.runs.train import Trained
+from paradise_cli.runs.result import Trained
 from paradise_cli.runs.train import train as train_recipe
 from paradise_cli.training.loop import Reporter
 

@@ -20,7 +20,7 @@ from paradise_cli.cli.tables import Row, latent_rows, nats, print_sections, rate
 
 if TYPE_CHECKING:
     from paradise_cli.core.proportions import Proportion
-    from paradise_cli.evaluation.evaluate import Evaluation, Measured
+    from paradise_cli.evaluation.evaluate import Evaluation, Measurement
     from paradise_cli.evaluation.evaluation_data import EvaluationData
     from paradise_cli.evaluation.image_costs import Audit
     from paradise_cli.evaluation.metrics import Classification, Distortion
@@ -120,7 +120,7 @@ def _open(
 
 def _measure(
     loaded: "LoadedModel", opened: "EvaluationData", device: str, seed: int, draws: int
-) -> "Measured":
+) -> "Measurement":
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.core.machine import choose_device
     from paradise_cli.evaluation import evaluate as evaluation

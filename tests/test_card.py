@@ -13,7 +13,8 @@ import torch
 
 from paradise_cli.attacks import attack, run
 from paradise_cli.attacks.audit.audit import Audit, AuditRow
-from paradise_cli.attacks.report import CLEAN, AttackReport, StageRow
+from paradise_cli.attacks.report import CLEAN, AttackReport, Provenance, StageRow
+from paradise_cli.attacks.session.settings import AttackSettings
 from paradise_cli.attacks.session.suite import SUITES, Stage, Suite
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.proportions import Proportion
@@ -72,11 +73,10 @@ def made(
         lattice_accuracy=Proportion.of(stands + 1, n),
         unfinished=(),
         notes=(),
-        settings={
-            "eps": EPS, "eps_text": "8/255", "norm": "linf", "suite": "standard", "seed": 7,
-            "images_sha256": "f00d" * 16, "paradise": "9.8.7", "machine": {"device": "cpu"}, "budget": None,
-        },
-    )  # fmt: skip
+        predicted=torch.where(standing, 0, 1),
+        settings=AttackSettings(eps=EPS, seed=7),
+        provenance=Provenance(n + 5, "f00d" * 16, 64, "9.8.7", {"device": "cpu"}, 1.5),
+    )
     return replace(report, **other), images
 
 
@@ -158,8 +158,11 @@ def test_what_matters_most_comes_first(card):
     assert numbers["Clean accuracy"].startswith("99.00% (")
     assert numbers["As 8-bit images"].startswith("72.10% (")
     assert numbers["Attacker"] == "eps = 8/255, norm linf"
+    # Seven of the fourteen pass or fail, four are inconclusive and three do not apply.
+    masking = "gradient masking: suspected (7 of 11 tests decided)"
     order = [
-        "Verdict: suspect", "less robust", "72.00%", "n = 1,000", "Of 14", "only to Square", "Pictures",
+        "72.00%: robust accuracy", "Verdict: suspect", masking, "less robust", "n = 1,000", "Of 14",
+        "only to Square", "Pictures",
     ]  # fmt: skip
     places = [page.text.index(part) for part in order]
     assert places == sorted(places)
@@ -281,7 +284,7 @@ def test_transferred_attacks_stand_beside_the_white_box(tmp_path):
         for name, source, left in (("FGSM", "a", 18), ("FGSM", "b", 17), ("PGD margin", "a", 15))
     )
     report, images = made(20, 12, stages=stages)
-    report.settings["suite"] = "transfer"
+    report = replace(report, settings=AttackSettings(eps=EPS, suite="transfer"))
     assert pictures.white_box(report) == ("PGD on 200 images", Proportion.of(149, 200))
     page = written(tmp_path, report, images)
     assert (tmp_path / "card-transfer.png").exists()
@@ -300,24 +303,25 @@ def test_a_change_is_magnified_until_the_largest_is_black_or_white(tmp_path, mon
         pictures, "draw_captioned", lambda blocks, path, columns: drawn.extend(blocks)
     )
     report, images = made(40, 10)
-    names = [f"{i}" for i in range(40)]
+    names, seen = [f"{i}" for i in range(40)], [f"a{i % 2}" for i in range(40)]
     assert pictures.draw_images(
-        report, images[:40], names, tmp_path / "a.png", lambda size: f"{size:.4f}"
+        report, images[:40], names, seen, tmp_path / "a.png", lambda size: f"{size:.4f}"
     )
     clean, attacked, change, standing = drawn
     assert clean.captions == ["10", "15", "20", "25"]  # 20 fell, of which every fifth
-    assert set(attacked.captions) == {"APGD-CE"}
+    # The class that the model sees, and below it what broke the image.
+    assert attacked.captions == ["a0\nAPGD-CE", "a1\nAPGD-CE"] * 2
     assert set(change.captions) == {"0.0314"}
     assert "16 times" in change.heading  # 0.5 / (8 / 255) = 15.94
     expected = torch.where(clean.images > 0.5, 0.0, 1.0)
     torch.testing.assert_close(change.images, expected, atol=1e-4, rtol=0)
     assert standing.captions == ["0", "2", "4", "6"]
     odd, two = made(12, 6, channels=2)
-    assert not pictures.draw_images(odd, two[:12], names, tmp_path / "b.png", str)
+    assert not pictures.draw_images(odd, two[:12], names, seen, tmp_path / "b.png", str)
 
 
 def test_equal_reports_give_equal_bytes(tmp_path):
-    settings = {"eps": 0.5, "eps_text": "1/2", "norm": "l2", "suite": "paper"}
+    settings = AttackSettings(eps=0.5, norm="l2", suite="paper")
     report, images = made(12, 0, 2, settings=settings, curve=((0.5, Proportion.of(0, 12)),))
     for name in ("a", "b"):
         page = written(tmp_path / name, report, images)
@@ -328,6 +332,31 @@ def test_equal_reports_give_equal_bytes(tmp_path):
     assert "card-images.png" not in first  # two channels are no picture
     assert [row[0] for row in page.table("eps", "Attack")][:2] == ["0", "0.5"]
     assert "norm l2" in page.text
+
+
+def test_words_stay_whole_and_names_are_short(tmp_path, monkeypatch):
+    drawn, draw = [], pictures.draw_captioned
+
+    def watched(blocks, path, *, columns):
+        drawn.extend(blocks)
+        draw(blocks, path, columns=columns)
+
+    monkeypatch.setattr(pictures, "draw_captioned", watched)
+    report, images = made(40, 10)
+    labels = torch.arange(len(images)) % 3
+    classes = ("tench, Tinca tinca", "goldfish, Carassius auratus", "white shark")
+    write_card(
+        report, images, labels, tmp_path, model="runs/a/long/way/mine", data="toy", classes=classes
+    )
+    text = (tmp_path / "card.html").read_text()
+    assert "<h1>Robustness of mine on toy</h1>" in text
+    assert "overflow-wrap: anywhere" not in text.replace("td.long { overflow-wrap: anywhere; }", "")
+    # Of all cells the digest alone is no word.
+    assert re.findall(r'<td class="long"[^>]*>([^<]*)', text) == ["f00d" * 16]
+    clean, attacked, _, standing = drawn
+    assert {*clean.captions, *standing.captions} <= {"tench", "goldfish", "white shark"}
+    # Whatever was broken is seen as class 1.
+    assert {caption.splitlines()[0] for caption in attacked.captions} == {"goldfish"}
 
 
 def test_other_images_are_refused(tmp_path):

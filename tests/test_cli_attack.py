@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from paradise_cli.attacks import run as library
-from paradise_cli.attacks.audit.audit import Audit
+from paradise_cli.attacks.audit.audit import Audit, AuditRow
 from paradise_cli.attacks.audit.context import Siblings
 from paradise_cli.attacks.session.suite import SUITES, Stage, Suite
 from paradise_cli.cli import app
@@ -125,8 +126,79 @@ def test_a_table_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
         "worst case: robust accuracy", "8-bit images", "audit", "verdict: ", "Wilson 95%",
     ):  # fmt: skip
         assert word in done.stdout
-    assert "results in attacks/own-load-quick-linf-0.001-n4-s0" in done.stderr
-    assert Path("attacks/own-load-quick-linf-0.001-n4-s0/report.json").is_file()
+    assert "results in attacks/own-load-data-quick-linf-0.001-n4-s0" in done.stderr
+    assert Path("attacks/own-load-data-quick-linf-0.001-n4-s0/report.json").is_file()
+
+
+def rows_of(*results: str) -> tuple[AuditRow, ...]:
+    """Tests of an audit with these results."""
+    return tuple(
+        AuditRow(number, f"test {number}", result, "measured", "limit", "meaning", 4)  # type: ignore[arg-type]
+        for number, result in enumerate(results, start=1)
+    )
+
+
+def test_every_number_after_obfuscated_is_called_an_upper_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    judged = Audit("obfuscated", ("row 2",), rows_of("fail", "pass"), ((EPS, 0.5, N),))
+    monkeypatch.setattr(library, "audit", lambda *_, **__: judged)
+    given = ["own:load", "--eps", EPS, "--curve", EPS / 4, "--out", "out", "--card"]
+    found = document(attack(*given, "--json"))
+    assert found["robust_accuracy"]["verdict"] == "obfuscated"
+    shares = [
+        found["robust_accuracy"], found["lattice_accuracy"],
+        *(stage["share"] for stage in found["attacks"]),
+        *(point["accuracy"] for point in found["curve"]),
+    ]  # fmt: skip
+    assert len(shares) == 6 and {share["bound"] for share in shares} == {"upper bound"}
+    assert "bound" not in found["clean_accuracy"]
+    lines = attack(*given).stdout.splitlines()
+    # Two attacks, their worst case, its 8-bit points and two radii; the clean accuracy is exact.
+    assert sum("%, upper bound" in line for line in lines) == 6
+    assert not any("upper bound" in line for line in lines if "clean" in line)
+    for name in ("card.md", "card.html"):
+        text = Path("out", name).read_text()
+        headline = "50.00%, upper bound: robust accuracy"
+        assert text.index(headline) < text.index("Verdict: obfuscated")
+        # Beside the six: the headline, and the audit's own accuracy under PGD.
+        assert text.count("%, upper bound") + text.count("%), upper bound") == 8
+    saved = json.loads(Path("out/card.json").read_text())
+    assert saved["robust_accuracy"]["bound"] == "upper bound"
+    monkeypatch.setattr(library, "audit", lambda *_, **__: replace(judged, verdict="suspect"))
+    assert "upper bound" not in attack(*given).stdout
+    assert "%, upper bound" not in Path("out/card.md").read_text()
+
+
+def test_a_verdict_says_how_many_tests_it_rests_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = ("pass", "inconclusive", "inconclusive", "not applicable")
+    for verdict in ("not detected", "undecided"):
+        judged = Audit(verdict, (), rows_of(*results), ())  # type: ignore[arg-type]
+        monkeypatch.setattr(library, "audit", lambda *_, judged=judged, **__: judged)
+        found = "gradient masking: none found (1 of 3 tests decided)"
+        done = attack("own:load", "--eps", EPS, "--out", "out", "--card")
+        assert f"verdict: {verdict}; {found}." in done.stdout
+        assert document(attack("own:load", "--eps", EPS, "--out", "out", "--json"))[
+            "gradient_masking"
+        ] == found  # fmt: skip
+        assert f"Verdict: {verdict}; {found}" in Path("out/card.html").read_text()
+        assert f"Verdict: {verdict}; {found}" in Path("out/card.md").read_text()
+
+
+def test_what_is_noticed_first_is_said_before_the_attack_and_once() -> None:
+    np.savez("shifted.npz", images=IMAGES.numpy(), labels=(LABELS.numpy() + 1) % 3)
+    done = attack("own:load", "--out", "out", data="shifted.npz")
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count("the labels look shifted: with 2 added to each (modulo 3)") == 1
+    assert "the labels look shifted" in json.loads(Path("out/report.json").read_text())["notes"][0]
+
+
+def test_fresh_begins_again_in_the_same_folder() -> None:
+    given = ["own:load", "--eps", EPS, "--out", "out", "--json"]
+    document(attack(*given))
+    refused(attack(*given, "--seed", 1), 1, "with other seed")
+    document(attack(*given, "--seed", 1, "--fresh"))
+    refused(attack(*given), 1, "with other seed")
 
 
 def test_help_teaches_by_example() -> None:
@@ -294,11 +366,11 @@ def test_what_decides_the_ledger_names_the_folder() -> None:
     for given in ([], ["--seed", 1], ["--norm", "l2"], ["--n", 4], ["--eps", "0.002"]):
         document(attack("own:load", "--eps", "1/255", *given, "--json"))
     assert {path.name for path in Path("attacks").iterdir()} == {
-        "own-load-quick-linf-1_255-n12-s0",
-        "own-load-quick-linf-1_255-n12-s1",
-        "own-load-quick-l2-1_255-n12-s0",
-        "own-load-quick-linf-1_255-n4-s0",
-        "own-load-quick-linf-0.002-n12-s0",
+        "own-load-data-quick-linf-1_255-n12-s0",
+        "own-load-data-quick-linf-1_255-n12-s1",
+        "own-load-data-quick-l2-1_255-n12-s0",
+        "own-load-data-quick-linf-1_255-n4-s0",
+        "own-load-data-quick-linf-0.002-n12-s0",
     }
 
 

@@ -1,6 +1,6 @@
 """What an attack found: one object, and the JSON of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 
 from paradise_cli.attacks.audit.audit import Audit
+from paradise_cli.attacks.session.settings import AttackSettings
 from paradise_cli.attacks.session.suite import StageResult
 from paradise_cli.core.proportions import Proportion
 from paradise_cli.perturbations.threat import TOLERANCE, Threat
 
 CLEAN = "clean"
 """What broke an image that is misclassified as it is."""
+UPPER_BOUND = "upper bound"
+"""The words beside every accuracy under attack that an audit has shown to be too high."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class StageRow:
     """One attack: of n images it was made on `attacked`, and broke `broken` of them.
 
     Its images were made on the classifier itself, or on another, the `source`. `share` is the
-    accuracy under it and, where it went on with survivors, under all before it; for an attack
+    accuracy under it and, where it went on with what stood, under all before it; for an attack
     towards a target, the share of images on which it was reached.
     """
 
@@ -37,10 +40,21 @@ class StageRow:
         """The attack, and where its images were made."""
         return self.attack + (f" from {self.source}" if self.source else "")
 
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values; documents have called the images it broke `fell` from the first."""
-        found = asdict(self)
-        return {"fell" if key == "broken" else key: value for key, value in found.items()}
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the numbers were measured on and with.
+
+    Of `given` images, whose digest with their labels is `images_sha256`, in batches of `width`, by
+    this version of PARADISE on this `machine`, in so many `seconds`.
+    """
+
+    given: int
+    images_sha256: str
+    width: int
+    paradise: str
+    machine: Mapping[str, Any]
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -48,12 +62,12 @@ class AttackReport:
     """Robust accuracy of a classifier on n images under one threat, and everything it rests on.
 
     `rows` [n] are the places of the images among those given; all else is in their order.
-    `standing` bool [n] says which images are classified rightly whatever was tried, `broken_by`
-    what broke the others, and `adversarial` [n, C, H, W] holds what did (the image itself where
-    nothing did), at distances [n] from the images. `lattice` are the same points as 8-bit images,
-    inside the ball, `lattice_accuracy` the accuracy on them. `unfinished` names attacks that the
-    time budget cut short: images standing then are only standing so far. A misclassified image
-    counts as broken.
+    `standing` bool [n] says which images are still classified correctly whatever was tried,
+    `broken_by` what broke the others, and `adversarial` [n, C, H, W] holds what did (the image
+    itself where nothing did), at distances [n] from the images and classified as `predicted` [n].
+    `lattice` are the same points as 8-bit images, inside the ball, `lattice_accuracy` the accuracy
+    on them. `unfinished` names attacks that the time budget cut short: images standing then are
+    only standing so far. A misclassified image counts as broken.
     """
 
     clean_accuracy: Proportion
@@ -68,11 +82,13 @@ class AttackReport:
     broken_by: tuple[str | None, ...]
     adversarial: Tensor
     distance: Tensor
+    predicted: Tensor
     lattice: Tensor
     lattice_accuracy: Proportion
     unfinished: tuple[str, ...]
     notes: tuple[str, ...]
-    settings: dict[str, Any]
+    settings: AttackSettings
+    provenance: Provenance
 
     def __repr__(self) -> str:
         return (
@@ -90,60 +106,112 @@ class AttackReport:
         transferred = [stage for stage in self.stages if stage.source]
         return min(transferred, key=lambda stage: stage.share.value, default=None)
 
+    @property
+    def bound(self) -> str | None:
+        """The words that every accuracy under attack must carry, if the verdict asks for any."""
+        return UPPER_BOUND if self.verdict == "obfuscated" else None
+
+    def settings_document(self) -> dict[str, Any]:
+        """What was asked for and what it was measured with, as JSON values."""
+        settings, provenance = self.settings, self.provenance
+        return {
+            "eps": settings.eps,
+            "eps_text": settings.eps_text,
+            "norm": settings.norm,
+            "suite": settings.suite,
+            "seed": settings.seed,
+            "given": provenance.given,
+            "images_sha256": provenance.images_sha256,
+            "width": provenance.width,
+            "precision": settings.precision,
+            "compiled": settings.compiled,
+            "paradise": provenance.paradise,
+            "machine": dict(provenance.machine),
+            "ci": settings.ci,
+            "budget": settings.budget,
+            "audited": settings.audited,
+            "seconds": provenance.seconds,
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Everything but the pixels, as JSON values."""
         lowest = self.lowest_transfer
+        robust = {**self._under_attack(self.robust_accuracy), "verdict": self.verdict}
         return {
-            "robust_accuracy": asdict(self.robust_accuracy),
+            "robust_accuracy": robust,
             "clean_accuracy": asdict(self.clean_accuracy),
             "n": len(self.rows),
             "interval": self.interval,
             "verdict": self.verdict,
-            "attacks": [stage.to_json() for stage in self.stages],
-            "lowest_transfer": None if lowest is None else lowest.to_json(),
-            "curve": [{"eps": eps, "accuracy": asdict(share)} for eps, share in self.curve],
-            "lattice_accuracy": asdict(self.lattice_accuracy),
+            "gradient_masking": self.audit.summary,
+            "attacks": [self._stage(stage) for stage in self.stages],
+            "lowest_transfer": None if lowest is None else self._stage(lowest),
+            "curve": [
+                {"eps": eps, "accuracy": self._under_attack(share)} for eps, share in self.curve
+            ],
+            "lattice_accuracy": self._under_attack(self.lattice_accuracy),
             "audit": self.audit.to_json(),
             "unfinished": list(self.unfinished),
             "notes": list(self.notes),
-            "settings": self.settings,
-            "images": [
-                {"row": row, "standing": stands, "broken_by": broken, "distance": distance}
-                for row, stands, broken, distance in zip(
-                    self.rows.tolist(),
-                    self.standing.tolist(),
-                    self.broken_by,
-                    self.distance.tolist(),
-                    strict=True,
-                )
-            ],
+            "settings": self.settings_document(),
+            "images": self._images(),
         }
+
+    def _under_attack(self, share: Proportion) -> dict[str, Any]:
+        """An accuracy under attack; whoever reads the number reads what it is beside it."""
+        return {**asdict(share), "bound": self.bound}
+
+    def _stage(self, stage: StageRow) -> dict[str, Any]:
+        found = asdict(stage)
+        # Documents have called the images that an attack broke `fell` from the first.
+        found["fell"] = found.pop("broken")
+        if not stage.reaches_target:
+            found["share"] = self._under_attack(stage.share)
+        return found
+
+    def _images(self) -> list[dict[str, Any]]:
+        columns = {
+            "row": self.rows.tolist(),
+            "standing": self.standing.tolist(),
+            "broken_by": self.broken_by,
+            "distance": self.distance.tolist(),
+            "predicted": self.predicted.tolist(),
+        }
+        return [
+            dict(zip(columns, values, strict=True))
+            for values in zip(*columns.values(), strict=True)
+        ]
 
 
 def stage_rows(
-    results: Sequence[StageResult], correct: int, n: int, independent: bool, carried: int
+    results: Sequence[StageResult], correct: Set[int], n: int, carried: Set[int]
 ) -> tuple[StageRow, ...]:
     """The stages of a suite on n images.
 
-    `correct` of these are classified correctly, and `carried` of these were broken at a smaller
-    eps.
+    Rows `correct` are classified correctly, and those `carried` were broken at a smaller eps.
     """
     rows = []
-    broken = carried
+    broken = set(carried)
     for result in results:
+        # Where a target is to be reached, misclassified images are attacked too.
+        broken |= result.broken.keys() & correct
+        reached = result.stage.goal == "reach"
         count = len(result.broken)
-        broken = count if independent else broken + count
-        reaches = result.stage.goal == "reach"
-        # An attack towards a target reports on how many images it got there.
-        share = Proportion.of(count if reaches else correct - broken, n)
+        if reached:
+            # An attack towards a target reports on how many images it got there.
+            share = Proportion.of(count, n)
+        else:
+            left = len(correct) - (len(broken) if result.cumulative else count)
+            share = Proportion.of(left, n)
         attacked = len(result.attacked)
-        rows.append(StageRow(result.stage.name, attacked, count, share, reaches, result.source))
+        rows.append(StageRow(result.stage.name, attacked, count, share, reached, result.source))
     return tuple(rows)
 
 
 def on_lattice(points: Tensor, images: Tensor, threat: Threat) -> Tensor:
-    """The points [N, C, H, W] rounded to multiples of 1/255, towards the image where that leaves
-    the ball.
+    """The points [N, C, H, W] rounded to multiples of 1/255, inside the ball.
+
+    Where the nearest multiple leaves the ball it is the next one towards the image.
     """
     nearest = (points * 255).round() / 255
     inner = torch.where(nearest > images, (points * 255).floor() / 255, (points * 255).ceil() / 255)

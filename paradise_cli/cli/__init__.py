@@ -80,7 +80,7 @@ def root(
 app.command()(train.train)
 app.command()(sweep.sweep)
 app.command()(evaluate.evaluate)
-app.command()(attack.attack)
+app.command(help=attack.HELP)(attack.attack)
 app.command()(rate.rate)
 app.command()(encode.encode)
 app.command()(predict.predict)

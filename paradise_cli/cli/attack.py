@@ -1,20 +1,25 @@
 """`paradise attack`."""
 
+import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
 from paradise_cli.cli.attack_output import attack_progress, print_report
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption
 from paradise_cli.cli.output import deliver, note
+from paradise_cli.core.errors import Interrupted, UsageError
 from paradise_cli.core.processes import is_main
+from paradise_cli.core.ranges import number, seconds
 
 if TYPE_CHECKING:
     from paradise_cli.attacks import AttackReport
+    from paradise_cli.attacks.engine.classifier import Function
+    from paradise_cli.attacks.session.settings import AttackSettings
     from paradise_cli.robustness.targets import Examples, Target
 
 Model = Annotated[
@@ -22,8 +27,7 @@ Model = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="A run folder, a weights file, a packaged name, or package.module:function for a"
-        " classifier of"
-        " your own.",
+        " classifier of your own.",
         show_default=False,
     ),
 ]
@@ -68,8 +72,11 @@ Folder = Annotated[
     Path | None,
     typer.Option(
         help="Folder of the ledger and the results.",
-        show_default="attacks/MODEL-SUITE-NORM-EPS-nN-sSEED",
+        show_default="attacks/MODEL-DATA-SUITE-NORM-EPS-nN-sSEED",
     ),
+]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Forget what was recorded in the folder, and begin again.")
 ]
 Card = Annotated[
     bool, typer.Option("--card", help="Also write a robustness card: HTML, Markdown, JSON.")
@@ -83,6 +90,24 @@ Compiled = Annotated[
     bool,
     typer.Option("--compile", help="Search in a torch.compile copy: faster, after a minute or so."),
 ]
+
+
+HELP = """Robust accuracy of an image classifier under attack, and whether to believe it.
+
+\b
+paradise attack runs/digits --eps 0.1
+paradise attack runs/cifar --suite quick --n 200 --curve 2/255,4/255
+paradise attack my_package.my_module:load --data images.npz --budget 10m
+paradise attack runs/cifar --suite transfer --source runs/other --card
+
+standard is AutoAttack's: APGD-CE, APGD-T, FAB-T and Square, each on the images still standing.
+Every success is confirmed, and an audit of fourteen tests ends in one verdict. A stopped
+command goes on.
+
+A classifier of your own is what a function without arguments returns: a torch module in eval
+mode, or any function, from pixels [B, C, H, W] in [0, 1] to logits [B, classes]; it normalises
+pixels itself.
+"""
 
 
 def attack(
@@ -102,6 +127,7 @@ def attack(
     budget: Budget = None,
     audited: Audited = 200,
     out: Folder = None,
+    fresh: Fresh = False,
     card: Card = False,
     head: Annotated[str | None, typer.Option(help="Which of several classification heads.")] = None,
     sampled: Annotated[
@@ -116,74 +142,29 @@ def attack(
     seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Robust accuracy of an image classifier under attack, and whether to believe it.
-
-    \b
-    paradise attack runs/digits --eps 0.1
-    paradise attack runs/cifar --suite quick --n 200 --curve 2/255,4/255
-    paradise attack my_package.my_module:load --data images.npz --budget 10m
-    paradise attack runs/cifar --suite transfer --source runs/other --card
-
-    standard is AutoAttack's: APGD-CE, APGD-T, FAB-T and Square, each on the images still standing.
-    Every success is confirmed, and an audit of fourteen tests ends in one verdict. A stopped
-    command goes on.
-
-    A classifier of your own is what a function without arguments returns: a torch module in eval
-    mode, or any function, from pixels [B, C, H, W] in [0, 1] to logits [B, classes]; it normalises
-    pixels itself.
-    """
+    """See `HELP`."""
+    # What was typed wrongly is said before torch and the model take their time.
+    name, numbers = _one(model, imported), _numbers(eps, curve, ci, budget)
+    from paradise_cli.attacks.session.settings import AttackSettings
     from paradise_cli.robustness.targets import open_examples, open_target
 
-    given = {
-        "norm": norm,
-        "suite": suite,
-        "seed": seed,
-        "audited": audited,
-        "batch_size": batch_size,
-    }
-    given |= {"precision": precision, "compiled": compiled, **_parsed(eps, curve, ci, budget)}
-    target = open_target(_one(model, imported), device=device, head=head, sampled=sampled)
-    given |= _others(target, source or (), base, device)
+    settings = AttackSettings(
+        **numbers, norm=norm, suite=suite, seed=seed, audited=audited,
+        precision=precision, compiled=compiled, batch_size=batch_size,
+    )  # fmt: skip
+    settings.suite_with(dict.fromkeys(source or ()))
+    target = open_target(name, device=device, head=head, sampled=sampled)
     examples = open_examples(
         target, data, split=split, n=n, every=ci is not None, overrides=overrides or ()
     )
-    folder = out or _folder(target.name, suite, norm, eps, f"n{len(examples.images)}", f"s{seed}")
-    _tell(_attacked(target, examples, folder, given), target, examples, folder, card, as_json)
+    folder = out or _folder(target, examples, settings, eps)
+    beside = _beside(target, source or (), base, device)
+    report, told = _attacked(settings, target, examples, folder, beside, fresh)
+    _show(report, told, target, examples, folder, card, as_json)
 
 
-def _one(model: str | None, imported: str | None) -> str:
-    from paradise_cli.core.errors import UsageError
-
-    if (model and imported) or not (model or imported):
-        raise UsageError(
-            "name one model: paradise attack MODEL, or --model package.module:function"
-        )
-    return model or imported or ""
-
-
-def _folder(*parts: str) -> Path:
-    return Path("attacks") / "-".join(parts).replace("/", "_")
-
-
-def _others(
-    target: "Target", sources: Sequence[str], base: str | None, device: str
-) -> dict[str, Any]:
-    """The classifiers beside the target, on its device."""
-    from paradise_cli.attacks.session.inputs import device_of
-    from paradise_cli.robustness.targets import open_target
-
-    if target.loaded is None and device == "auto":
-        device = str(device_of(target.function, None))  # where it is
-    return {
-        "device": device,
-        "sources": {name: open_target(name, device=device).function for name in sources},
-        "base": None if base is None else open_target(base, device=device).function,
-    }
-
-
-def _parsed(eps: str, curve: str, ci: str | None, budget: str | None) -> dict[str, Any]:
-    from paradise_cli.core.ranges import number, seconds
-
+def _numbers(eps: str, curve: str, ci: str | None, budget: str | None) -> dict[str, Any]:
+    """The settings that are written as fractions, shares or durations."""
     return {
         "eps": number(eps, "--eps"),
         "curve": [number(each, "--curve") for each in curve.split(",") if each],
@@ -192,30 +173,87 @@ def _parsed(eps: str, curve: str, ci: str | None, budget: str | None) -> dict[st
     }
 
 
+def _one(model: str | None, imported: str | None) -> str:
+    if (model and imported) or not (model or imported):
+        raise UsageError(
+            "name one model: paradise attack MODEL, or --model package.module:function"
+        )
+    return model or imported or ""
+
+
+def _folder(target: "Target", examples: "Examples", settings: "AttackSettings", eps: str) -> Path:
+    """Named after whatever makes it another attack, so that no result is written over."""
+    data = re.sub(r"[^\w.]+", "-", examples.label.removesuffix(".npz")).strip("-")
+    count = f"n{len(examples.images)}"
+    parts = (target.name, data, settings.suite, settings.norm, eps, count, f"s{settings.seed}")
+    return Path("attacks") / "-".join(parts).replace("/", "_")
+
+
+def _beside(
+    target: "Target", sources: Sequence[str], base: str | None, device: str
+) -> "_Classifiers":
+    """The classifiers beside the target, on its device."""
+    from paradise_cli.attacks.session.inputs import device_of
+    from paradise_cli.robustness.targets import open_target
+
+    if target.loaded is None and device == "auto":
+        device = str(device_of(target.function, None))  # where it is
+    others = {name: open_target(name, device=device).function for name in sources}
+    below = None if base is None else open_target(base, device=device).function
+    return _Classifiers(others, below, device)
+
+
+class _Classifiers(NamedTuple):
+    """To make transfer images on, and the target without its defence; where all of them are."""
+
+    sources: dict[str, "Function"]
+    base: "Function | None"
+    device: str
+
+
 def _attacked(
-    target: "Target", examples: "Examples", folder: Path, given: dict[str, Any]
-) -> "AttackReport":
-    from paradise_cli.attacks import attack as run
-    from paradise_cli.core.errors import Interrupted
+    settings: "AttackSettings",
+    target: "Target",
+    examples: "Examples",
+    folder: Path,
+    others: _Classifiers,
+    fresh: bool,
+) -> tuple["AttackReport", list[str]]:
+    """The report, and the notes that were shown before the attack began."""
+    from paradise_cli.attacks.run import Beside, attack_with
+
+    told: list[str] = []
+
+    def tell(line: str) -> None:
+        told.append(line)
+        if is_main():
+            note(f"note: {line}")
 
     if is_main():
         for line in examples.notes:
             note(f"note: {line}")
-        note(
-            f"{target.label} on {examples.label}, {len(examples.images):,} images; results in"
-            f" {folder}"
-        )
+        count = f"{len(examples.images):,} images"
+        note(f"{target.label} on {examples.label}, {count}; results in {folder}")
     try:
         with attack_progress() if is_main() else nullcontext() as pulse:
-            return run(
-                target.function, examples.images, examples.labels, out=folder, pulse=pulse, **given
+            report = attack_with(
+                settings,
+                target.function,
+                examples.images,
+                examples.labels,
+                beside=Beside(others.sources, others.base, pulse, tell),
+                out=folder,
+                fresh=fresh,
+                device=others.device,
             )
     except KeyboardInterrupt as error:
         raise Interrupted("every run is kept, and the same command goes on from there") from error
+    return report, told
 
 
-def _tell(
+def _show(
     report: "AttackReport",
+    told: Sequence[str],
     target: "Target",
     examples: "Examples",
     folder: Path,
@@ -224,12 +262,11 @@ def _tell(
 ) -> None:
     if not is_main():
         return
-    # The notes on the images were told before the attack; what is saved needs them too.
+    # The notes on the images were shown before the attack; what is saved needs them too.
     whole = replace(report, notes=(*report.notes, *examples.notes))
     saved = _save(whole, target, examples, folder, card)
-    deliver(
-        saved, None, as_json, lambda: print_report(report, f"{target.label} on {examples.label}")
-    )
+    title = f"{target.label} on {examples.label}"
+    deliver(saved, None, as_json, lambda: print_report(report, title, told))
 
 
 def _save(
@@ -241,9 +278,15 @@ def _save(
     document = {"model": target.label, "data": examples.label, **report.to_json()}
     save_report(report, examples.images, examples.labels, folder, document)
     if card:
-        for path in write_card(
-            report, examples.images, examples.labels, folder,
-            model=target.label, data=examples.label, classes=examples.classes,
-        ):  # fmt: skip
+        written = write_card(
+            report,
+            examples.images,
+            examples.labels,
+            folder,
+            model=target.label,
+            data=examples.label,
+            classes=examples.classes,
+        )
+        for path in written:
             note(f"card: {path}")
     return document

@@ -1,6 +1,6 @@
 """How an attack is shown: its progress, its numbers, its verdict."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def attack_progress() -> Iterator[Callable[[str, int, int, float], None]]:
-    """Give a function that shows what is being done, how far it is and how many images still
-    stand.
-    """
+    """Give a function that shows which attack runs, how far it is, and what still stands."""
     line: ProgressLine | None = None
     shown = ""
 
@@ -36,38 +34,55 @@ def attack_progress() -> Iterator[Callable[[str, int, int, float], None]]:
             line.close()
 
 
-def print_report(report: "AttackReport", title: str) -> None:
-    """Accuracy, attacks, audit and verdict on stdout, what else should be known on stderr."""
+def print_report(report: "AttackReport", title: str, told: Collection[str] = ()) -> None:
+    """Accuracy, attacks, audit and verdict on stdout; notes on stderr, but for those `told`."""
     from paradise_cli.attacks.audit.audit import MEANINGS
 
-    settings, lowest = report.settings, report.lowest_transfer
-    n, so_far = len(report.rows), " so far" if report.unfinished else ""
+    settings = report.settings
     print_sections(
-        f"{title}: {n:,} images, {settings['norm']} {settings['eps_text']}, suite"
-        f" {settings['suite']}",
+        f"{title}: {len(report.rows):,} images, {settings.norm} {settings.eps_text}, suite"
+        f" {settings.suite}",
         ("what", "accuracy", f"interval, {report.interval}"),
-        [
-            [_row("clean", report.clean_accuracy)],
-            [
-                _row(f"{stage.name}{', reached' if stage.reaches_target else ''}", stage.share)
-                for stage in report.stages
-            ],
-            [] if lowest is None else [_row(f"lowest mean: {lowest.name}", lowest.share)],
-            [
-                _row(f"worst case: robust accuracy{so_far}", report.robust_accuracy),
-                _row("the same points as 8-bit images", report.lattice_accuracy),
-            ],
-            [_row(f"eps {eps:.4g}", share) for eps, share in report.curve if len(report.curve) > 1],
-        ],
+        _sections(report),
     )
     rows = [(f"{row.number}. {row.name}", row.result, row.measured) for row in report.audit.rows]
     print_sections("audit", ("test", "result", "measured"), [rows])
-    console.print(f"verdict: {report.verdict}. {MEANINGS[report.verdict]}")
+    found = report.audit.summary
+    console.print(f"verdict: {report.verdict}; {found}. {MEANINGS[report.verdict]}")
     for line in report.audit.evidence:
         console.print(f"  {line}")
     for line in report.notes:
-        note(f"note: {line}")
+        if line not in told:
+            note(f"note: {line}")
 
 
-def _row(what: str, share: "Proportion") -> Row:
-    return (what, f"{share.value:.2%}", f"{share.low:.2%} to {share.high:.2%}")
+def _sections(report: "AttackReport") -> list[list[Row]]:
+    """Clean accuracy, each attack, their worst case, and the curve."""
+    lowest, so_far = report.lowest_transfer, " so far" if report.unfinished else ""
+    stages = []
+    for stage in report.stages:
+        if stage.reaches_target:
+            stages.append(_row(f"{stage.name}, reached", stage.share))
+        else:
+            stages.append(_row(stage.name, stage.share, report.bound))
+    transferred = []
+    if lowest is not None:
+        transferred.append(_row(f"lowest mean: {lowest.name}", lowest.share, report.bound))
+    worst = f"worst case: robust accuracy{so_far}"
+    curve = report.curve if len(report.curve) > 1 else ()
+    return [
+        [_row("clean", report.clean_accuracy)],
+        stages,
+        transferred,
+        [
+            _row(worst, report.robust_accuracy, report.bound),
+            _row("the same points as 8-bit images", report.lattice_accuracy, report.bound),
+        ],
+        [_row(f"eps {eps:.4g}", share, report.bound) for eps, share in curve],
+    ]
+
+
+def _row(what: str, share: "Proportion", bound: str | None = None) -> Row:
+    value = f"{share.value:.2%}"
+    span = f"{share.low:.2%} to {share.high:.2%}"
+    return (what, f"{value}, {bound}" if bound else value, span)

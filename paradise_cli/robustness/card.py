@@ -15,8 +15,7 @@ from paradise_cli.robustness.pictures import draw_accuracy, draw_attacks, draw_i
 
 ACCURACY = (
     "Accuracy against eps, the largest change allowed. It must fall to nothing: against an image"
-    " that may"
-    " change at will no model is right."
+    " that may change at will no model is right."
 )
 AUDITED = " The lighter line is PGD alone, on the fewer images of the audit."
 ATTACKS = (
@@ -24,12 +23,11 @@ ATTACKS = (
 )
 TRANSFER = (
     "Images made on other models against the strongest attack on this one. Where those made"
-    " elsewhere leave"
-    " less accuracy, the model's gradients mislead the attacks."
+    " elsewhere leave less accuracy, the model's gradients mislead the attacks."
 )
 IMAGES = (
-    "Some images that the model reads wrongly once they are attacked, and some that it"
-    " still reads rightly."
+    "Some images that the model reads wrongly once they are attacked, with the class that it then"
+    " sees, and some that it still reads rightly."
 )
 
 __all__ = ["write_card"]
@@ -60,8 +58,9 @@ def write_card(
             f"images {list(pixels.shape)} are not those of the report, which has image"
             f" {int(report.rows.max())} of shape {shape}: give those that were attacked"
         )
-    names = [_name(number, classes) for number in numbers[report.rows].tolist()]
-    pictures = _draw(report, pixels[report.rows], names, folder)
+    shown = [_name(number, classes) for number in numbers[report.rows].tolist()]
+    seen = [_name(number, classes) for number in report.predicted.tolist()]
+    pictures = _draw(report, pixels[report.rows], shown, seen, folder)
     card = contents(report, model, data, pictures)
     write_json(folder / "card.json", report.to_json())
     for path, text in ((folder / "card.md", markdown(card)), (folder / "card.html", html(card))):
@@ -76,7 +75,11 @@ def write_card(
 
 
 def _draw(
-    report: AttackReport, images: Tensor, names: Sequence[str], folder: Path
+    report: AttackReport,
+    images: Tensor,
+    shown: Sequence[str],
+    seen: Sequence[str],
+    folder: Path,
 ) -> list[Picture]:
     accuracy, attacks, transfer, strip = (
         folder / f"card-{name}.png" for name in ("accuracy", "attacks", "transfer", "images")
@@ -90,12 +93,14 @@ def _draw(
         pictures.append(Picture(attacks, "Accuracy under each attack", ATTACKS))
     if draw_transfer(report, transfer):
         pictures.append(Picture(transfer, "Transfer against white-box", TRANSFER))
-    if draw_images(
-        report, images, names, strip, lambda size: size_of_change(size, report.settings["norm"])
-    ):
+    norm = report.settings.norm
+    if draw_images(report, images, shown, seen, strip, lambda size: size_of_change(size, norm)):
         pictures.append(Picture(strip, "Clean and attacked images", IMAGES))
     return pictures
 
 
 def _name(number: int, classes: Sequence[str] | None) -> str:
-    return classes[number] if classes and number < len(classes) else f"class {number}"
+    """What people call a class; of `tench, Tinca tinca` the first name."""
+    if not classes or number >= len(classes):
+        return f"class {number}"
+    return classes[number].partition(",")[0].strip() or classes[number]

@@ -9,6 +9,10 @@ from paradise_cli.attacks.audit.audit import MEANINGS
 from paradise_cli.attacks.report import AttackReport, StageRow
 from paradise_cli.attacks.session.suite import SUITES
 from paradise_cli.core.proportions import Proportion
+from paradise_cli.figures.canvas import shortened
+
+TITLE = 40
+"""Letters of a model's or a data set's name in the title of a card."""
 
 
 class Picture(NamedTuple):
@@ -38,21 +42,27 @@ Part = str | Picture | Table | Items
 
 
 class Card(NamedTuple):
-    """A title, the verdict in a word (`kind`) and in a sentence, what belongs to it, and titled
-    sections.
+    """A title, the robust accuracy as `headline`, the verdict, what belongs to it, and sections.
+
+    The verdict is a word (`kind`), what it says of gradient masking, and what it means.
     """
 
     title: str
+    headline: str
     kind: str
-    verdict: str
+    masking: str
+    meaning: str
     first: Sequence[Part]
     sections: Sequence[tuple[str, Sequence[Part]]]
 
 
 UNJUDGED = "No check of the audit was made: nothing is known of whether the attacks were fooled."
 RESULTS = {
-    "pass": "✓ pass", "fail": "✗ fail", "inconclusive": "? inconclusive", "not applicable": "not applicable",
-}  # fmt: skip
+    "pass": "✓ pass",
+    "fail": "✗ fail",
+    "inconclusive": "? inconclusive",
+    "not applicable": "not applicable",
+}
 GLOSSES = {
     "APGD-CE": "follows the gradient, choosing its own step size",
     "APGD-T": "the same towards each of the likeliest wrong classes",
@@ -69,28 +79,37 @@ GLOSSES = {
 }
 """By the beginning of an attack's name, the first that fits."""
 LABELS = {
-    "eps": "eps", "eps_text": "eps as a fraction", "norm": "norm: how a change is measured",
-    "suite": "suite of attacks", "seed": "seed of all random numbers", "given": "images given",
-    "images_sha256": "index hash: SHA-256 of images and labels", "width": "images in a batch",
-    "precision": "arithmetic of gradients", "compiled": "search in a compiled copy",
-    "paradise": "version of PARADISE", "ci": "interval asked for, ±", "budget": "time allowed, seconds",
-    "audited": "images audited", "seconds": "time taken, seconds",
-}  # fmt: skip
+    "eps": "eps",
+    "eps_text": "eps as a fraction",
+    "norm": "norm: how a change is measured",
+    "suite": "suite of attacks",
+    "seed": "seed of all random numbers",
+    "given": "images given",
+    "images_sha256": "index hash: SHA-256 of images and labels",
+    "width": "images in a batch",
+    "precision": "arithmetic of gradients",
+    "compiled": "search in a compiled copy",
+    "paradise": "version of PARADISE",
+    "ci": "interval asked for, ±",
+    "budget": "time allowed, seconds",
+    "audited": "images audited",
+    "seconds": "time taken, seconds",
+}
 WORDS = (
     "Adversarial image: one changed, so little that people hardly see it, until the model reads it"
     " wrongly.",
     "Robust accuracy: the share of images read rightly whatever the attacks tried. An image that"
-    " is misread"
-    " without attack counts as broken. Stronger attacks can only lower it.",
+    " is misread without attack counts as broken. Stronger attacks can only lower it.",
     "95% interval: computed from other images drawn in the same way, it would hold the true share"
-    " in about 95"
-    " of 100 cases. Wilson and Clopper-Pearson are two ways to compute it.",
+    " in about 95 of 100 cases. Wilson and Clopper-Pearson are two ways to compute it.",
     "eps: the largest change that the attacker is allowed. The norm says how a change is measured:"
-    " linf by"
-    " the pixel that changes most, l2 by the Euclidean length of the changes of all pixels.",
+    " linf by the pixel that changes most, l2 by the Euclidean length of the changes of all"
+    " pixels.",
     "Gradient: which way to change each pixel to mislead the model most. A model whose gradients"
-    " say nothing"
-    " looks robust without being so; that is what the audit looks for.",
+    " say nothing looks robust without being so; that is gradient masking, and what the audit"
+    " looks for.",
+    "Upper bound: the audit has shown that the attacks were misled. The true accuracy is lower, and"
+    " nobody knows by how much.",
     "Margin, CE (cross-entropy), DLR: three measures of how wrong the model is, which attacks try"
     " to raise.",
 )
@@ -110,13 +129,17 @@ def contents(report: AttackReport, model: str, data: str, pictures: Sequence[Pic
     ]
     first: list[Part] = [_unfinished(report)] if report.unfinished else []
     first.append(_numbers(report))
-    kind, verdict = "not judged", UNJUDGED
+    kind, masking, meaning = "not judged", "", UNJUDGED
     if report.audit.rows:
-        kind, verdict = report.verdict, MEANINGS[report.verdict]
+        kind, masking, meaning = report.verdict, report.audit.summary, MEANINGS[report.verdict]
         first.append(_tally(report))
     if report.audit.evidence:
         first.append(Items(report.audit.evidence))
-    return Card(f"Robustness of {model} on {data}", kind, verdict, first, sections)
+    title = f"Robustness of {_short(model)} on {_short(data)}"
+    robust = report.robust_accuracy
+    so_far = " so far" if report.unfinished else ""
+    headline = f"{_left(report, robust)}: robust accuracy{so_far} ({_span(robust)})"
+    return Card(title, headline, kind, masking, meaning, first, sections)
 
 
 def size_of_change(size: float, norm: str) -> str:
@@ -126,8 +149,8 @@ def size_of_change(size: float, norm: str) -> str:
 
 def _numbers(report: AttackReport) -> Table:
     settings = report.settings
-    eps = settings["eps_text"]
-    if settings["norm"] == "linf":
+    eps = settings.eps_text
+    if settings.norm == "linf":
         threat = f"no pixel changes by more than {eps}, where black is 0 and white is 1"
     else:
         threat = f"the changes of all pixels, squared and summed, stay below the square of {eps}"
@@ -135,14 +158,14 @@ def _numbers(report: AttackReport) -> Table:
     rows = [
         (
             "Robust accuracy",
-            _with_span(report.robust_accuracy),
+            _under_attack(report, report.robust_accuracy),
             f"{report.interval} interval, n = {n} images",
         ),
-        ("Attacker", f"eps = {eps}, norm {settings['norm']}", threat),
+        ("Attacker", f"eps = {eps}, norm {settings.norm}", threat),
         ("Clean accuracy", _with_span(report.clean_accuracy), "without any attack, same images"),
         (
             "As 8-bit images",
-            _with_span(report.lattice_accuracy),
+            _under_attack(report, report.lattice_accuracy),
             "the attacked images rounded as files hold them",
         ),
     ]
@@ -150,12 +173,11 @@ def _numbers(report: AttackReport) -> Table:
 
 
 def _how(report: AttackReport) -> str:
-    suite = SUITES.get(report.settings["suite"])
+    suite = SUITES.get(report.settings.suite)
     if suite is None or not suite.independent:
         return (
             "Each attack was made on the images that those before it, and all attacks at a smaller"
-            " eps, had"
-            " left standing; its row says what was left after it."
+            " eps, had left standing; its row says what was left after it."
         )
     text = (
         "Each attack was made on its own. Robust accuracy counts an image only if it"
@@ -164,24 +186,19 @@ def _how(report: AttackReport) -> str:
     if suite.transfer:
         text += (
             " All images were made on other models: an attacker who holds this model itself can do"
-            " more, so"
-            " the robust accuracy above says nothing of such an attacker."
+            " more, so the robust accuracy above says nothing of such an attacker."
         )
     return text
 
 
 def _attacks(report: AttackReport) -> Table:
-    rows = [
-        (
-            stage.name,
-            f"{stage.attacked:,}",
-            f"{stage.broken:,}",
-            _percent(stage.share.value) + (" reached their target" if stage.reaches_target else ""),
-            _span(stage.share),
-            _gloss(stage),
-        )
-        for stage in report.stages
-    ]
+    rows = []
+    for stage in report.stages:
+        left = _left(report, stage.share)
+        if stage.reaches_target:
+            left = f"{_percent(stage.share.value)} reached their target"
+        counts = (f"{stage.attacked:,}", f"{stage.broken:,}")
+        rows.append((stage.name, *counts, left, _span(stage.share), _gloss(stage)))
     return Table(
         ("Attack", "Made on", "Broke", "Accuracy left", "95% interval", "What it does"), rows
     )
@@ -198,29 +215,24 @@ def _transfer(report: AttackReport) -> list[Part]:
     if least is None:
         return []
     return [
-        f"The lowest accuracy under one transferred attack is {_percent(least.share.value)}"
-        f" ({least.name})."
-        " The worst case of each image over all attacks gives"
-        f" {_percent(report.robust_accuracy.value)},"
-        " which is never higher."
+        f"The lowest accuracy under one transferred attack is {_left(report, least.share)}"
+        f" ({least.name}). The worst case of each image over all attacks gives"
+        f" {_left(report, report.robust_accuracy)}, which is never higher."
     ]
 
 
 def _curve(report: AttackReport) -> Table:
     n = f"{len(report.rows):,}"
-    suite = f"suite {report.settings['suite']}"
-    rows = [
-        ("0", "no attack", _percent(report.clean_accuracy.value), _span(report.clean_accuracy), n)
-    ]
-    rows += [
-        (_eps(report, eps), suite, _percent(share.value), _span(share), n)
-        for eps, share in report.curve
-    ]
+    clean = report.clean_accuracy
+    rows = [("0", "no attack", _percent(clean.value), _span(clean), n)]
+    for eps, share in report.curve:
+        suite = f"suite {report.settings.suite}"
+        rows.append((_eps(report, eps), suite, _left(report, share), _span(share), n))
     for eps, accuracy, images in report.audit.curve:
         share = Proportion.of(round(accuracy * images), images)
-        rows.append(
-            (_eps(report, eps), "PGD (audit)", _percent(accuracy), _span(share), f"{images:,}")
-        )
+        # At eps 0 nothing is attacked, and the number is exact.
+        left = _left(report, share) if eps else _percent(accuracy)
+        rows.append((_eps(report, eps), "PGD (audit)", left, _span(share), f"{images:,}"))
     return Table(("eps", "Attack", "Accuracy", "95% interval", "n"), rows)
 
 
@@ -230,8 +242,8 @@ def _audit(report: AttackReport) -> list[Part]:
         return [UNJUDGED]
     text = (
         "A check fails only where its one-sided 95% bound lies beyond the threshold: chance alone"
-        " does that"
-        " in at most 1 of 20 cases. It is inconclusive where there were too few images to tell."
+        " does that in at most 1 of 20 cases. It is inconclusive where there were too few images to"
+        " tell."
     )
     cells = [
         (f"{r.number}", r.name, RESULTS[r.result], r.measured, r.threshold, f"{r.n:,}", r.meaning)
@@ -246,8 +258,7 @@ def _tally(report: AttackReport) -> str:
     return (
         f"Of {len(report.audit.rows)} checks {found['pass']} passed and {found['fail']} failed;"
         f" {found['inconclusive']} had too few images to decide and {found['not applicable']} do"
-        " not apply to"
-        " this model."
+        " not apply to this model."
     )
 
 
@@ -256,46 +267,59 @@ def _unfinished(report: AttackReport) -> str:
         return "All attacks were finished."
     return (
         f"Time ran out before these attacks were finished: {', '.join(report.unfinished)}. More"
-        " images may"
-        " fall: the robust accuracy is only what is left so far."
+        " images may break: the robust accuracy is only what is left so far."
     )
 
 
 def _basis(report: AttackReport, data: str) -> str:
     return (
         f"The attacks were made on the same {len(report.rows):,} images of {data}, the audit on as"
-        " many of"
-        f" them as its tables say. Interval of the robust accuracy: {report.interval}; others:"
-        " Wilson 95%."
-        " card.json has every number, and for each image what broke it."
+        f" many of them as its tables say. Interval of the robust accuracy: {report.interval};"
+        " others: Wilson 95%. card.json has every number, and for each image what broke it."
     )
 
 
 def _settings(report: AttackReport, model: str, data: str) -> Table:
     rows = [("model", model), ("data", data), ("images attacked (n)", f"{len(report.rows)}")]
-    rows += [(LABELS.get(name, name), value) for name, value in _flat(report.settings)]
+    document = report.settings_document()
+    rows += [(LABELS.get(name, name), value) for name, value in _flat(document)]
     return Table(("Setting", "Value"), rows)
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
+    """Names and values as text; those of a mapping within are named after it."""
     found = []
     for name, value in values.items():
         if isinstance(value, Mapping):
             found += _flat(value, f"{before}{name}.")
         else:
-            text = (
-                f"{value:.6g}"
-                if isinstance(value, float)
-                else "none"
-                if value is None
-                else f"{value}"
-            )
-            found.append((before + name, text))
+            found.append((before + name, _text(value)))
     return found
 
 
+def _text(value: Any) -> str:
+    if value is None:
+        return "none"
+    return f"{value:.6g}" if isinstance(value, float) else f"{value}"
+
+
 def _eps(report: AttackReport, eps: float) -> str:
-    return f"{255 * eps:.4g}/255" if report.settings["norm"] == "linf" else f"{eps:.4g}"
+    return f"{255 * eps:.4g}/255" if report.settings.norm == "linf" else f"{eps:.4g}"
+
+
+def _short(name: str) -> str:
+    """A name for a title: of a path its end, which tells runs apart."""
+    end = name.rstrip("/").rpartition("/")[2]
+    return shortened(end or name, TITLE)
+
+
+def _left(report: AttackReport, share: Proportion) -> str:
+    """An accuracy under attack; where the audit found it too high, with the words that say so."""
+    return f"{_percent(share.value)}, {report.bound}" if report.bound else _percent(share.value)
+
+
+def _under_attack(report: AttackReport, share: Proportion) -> str:
+    return f"{_with_span(share)}, {report.bound}" if report.bound else _with_span(share)
 
 
 def _percent(share: float) -> str:

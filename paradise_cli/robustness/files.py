@@ -1,6 +1,4 @@
-"""What `paradise attack` leaves in its folder: the report, and the images that fooled the
-classifier.
-"""
+"""What `paradise attack` leaves in its folder: the report, and the adversarial images."""
 
 from pathlib import Path
 from typing import Any

@@ -34,7 +34,7 @@ def white_box(report: AttackReport) -> tuple[str, Proportion] | None:
         best = min(own, key=lambda stage: stage.share.value)
         return best.attack, best.share
     for eps, accuracy, n in report.audit.curve:
-        if np.isclose(eps, report.settings["eps"]):
+        if np.isclose(eps, report.settings.eps):
             return f"PGD on {n:,} images", Proportion.of(round(accuracy * n), n)
     return None
 
@@ -50,9 +50,8 @@ def draw_accuracy(report: AttackReport, path: Path) -> None:
     if audited:
         n = max(n for _, _, n in report.audit.curve)
         _line(axes, audited, "s--", LIGHT, f"PGD alone, on {n:,} images (audit)")
-    _line(
-        axes, points, "o-", OWN, f"suite {report.settings['suite']}, on {len(report.rows):,} images"
-    )
+    suite = f"suite {report.settings.suite}, on {len(report.rows):,} images"
+    _line(axes, points, "o-", OWN, suite + _bound(report))
     _eps_axis(axes, report, [eps for eps, _ in (*points, *audited)])
     _share_axis(axes, "y", "accuracy, with 95% interval")
     _legend(figure, *axes.get_legend_handles_labels())
@@ -63,9 +62,8 @@ def draw_attacks(report: AttackReport, path: Path) -> None:
     """Draw what each attack left, with its interval, and clean and robust accuracy; publish a
     PNG.
     """
-    figure, axes = _rows(
-        [f"{shortened(stage.name, 40)}: {stage.share.value:.1%}" for stage in report.stages]
-    )
+    names = [f"{shortened(stage.name, 40)}: {stage.share.value:.1%}" for stage in report.stages]
+    figure, axes = _rows([name + _bound(report) for name in names])
     kinds = {}
     for row, stage in enumerate(report.stages):
         colour, label = _kind(stage)
@@ -75,7 +73,9 @@ def draw_attacks(report: AttackReport, path: Path) -> None:
         _interval(axes, row + 0.14, share, color=INK, linewidth=1.2, capsize=3)
     marks = [
         _mark(axes, report.clean_accuracy.value, "--", "clean: no attack"),
-        _mark(axes, report.robust_accuracy.value, "-", "robust: worst case of all"),
+        _mark(
+            axes, report.robust_accuracy.value, "-", f"robust: worst case of all{_bound(report)}"
+        ),
     ]
     colours = [Patch(color=colour, label=label) for label, colour in kinds.items()]
     handles = [*marks, *(colours if len(colours) > 1 or OWN not in kinds.values() else [])]
@@ -101,9 +101,11 @@ def draw_transfer(report: AttackReport, path: Path) -> bool:
     for attack, source, share in found:
         if source:
             place = sources.index(source)
+            marker = MARKERS[place % len(MARKERS)]
+            row = attacks.index(attack) + 0.14 + float(spread[place])
             _interval(
-                axes, attacks.index(attack) + 0.14 + float(spread[place]), share, color=INK, linewidth=1.0,
-                marker=MARKERS[place % len(MARKERS)], markersize=6, markerfacecolor=OTHER,
+                axes, row, share, color=INK, linewidth=1.0,
+                marker=marker, markersize=6, markerfacecolor=OTHER,
             )  # fmt: skip
     handles: list[Any] = [
         Line2D(
@@ -118,7 +120,8 @@ def draw_transfer(report: AttackReport, path: Path) -> bool:
         for source, marker in zip(map(_plain, sources), MARKERS * len(sources), strict=False)
     ]
     axes.axvspan(own[1].low, own[1].high, color=LIGHT, alpha=0.35, linewidth=0, zorder=0)
-    handles.append(_mark(axes, own[1].value, "-", f"made on this model: {_plain(own[0])}", OWN))
+    label = f"made on this model: {_plain(own[0])}{_bound(report)}"
+    handles.append(_mark(axes, own[1].value, "-", label, OWN))
     _share_axis(axes, "x", "accuracy, with 95% interval")
     _legend(figure, handles, [str(handle.get_label()) for handle in handles])
     save(figure, path)
@@ -128,44 +131,63 @@ def draw_transfer(report: AttackReport, path: Path) -> bool:
 def draw_images(
     report: AttackReport,
     images: Tensor,
-    names: Sequence[str],
+    shown: Sequence[str],
+    seen: Sequence[str],
     path: Path,
     size: Callable[[float], str],
 ) -> bool:
-    """Draw a few images that fell, what felled them and the change magnified, and a few that stand.
+    """Draw a few images that were broken, by what and how, and a few that stand.
 
-    Images are [n, C, H, W], as `report.rows` names them, `names` what they show, and `size` words
-    for a distance. Publishes a PNG, and tells whether there was something to draw.
+    Images are [n, C, H, W], as `report.rows` names them; `shown` is what is in them, `seen` the
+    class that the model sees once they are attacked, and `size` words for a distance. Publishes a
+    PNG, and tells whether there was something to draw.
     """
-    fell = _spread([i for i, by in enumerate(report.broken_by) if by not in (None, CLEAN)])
+    broken = _spread([i for i, by in enumerate(report.broken_by) if by not in (None, CLEAN)])
     stand = _spread(report.standing.nonzero().flatten().tolist())
-    if not (fell or stand) or images.shape[1] not in (1, 3):
+    if not (broken or stand) or images.shape[1] not in (1, 3):
         return False
-    blocks = []
-    if fell:
-        change = report.adversarial[fell] - images[fell]
-        # The largest change becomes black or white.
-        times = 0.5 / max(float(change.abs().max()), 1e-6)
-        made = [size(float(report.distance[i])) for i in fell]
-        plain, marked = [False] * len(fell), [True] * len(fell)
-        felled = [f"{report.broken_by[i]}" for i in fell]
-        blocks = [
-            Block("As they are", images[fell], [names[i] for i in fell], plain),
-            Block("Attacked: misread", report.adversarial[fell], felled, marked),
-            Block(
-                f"The change, {times:.0f} times as strong (grey: none)",
-                0.5 + times * change,
-                made,
-                plain,
-            ),
-        ]
+    blocks = _attacked(report, images, shown, seen, broken, size) if broken else []
     if stand:
-        shown = [names[i] for i in stand]
+        names = [shown[i] for i in stand]
         blocks.append(
-            Block("Read rightly whatever was tried", images[stand], shown, [False] * len(stand))
+            Block("Read rightly whatever was tried", images[stand], names, [False] * len(stand))
         )
     draw_captioned(blocks, path, columns=SHOWN)
     return True
+
+
+def _attacked(
+    report: AttackReport,
+    images: Tensor,
+    shown: Sequence[str],
+    seen: Sequence[str],
+    rows: Sequence[int],
+    size: Callable[[float], str],
+) -> list[Block]:
+    """These images as they are, as they were attacked, and the change made visible."""
+    adversarial = report.adversarial[list(rows)]
+    change = adversarial - images[list(rows)]
+    # The largest change becomes black or white.
+    times = 0.5 / max(float(change.abs().max()), 1e-6)
+    plain, marked = [False] * len(rows), [True] * len(rows)
+    clean = [shown[i] for i in rows]
+    misread = [f"{seen[i]}\n{report.broken_by[i]}" for i in rows]
+    distances = [size(float(report.distance[i])) for i in rows]
+    return [
+        Block("As they are", images[list(rows)], clean, plain),
+        Block("Attacked: read as", adversarial, misread, marked),
+        Block(
+            f"The change, {times:.0f} times as strong (grey: none)",
+            0.5 + times * change,
+            distances,
+            plain,
+        ),
+    ]
+
+
+def _bound(report: AttackReport) -> str:
+    """What must stand beside a number that the audit found too high."""
+    return f" ({report.bound})" if report.bound else ""
 
 
 def _spread(places: Sequence[int]) -> list[int]:
@@ -177,9 +199,10 @@ def _line(
     axes: Axes, points: Sequence[tuple[float, Proportion]], form: str, colour: str, label: str
 ) -> None:
     shares = [share for _, share in points]
+    down = [share.value - share.low for share in shares]
+    up = [share.high - share.value for share in shares]
     axes.errorbar(
-        [eps for eps, _ in points], [share.value for share in shares],
-        yerr=[[share.value - share.low for share in shares], [share.high - share.value for share in shares]],
+        [eps for eps, _ in points], [share.value for share in shares], yerr=[down, up],
         fmt=form, markersize=5, linewidth=1.5, elinewidth=1.1, capsize=3, color=colour, label=label,
     )  # fmt: skip
 
@@ -195,10 +218,10 @@ def _eps_axis(axes: Axes, report: AttackReport, levels: Sequence[float]) -> None
     width = float(place(largest))
     axes.set_xlim((2 ** (-0.04 * width) - 1) * smallest, (2 ** (1.04 * width) - 1) * smallest)
     ticks: list[float] = []
-    for eps in dict.fromkeys((report.settings["eps"], 0.0, largest, *levels)):
+    for eps in dict.fromkeys((report.settings.eps, 0.0, largest, *levels)):
         if all(abs(float(place(eps)) - float(place(tick))) > GAP * width for tick in ticks):
             ticks.append(eps)
-    pixels = report.settings["norm"] == "linf"
+    pixels = report.settings.norm == "linf"
     axes.set_xticks(ticks, [f"{255 * eps:.4g}" if pixels else f"{eps:.3g}" for eps in ticks])
     axes.minorticks_off()
     unit = "change of a pixel, in 1/255" if pixels else "Euclidean length of the change"
@@ -212,9 +235,10 @@ def _rows(names: Sequence[str]) -> tuple[Figure, Axes]:
     )
     axes = figure.add_subplot()
     for row, name in enumerate(names):
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
         axes.text(
-            0.005, row - 0.24, name, fontsize=9.5, va="center", color=INK, zorder=4, parse_math=False,
-            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
+            0.005, row - 0.24, name, fontsize=9.5, va="center", color=INK, zorder=4,
+            parse_math=False, bbox=box,
         )  # fmt: skip
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_yticks([])

@@ -13,7 +13,8 @@ from paradise_cli.attacks.audit.declare import NOT_APPLICABLE, Finding, Row
 from paradise_cli.attacks.audit.evidence import Result
 from paradise_cli.attacks.audit.rows import ALL_ROWS
 from paradise_cli.attacks.session.ledger import Entry
-from paradise_cli.attacks.session.session import Phase, Session
+from paradise_cli.attacks.session.phase import Phase
+from paradise_cli.attacks.session.session import Session
 from paradise_cli.core.errors import ParadiseError
 
 Verdict = Literal["not detected", "undecided", "suspect", "obfuscated"]

@@ -290,9 +290,15 @@ def _gradient(door: Classifier, images: Tensor, in_bf16: bool) -> Gradient | Non
         (slope,) = torch.autograd.grad(answer.sum(), [x], allow_unused=True)
         return "cut off" if slope is None else "flows"
 
+    def climb_within_memory() -> Gradient:
+        try:
+            return climb()
+        except torch.OutOfMemoryError:
+            return "flows"  # too large a model is no refusal: the first attack says what to do
+
     with torch.autocast(door.device.type, torch.bfloat16, enabled=in_bf16):
         with torch.enable_grad():  # the caller may have turned gradients off
-            found = _if_it_works(climb)
+            found = _if_it_works(climb_within_memory)
         if found is not None:
             return found
         with torch.no_grad():

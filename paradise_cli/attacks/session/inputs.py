@@ -1,9 +1,8 @@
-"""What is attacked, and where: images and labels as they must be, the device, the fixed batch
-shape.
-"""
+"""What is attacked, and where: images and labels as they must be, the device, the batch shape."""
 
+import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,15 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paradise_cli.attacks.engine.classifier import Behaviour, Function
+from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.engine.introspection import modules_of, weights_digest
 from paradise_cli.attacks.engine.lane_batch import Compute
 from paradise_cli.attacks.session.session import EOT_DRAWS
-from paradise_cli.attacks.session.suite import Suite, suite_named
-from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.attacks.session.subject import Subject
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import Precision, choose_device, choose_precision
 from paradise_cli.data.streaming import worker_count
-from paradise_cli.perturbations.threat import threat_model
 
 _FINGERPRINT = 12  # images, and classes, whose clean logits tell classifiers apart
 
@@ -31,17 +29,12 @@ def choose_compute(
     batch_size: int | None = None,
     compiled: bool = False,
 ) -> Compute:
-    """The fixed batch shape for images of this height and width, and how many such batches are
-    under way.
+    """The batch shape for images of this height and width, and how many batches are under way.
 
     On a CPU a batch for each core, on a GPU one that fills it; `batch_size` asks for another number
     of images in all, rounded up to whole batches, or on a GPU for one smaller batch: a shape that
     rounds differently.
     """
-    if precision not in ("auto", "fp32", "bf16"):
-        raise UsageError(f"unknown precision '{precision}'; known: auto, fp32, bf16")
-    if batch_size is not None and batch_size < 1:
-        raise UsageError(f"batch size must be at least 1, not {batch_size}")
     pixels = size[0] * size[1]
     on_cpu = device.type == "cpu"
     kind: Precision = choose_precision(precision, device)  # type: ignore[arg-type]
@@ -49,9 +42,8 @@ def choose_compute(
     # empty.
     enough = (2**15 if kind == "bf16" else 2**14) if on_cpu else 2**20
     width = int(np.clip(enough // pixels, 8, 64 if on_cpu else 1024))
-    random_width = (
-        width if on_cpu else -(-width // EOT_DRAWS)
-    )  # so many graphs of each image are kept
+    # So many graphs of each image are kept for a gradient of a classifier that answers at random.
+    random_width = width if on_cpu else -(-width // EOT_DRAWS)
     if batch_size is not None and not on_cpu:
         width, random_width = min(width, batch_size), min(random_width, batch_size)
     blocks = (worker_count() if on_cpu else 1) if batch_size is None else -(-batch_size // width)
@@ -73,8 +65,7 @@ def checked_images(images: Tensor | NDArray[Any]) -> Tensor:
     if not (low >= 0 and high <= 1):  # also for NaN
         raise ParadiseError(
             f"pixels run from {low:g} to {high:g}, but must lie in [0, 1]: undo any normalisation,"
-            " which"
-            " belongs into the classifier, and divide by 255 what is 0 to 255"
+            " which belongs into the classifier, and divide by 255 what is 0 to 255"
         )
     return found.float().contiguous()
 
@@ -89,72 +80,34 @@ def checked_labels(labels: Tensor | NDArray[Any], n: int) -> Tensor:
     return found.long()
 
 
-def checked_levels(norm: str, eps: float, curve: Sequence[float]) -> list[float]:
-    """All radii, from small to large."""
-    try:
-        levels = sorted({float(eps), *map(float, curve)})
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"eps is a number in pixel units, as 8/255, not {eps!r}") from error
-    for level in levels:
-        threat_model(norm, level)
-    return levels
-
-
-def checked_suite(name: str, sources: Mapping[str, Function] | None) -> Suite:
-    """The suite of that name, with sources where it needs them and nowhere else."""
-    suite = suite_named(name)
-    if suite.transfer and not sources:
-        raise UsageError(
-            "suite transfer makes its images on other classifiers: give sources (--source)"
-        )
-    if sources and not suite.transfer:
-        raise UsageError(
-            f"suite {name} uses no sources (--source): leave them out, or choose suite transfer"
-        )
-    return suite
-
-
-def check_limits(ci: float | None, budget: float | None, audited: int) -> None:
-    """Raise UsageError for what is no half width of an interval, duration or number of images."""
-    if ci is not None and not 0 < ci < 0.5:
-        raise UsageError(f"ci must lie between 0 and 0.5, not {ci:g}: write 1% or 0.01 (--ci)")
-    if budget is not None and not 0 < budget < float("inf"):
-        raise UsageError(f"budget must be a number of seconds above 0, not {budget:g} (--budget)")
-    if audited < 1:
-        raise UsageError(f"audited must be at least 1, not {audited}")
-
-
-def fingerprint(
-    function: Function, behaviour: Behaviour, logits: Tensor
-) -> list[float | int | bool | str]:
+def fingerprint(subject: Subject) -> list[float | int | bool | str]:
     """What tells one classifier from another: structure and weights of its torch modules, its clean
     logits.
 
-    Logits [N, classes] are compared but for rounding, and left out for one that answers at random.
+    Logits are compared but for rounding, and left out for one that answers at random.
     """
-    weights = weights_digest(function)
-    if behaviour.random:
-        return [behaviour.classes, True, weights]
-    finite = logits.double().nan_to_num(0.0, 0.0, 0.0)
+    classes, weights = subject.behaviour.classes, weights_digest(subject.function)
+    if subject.behaviour.random:
+        return [classes, True, weights]
+    finite = subject.logits.double().nan_to_num(0.0, 0.0, 0.0)
     centred = finite - finite.mean(1, keepdim=True)
     scale = float(centred.square().mean().sqrt()) or 1.0
     some = (centred[:_FINGERPRINT, :_FINGERPRINT] / scale).flatten()
-    return [
-        behaviour.classes,
-        False,
-        weights,
-        math.log(scale),
-        *(round(value, 5) for value in some.tolist()),
-    ]
+    rounded = [round(value, 5) for value in some.tolist()]
+    return [classes, False, weights, math.log(scale), *rounded]
+
+
+def images_digest(subject: Subject) -> str:
+    """A digest of the images and their labels, in their order."""
+    content = "".join(subject.ids).encode() + subject.labels.numpy().tobytes()
+    return hashlib.sha256(content).hexdigest()
 
 
 def _tensor(values: Tensor | NDArray[Any]) -> Tensor:
-    """On the CPU; arrays are copied, as torch takes neither backward strides nor read-only
-    memory.
-    """
-    return (
-        values.detach().cpu() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
-    )
+    if isinstance(values, Tensor):
+        return values.detach().cpu()
+    # A copy, as torch takes neither backward strides nor read-only memory.
+    return torch.from_numpy(np.array(values))
 
 
 def device_of(classifier: Function, device: torch.device | str | None) -> torch.device:

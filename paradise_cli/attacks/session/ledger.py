@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from io import FileIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 from paradise_cli.core.errors import ParadiseError
 
 _ROUNDING = 1e-3
+_TURNED_RANDOM = "turned random"  # the label of an entry that is no attack's
 
 
 class Entry(NamedTuple):
@@ -61,11 +62,44 @@ class Ledger:
         """Record how a run ended."""
         self._runs.setdefault(entry.label, {}).setdefault(entry.image, {})[entry.run] = entry
 
+    @property
+    def turned_random(self) -> bool:
+        """Whether the classifier was found to answer at random, after it had seemed not to."""
+        return bool(self.runs(_TURNED_RANDOM, 0))
+
+    def note_turned_random(self) -> None:
+        """Record that, so that an attack that goes on knows it from the start."""
+        self.add(Entry(_TURNED_RANDOM, 0, 0, -1, 0, 0.0, False, None))
+        self.settle()
+
     def settle(self) -> None:
         """Make sure that what was recorded is on the disk, and read what other processes did."""
 
     def close(self) -> None:
         """Let others have what is kept."""
+
+
+def discard(folder: Path) -> None:
+    """Remove what ledgers have recorded in a folder; raises ParadiseError if one is in use."""
+    try:
+        for path in folder.glob("ledger*.jsonl"):
+            with path.open("ab") as lines:
+                _lock(lines, folder)
+        for path in [*folder.glob("ledger*.jsonl"), *folder.glob("points*.f32")]:
+            path.unlink()
+    except OSError as error:
+        raise ParadiseError(
+            f"cannot clear {folder}: {error.strerror}; choose another place"
+        ) from error
+
+
+def _lock(lines: IO[bytes], folder: Path) -> None:
+    try:
+        fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise ParadiseError(
+            f"{folder} is in use by another attack: wait for it, or choose another"
+        ) from error
 
 
 class FolderLedger(Ledger):
@@ -92,13 +126,7 @@ class FolderLedger(Ledger):
                 f"cannot write {folder}: {error.strerror}; choose another place"
             ) from error
         try:
-            fcntl.flock(self._lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self.close()
-            raise ParadiseError(
-                f"{folder} is in use by another attack: wait for it, or choose another"
-            ) from error
-        try:
+            _lock(self._lines, folder)
             self._mend()
             self._read_all()
         except BaseException:

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -17,50 +17,25 @@ from paradise_cli.attacks.engine.lane_batch import Goal, Job, Outcome, reached
 from paradise_cli.attacks.engine.queries import run_attack
 from paradise_cli.attacks.protocol.lanes import ATTACKS, Attack, Victim
 from paradise_cli.attacks.session.ledger import Entry, Ledger
-from paradise_cli.attacks.session.subject import Subject, TransferSource
+from paradise_cli.attacks.session.phase import (
+    Decide,
+    Phase,
+    Pulse,
+    Shard,
+    TimeIsUp,
+    TurnedRandom,
+    asked_twice,
+    silent,
+)
+from paradise_cli.attacks.session.subject import Subject, TransferSource, disagree
 from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.machine import Precision
 from paradise_cli.perturbations.threat import threat_model
 
 EOT_DRAWS = 20
 """Answers of a classifier that draws at random behind each gradient."""
 
 _COUNTS = 200  # how often in an attack the images still standing are counted, for its progress
-Pulse = Callable[[str, int, int, float], None]
-"""Called with an attack's name, how much of it is done, of how much, and the share of images that
-still stand.
-"""
-
-
-@dataclass(frozen=True)
-class Shard:
-    """This process's part of the images; the other processes attack theirs, into the same
-    folder.
-    """
-
-    rank: int = 0
-    world: int = 1
-    any: Callable[[bool], bool] = lambda holds: holds
-    """Whether it holds for some process, known once every one has come as far."""
-
-
-@dataclass
-class Phase:
-    """A stretch of a session: what its attacks are for, and when they must end.
-
-    `title` goes before their names wherever they are shown; the share of images still standing is
-    one of `denominator` images; `deadline` is on the clock of `time.monotonic`. `unfinished` names
-    the attacks that it cut short.
-    """
-
-    title: str
-    denominator: int
-    deadline: float | None
-    pulse: Pulse
-    unfinished: list[str] = field(default_factory=list)
-
-    def discard(self) -> None:
-        """Take it as not entered: what it cut short is of no account."""
-        self.unfinished.clear()
 
 
 class Session:
@@ -84,7 +59,7 @@ class Session:
         self.shard = shard or Shard()
         # A folder may hold other attacks too: what counts here is what was made here.
         self._labels: set[str] = set()
-        self._phase = Phase("", len(subject.images), deadline, pulse or _silent)
+        self._phase = Phase("", len(subject.images), deadline, pulse or silent)
 
     @property
     def pulse(self) -> Pulse:
@@ -137,6 +112,7 @@ class Session:
         begin: Mapping[int, Tensor] | None = None,
         tag: str = "",
         keep_ends: bool = False,
+        precision: Precision | None = None,
     ) -> dict[int, Entry]:
         """Run an attack of the registry on these rows; gives the entries of the images it broke.
 
@@ -144,24 +120,23 @@ class Session:
         there, and success is still decided by the subject's own classifier; such an attack, or one
         that begins at given points, needs a `tag` that tells it apart. With `keep_ends` the ledger
         has the points at which runs failed, for `ends`; runs on record without them are made again.
+        The search is in the subject's precision, or in the one asked for. Raises TurnedRandom.
         """
-        subject, rows = self.subject, list(rows)
-        attack, label = self._attack(name, eps, hyper or {}, goal, tag, subject.behaviour.random)
-        classifier = subject.classifier
+        subject, rows, hyper = self.subject, list(rows), hyper or {}
+        attack, label = self._attack(name, eps, hyper, goal, tag, subject.behaviour.random)
+        compute, victim = subject.compute, victim or subject.classifier
+        if precision not in (None, compute.precision):
+            compute = replace(compute, precision=precision)
+            label = self._labelled(f"{label} in {precision}")
+            # The classifier itself, and no copy that was compiled for the other precision.
+            victim = subject.classifier_of(subject.function)
         jobs = self._open_jobs(attack, name + tag, label, rows, subject.logits, keep_ends)
+        decide, confirm = self._decisions()
         outcomes = run_attack(
-            attack,
-            victim or classifier,
-            classifier.judge,
-            subject.images,
-            subject.labels,
-            jobs,
-            subject.compute,
-            goal=goal,
-            confirm=classifier.confirm if subject.behaviour.random else None,
-            begin=begin,
+            attack, victim, decide, subject.images, subject.labels, jobs, compute,
+            goal=goal, confirm=confirm, begin=begin,
             pulse=self._pulse(name + tag, label, rows, attack.steps * len(jobs)),
-        )
+        )  # fmt: skip
         with self._until_deadline(name + tag):
             for outcome in outcomes:
                 self._record(label, attack, outcome, outcome.succeeded, keep_ends)
@@ -197,17 +172,12 @@ class Session:
             name, eps, hyper or {}, "fool", f"{tag} {source.fingerprint}", source.classifier.random
         )
         jobs = self._open_jobs(attack, name + tag, label, rows, source.logits)
+        subject, decide = self.subject, source.classifier.judge
         outcomes = run_attack(
-            attack,
-            source.classifier,
-            source.classifier.judge,
-            self.subject.images,
-            self.subject.labels,
-            jobs,
-            self.subject.compute,
-            goal="none",
+            attack, source.classifier, decide, subject.images, subject.labels, jobs,
+            subject.compute, goal="none",
             pulse=self._pulse(name + tag, label, rows, attack.steps * len(jobs)),
-        )
+        )  # fmt: skip
         with self._until_deadline(name + tag):
             while batch := list(islice(outcomes, self.subject.compute.width)):
                 fooled = self._fooled(attack, batch)
@@ -220,6 +190,30 @@ class Session:
         distance.
         """
         return self.ledger.nearest(row, self._labels)
+
+    def look_again(self, points: Sequence[Tensor]) -> None:
+        """Ask once more about clean images, and twice about these points, each [C, H, W].
+
+        Raises TurnedRandom where an answer is another one than before.
+        """
+        subject = self.subject
+        if subject.behaviour.random:
+            return
+        width, judge = subject.compute.width, subject.classifier.judge
+        clean = judge(subject.images[:width]).cpu()
+        random = disagree(clean, subject.logits[:width])
+        if points:
+            some = torch.stack([*points[:width]])
+            random = random or disagree(judge(some), judge(some))
+        if self.shard.any(random):
+            raise TurnedRandom
+
+    def _decisions(self) -> tuple[Decide, Decide | None]:
+        """What decides whether a point fools the classifier, and what confirms it, if needed."""
+        classifier = self.subject.classifier
+        if self.subject.behaviour.random:
+            return classifier.judge, classifier.confirm
+        return asked_twice(classifier.judge), None
 
     def _fooled(self, attack: Attack, outcomes: Sequence[Outcome]) -> list[bool]:
         """Whether the points that these runs ended at fool the subject from within the ball."""
@@ -272,11 +266,13 @@ class Session:
 
     @contextmanager
     def _until_deadline(self, name: str) -> Iterator[None]:
-        late = False
+        late = random = False
         try:
             yield
-        except _TimeIsUp:
+        except TimeIsUp:
             late = True
+        except TurnedRandom:
+            random = True
         except torch.OutOfMemoryError as error:
             compute = self.subject.compute
             raise ParadiseError(
@@ -284,6 +280,8 @@ class Session:
                 f" {compute.device}; choose fewer (--batch-size), and another --out"
             ) from error
         # One process that stops stops all: they must agree on what comes next.
+        if self.shard.any(random):
+            raise TurnedRandom
         if self.shard.any(late) and self._phase.title + name not in self._phase.unfinished:
             self._phase.unfinished.append(self._phase.title + name)
 
@@ -303,7 +301,7 @@ class Session:
             phase.pulse(phase.title + name, done, total, standing)
             late = phase.deadline is not None and time.monotonic() >= phase.deadline
             if late and done < total:
-                raise _TimeIsUp
+                raise TimeIsUp
 
         return pulse
 
@@ -319,14 +317,12 @@ class Session:
             given["eot"] = EOT_DRAWS
         if goal != "fool":
             given["goal"] = goal
-        label = f"{name}{tag} {json.dumps(given, sort_keys=True)}"
+        if self.subject.turned_random:
+            # What was recorded before that was noticed may have succeeded by chance.
+            given["answers"] = "random"
+        return attack, self._labelled(f"{name}{tag} {json.dumps(given, sort_keys=True)}")
+
+    def _labelled(self, label: str) -> str:
+        """The label, remembered as one of this session."""
         self._labels.add(label)
-        return attack, label
-
-
-def _silent(name: str, done: int, total: int, standing: float) -> None:
-    """Progress that nobody looks at."""
-
-
-class _TimeIsUp(Exception):
-    """The deadline has passed."""
+        return label

@@ -13,6 +13,9 @@ from paradise_cli.attacks.engine.jobs import digests
 from paradise_cli.attacks.engine.lane_batch import Compute
 from paradise_cli.core.errors import ParadiseError, UsageError
 
+AGREE = 1e-3
+"""Of the spread of the logits: above rounding in fp32, below what changes a decision."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -21,7 +24,7 @@ class Subject:
     Images are float32 [N, C, H, W] in [0, 1] with labels int64 [N], on the CPU. `logits` are the
     classifier's own of the clean images, [N, classes], and `correct`, bool [N], says which images
     it classifies correctly. `ids` tell images apart wherever they stand; with `seed` they decide
-    all noise.
+    all noise. `turned_random`: it gave the same answer twice when it was examined, and not later.
     """
 
     function: Function
@@ -35,6 +38,7 @@ class Subject:
     logits: Tensor
     correct: Tensor
     ids: tuple[str, ...]
+    turned_random: bool = False
 
     @classmethod
     def examine(
@@ -45,12 +49,16 @@ class Subject:
         norm: Literal["linf", "l2"] | str,
         compute: Compute,
         seed: int = 0,
+        *,
+        turned_random: bool = False,
     ) -> "Subject":
         """Ask the classifier about the clean images and settle how it is to be attacked.
 
         Raises UsageError or ParadiseError for a classifier or labels that cannot be attacked.
         """
         behaviour = examine(function, images, labels, compute.device, compute.precision)
+        if turned_random:
+            behaviour = replace(behaviour, random=True, batch_dependent=False)
         if behaviour.random:
             if compute.compiled:
                 raise UsageError(
@@ -66,7 +74,12 @@ class Subject:
         correct = (logits.argmax(1) == labels) & logits.isfinite().all(1)
         ids = tuple(digests(images))
         given = (function, images, labels, norm, compute, seed)
-        return cls(*given, behaviour, classifier, logits, correct, ids)
+        return cls(*given, behaviour, classifier, logits, correct, ids, turned_random)
+
+    def as_random(self) -> "Subject":
+        """The same, examined anew as one that answers at random."""
+        given = (self.function, self.images, self.labels, self.norm, self.compute, self.seed)
+        return Subject.examine(*given, turned_random=True)
 
     def correct_rows(self, limit: int | None = None) -> list[int]:
         """Rows of images that are classified correctly, the first `limit` of them."""
@@ -105,6 +118,12 @@ class TransferSource:
         predictions = hashlib.sha256(logits.argmax(1).numpy().tobytes()).hexdigest()
         fingerprint = weights_digest(function) if behaviour.random else predictions
         return cls(name, classifier, logits, fingerprint[:12])
+
+
+def disagree(one: Tensor, other: Tensor) -> bool:
+    """Whether two answers to the same images differ by more than rounding, logits [N, classes]."""
+    spread = float((one.amax(1) - one.amin(1)).mean()) or 1.0
+    return float((one - other).abs().max()) > AGREE * spread
 
 
 def _classifier(function: Function, compute: Compute, behaviour: Behaviour) -> Classifier:

@@ -1,0 +1,133 @@
+"""The search for adversarial points: the suite on more and more images, at every eps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from paradise_cli.attacks.session.session import Session
+from paradise_cli.attacks.session.settings import AttackSettings
+from paradise_cli.attacks.session.subject import TransferSource
+from paradise_cli.attacks.session.suite import (
+    Break,
+    StageResult,
+    Suite,
+    looks,
+    run_in_fp32,
+    run_suite,
+    worst_case,
+)
+from paradise_cli.core.proportions import Proportion, clopper_pearson
+from paradise_cli.perturbations.threat import TOLERANCE
+
+Broken = dict[int, Break]
+"""Of each row that was broken, what broke it."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found on the first `n` images of the order.
+
+    Rows `correct` are classified correctly. `results`, `broken` and `carried` (what was broken
+    at a smaller eps already) are of the eps asked about; the `curve` has the rows broken at each.
+    `looks` is 0 if the number of images was not chosen by looking at the interval.
+    """
+
+    n: int
+    correct: frozenset[int]
+    results: list[StageResult]
+    broken: Broken
+    carried: Broken
+    curve: tuple[tuple[float, frozenset[int]], ...]
+    looks: int = 0
+
+    @property
+    def interval(self) -> Proportion:
+        """Robust accuracy; exact, and wider for each look, if the looks decided when to stop."""
+        standing = len(self.correct) - len(self.broken)
+        if not self.looks:
+            return Proportion.of(standing, self.n)
+        ends = clopper_pearson(standing, self.n, 0.05 / self.looks)
+        return Proportion(standing / self.n, *ends)
+
+    @property
+    def half_width(self) -> float:
+        """How far the further end of the interval is off."""
+        interval = self.interval
+        return max(interval.high - interval.value, interval.value - interval.low)
+
+    @property
+    def kind(self) -> str:
+        """The interval in words."""
+        return f"Clopper-Pearson 95%, over {self.looks} looks" if self.looks else "Wilson 95%"
+
+
+def search(
+    session: Session,
+    suite: Suite,
+    settings: AttackSettings,
+    order: Sequence[int],
+    sources: Sequence[TransferSource],
+) -> Found:
+    """Attack more and more images, until the interval is narrow enough or there are no more."""
+    ci = settings.ci
+    sizes = [len(order)] if ci is None else list(looks(len(order)))
+    last: Found | None = None
+    for n in sizes:
+        with session.phase() as look:
+            found = _at_every_eps(session, suite, settings, order[:n], sources)
+            if look.unfinished and last is not None:
+                # Of the larger sample most would stand because nobody came to attack them.
+                look.discard()
+                break
+        last = found if ci is None else replace(found, looks=len(sizes))
+        if look.unfinished or ci is None or last.half_width <= ci:
+            break
+    assert last is not None
+    return last
+
+
+def _at_every_eps(
+    session: Session,
+    suite: Suite,
+    settings: AttackSettings,
+    rows: Sequence[int],
+    sources: Sequence[TransferSource],
+) -> Found:
+    """The suite on these rows at each eps, from small to large."""
+    right = session.subject.correct
+    correct = frozenset(row for row in rows if bool(right[row]))
+    broken: Broken = {}
+    curve = []
+    for level in settings.levels:
+        carried = dict(broken)
+        before = {row: each.entry for row, each in carried.items()}
+        results = run_suite(session, suite, level, rows, carried=before, sources=sources)
+        broken = {**worst_case(results, right), **carried}
+        if level == settings.eps:
+            standing = [row for row in rows if row in correct and row not in broken]
+            results += run_in_fp32(session, suite, level, standing, denominator=len(rows))
+            broken = {**worst_case(results, right), **carried}
+            here = (results, dict(broken), carried)
+        curve.append((level, frozenset(broken)))
+    return Found(len(rows), correct, *here, tuple(curve))
+
+
+def with_all_else(session: Session, found: Found, eps: float, order: Sequence[int]) -> Found:
+    """The same with the images that stood against the suite and were broken otherwise.
+
+    That is by the audit, or by any attack at another eps whose point lies close enough.
+    """
+    nearest = {}
+    for row in order[: found.n]:
+        entry = session.nearest(row)
+        if entry is not None and row in found.correct:
+            nearest[row] = entry
+
+    def within(level: float) -> set[int]:
+        return {row for row, entry in nearest.items() if entry.distance <= level + TOLERANCE}
+
+    broken = dict(found.broken)
+    for row in within(eps) - broken.keys():
+        attack = nearest[row].label.partition(" {")[0]
+        broken[row] = Break(f"audit: {attack}", nearest[row], False)
+    curve = tuple((level, before | within(level)) for level, before in found.curve)
+    return replace(found, broken=broken, curve=curve)

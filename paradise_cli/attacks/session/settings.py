@@ -1,0 +1,96 @@
+"""What an attack is asked to do, checked before anything is attacked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from paradise_cli.attacks.session.suite import Suite, suite_named
+from paradise_cli.core.errors import UsageError
+from paradise_cli.perturbations.threat import threat_model
+
+AUDITED = 200
+"""Images that the audit attacks in its own ways."""
+PRECISIONS = ("auto", "fp32", "bf16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackSettings:
+    """Threat, suite and effort of an attack; raises UsageError for what means nothing.
+
+    `eps` and the further radii of the `curve` are in pixel units, as 8/255. With `ci` images are
+    attacked in a random order until no end of the interval is further off than that; `budget` is
+    in seconds. `audited` images are attacked by the audit in its own ways. The search runs in
+    `precision` (fp32 decides), in a `compiled` copy of the classifier, and on `batch_size` images
+    at once: matters of speed and memory.
+    """
+
+    eps: float
+    norm: str = "linf"
+    suite: str = "standard"
+    seed: int = 0
+    curve: Sequence[float] = ()
+    ci: float | None = None
+    budget: float | None = None
+    audited: int = AUDITED
+    precision: str = "auto"
+    compiled: bool = False
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            numbers = float(self.eps), tuple(float(each) for each in self.curve)
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"eps is a number in pixel units, as 8/255, not {self.eps!r}"
+            ) from error
+        # A radius may come as a tensor or a numpy scalar; what is kept is what JSON can hold.
+        object.__setattr__(self, "eps", numbers[0])
+        object.__setattr__(self, "curve", numbers[1])
+        for level in self.levels:
+            threat_model(self.norm, level)
+        suite_named(self.suite)
+        self._check_effort()
+
+    def _check_effort(self) -> None:
+        if self.ci is not None and not 0 < self.ci < 0.5:
+            raise UsageError(
+                f"ci must lie between 0 and 0.5, not {self.ci:g}: write 1% or 0.01 (--ci)"
+            )
+        if self.budget is not None and not 0 < self.budget < float("inf"):
+            raise UsageError(
+                f"budget must be a number of seconds above 0, not {self.budget:g} (--budget)"
+            )
+        if self.audited < 1:
+            raise UsageError(f"audited must be at least 1, not {self.audited}")
+        if self.precision not in PRECISIONS:
+            raise UsageError(
+                f"unknown precision '{self.precision}'; known: {', '.join(PRECISIONS)}"
+            )
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UsageError(f"batch size must be at least 1, not {self.batch_size}")
+
+    @property
+    def levels(self) -> list[float]:
+        """All radii, from small to large."""
+        return sorted({self.eps, *self.curve})
+
+    @property
+    def eps_text(self) -> str:
+        """The radius as people write it, 8/255 for 0.03137."""
+        fraction = Fraction(self.eps).limit_denominator(1000)
+        return str(fraction) if abs(float(fraction) - self.eps) < 1e-9 else f"{self.eps:g}"
+
+    def suite_with(self, sources: Mapping[str, Any]) -> Suite:
+        """The stages; raises UsageError for sources that the suite lacks or has no use for."""
+        suite = suite_named(self.suite)
+        if suite.transfer and not sources:
+            raise UsageError(
+                "suite transfer makes its images on other classifiers: give sources (--source)"
+            )
+        if sources and not suite.transfer:
+            raise UsageError(
+                f"suite {self.suite} uses no sources (--source): leave them out, or choose suite"
+                " transfer"
+            )
+        return suite

@@ -1,0 +1,160 @@
+"""The report of a session: what was found, with its interval, its verdict and what to know."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from paradise_cli import __version__
+from paradise_cli.attacks.audit.audit import VERDICTS, Audit
+from paradise_cli.attacks.engine.classifier import DRAWS, SURE_DRAWS
+from paradise_cli.attacks.engine.lane_batch import reached
+from paradise_cli.attacks.report import CLEAN, AttackReport, Provenance, on_lattice, stage_rows
+from paradise_cli.attacks.search import Found
+from paradise_cli.attacks.session.inputs import images_digest
+from paradise_cli.attacks.session.session import EOT_DRAWS, Session
+from paradise_cli.attacks.session.settings import AttackSettings
+from paradise_cli.attacks.session.subject import Subject
+from paradise_cli.attacks.session.suite import Suite
+from paradise_cli.core.machine import describe
+from paradise_cli.core.proportions import Proportion
+from paradise_cli.perturbations.threat import threat_model
+
+
+def summarised(
+    session: Session,
+    suite: Suite,
+    settings: AttackSettings,
+    order: Sequence[int],
+    found: Found,
+    judged: Audit,
+    hints: Sequence[str],
+    seconds: float,
+) -> AttackReport:
+    """The report on the first images of the order, as many as were attacked."""
+    subject, rows, n = session.subject, sorted(order[: found.n]), found.n
+    threat = threat_model(subject.norm, settings.eps)
+    images, labels = subject.images[rows], subject.labels[rows]
+    points, broken_by = _worst_points(subject, rows, found)
+    lattice = on_lattice(points, images, threat)
+    answers = subject.classifier.confirm(lattice).cpu()
+    wrong = reached("fool", answers, labels, labels) | ~threat.contains(lattice, images)
+    judged = _unless_unfinished(judged, session.unfinished)
+    return AttackReport(
+        clean_accuracy=Proportion.of(len(found.correct), n),
+        robust_accuracy=found.interval,
+        interval=found.kind,
+        stages=stage_rows(found.results, found.correct, n, found.carried.keys()),
+        curve=tuple(
+            (level, Proportion.of(len(found.correct) - len(broken), n))
+            for level, broken in found.curve
+        ),
+        verdict=judged.verdict,
+        audit=judged,
+        rows=torch.tensor(rows),
+        standing=torch.tensor([name is None for name in broken_by]),
+        broken_by=tuple(broken_by),
+        adversarial=points,
+        distance=threat.distance(points, images),
+        predicted=subject.classifier.judge(points).cpu().argmax(1),
+        lattice=lattice,
+        lattice_accuracy=Proportion.of(int((~wrong).sum()), n),
+        unfinished=session.unfinished,
+        notes=(*hints, *_notes(subject, suite, settings, found, judged)),
+        settings=replace(settings, audited=min(settings.audited, n)),
+        provenance=_provenance(subject, seconds),
+    )
+
+
+def _worst_points(
+    subject: Subject, rows: Sequence[int], found: Found
+) -> tuple[Tensor, list[str | None]]:
+    """What broke each of these rows [n, C, H, W], the image itself where nothing did, and its
+    name.
+    """
+    points = subject.images[list(rows)].clone()
+    broken_by: list[str | None] = []
+    for place, row in enumerate(rows):
+        if row in found.broken:
+            name, entry, _ = found.broken[row]
+            assert entry.point is not None
+            points[place] = entry.point
+            broken_by.append(name)
+        else:
+            broken_by.append(None if row in found.correct else CLEAN)
+    return points, broken_by
+
+
+def _unless_unfinished(judged: Audit, unfinished: Sequence[str]) -> Audit:
+    """The verdict, at least `suspect` if the suite was cut short.
+
+    What was not attacked to the end stands only so far.
+    """
+    if not unfinished:
+        return judged
+    evidence = (*judged.evidence, f"the time ran out in: {', '.join(unfinished)}")
+    verdict = judged.verdict
+    if any(not name.startswith("audit") for name in unfinished):
+        verdict = max(verdict, "suspect", key=VERDICTS.index)
+    return replace(judged, verdict=verdict, evidence=evidence)
+
+
+def _provenance(subject: Subject, seconds: float) -> Provenance:
+    return Provenance(
+        given=len(subject.images),
+        images_sha256=images_digest(subject),
+        width=subject.compute.width,
+        paradise=__version__,
+        machine=describe(subject.compute.device),
+        seconds=seconds,
+    )
+
+
+def _notes(
+    subject: Subject, suite: Suite, settings: AttackSettings, found: Found, judged: Audit
+) -> list[str]:
+    notes = []
+    if suite.transfer:
+        known = [
+            f"PGD-20 left {share:.1%} of {n}"
+            for level, share, n in judged.curve
+            if level == settings.eps
+        ]
+        notes.append(
+            "these images were made on other models: this accuracy bounds nothing that an attacker"
+            f" could do who knows this one ({', '.join(['in the audit', *known])})"
+        )
+    notes += _notes_on_behaviour(subject)
+    ci = settings.ci
+    if ci is not None and found.half_width > ci:
+        reasons = "images or time ended, or the audit broke more"
+        notes.append(
+            f"the interval reaches {found.half_width:.1%} to a side, not {ci:.1%}: {reasons}"
+        )
+    return notes
+
+
+def _notes_on_behaviour(subject: Subject) -> list[str]:
+    behaviour, notes = subject.behaviour, []
+    if subject.turned_random:
+        notes.append(
+            "the classifier gave one answer when it was first asked and others later: it was"
+            " attacked anew as one that answers at random"
+        )
+    if behaviour.random:
+        notes.append(
+            f"the classifier answers at random: gradients average {EOT_DRAWS} answers, each"
+            f" decision the probabilities of {DRAWS} fresh ones, and a success those of"
+            f" {SURE_DRAWS} more"
+        )
+    if behaviour.batch_dependent:
+        notes.append(
+            "the classifier's answer to an image depends on the other images of its batch: no"
+            " accuracy of single images follows from these numbers"
+        )
+    if behaviour.classes < 4:
+        notes.append(
+            f"the DLR loss needs more than {behaviour.classes} classes: the margin takes its place"
+        )
+    return notes

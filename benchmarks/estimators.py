@@ -23,7 +23,7 @@ from paradise_cli.data import batches
 from paradise_cli.evaluation.evaluation_data import open_split
 from paradise_cli.inference.loading import LoadedModel, load
 from paradise_cli.recipe.schema import Recipe
-from paradise_cli.sweep.result import components_cap
+from paradise_cli.sweep.summary import components_cap
 
 COLOURS = {"batch": "#3b6fb6", "bank": "#3f8f5b", "fitted": "#c9403f"}
 CPU = torch.device("cpu")

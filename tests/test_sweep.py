@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.recipe.schema import load_recipe
-from paradise_cli.sweep.plan import SweepPoint, alpha_axis, parse_axis, plan
-from paradise_cli.sweep.result import components_cap, judge
-from paradise_cli.sweep.run import Outcome, environments
+from paradise_cli.sweep.axes import alpha_axis, parse_axis
+from paradise_cli.sweep.plan import SweepPoint, plan
+from paradise_cli.sweep.run import FinishedRun, environments
+from paradise_cli.sweep.summary import components_cap, summarise
 from paradise_cli.theory.exact_curves import exact_curve
 
 FAST = [
@@ -208,8 +209,8 @@ def test_collapse_is_named_and_a_range_suggested(swept: Path) -> None:
     low["latents"]["active"] = 0
     high["rate"]["exact"]["nats"] = math.log(360) - 0.05
     points = plan("digits", [alpha_axis("0.001,1000")], overrides=FAST)
-    outcomes = [Outcome(p, swept, e) for p, e in zip(points, (high, low), strict=True)]
-    warnings = "\n".join(judge(outcomes, "test").warnings)
+    outcomes = [FinishedRun(p, swept, e) for p, e in zip(points, (high, low), strict=True)]
+    warnings = "\n".join(summarise(outcomes, "test").warnings)
     assert "alpha=1000: collapsed, the rate is 0.010 nats" in warnings
     assert "alpha=1000: 0 of 3 dimensions are active" in warnings
     assert "alpha=0.001: the rate is at its cap log N = 5.89" in warnings
@@ -286,12 +287,12 @@ def test_tasks_are_weighed_by_their_names() -> None:
     recipe = load_recipe("digits_multi_task").recipe
     point = SweepPoint("one", {}, recipe)
     both = evaluated(1.0, 2.0, tasks={"redraw": 10.0, "classify": 0.5})
-    result = judge([Outcome(point, Path(), both)], "test")
+    result = summarise([FinishedRun(point, Path(), both)], "test")
     (measured,) = result.frontiers[0].points
     assert measured.distortion == pytest.approx(0.5 + 0.5 * 10.0)
     assert measured.distortion_error == pytest.approx(0.05 + 0.5 * 1.0)
     with pytest.raises(ParadiseError, match="no labels of classify"):
-        judge([Outcome(point, Path(), evaluated(1.0, 2.0, tasks={"redraw": 10.0}))], "test")
+        summarise([FinishedRun(point, Path(), evaluated(1.0, 2.0, tasks={"redraw": 10.0}))], "test")
 
 
 def test_the_spread_of_seeds_counts_as_students_t_asks() -> None:
@@ -300,10 +301,10 @@ def test_the_spread_of_seeds_counts_as_students_t_asks() -> None:
     """
     points = plan("digits_unsupervised", [alpha_axis("1")], seeds=3)
     outcomes = [
-        Outcome(point, Path(), evaluated(1.0, 2.0, tasks={"squared_error": value}))
+        FinishedRun(point, Path(), evaluated(1.0, 2.0, tasks={"squared_error": value}))
         for point, value in zip(points, (1.0, 2.0, 3.0), strict=True)
     ]
-    (measured,) = judge(outcomes, "test").frontiers[0].points
+    (measured,) = summarise(outcomes, "test").frontiers[0].points
     assert measured.distortion == pytest.approx(2.0)
     assert measured.distortion_error == pytest.approx(
         math.hypot(0.3, 19.2060 / 3 / math.sqrt(3)), rel=1e-4
@@ -316,7 +317,8 @@ def test_the_squared_lagrangian_gives_up_two_alpha_r_a_nat() -> None:
             "digits_unsupervised", [alpha_axis("3")], overrides=["objective.lagrangian=squared"]
         )
         evaluation = evaluated(3.0, rate, tasks={"squared_error": 1.0})
-        (measured,) = judge([Outcome(point, Path(), evaluation)], "test").frontiers[0].points
+        finished = [FinishedRun(point, Path(), evaluation)]
+        (measured,) = summarise(finished, "test").frontiers[0].points
         assert measured.slope == pytest.approx(slope)
 
 

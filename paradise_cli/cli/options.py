@@ -5,6 +5,20 @@ from typing import Annotated
 
 import typer
 
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """What a shell offers for a recipe: loaded when asked, and without torch."""
+    from paradise_cli.recipe import files
+
+    return files.complete_recipe(incomplete)
+
+
+RecipeArgument = Annotated[
+    str,
+    typer.Argument(
+        help="A recipe file, or the name of a shipped recipe.", autocompletion=complete_recipe
+    ),
+]
 OverridesOption = Annotated[
     list[str] | None,
     typer.Option(

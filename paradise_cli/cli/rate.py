@@ -72,6 +72,10 @@ def rate(
     with three standard errors to spare. With labels, D + R - H(Y) is how many nats z keeps or
     wastes beyond the label's own.
     """
+    from paradise_cli.core.arrays import require_files
+
+    require_files(posterior, widths, labels)
+
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.evaluation.posterior_files import read_labels, read_posterior
     from paradise_cli.evaluation.posterior_report import report, unfit

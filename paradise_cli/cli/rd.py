@@ -12,10 +12,19 @@ if TYPE_CHECKING:
     from paradise_cli.information.known_sources import KnownSource
     from paradise_cli.theory.rate_distortion import RateDistortion
 
-Source = Annotated[
+
+def complete_source(incomplete: str) -> list[str]:
+    """Built-in sources that begin so."""
+    from paradise_cli.information.source_names import SOURCES
+
+    return [name for name in SOURCES if name.startswith(incomplete)]
+
+
+SourceArgument = Annotated[
     str,
     typer.Argument(
-        help="bernoulli, uniform, gaussian, laplacian, banana, or a .npz, .json or .npy file."
+        help="bernoulli, uniform, gaussian, laplacian, banana, or a .npz, .json or .npy file.",
+        autocompletion=complete_source,
     ),
 ]
 Probability = Annotated[float | None, typer.Option(help="bernoulli: probability of a 1.")]
@@ -43,7 +52,7 @@ Out = Annotated[
 
 
 def rd(
-    source: Source,
+    source: SourceArgument,
     p: Probability = None,
     m: Letters = None,
     sigma: Sigma = None,
@@ -66,22 +75,35 @@ def rd(
     paradise rd source.npz --slopes 0.1:10:20        p [n] and d [n, m]
     paradise rd counts.json --distortion absolute    p [n], and letters x [n] if not 0, 1, 2, ...
     """
-    from paradise_cli.cli.progress import progress_bar
     from paradise_cli.core.ranges import parse_range
-    from paradise_cli.theory.picture import draw_curve
-    from paradise_cli.theory.rate_distortion import default_slopes, solve
 
     given = {"p": p, "m": m, "sigma": sigma, "scale": scale, "letters": letters}
+    chosen = {f"--{name}": value for name, value in given.items() if value is not None}
+    _check(source, distortion, list(chosen))
+    wanted = parse_range(slopes, "--slopes") if slopes is not None else None
+
+    from paradise_cli.cli.progress import progress_bar
+    from paradise_cli.theory.picture import draw_curve
+    from paradise_cli.theory.rate_distortion import default_slopes, place_of, question_of, solve
+
     known = _open(source, distortion, given)
-    wanted = (
-        parse_range(slopes, "--slopes") if slopes is not None else default_slopes(known, points)
-    )
+    wanted = wanted or default_slopes(known, points)
+    distortions = at_distortion or ()
+    rates = at_rate or ()
+    question = question_of(known, wanted, tol, distortions, rates)
+    usual = out or Path("curves") / Path(source).stem
+    folder = place_of(question, usual, free=out is None)
+    if folder != usual:
+        note(f"{usual} holds another result; this one goes to {folder}")
     with progress_bar(len(wanted), "solving") as advance:
         solved = solve(
-            known, wanted,
-            tolerance=tol, distortions=at_distortion or (), rates=at_rate or (), progress=advance,
-        )  # fmt: skip
-    folder = out or Path("curves") / Path(source).stem
+            known,
+            wanted,
+            tolerance=tol,
+            distortions=distortions,
+            rates=rates,
+            progress=advance,
+        )
     solved.write(folder)
     draw_curve(solved, folder / "curve.png")
     if as_json:
@@ -97,19 +119,33 @@ def rd(
     note(f"{folder}: curve.csv, curve.json, curve.png")
 
 
-def _open(source: str, distortion: str | None, given: dict[str, float | None]) -> "KnownSource":
+def _check(source: str, distortion: str | None, options: list[str]) -> None:
+    """Raise what can be said of the arguments before torch is loaded."""
     from paradise_cli.core.errors import UsageError
-    from paradise_cli.information.known_sources import build_source
-    from paradise_cli.theory.distribution_files import KINDS, read_source
+    from paradise_cli.information.source_names import KINDS, check_measure, check_source
 
-    if Path(source).suffix not in KINDS:
+    if not Path(source).suffix:
+        check_source(source)
         if distortion is not None:
             raise UsageError(f"--distortion is for files; {source} has its own")
-        return build_source(source, **given)
-    for name, value in given.items():
-        if value is not None:
-            raise UsageError(f"--{name} is for built-in sources; {source} is a file")
-    return read_source(Path(source), distortion)
+        return
+    if not Path(source).is_file():
+        raise UsageError(f"no such file: {source}")
+    if Path(source).suffix not in KINDS:
+        raise UsageError(f"{source}: the name of a source's file ends in {' or '.join(KINDS)}")
+    if options:
+        raise UsageError(f"{options[0]} is for built-in sources; {source} is a file")
+    if distortion is not None:
+        check_measure(distortion)
+
+
+def _open(source: str, distortion: str | None, given: dict[str, float | None]) -> "KnownSource":
+    from paradise_cli.information.known_sources import build_source
+    from paradise_cli.theory.distribution_files import read_source
+
+    if Path(source).suffix:
+        return read_source(Path(source), distortion)
+    return build_source(source, **given)
 
 
 def _print(solved: "RateDistortion") -> None:

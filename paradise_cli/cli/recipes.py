@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from paradise_cli.cli.options import JsonOption, OverridesOption
+from paradise_cli.cli.options import JsonOption, OverridesOption, RecipeArgument, complete_recipe
 
 app = typer.Typer(no_args_is_help=True, help="List, show and check recipes.")
 
@@ -29,25 +29,31 @@ def ls(as_json: JsonOption = False) -> None:
 
 @app.command()
 def show(
-    name: Annotated[str, typer.Argument(help="A shipped recipe's name, or a file.")],
+    name: RecipeArgument,
     overrides: OverridesOption = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="Every default filled in.")] = False,
 ) -> None:
     """A recipe's text, to read or to start an own one from."""
     from paradise_cli.recipe.files import find_recipe, read_text
 
+    path, _ = find_recipe(name)
     if resolved or overrides:
         from paradise_cli.core.yaml import dump
         from paradise_cli.recipe.schema import load_recipe
 
         typer.echo(dump(load_recipe(name, overrides or ()).recipe.resolved()), nl=False)
     else:
-        typer.echo(read_text(find_recipe(name)[0]), nl=False)
+        typer.echo(read_text(path), nl=False)
 
 
 @app.command()
 def check(
-    paths: Annotated[list[str], typer.Argument(help="Recipe files, or names of shipped recipes.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            help="Recipe files, or names of shipped recipes.", autocompletion=complete_recipe
+        ),
+    ],
     overrides: OverridesOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption
+from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, RecipeArgument
 from paradise_cli.cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ Out = Annotated[Path | None, typer.Option(help="Folder; without it sweeps/<name 
 
 
 def sweep(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
+    recipe: RecipeArgument,
     alpha: Alpha = None,
     grid: Grid = None,
     seeds: Seeds = 1,
@@ -51,26 +51,31 @@ def sweep(
     paradise sweep digits --alpha 0.03:0.7:9 --seeds 3
     paradise sweep digits --alpha 0.1,1 --grid 'objective.rate={q: batch},{q: fitted}'
     """
+    from paradise_cli.recipe.files import find_recipe
+    from paradise_cli.sweep.axes import alpha_axis, parse_axis
+
+    find_recipe(recipe)
+    axes = [alpha_axis(alpha)] if alpha is not None else []
+    axes += [parse_axis(text) for text in grid or ()]
+
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.data import check_split
     from paradise_cli.recipe.schema import load_recipe
-    from paradise_cli.sweep.plan import alpha_axis, parse_axis, plan
-    from paradise_cli.sweep.result import judge
+    from paradise_cli.sweep.plan import plan
     from paradise_cli.sweep.run import run_points
+    from paradise_cli.sweep.summary import summarise
 
     check_split(split)
     if (shipped := load_recipe(recipe, overrides or ()).note) is not None:
         note(shipped)
-    axes = [alpha_axis(alpha)] if alpha is not None else []
-    axes += [parse_axis(text) for text in grid or ()]
     points = plan(recipe, axes, seeds=seeds, overrides=overrides or ())
     folder = out or Path("sweeps") / points[0].recipe.name
     note(f"{folder}: {len(points)} runs")
     with progress_bar(sum(point.recipe.train.epochs for point in points), "epochs") as advance:
-        outcomes = run_points(
+        finished = run_points(
             points, folder, split=split, device=device, jobs=jobs, progress=advance
         )
-    _deliver(judge(outcomes, split), folder, as_json)
+    _deliver(summarise(finished, split), folder, as_json)
 
 
 def _deliver(result: "SweepResult", folder: Path, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption
+from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, RecipeArgument
 from paradise_cli.cli.output import note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
+    recipe: RecipeArgument,
     out: Annotated[
         Path | None, typer.Option(help="Run folder; without it runs/<name of the recipe>.")
     ] = None,
@@ -34,6 +34,10 @@ def train(
     paradise train fashion_mnist_supervised --set objective.alpha=0.1 --out runs/alpha-0.1
     paradise train my_recipe.yaml --dry-run
     """
+    from paradise_cli.recipe.files import find_recipe
+
+    find_recipe(recipe)  # a misspelt name is told before torch is loaded
+
     from paradise_cli.recipe.schema import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())

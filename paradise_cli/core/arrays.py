@@ -15,8 +15,7 @@ from paradise_cli.core.storage import read_tensors
 def read_array(path: Path) -> NDArray[Any]:
     """The array of an `.npy` file.
 
-    Raises UsageError for one that does not exist or is of another kind, ParadiseError for a damaged
-    one.
+    Raises UsageError for a missing file or one of another kind, ParadiseError for a damaged one.
     """
     _check_suffix(path, (".npy",))
     with _loaded(path) as array:
@@ -26,8 +25,9 @@ def read_array(path: Path) -> NDArray[Any]:
 
 
 def read_archive(path: Path, known: Sequence[str]) -> tuple[dict[str, NDArray[Any]], Sequence[str]]:
-    """The arrays of known names in an .npz or .safetensors, and all names in it; errors as
-    `read_array`.
+    """The arrays of known names in an .npz or .safetensors, and all its names.
+
+    Errors as `read_array`.
     """
     _check_suffix(path, (".npy", ".npz", ".safetensors"))
     if path.suffix == ".safetensors":
@@ -43,6 +43,13 @@ def read_archive(path: Path, known: Sequence[str]) -> tuple[dict[str, NDArray[An
         return {name: archive[name] for name in archive.files if name in known}, archive.files
 
 
+def require_files(*paths: Path | None) -> None:
+    """Raise UsageError for the first of these files that does not exist."""
+    for path in paths:
+        if path is not None and not path.is_file():
+            raise UsageError(f"no such file: {path}")
+
+
 @contextmanager
 def _loaded(path: Path) -> Iterator[Any]:
     """What numpy finds in a file, which it would leave open where it fails."""
@@ -53,14 +60,12 @@ def _loaded(path: Path) -> Iterator[Any]:
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     try:
-        if not path.is_file():
-            raise UsageError(f"no such file: {path}")
+        require_files(path)
         yield
     except ParadiseError:
         raise
-    except (
-        Exception
-    ) as error:  # numpy lets through a dozen kinds, those of zipfile and tokenize among them
+    # numpy lets through a dozen kinds, those of zipfile and tokenize among them.
+    except Exception as error:
         if "Object arrays" in str(error):
             raise UsageError(
                 f"{path} holds Python objects, which are never unpickled: save plain arrays of"

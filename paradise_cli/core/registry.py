@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Generic, ParamSpec, TypeVar, get_type_hints
 
 from paradise_cli.core.errors import UsageError
@@ -11,10 +11,26 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def did_you_mean(word: str, known: list[str]) -> str:
+def close_matches(word: str, known: Iterable[str], most: int = 3) -> list[str]:
+    """The known words most like this one, the closest first.
+
+    Capitals are like small letters, and hyphens like underscores: which of them a name has is what
+    people forget first.
+    """
+    spelt: dict[str, str] = {}
+    for each in known:
+        spelt.setdefault(_plain(each), each)
+    return [spelt[each] for each in difflib.get_close_matches(_plain(word), list(spelt), n=most)]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the closest known word, or an empty string."""
-    close = difflib.get_close_matches(word, known, n=1)
+    close = close_matches(word, known, most=1)
     return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def _plain(word: str) -> str:
+    return word.lower().replace("-", "_")
 
 
 class Registry(Generic[T]):

@@ -4,7 +4,6 @@ import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from paradise_cli.core.errors import UsageError
 from paradise_cli.information import closed_forms
 from paradise_cli.information.blahut_arimoto import DiscreteSource, check_fits
 from paradise_cli.information.closed_forms import ClosedForm
+from paradise_cli.information.source_names import SOURCES, check_measure, check_source
 
 GRID_STEPS = 6  # in the least distortion at which a grid stands for its density
 GAUSSIAN_WIDTH = 5.0  # half the grid, in standard deviations
@@ -20,9 +20,6 @@ LAPLACIAN_WIDTH = 10.0  # half the grid, in scales
 BANANA_GRID = (81, 17)  # letters along the banana and across
 BANANA_WIDTH = (4.0, 3.2)  # half the grid, in standard deviations
 BANANA_THICKNESS = 0.2
-
-Measure = Literal["hamming", "squared", "absolute"]
-MEASURES = get_args(Measure)
 
 
 @dataclass(frozen=True)
@@ -114,9 +111,9 @@ def bend(normal: Tensor) -> Tensor:
     return torch.stack([u, (u.square() - 1) / math.sqrt(2) + BANANA_THICKNESS * v], -1)
 
 
-BUILDERS: dict[str, Callable[..., KnownSource]] = {
-    builder.__name__: builder for builder in (bernoulli, uniform, gaussian, laplacian, banana)
-}
+BUILDERS: dict[str, Callable[..., KnownSource]] = dict(
+    zip(SOURCES, (bernoulli, uniform, gaussian, laplacian, banana), strict=True)
+)
 
 
 def build_source(name: str, **given: float | None) -> KnownSource:
@@ -124,10 +121,7 @@ def build_source(name: str, **given: float | None) -> KnownSource:
 
     Raises UsageError for an unknown name and for a parameter that this source does not have.
     """
-    if name not in BUILDERS:
-        raise UsageError(
-            f"unknown source '{name}'; known: {', '.join(BUILDERS)}, or a .npz, .json or .npy file"
-        )
+    check_source(name)
     chosen = {key: value for key, value in given.items() if value is not None}
     known = inspect.signature(BUILDERS[name]).parameters
     for key in chosen.keys() - known.keys():
@@ -142,8 +136,7 @@ def measured(probabilities: Tensor, measure: str, letters: Tensor | None = None)
 
     `letters` [n] are their values, without them 0, 1, 2, ... Raises UsageError for another name.
     """
-    if measure not in MEASURES:
-        raise UsageError(f"unknown distortion '{measure}'; known: {', '.join(MEASURES)}")
+    check_measure(measure)
     values = torch.arange(probabilities.numel()) if letters is None else letters
     return DiscreteSource(probabilities, _between(measure, values))
 

@@ -6,11 +6,13 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from paradise_cli.core.registry import did_you_mean
+from paradise_cli.core.registry import close_matches, did_you_mean
 from paradise_cli.core.yaml import Document, KeyPath, dotted, show
-from paradise_cli.recipe.components import UNKNOWN, OneOf, Step
+from paradise_cli.recipe.components import UNKNOWN, OneOf, Step, fields
 
 M = TypeVar("M", bound=BaseModel)
+
+MOST_PLACES = 3  # of a misplaced key that a message names
 
 _MAPPING = "should be a mapping of keys to values"
 _PLAIN = {
@@ -58,7 +60,7 @@ def _explain(
     step = Step(model, document.data).follow(error["loc"])
     kind = error["type"]
     if kind == "extra_forbidden":
-        return step.path, _unknown_key(step, document), ""
+        return step.path, _unknown_key(step, model, document), ""
     if kind == "missing":
         return (
             step.path,
@@ -88,10 +90,10 @@ def _unknown_component(step: Step, choice: OneOf) -> tuple[KeyPath, str, str]:
     return (*step.path, choice.key), text, ""
 
 
-def _unknown_key(step: Step, document: Document) -> str:
+def _unknown_key(step: Step, model: type[BaseModel], document: Document) -> str:
     *parent, key = step.path
     known = list(step.owner.model_fields)
-    hint = did_you_mean(str(key), known) or f"; known: {', '.join(known)}"
+    hint = _misplaced(str(key), known, model, document) or f"; known: {', '.join(known)}"
     if not step.owner_choice:
         return f"unknown key{hint}"
     name_key = step.owner_choice.key
@@ -102,3 +104,19 @@ def _unknown_key(step: Step, document: Document) -> str:
             f" --set '{dotted(tuple(parent))}={{{name_key}: {step.owner_name}}}'"
         )
     return f"unknown hyper-parameter of {_component(step)}{hint}"
+
+
+def _misplaced(key: str, known: list[str], model: type[BaseModel], document: Document) -> str:
+    """`; did you mean 'objective.alpha'?` for `alpha`, or a near word: here, then elsewhere."""
+    named: dict[str, list[KeyPath]] = {}
+    for path in fields(model, document.data):
+        named.setdefault(str(path[-1]), []).append(path)
+    if key not in named:
+        if here := did_you_mean(key, known):
+            return here
+        key = next(iter(close_matches(key, named, most=1)), key)
+    # A word such as `name`, which many sections have, is no hint.
+    places = named.get(key, [])[: MOST_PLACES + 1]
+    if not 0 < len(places) <= MOST_PLACES:
+        return did_you_mean(key, known)
+    return f"; did you mean {' or '.join(repr(dotted(path)) for path in places)}?"

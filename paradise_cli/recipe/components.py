@@ -4,6 +4,7 @@ signatures.
 
 import inspect
 import json
+from collections.abc import Iterator
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
 
@@ -143,6 +144,21 @@ def expand(kind: Any, value: Any) -> Any:
             key: expand(kinds[key], item) if key in kinds else item for key, item in value.items()
         }
     return value
+
+
+def fields(kind: Any, value: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
+    """The path of every field that a value of this kind has or may be given."""
+    kind, choice = unwrap(kind)
+    if choice and isinstance(value, dict):
+        kind = choice.model(kind, value.get(choice.key)) or kind
+    if get_origin(kind) is list and isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from fields(get_args(kind)[0], item, (*path, index))
+    elif _is_model(kind):
+        inside = value if isinstance(value, dict) else {}
+        for key, field in kind.model_fields.items():
+            yield (*path, key)
+            yield from fields(field.rebuild_annotation(), inside.get(key), (*path, key))
 
 
 class Step:

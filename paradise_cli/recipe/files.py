@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from paradise_cli.core.errors import UsageError
-from paradise_cli.core.registry import did_you_mean
+from paradise_cli.core.registry import close_matches
 from paradise_cli.core.resources import resource_dir
 
 SCHEMA_FILE = "recipe.schema.json"
 SUFFIXES = (".yaml", ".yml")
+MOST_SHOWN = 3  # recipes that an unknown name may have meant
 HEADINGS = ("command", "time", "expect", "paper's", "ours")
 
 
@@ -23,11 +24,8 @@ def find_recipe(path_or_name: str) -> tuple[Path, bool]:
     try:
         path = Path(path_or_name).expanduser()
         found, is_folder = path.is_file(), path.is_dir()
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-    ) as error:  # no permission, too long, an unknown ~user
+    # No permission, a name that is too long, an unknown ~user.
+    except (OSError, RuntimeError, ValueError) as error:
         raise UsageError(f"{path_or_name}: cannot be read: {error}") from error
     if found:
         return path, False
@@ -36,10 +34,29 @@ def find_recipe(path_or_name: str) -> tuple[Path, bool]:
     if stem in shipped and path.suffix in ("", *SUFFIXES):
         return shipped[stem], True
     what = "is a folder, not a recipe" if is_folder else "no such recipe file"
+    plain = stem.lower().replace("-", "_")
+    begin = [name for name in shipped if name.startswith(plain)]
+    close = begin[:MOST_SHOWN] or close_matches(stem, shipped, MOST_SHOWN)
+    hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
     raise UsageError(
-        f"{path_or_name}: {what}{did_you_mean(stem, list(shipped))}\nshipped recipes:"
-        f" {', '.join(shipped)}"
+        f"{path_or_name}: {what}{hint}\n`paradise recipes ls` lists the {len(shipped)} shipped"
+        " recipes"
     )
+
+
+def complete_recipe(incomplete: str) -> list[str]:
+    """Shipped recipes, recipe files and folders whose name begins so, for a shell's completion."""
+    plain = incomplete.replace("-", "_")
+    names = [name for name in shipped_recipes() if name.startswith(plain)]
+    parent = incomplete[: incomplete.rfind("/") + 1]
+    for path in sorted(Path(parent or ".").glob("*")):
+        found = f"{parent}{path.name}"
+        if found.startswith(incomplete) and not path.name.startswith("."):
+            if path.is_dir():
+                names.append(f"{found}/")
+            elif path.suffix in SUFFIXES:
+                names.append(found)
+    return names
 
 
 def read_text(path: Path) -> str:

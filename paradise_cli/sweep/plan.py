@@ -6,29 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from paradise_cli.core.errors import UsageError
-from paradise_cli.core.ranges import parse_range
 from paradise_cli.recipe.schema import Recipe, load_recipe
+from paradise_cli.sweep.axes import ALPHA, Axis
 
-ALPHA = "objective.alpha"
 SEED = "train.seed"
 
-_RANGE = re.compile(r"[^,:\[\]{}]+:[^,:\[\]{}]+:\d+")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+,-]+")
 
 
 @dataclass(frozen=True)
-class Axis:
-    """A field of the recipe, and the values it takes as written in YAML."""
-
-    key: str
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class SweepPoint:
-    """One run of a sweep: the fields that distinguish it, and its recipe; `name` is that of its
-    folder.
-    """
+    """One run of a sweep: the name of its folder, the fields that distinguish it, its recipe."""
 
     name: str
     settings: dict[str, str]
@@ -40,42 +28,6 @@ class SweepPoint:
         return tuple(
             (key, value) for key, value in self.settings.items() if key not in (ALPHA, SEED)
         )
-
-
-def parse_axis(text: str, option: str = "--grid") -> Axis:
-    """`key=v1,v2`, or `key=first:last:count` for numbers in equal ratios.
-
-    Raises UsageError for anything else, and for a value that comes twice.
-    """
-    key, equals, raw = text.partition("=")
-    key, raw = key.strip(), raw.strip()
-    if not (equals and key and raw):
-        raise UsageError(
-            f"{option} '{text}': write key=value,value as in objective.rate.q=batch,fitted, or"
-            " key=first:last:count as in optim.lr=1e-4:1e-2:5"
-        )
-    if _RANGE.fullmatch(raw):
-        values = [f"{number:.6g}" for number in parse_range(raw, option)]
-    else:
-        values = _split(raw)
-    repeated = sorted({value for value in values if values.count(value) > 1})
-    if repeated or "" in values:
-        what = (
-            f"{', '.join(repeated)} comes twice"
-            if repeated
-            else "a value is missing between commas"
-        )
-        raise UsageError(f"{option} '{text}': {what}")
-    return Axis(key, tuple(values))
-
-
-def alpha_axis(text: str) -> Axis:
-    """Values of alpha from `0.1,1,10` or `first:last:count`; raises UsageError for other than
-    numbers > 0.
-    """
-    return Axis(
-        ALPHA, tuple(dict.fromkeys(f"{alpha:.6g}" for alpha in parse_range(text, "--alpha")))
-    )
 
 
 def plan(
@@ -125,15 +77,3 @@ def _short_names(keys: Sequence[str]) -> dict[str, str]:
     return {
         key: word if last.count(word) == 1 else key for key, word in zip(keys, last, strict=True)
     }
-
-
-def _split(text: str) -> list[str]:
-    """The parts between commas that no bracket holds."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character in "[{") - (character in "]}")
-        if character == "," and not depth:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts]

@@ -30,7 +30,7 @@ PACKAGE_PATH = str(Path(paradise_cli.__file__).resolve().parents[1])
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FinishedRun:
     """A point's run: what `paradise evaluate` says of it, or why there is nothing to say."""
 
     point: SweepPoint
@@ -55,7 +55,7 @@ def run_points(
     device: str = "auto",
     jobs: int | None = None,
     progress: Callable[[int], None] | None = None,
-) -> list[Outcome]:
+) -> list[FinishedRun]:
     """Train and evaluate every point in `folder`, going on where an earlier sweep there stopped.
 
     A point that fails leaves the others alone. `jobs` is how many run at a time: by default as many
@@ -79,7 +79,7 @@ def run_points(
     errors: dict[str, str] = {}
     _run_all(list(zip(points, runs, strict=True)), slots, split, device, errors, progress)
     return [
-        Outcome(
+        FinishedRun(
             point,
             run.path,
             None if point.name in errors else _measured(run, split),

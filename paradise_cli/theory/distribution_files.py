@@ -11,9 +11,9 @@ from torch import Tensor
 from paradise_cli.core.arrays import read_archive, read_array
 from paradise_cli.core.errors import UsageError
 from paradise_cli.information.blahut_arimoto import DiscreteSource
-from paradise_cli.information.known_sources import MEASURES, KnownSource, measured
+from paradise_cli.information.known_sources import KnownSource, measured
+from paradise_cli.information.source_names import MEASURES
 
-KINDS = (".npz", ".json", ".npy")
 KEYS = ("p", "d", "x")
 
 

@@ -1,6 +1,8 @@
 """Solve a source: a sweep of Blahut-Arimoto, questions about the curve, and files of both."""
 
 import csv
+import hashlib
+import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from paradise_cli.information.envelope import Curve, Point
 from paradise_cli.information.known_sources import KnownSource
 
 SPAN = (0.1, 30.0)  # of a default sweep's slopes, in nats per width of the range of distortion
+CSV_FILE = "curve.csv"
+JSON_FILE = "curve.json"
 ROUNDS = 60  # of halving, at most, for an answer
 
 
@@ -38,6 +42,7 @@ class RateDistortion:
     known: KnownSource
     curve: Curve
     tolerance: float
+    question: dict[str, Any]
     answers: tuple[Answer, ...] = ()
 
     @property
@@ -68,6 +73,7 @@ class RateDistortion:
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
         return {
+            "question": self.question,
             "source": self.known.name,
             "letters": list(self.known.source.distortion.shape),
             "d_min": self.curve.d_min,
@@ -78,13 +84,63 @@ class RateDistortion:
         }
 
     def write(self, folder: Path) -> None:
-        """`curve.csv` and `curve.json`, each whole or not at all."""
+        """Write the table and the JSON object, each whole or not at all."""
         rows = self.rows()
-        with publish_text(folder / "curve.csv") as file:
+        with publish_text(folder / CSV_FILE) as file:
             table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             table.writeheader()
             table.writerows(rows)
-        write_json(folder / "curve.json", self.to_json())
+        write_json(folder / JSON_FILE, self.to_json())
+
+
+def question_of(
+    known: KnownSource,
+    slopes: Sequence[float],
+    tolerance: float,
+    distortions: Sequence[float] = (),
+    rates: Sequence[float] = (),
+) -> dict[str, Any]:
+    """What is asked of a source, as JSON values: equal questions have equal answers."""
+    digest = hashlib.sha256()
+    for part in (known.source.probabilities, known.source.distortion):
+        digest.update(part.contiguous().numpy().tobytes())
+    return {
+        "source": known.name,
+        "sha256": digest.hexdigest(),
+        "slopes": list(slopes),
+        "tolerance_nats": tolerance,
+        "distortions": list(distortions),
+        "rates": list(rates),
+    }
+
+
+def place_of(question: dict[str, Any], folder: Path, *, free: bool) -> Path:
+    """The folder for an answer, in which no other question was answered before.
+
+    Where one was, the answer goes to the first of `folder-2`, `folder-3`, ... if another place is
+    `free` to choose; else UsageError is raised.
+    """
+    number, place = 2, folder
+    while (found := _answered(place)) not in (None, question):
+        if not free:
+            raise UsageError(
+                f"{folder} holds another result ({found and found.get('source')}); choose another"
+                " --out, or remove it"
+            )
+        place = folder.with_name(f"{folder.name}-{number}")
+        number += 1
+    return place
+
+
+def _answered(folder: Path) -> dict[str, Any] | None:
+    """The question that was answered in a folder, None where there is no result."""
+    try:
+        found = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))
+        return dict(found["question"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # of an older version, or somebody else's: not to be overwritten
 
 
 def default_slopes(known: KnownSource, points: int) -> list[float]:
@@ -131,7 +187,8 @@ def solve(
     for name, value in asked:
         _check(known, curve, name, value)
     answers = [_answer(curve, sweep, name, value, tolerance) for name, value in asked]
-    return RateDistortion(known, curve, tolerance, tuple(answers))
+    question = question_of(known, slopes, tolerance, distortions, rates)
+    return RateDistortion(known, curve, tolerance, question, tuple(answers))
 
 
 def _check(known: KnownSource, curve: Curve, name: str, value: float) -> None:

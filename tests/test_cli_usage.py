@@ -1,0 +1,184 @@
+"""Mistakes on the command line: named at once, with what was probably meant."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from paradise_cli.cli import app
+from paradise_cli.core.registry import close_matches, did_you_mean
+from paradise_cli.recipe.files import complete_recipe, shipped_recipes
+from tests.recipe_text import GOOD, lines_of, write_recipe
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+# Arguments, and what the message says: each is answered before torch is loaded.
+MISTAKES = [
+    (["train", "digist"], "digist: no such recipe file; did you mean 'digits'"),
+    (["train", "fashion-mnist-supervised"], "did you mean 'fashion_mnist_supervised'"),
+    (["sweep", "gaussian-source", "--alpha", "0.1,1"], "did you mean 'gaussian_source'"),
+    (["sweep", "digits", "--alpha", "1,0"], "--alpha '1,0' is not a list of numbers > 0"),
+    (["sweep", "digits", "--grid", "a"], "--grid 'a': write key=value,value"),
+    (["recipes", "show", "Digits"], "did you mean 'digits'"),
+    (["rd", "bernouli"], "unknown source 'bernouli'; did you mean 'bernoulli'"),
+    (["rd", "missing.npz"], "no such file: missing.npz"),
+    (["rd", "notes.txt"], "ends in .npz or .json or .npy"),
+    (["rd", "uniform", "--slopes", "x"], "--slopes 'x' is not a list"),
+    (["rd", "uniform", "--distortion", "squared"], "--distortion is for files"),
+    (["rate", "mu.npy", "missing.npy"], "no such file: missing.npy"),
+    (["rate", "missing.npz"], "no such file: missing.npz"),
+    (["train"], "Missing argument"),
+    (["train", "digits", "--dry_run"], "--dry-run"),
+    (["trian", "digits"], "trian"),
+]
+
+
+def test_mistakes_are_answered_before_torch_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    (tmp_path / "mu.npy").write_bytes(b"")
+    program = f"""
+import json, sys
+from typer.testing import CliRunner
+from paradise_cli.cli import app
+for arguments in {[arguments for arguments, _ in MISTAKES]!r}:
+    done = CliRunner().invoke(app, arguments)
+    print(json.dumps([done.exit_code, done.stderr, "torch" in sys.modules]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    for (arguments, message), (code, text, torch) in zip(MISTAKES, answers, strict=True):
+        assert code == 2 and message in text, (arguments, text)
+        assert "Traceback" not in text and not torch, arguments
+
+
+def test_an_unknown_recipe_names_close_ones_and_not_all() -> None:
+    text = run("train", "cifar10-rn20").stderr
+    begin = [f"'{name}'" for name in shipped_recipes() if name.startswith("cifar10_rn20")]
+    assert f"did you mean {' or '.join(begin[:3])}?\n`paradise recipes ls` lists the " in text
+    assert len(begin) > 1 and len(text.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "meant"),
+    [
+        ("image-folder", ["image_folder", "digits"], "image_folder"),
+        ("Cross-Entropy", ["bernoulli", "cross_entropy"], "cross_entropy"),
+        ("runs_a", ["runs-b", "runs-a"], "runs-a"),
+        ("zzz", ["image_folder"], None),
+    ],
+)
+def test_hyphens_underscores_and_capitals_are_alike(
+    word: str, known: list[str], meant: str | None
+) -> None:
+    assert did_you_mean(word, known) == (f"; did you mean '{meant}'?" if meant else "")
+    assert close_matches(word, known)[:1] == ([meant] if meant else [])
+
+
+@pytest.mark.parametrize(
+    ("override", "meant"),
+    [
+        ("alpha=1", "'objective.alpha'"),
+        ("lr=0.1", "'optim.lr'"),
+        ("epoch=3", "'train.epochs'"),
+        ("train.lr=0.1", "'optim.lr'"),
+        ("latent-dim=3", "'model.latent_dim'"),
+        ("model.latent-dim=3", "'latent_dim'"),
+        ("model.hidden=[3]", "'model.backbone.hidden'"),
+        ("weight=2", "'objective.tasks.0.weight'"),
+        ("validation=0", "'data.validation'"),
+    ],
+)
+def test_a_misplaced_key_is_told_its_place(override: str, meant: str) -> None:
+    (line,) = lines_of(write_recipe(GOOD), override)
+    assert line.startswith(f"--set {override}: ") and f"did you mean {meant}?" in line
+
+
+def test_a_key_of_many_sections_is_no_hint() -> None:
+    (line,) = lines_of(write_recipe(GOOD), "train.name=x")
+    assert "known: epochs, batch_size" in line
+
+
+def test_a_misplaced_key_of_a_file_is_told_its_place() -> None:
+    lines = lines_of(write_recipe(GOOD.replace("latent_dim: 2", "latent_dim: 2\n  alpha: 3")))
+    assert lines == ["r.yaml:6:3: model.alpha: unknown key; did you mean 'objective.alpha'?"]
+
+
+def test_recipes_are_completed() -> None:
+    Path("mine").mkdir()
+    Path("mine/digits.yaml").write_text(GOOD)
+    Path("digits_of_mine.yml").write_text(GOOD)
+    Path("digits.txt").write_text("")
+    shipped = [name for name in shipped_recipes() if name.startswith("digits")]
+    assert complete_recipe("digi") == [*shipped, "digits_of_mine.yml"]
+    assert complete_recipe("fashion-mnist-sup") == ["fashion_mnist_supervised"]
+    assert complete_recipe("mi") == ["mine/"]
+    assert complete_recipe("mine/") == ["mine/digits.yaml"]
+    assert set(shipped_recipes()) <= set(complete_recipe(""))
+
+
+@pytest.mark.parametrize("command", ["train", "sweep", "recipes show", "recipes check"])
+def test_a_shell_is_offered_recipes_without_torch(command: str) -> None:
+    program = (
+        "import sys\n"
+        "from paradise_cli.__main__ import main\n"
+        "try: main()\n"
+        "finally: sys.stderr.write(str('torch' in sys.modules))"
+    )
+    words = f"paradise {command} fashion_mnist_s"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True,
+        env=os.environ | {
+            "_PARADISE_COMPLETE": "complete_bash", "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split()) - 1),
+        },
+    )  # fmt: skip
+    assert "fashion_mnist_supervised" in done.stdout.split() and done.stderr == "False"
+
+
+def test_another_result_is_never_overwritten() -> None:
+    small = ["--points", "2", "--tol", "1e-3"]
+    first = run("rd", "bernoulli", "--p", "0.3", *small)
+    assert first.exit_code == 0 and Path("curves/bernoulli/curve.json").exists()
+    before = Path("curves/bernoulli/curve.json").read_bytes()
+    # The same question again is the same result, in the same place.
+    assert run("rd", "bernoulli", "--p", "0.3", *small).exit_code == 0
+    assert sorted(path.name for path in Path("curves").iterdir()) == ["bernoulli"]
+    other = run("rd", "bernoulli", "--p", "0.4", *small)
+    assert other.exit_code == 0
+    assert "curves/bernoulli holds another result; this one goes to curves/bernoulli-2" in (
+        other.stderr
+    )
+    assert run("rd", "bernoulli", "--p", "0.4", *small).exit_code == 0
+    assert sorted(path.name for path in Path("curves").iterdir()) == ["bernoulli", "bernoulli-2"]
+    refused = run("rd", "bernoulli", "--p", "0.5", *small, "--out", "curves/bernoulli")
+    assert refused.exit_code == 2 and "holds another result (bernoulli, p = 0.3)" in refused.stderr
+    assert Path("curves/bernoulli/curve.json").read_bytes() == before
+    # What an older version left, or anybody else, is kept as well.
+    Path("curves/uniform").mkdir()
+    Path("curves/uniform/curve.json").write_text("{}")
+    assert run("rd", "uniform", *small).exit_code == 0
+    assert Path("curves/uniform/curve.json").read_text() == "{}"
+    assert Path("curves/uniform-2/curve.json").exists()
+
+
+def test_the_built_in_sources_are_those_of_the_list() -> None:
+    from paradise_cli.information.known_sources import BUILDERS
+    from paradise_cli.information.source_names import SOURCES
+
+    assert [builder.__name__ for builder in BUILDERS.values()] == list(SOURCES)

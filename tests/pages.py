@@ -35,7 +35,8 @@ class Block:
     @property
     def commands(self) -> list[list[str]]:
         """The words of each `paradise` command, without the `paradise`."""
-        parts = [part for line in self.text.splitlines() for part in _split(line)]
+        lines = self.text.replace("\\\n", " ").splitlines()
+        parts = [part for line in lines for part in _split(line)]
         return [words[1:] for words in parts if words[:1] == ["paradise"]]
 
     def __str__(self) -> str:

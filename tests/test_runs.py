@@ -1,0 +1,321 @@
+"""Run folders: what is recorded and compared, weights to start from, logs and pictures."""
+
+import json
+import shutil
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from matplotlib import image
+from PIL import Image
+
+from paradise_cli.core import machine
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.inference.loading import load
+from paradise_cli.models.weights import read_model
+from paradise_cli.recipe.schema import Recipe, load_recipe
+from paradise_cli.runs.estimate import dry_run
+from paradise_cli.runs.pictures import draw_confusion, draw_curves
+from paradise_cli.runs.train import train
+from paradise_cli.training.run_folder import flat
+
+from .test_training import STEPS, Listener, assert_same, run, weights
+
+COLOURS = {"bird": (200, 30, 30), "cat": (30, 200, 30), "dog": (30, 30, 200), "ant": (90, 90, 90)}
+FOLDER = [
+    "data.augment=[]",
+    "model.backbone={name: mlp, hidden: [8]}",
+    "model.mean=null",
+    "model.std=null",
+    "train.batch_size=10",
+    "train.epochs=1",
+    "train.precision=fp32",
+]
+
+
+def kept(folder: Path, name: str) -> Any:
+    return json.loads((folder / name).read_text())
+
+
+def pictures(folder: Path, *classes: str, count: int = 10, seed: int = 0) -> Path:
+    """Noisy 8x8 pictures of one colour for each class."""
+    draw = np.random.default_rng(seed)
+    for name in classes:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            noise = draw.integers(0, 50, (8, 8, 3))
+            pixels = (np.array(COLOURS[name]) + noise).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{seed}-{number:03d}.png")
+    return folder
+
+
+def folder_recipe(root: Path, *overrides: str) -> Recipe:
+    data = f"data={{name: image_folder, root: {root}, size: 8}}"
+    return load_recipe("digits", [data, *FOLDER, *overrides]).recipe
+
+
+def fit(recipe: Recipe, out: Path) -> Listener:
+    listener = Listener()
+    train(recipe, out=out, device="cpu", report=listener)
+    return listener
+
+
+# What was left to the machine
+
+
+@pytest.mark.parametrize(("fast", "precision"), [(True, "bf16"), (False, "fp32")])
+def test_what_was_left_to_the_machine_is_recorded(
+    tmp_path: Path, fast: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "fast_bf16", lambda device: fast)
+    run(tmp_path, "train.precision=auto", "train.epochs=1")
+    recorded = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    assert "auto" not in flat(recorded).values()
+    assert recorded["train"]["precision"] == precision
+    for found in (kept(tmp_path, "environment.json"), kept(tmp_path, "result.json")["training"]):
+        assert (found["device"], found["precision"]) == ("cpu", precision)
+        assert found["channels_last"] is recorded["train"]["channels_last"] is False
+    # The evaluation is always in fp32, and says so of itself.
+    assert kept(tmp_path, "result.json")["test"]["settings"]["precision"] == "fp32"
+    assert read_model(tmp_path / "model.safetensors")[1]["recipe"] == recorded
+
+
+def test_going_on_keeps_what_the_machine_decided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "fast_bf16", lambda device: True)
+    run(tmp_path, "train.precision=auto", "train.epochs=1")
+    before = (tmp_path / "model.safetensors").read_bytes()
+    monkeypatch.setattr(machine, "fast_bf16", lambda device: False)
+    (opening,) = run(tmp_path, "train.precision=auto", "train.epochs=1").said
+    assert ": cpu, bf16, going on from step" in opening
+    recorded = load_recipe(str(tmp_path / "recipe.yaml")).recipe
+    assert fit(recorded, tmp_path).records == []
+    assert (tmp_path / "model.safetensors").read_bytes() == before
+    with pytest.raises(UsageError, match=r"train\.precision: bf16 -> fp32"):
+        run(tmp_path, "train.precision=fp32", "train.epochs=1")
+
+
+def test_an_older_folder_that_says_auto_goes_on(tmp_path: Path) -> None:
+    run(tmp_path)
+    path = tmp_path / "recipe.yaml"
+    older = yaml.safe_load(path.read_text())
+    older["train"] |= {"precision": "auto", "channels_last": "auto"}
+    path.write_text(yaml.safe_dump(older))
+    assert run(tmp_path).records == []
+    assert "auto" not in flat(yaml.safe_load(path.read_text())).values()
+
+
+def test_digits_is_pinned_to_one_arithmetic() -> None:
+    assert load_recipe("digits").recipe.train.precision == "fp32"
+
+
+# Going on longer
+
+
+def test_more_epochs_are_those_of_a_longer_plan_and_recorded(tmp_path: Path) -> None:
+    """With a constant learning rate the two trainings take the same steps."""
+    run(tmp_path / "once")
+    run(tmp_path / "twice", "train.epochs=2")
+    (opening,) = run(tmp_path / "twice").said
+    assert opening.endswith(f"going on from step {STEPS // 3 * 2}, to epoch 3 instead of 2")
+    assert_same(weights(tmp_path / "once"), weights(tmp_path / "twice"))
+    recorded = yaml.safe_load((tmp_path / "twice" / "recipe.yaml").read_text())
+    assert recorded["train"]["epochs"] == 3
+    expected = [{"step": STEPS // 3 * 2, "epochs_before": 2, "epochs": 3}]
+    run(tmp_path / "twice")  # the same command again forgets nothing
+    assert kept(tmp_path / "twice", "environment.json")["extended"] == expected
+    assert kept(tmp_path / "twice", "result.json")["extended"] == expected
+    assert "extended" not in kept(tmp_path / "once", "result.json")
+    with pytest.raises(UsageError, match=r"train\.epochs: 3 -> 2"):
+        run(tmp_path / "twice", "train.epochs=2")
+
+
+# Other data
+
+
+def test_other_data_are_refused_with_the_difference(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "data", "bird", "cat", "dog")
+    chosen = folder_recipe(root)
+    fit(chosen, tmp_path / "run")
+    fit(chosen, tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+
+    def refused() -> str:
+        with pytest.raises(UsageError, match="was started with other data") as error:
+            fit(chosen, tmp_path / "run")
+        return str(error.value)
+
+    pictures(root, "bird", "cat", "dog", seed=1)
+    assert "  training images: 27 -> 54\n" in refused()
+    shutil.rmtree(root)
+    pictures(root, "bird", "cat", "dog", seed=1)
+    assert "  the training images have other names or labels than before\n" in refused()
+    shutil.rmtree(root)
+    pictures(root, "bird", "cat", "dog")
+    (root / "bird").rename(root / "zebra")
+    assert "  classes of 'class': bird, cat, dog -> cat, dog, zebra\n" in refused()
+    (root / "zebra").rename(root / "bird")
+    pictures(root, "ant")
+    assert "bird, cat, dog -> ant, bird, cat, dog\n" in refused()
+    shutil.rmtree(root / "ant")
+    with pytest.raises(UsageError, match=r"data\.size: 8 -> 9"):
+        fit(folder_recipe(root, "data.size=9"), tmp_path / "run")
+    now = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert now == before
+    fit(chosen, tmp_path / "run")
+
+
+# Weights to start from
+
+
+def test_a_head_for_other_classes_starts_anew(tmp_path: Path) -> None:
+    fit(folder_recipe(pictures(tmp_path / "old", "bird", "cat", "dog")), tmp_path / "first")
+    new = pictures(tmp_path / "new", "ant", "dog")
+    chosen = folder_recipe(new, f"train.init={tmp_path / 'first'}", "train.epochs=0")
+    started = fit(chosen, tmp_path / "second").said[0]
+    assert started == (
+        f"starting from {tmp_path / 'first' / 'model.safetensors'}: takes the encoder; head"
+        " cross_entropy is new: 2 classes here, 3 other classes there"
+    )
+    fit(folder_recipe(new, "train.epochs=0"), tmp_path / "scratch")
+    first, second, scratch = (weights(tmp_path / name) for name in ("first", "second", "scratch"))
+    for name, tensor in second.items():
+        source = scratch if name.startswith("heads.") else first
+        assert torch.equal(tensor, source[name]), name
+    assert load(tmp_path / "second").classes() == {"cross_entropy": ("ant", "dog")}
+
+
+def test_as_many_but_other_classes_are_other_classes(tmp_path: Path) -> None:
+    fit(folder_recipe(pictures(tmp_path / "old", "bird", "cat")), tmp_path / "first")
+    new = pictures(tmp_path / "new", "cat", "dog")
+    chosen = folder_recipe(new, f"train.init={tmp_path / 'first'}", "train.epochs=0")
+    started = fit(chosen, tmp_path / "second").said[0]
+    assert started.endswith("head cross_entropy is new: 2 classes here, 2 other classes there")
+    same = folder_recipe(tmp_path / "old", f"train.init={tmp_path / 'first'}", "train.epochs=0")
+    started = fit(same, tmp_path / "third").said[0]
+    assert started.endswith("takes the encoder, head cross_entropy")
+    assert_same(weights(tmp_path / "first"), weights(tmp_path / "third"))
+
+
+def test_a_dry_run_says_what_a_training_would_start_from(tmp_path: Path) -> None:
+    fit(folder_recipe(pictures(tmp_path / "old", "bird", "cat", "dog")), tmp_path / "first")
+    new = pictures(tmp_path / "new", "ant", "dog")
+    init = f"train.init={tmp_path / 'first'}"
+    found = dry_run(folder_recipe(new, init), "cpu", steps=1).init
+    assert found is not None and "head cross_entropy is new: 2 classes here" in found
+    wider = folder_recipe(new, init, "model.backbone.hidden=[9]")
+    for attempt in (lambda: dry_run(wider, "cpu", steps=1), lambda: fit(wider, tmp_path / "wide")):
+        with pytest.raises(ParadiseError, match="holds the weights of another model"):
+            attempt()
+    assert not list((tmp_path / "wide").rglob("*.safetensors"))
+
+
+def test_what_was_started_goes_on_without_the_weights_it_started_from(tmp_path: Path) -> None:
+    run(tmp_path / "first", "train.epochs=1")
+    init = f"train.init={tmp_path / 'first'}"
+    run(tmp_path / "second", init, "train.epochs=1")
+    shutil.rmtree(tmp_path / "first")
+    assert run(tmp_path / "second", init, "train.epochs=1").records == []
+
+
+# TensorBoard
+
+
+def test_epochs_reach_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for its writer: what is written, where, and that the file is closed."""
+    written: list[tuple[str, float, int]] = []
+    events: list[Any] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            events.append((folder, purge_step))
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            written.append((name, value, step))
+
+        def flush(self) -> None: ...
+
+        def close(self) -> None:
+            events.append("closed")
+
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = SummaryWriter  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    records = run(tmp_path, "train.log=tensorboard").records
+    assert events == [(str(tmp_path / "tensorboard"), 1), "closed"]
+    assert [step for name, _, step in written if name == "lr"] == [r["step"] for r in records]
+    for name, value, step in written:
+        (record,) = (r for r in records if r["step"] == step)
+        part, _, key = name.partition("/")
+        assert value == (record["lr"] if name == "lr" else record[part][key])
+    assert {"train/loss", "train/rate", "validation/accuracy/cross_entropy"} <= {
+        name for name, _, _ in written
+    }
+
+
+def test_without_tensorboard_nothing_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UsageError, match=r"pip install 'paradise-cli\[tensorboard\]'"):
+        run(tmp_path / "run", "train.log=tensorboard")
+    assert not (tmp_path / "run").exists()
+
+
+# Pictures
+
+
+def test_curves_are_drawn_of_what_was_recorded(tmp_path: Path) -> None:
+    records = [
+        {"epoch": 1, "train": {"loss": 2.0, "distortion": 1.5, "rate": 0.5}},
+        {"epoch": 2, "train": {"loss": 1.0}, "validation": {"accuracy/a": 0.5, "accuracy/$b": 1.0}},
+    ]
+    for name in ("a.png", "b.png"):
+        assert draw_curves(records, tmp_path / name, "toy $")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    alone = [{"epoch": 1, "train": {"loss": 2.0}}]
+    assert draw_curves(alone, tmp_path / "c.png", "toy")
+    widths = [image.imread(tmp_path / name).shape[1] for name in ("a.png", "c.png")]
+    assert widths[0] > 3 * widths[1]  # four panels, and one
+    assert not draw_curves([], tmp_path / "none.png", "toy")
+    assert not (tmp_path / "none.png").exists()
+
+
+def test_a_confusion_is_drawn_with_its_shares(tmp_path: Path) -> None:
+    """Everything is answered with the first class: its column is dark, all others are white."""
+    table = torch.tensor([[3, 0], [5, 0]])
+    draw_confusion(table, ["a", "$b"], tmp_path / "a.png", "toy")
+    pixels = image.imread(tmp_path / "a.png")[..., :3]
+    dark = np.abs(pixels - np.array([8, 48, 107]) / 255).max(2) < 0.02
+    columns = np.flatnonzero(dark.any(0))
+    height, width = pixels.shape[:2]
+    inside = dark[int(0.2 * height) : int(0.7 * height), : int(0.75 * width)]
+    assert 0.3 < inside.mean() < 0.6
+    assert columns.min() < 0.2 * width
+    draw_confusion(
+        torch.eye(30, dtype=torch.int64), [str(i) for i in range(30)], tmp_path / "b", ""
+    )
+
+
+# What is wrong with a run
+
+
+def test_a_training_says_that_it_collapsed(tmp_path: Path) -> None:
+    chosen = ["objective.alpha=1.0e+6", "model.latent_dim=3", "train.epochs=2"]
+    run(tmp_path, *chosen)
+    (warning,) = kept(tmp_path, "result.json")["test"]["warnings"]
+    assert warning.startswith("collapsed: z carries 0.0")
+    assert "objective.alpha = 1e+06 is too large" in warning
+
+
+def test_a_training_without_test_images_says_it_of_validation(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "data", "bird", "cat", "dog")
+    said = fit(folder_recipe(root, "objective.alpha=1.0e+6"), tmp_path / "run").said
+    assert any(text.startswith("warning: on validation images: ") for text in said)
+    assert kept(tmp_path / "run", "result.json")["test"] is None

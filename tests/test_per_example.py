@@ -1,6 +1,4 @@
-"""The information audit: every value of every image from a plain computation, tables that read
-back.
-"""
+"""What each image costs: every value from a plain computation, and tables that read back."""
 
 import csv
 import dataclasses
@@ -20,12 +18,12 @@ from paradise_cli.core.randomness import generator
 from paradise_cli.data import synthetic
 from paradise_cli.evaluation.evaluate import measure
 from paradise_cli.evaluation.image_costs import (
-    Audit,
     Column,
+    ImageCosts,
     RankCorrelation,
-    audit,
     per_example,
     rank_correlation,
+    write_image_costs,
 )
 from paradise_cli.information.gaussian import DiagonalGaussian
 
@@ -132,7 +130,7 @@ def test_a_deterministic_encoder_has_neither_price_nor_volume(tmp_path):
     table = per_example(found, info, split)
     assert all(table[name] == Column("double", [None] * 40) for name in DEAR)
     assert None not in table["distortion_animal_mean"].values
-    done = audit(found, recipe, info, split, tmp_path / "a.parquet")
+    done = write_image_costs(found, recipe, info, split, tmp_path / "a.parquet")
     assert (done.picture, done.correlations, done.verdict) == (None, (), "cannot be told")
     assert [path.name for path in tmp_path.iterdir()] == ["a.parquet"]
     stored = parquet.read_table(tmp_path / "a.parquet")
@@ -147,8 +145,8 @@ def test_a_deterministic_encoder_has_neither_price_nor_volume(tmp_path):
 def test_a_table_reads_back_and_a_picture_stands_beside_it(tmp_path, options):
     found, recipe, info, split, _ = measured(**options)
     table = per_example(found, info, split)
-    done = audit(found, recipe, info, split, tmp_path / "a.b.parquet")
-    audit(found, recipe, info, split, tmp_path / "c.csv")
+    done = write_image_costs(found, recipe, info, split, tmp_path / "a.b.parquet")
+    write_image_costs(found, recipe, info, split, tmp_path / "c.csv")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "a.b.parquet",
         "a.b.png",
@@ -169,8 +167,8 @@ def test_a_table_reads_back_and_a_picture_stands_beside_it(tmp_path, options):
 def test_a_file_name_of_any_bytes_can_be_written(tmp_path):
     found, recipe, info, split, _ = measured(10)
     split = dataclasses.replace(split, ids=["caf\udce9.png", *split.ids[1:]])
-    audit(found, recipe, info, split, tmp_path / "a.parquet")
-    audit(found, recipe, info, split, tmp_path / "a.csv")
+    write_image_costs(found, recipe, info, split, tmp_path / "a.parquet")
+    write_image_costs(found, recipe, info, split, tmp_path / "a.csv")
     assert parquet.read_table(tmp_path / "a.parquet")["id"][0].as_py() == "caf\\udce9.png"
     assert b"\ncaf\xe9.png," in (tmp_path / "a.csv").read_bytes()
 
@@ -184,7 +182,7 @@ def test_the_dearest_and_the_cheapest_are_drawn_once_each(tmp_path):
     found = dataclasses.replace(
         found, rates=torch.tensor([[3.0, 0.0, 1.0, 2.0]], dtype=torch.float64)
     )
-    picture = audit(found, recipe, info, split, tmp_path / "a.csv").picture
+    picture = write_image_costs(found, recipe, info, split, tmp_path / "a.csv").picture
     pixels = image.imread(picture)[..., :3]
     upper, lower = pixels[: len(pixels) // 2], pixels[len(pixels) // 2 :]
     grey = abs(pixels - 128 / 255).max(2) < 0.01
@@ -248,7 +246,7 @@ def test_an_interval_holds_the_truth_nineteen_times_in_twenty():
 )
 def test_the_verdict_is_what_the_interval_leaves(tmp_path, low, high, verdict):
     found = RankCorrelation("log_volume", 50, (low + high) / 2, low, high)
-    done = Audit(tmp_path / "a.csv", None, "d", (found,))
+    done = ImageCosts(tmp_path / "a.csv", None, "d", (found,))
     assert done.verdict == done.to_json()["verdict"] == verdict
     assert json.loads(json.dumps(done.to_json()))["correlations"][0]["low"] == low
 
@@ -273,7 +271,7 @@ def test_a_table_that_cannot_be_written_is_refused_before_a_model_is_read(
     assert (result.exit_code, message in result.stderr) == (code, True), result.output
     found, recipe, info, split, _ = measured(4)
     with pytest.raises(UsageError if code == 2 else ParadiseError, match=message):
-        audit(found, recipe, info, split, tmp_path / name)
+        write_image_costs(found, recipe, info, split, tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -282,9 +280,8 @@ def test_the_command_reports_what_it_wrote(tmp_path):
     photos = save_images(tmp_path / "photos", 30)
     (photos / "newt").mkdir()
     (photos / "029.png").rename(photos / "newt" / "029.png")
-    options = [
-        "--split", "train", "--set", f"data.root={photos}", "--set", "data.validation=0", "--draws", "2",
-    ]  # fmt: skip
+    changes = ["--set", f"data.root={photos}", "--set", "data.validation=0"]
+    options = ["--split", "train", *changes, "--draws", "2"]
     result = run(model, *options, "--json", "--per-example", tmp_path / "a.parquet")
     assert result.exit_code == 0, result.output
     value = json.loads(result.stdout)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from paradise_cli.core.proportions import Proportion
     from paradise_cli.evaluation.evaluate import Evaluation, Measurement
     from paradise_cli.evaluation.evaluation_data import EvaluationData
-    from paradise_cli.evaluation.image_costs import Audit
+    from paradise_cli.evaluation.image_costs import ImageCosts
     from paradise_cli.evaluation.metrics import Classification, Distortion
     from paradise_cli.inference.loading import LoadedModel
 
@@ -75,10 +75,10 @@ def evaluate(
     paradise evaluate runs/digits
     paradise evaluate model.safetensors --split validation --json
     paradise evaluate runs/photos --data holiday/
-    paradise evaluate runs/digits --per-example audit.csv    what each image costs, and a picture
+    paradise evaluate runs/digits --per-example costs.csv    what each image costs, and a picture
     """
     from paradise_cli.core.results import place, replacing
-    from paradise_cli.evaluation.image_costs import audit, check_out
+    from paradise_cli.evaluation.image_costs import check_out, write_image_costs
     from paradise_cli.inference.loading import load
 
     if per_example is not None:
@@ -96,7 +96,9 @@ def evaluate(
         measured = _measure(loaded, opened, device, seed, draws)
         document, found = measured.evaluation.to_json(), None
         if per_example is not None:
-            found = audit(measured, loaded.recipe, loaded.info, opened.split, per_example)
+            found = write_image_costs(
+                measured, loaded.recipe, loaded.info, opened.split, per_example
+            )
             document["per_example"] = found.to_json()
             picture = found.picture or "none, without rates"
             note(f"{per_example}: {len(opened.split):,} rows; picture: {picture}")
@@ -133,7 +135,7 @@ def _measure(
         )  # fmt: skip
 
 
-def print_evaluation(evaluation: "Evaluation", audit: "Audit | None" = None) -> None:
+def print_evaluation(evaluation: "Evaluation", costs: "ImageCosts | None" = None) -> None:
     """The measurements as a table on stdout."""
     unlabelled = f", {evaluation.unlabelled:,} unlabelled" if evaluation.unlabelled else ""
     print_sections(
@@ -151,12 +153,12 @@ def print_evaluation(evaluation: "Evaluation", audit: "Audit | None" = None) -> 
             ],
             _rate(evaluation),
             latent_rows(evaluation.latents),
-            _correlations(audit),
+            _correlations(costs),
         ],
     )
-    if audit is not None:
-        console.print(f"{audit.claim}: {audit.verdict}")
-        note(f"rank correlation: {audit.method}")
+    if costs is not None:
+        console.print(f"{costs.claim}: {costs.verdict}")
+        note(f"rank correlation: {costs.method}")
     for warning in evaluation.warnings:
         note(f"warning: {warning}")
     if evaluation.rate is not None and evaluation.rate.warning is not None:
@@ -200,14 +202,14 @@ def _rate(evaluation: "Evaluation") -> list[Row]:
     return rows
 
 
-def _correlations(audit: "Audit | None") -> list[Row]:
+def _correlations(costs: "ImageCosts | None") -> list[Row]:
     return [
         (
             f"rank correlation of distortion and {found.column}",
             f"{found.rho:+.3f}",
             f"{found.low:+.3f} to {found.high:+.3f}, n = {found.n:,}",
         )
-        for found in (audit.correlations if audit else ())
+        for found in (costs.correlations if costs else ())
     ]
 
 

@@ -1,6 +1,4 @@
-"""The information audit: what each image costs, how large its posterior is, and how well it is
-kept.
-"""
+"""What each image costs, how large its posterior is, and how well it is kept."""
 
 import csv
 import math
@@ -22,7 +20,7 @@ from paradise_cli.figures.captioned import COLUMNS, Block, draw_captioned
 from paradise_cli.recipe.schema import Recipe
 
 CLAIM = "harder examples are mapped to smaller posteriors"  # paper section 3.1
-FEWEST = 10  # pairs for an interval
+FEWEST = 10  # pairs, below which the interval of a rank correlation means little
 METHOD = (
     "Spearman; Fisher's z with standard error sqrt((1 + rho^2 / 2) / (n - 3)) (Bonett"
     " and Wright 2000)"
@@ -42,9 +40,7 @@ Table: TypeAlias = dict[str, Column]
 
 @dataclass(frozen=True)
 class RankCorrelation:
-    """Spearman's rho of the distortion and a `column`, over the n images that have both; 95%
-    interval.
-    """
+    """Spearman's rho of the distortion and a `column`, over n images, with its 95% interval."""
 
     column: str
     n: int
@@ -54,7 +50,7 @@ class RankCorrelation:
 
 
 @dataclass(frozen=True)
-class Audit:
+class ImageCosts:
     """What was written, and how the column `distortion`, the first task's at z = mu, goes with
     others.
 
@@ -90,15 +86,15 @@ class Audit:
 
 
 def check_out(out: Path) -> None:
-    """Raise UsageError for a table of an unknown kind, ParadiseError for one that cannot be
-    written.
-    """
+    """Raise UsageError for another kind of table, ParadiseError where it cannot be written."""
     if out.suffix not in _WRITERS:
         raise UsageError(f"--per-example {out}: end it in {' or '.join(_WRITERS)}")
     require_writable(out)
 
 
-def audit(measured: Measurement, recipe: Recipe, info: DataInfo, split: Split, out: Path) -> Audit:
+def write_image_costs(
+    measured: Measurement, recipe: Recipe, info: DataInfo, split: Split, out: Path
+) -> ImageCosts:
     """Write the `per_example` table, and beside it as PNG the images that cost most and least.
 
     `split` and `info` are those that were measured. Raises as `check_out`.
@@ -121,7 +117,7 @@ def audit(measured: Measurement, recipe: Recipe, info: DataInfo, split: Split, o
             rank_correlation(table, distortion, column) for column in ("log_volume", "rate_bits")
         )
         correlations = tuple(correlation for correlation in found if correlation is not None)
-    return Audit(out, picture, distortion, correlations)
+    return ImageCosts(out, picture, distortion, correlations)
 
 
 def per_example(measured: Measurement, info: DataInfo, split: Split) -> Table:
@@ -143,6 +139,7 @@ def per_example(measured: Measurement, info: DataInfo, split: Split) -> Table:
         if values.predicted is not None and values.correct is not None:
             table[f"predicted_{task.name}"] = _names(values.predicted, info.targets[task.target])
             table[f"correct_{task.name}"] = _truths(values.correct)
+    # A deterministic encoder: columns stay, so that every table has the same ones.
     nowhere = torch.full((len(split),), math.nan)
     rates = nowhere if measured.rates is None else measured.rates.mean(0)
     table["rate_nats"], table["rate_bits"] = _numbers(rates), _numbers(rates * BITS)
@@ -154,8 +151,9 @@ def per_example(measured: Measurement, info: DataInfo, split: Split) -> Table:
 
 
 def rank_correlation(table: Table, distortion: str, column: str) -> RankCorrelation | None:
-    """Of two columns of numbers; None for fewer than 10 images that have both, or where one never
-    changes.
+    """The rank correlation of two columns of numbers.
+
+    None where fewer than 10 images have both, or where one column never changes.
     """
     from scipy.stats import spearmanr
 
@@ -165,6 +163,7 @@ def rank_correlation(table: Table, distortion: str, column: str) -> RankCorrelat
     if n < FEWEST or any(len(set(values)) == 1 for values in zip(*pairs, strict=True)):
         return None
     rho = float(spearmanr(pairs).statistic)
+    # Fisher's z is nearly normal, whatever rho; at the ends it is infinite.
     centre = math.atanh(rho) if abs(rho) < 1 else math.copysign(math.inf, rho)
     half = NORMAL_95 * math.sqrt((1 + rho * rho / 2) / (n - 3))
     return RankCorrelation(column, n, rho, math.tanh(centre - half), math.tanh(centre + half))
@@ -185,9 +184,7 @@ def _names(numbers: Tensor, target: Target) -> Column:
 
 
 def _extremes(table: Table, measured: Measurement, info: DataInfo, split: Split) -> list[Block]:
-    """The most and the least expensive images, with what they cost and what the first classifier
-    sees.
-    """
+    """The most and the least expensive images, with their cost and the class predicted."""
     assert measured.rates is not None
     order = measured.rates.mean(0).cpu().argsort(stable=True)
     most = (
@@ -207,14 +204,12 @@ def _extremes(table: Table, measured: Measurement, info: DataInfo, split: Split)
         heading = f"The {len(numbers)} {which} expensive images ({most})"
         return Block(heading, _images(split, rows), captions, wrong)
 
-    count = min(SHOWN, len(order) // 2)
+    count = min(SHOWN, len(order) // 2)  # no image is both
     return [block("most", order.flip(0)[:count]), block("least", order[:count])]
 
 
 def _classes(table: Table, measured: Measurement, info: DataInfo) -> tuple[list[Any], list[Any]]:
-    """Of each image the class, and the one predicted, which is the same where there is no
-    classifier.
-    """
+    """Each image's class and the predicted one, which are the same without a classifier."""
     task = next((score.task for score in measured.scores if score.task.distortion.supervised), None)
     if task is not None:
         label = f"label_{info.targets[task.target].name}"
@@ -236,7 +231,8 @@ def _write_parquet(table: Table, path: Path) -> None:
     from pyarrow import parquet
 
     def array(kind: str, values: list[Any]) -> Any:
-        if kind == "string":  # in a file name that is no UTF-8, bytes are spelled out
+        if kind == "string":
+            # Parquet holds UTF-8 only: other bytes of a file name are spelled out.
             values = [text and text.encode("utf-8", "backslashreplace").decode() for text in values]
         return pa.array(values, pa.type_for_alias(kind))
 

@@ -31,8 +31,8 @@ def crop(*, pad: int = 4, mode: Literal["zero", "reflect"] = "zero") -> Augmenta
         else:
             padded = images.index_select(2, _reflected(h, pad, device))
             padded = padded.index_select(3, _reflected(w, pad, device))
-        # Every row of every crop is w neighbours in memory: a window of a view with overlapping
-        # rows.
+        # Every row of every crop is w neighbours in memory, so that all crops are one gather from a
+        # view with overlapping rows: there is no loop over images, and no wait for the host.
         flat = padded.flatten()
         windows = flat.as_strided((flat.numel() - w + 1, w), (1, 1))
         plane = torch.arange(b * c, device=device).view(b, c, 1) * (h + 2 * pad)

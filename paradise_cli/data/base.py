@@ -14,6 +14,7 @@ from paradise_cli.core.randomness import generator
 from paradise_cli.core.registry import Registry, did_you_mean
 
 SPLITS = ("train", "validation", "test")
+"""The names of splits, everywhere."""
 
 Key: TypeAlias = tuple[int | str, ...]
 Augmentation: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
@@ -43,8 +44,9 @@ class Preprocessing:
     pre_crop: int | None = None
 
     def __post_init__(self) -> None:
-        numbers = [*self.crop, *(n for n in (self.resize, self.pre_crop) if n is not None)]
-        if self.channels not in (1, 3) or len(self.crop) != 2 or any(n < 1 for n in numbers):
+        # Read from weights files as well, where nothing else has checked them.
+        sizes = [size for size in (*self.crop, self.resize, self.pre_crop) if size is not None]
+        if self.channels not in (1, 3) or len(self.crop) != 2 or min(sizes) < 1:
             raise ParadiseError(
                 f"{self}: channels must be 1 or 3, and every size a positive number"
             )
@@ -100,6 +102,7 @@ class DataInfo:
                 preprocessing=Preprocessing.from_json(value["preprocessing"]),
             )
         except (KeyError, TypeError, ValueError) as error:
+            # A ParadiseError is a ValueError too, and says already what is wrong.
             if isinstance(error, ParadiseError):
                 raise
             raise ParadiseError(f"not a description of data ({error!r}): {value!r}") from error
@@ -168,9 +171,8 @@ class MemorySplit:
     def select(self, rows: Tensor) -> "MemorySplit":
         """See `Split.select`; the images are shared, not copied."""
         base = rows if self.rows is None else self.rows[rows]
-        return MemorySplit(
-            self.images, self.labels[rows], [self.ids[i] for i in rows.tolist()], base
-        )
+        ids = [self.ids[row] for row in rows.tolist()]
+        return MemorySplit(self.images, self.labels[rows], ids, base)
 
     def relabel(self, labels: Tensor) -> "MemorySplit":
         """See `Split.relabel`."""
@@ -181,8 +183,10 @@ class MemorySplit:
         if device == self.images.device:
             return self
         size = len(self) * self.images[0].nbytes
+        # The other half is for weights, activations and the allocator's loss.
         if device.type == "cuda" and size > torch.cuda.mem_get_info(device)[0] // 2:
             return self
+        # Only the rows that are used travel: a selection may be a small part of what is mapped.
         images = self.images if self.rows is None else self.images.index_select(0, self.rows)
         return MemorySplit(images.to(device), self.labels, self.ids)
 
@@ -226,6 +230,7 @@ def _check(split: Split, info: DataInfo, where: str) -> None:
             f"{where}: {len(split.ids)} images and labels of shape {list(split.labels.shape)};"
             f" expected one row an image and {len(info.targets)} label column(s)"
         )
+    # A label beyond the classes would be an index error deep inside a loss, or on CUDA an abort.
     for column, target in zip(split.labels.unbind(1), info.targets, strict=True):
         low, high = int(column.min()), int(column.max())
         if low < -1 or high >= len(target.classes):
@@ -243,10 +248,10 @@ _DESCRIPTIONS: dict[str, Callable[..., DataInfo]] = {}
 def dataset(
     describe: Callable[..., DataInfo],
 ) -> Callable[[Callable[..., DataBundle]], Callable[..., DataBundle]]:
-    """Register a factory `(root, *, <hyper>) -> DataBundle` with `describe(root, **hyper) ->
-    DataInfo`.
+    """Register a factory `(root, *, <hyper>) -> DataBundle` under its name.
 
-    `describe` gets every hyper-parameter of the factory and reads no pixels.
+    `describe(root, **hyper) -> DataInfo` gets every hyper-parameter of the factory and reads no
+    pixels.
     """
 
     def register(factory: Callable[..., DataBundle]) -> Callable[..., DataBundle]:
@@ -259,6 +264,7 @@ def dataset(
 
 def info_of(name: str, root: Path | None = None, **hyper: Any) -> DataInfo:
     """The description of a data set before any pixel is read, even where its files are missing."""
+    # `describe` has no defaults of its own: they live in the factory's signature alone.
     defaults = {key: default for key, (_, default) in DATASETS.hyper_parameters(name).items()}
     return _DESCRIPTIONS[name](root, **(defaults | hyper))
 
@@ -273,6 +279,7 @@ def synthetic(info: DataInfo, n: int = 64, seed: int = 0) -> DataBundle:
         labels = torch.stack(columns, 1) if columns else torch.empty(n, 0, dtype=torch.int64)
         return MemorySplit(images, labels, [f"{name}/{i}" for i in range(n)])
 
+    # One generator for all: the splits must not hold the same images.
     info = dataclasses.replace(info, train_size=n)
     return DataBundle(info, split("train"), split("validation"), split("test"))
 
@@ -280,6 +287,7 @@ def synthetic(info: DataInfo, n: int = 64, seed: int = 0) -> DataBundle:
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a small CPU tensor to a device without making the host wait for it."""
     if device.type == "cuda" and tensor.device.type == "cpu":
+        # Only a copy from pinned memory is asynchronous; from pageable memory the host waits.
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
@@ -303,15 +311,18 @@ def batches(
     """
     stop = len(order) - len(order) % batch_size if drop_last else len(order)
     order = order[start * batch_size : stop]
+    # Order and labels travel once a pass: a copy for each batch would make the host wait.
     index = on_device(order, device)
     labels = on_device(split.labels, device)
     fetched = split.fetch(order, batch_size, key, train)
     for k, images in enumerate(fetched):
         rows = index[k * batch_size : (k + 1) * batch_size]
         images = on_device(images, device)
+        # Keyed by the batch's number in the whole pass, so that a resumed one sees the same.
         draw = generator(*key, "augment", start + k)
         for augmentation in augment:
             images = augmentation(images, draw)
+        # Bytes until here: they are a quarter of the traffic, and augmentations leave them bytes.
         if images.dtype == torch.uint8:
             images = images.to(torch.float32).div_(255)
         yield Batch(images, labels.index_select(0, rows), rows)

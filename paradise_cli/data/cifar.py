@@ -15,19 +15,9 @@ _MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 _FOLDER = "cifar-10-batches-bin"
 _TRAIN = tuple(f"data_batch_{i}.bin" for i in range(1, 6))
 _TEST = ("test_batch.bin",)
-_RECORD = 1 + 3 * 32 * 32
-_CLASSES = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+_RECORD = 1 + 3 * 32 * 32  # bytes: the label, then the red, green and blue planes
+_CLASSES = ("airplane", "automobile", "bird", "cat", "deer",
+            "dog", "frog", "horse", "ship", "truck")  # fmt: skip
 
 
 def _describe(root: Path | None) -> DataInfo:
@@ -37,12 +27,15 @@ def _describe(root: Path | None) -> DataInfo:
 
 @dataset(_describe)
 def cifar10(root: Path | None = None) -> DataBundle:
-    """CIFAR-10 from the .bin files in `root`; without a root from the data folder, else downloaded
-    to it.
+    """CIFAR-10 from the .bin files in `root`.
+
+    Without a root they are looked for in the data folder, and downloaded to it where they are not.
     """
+    # People keep the files as the archive has them, in its folder, or taken out of it.
     bases = [root] if root is not None else [data_dir() / "cifar10", data_dir()]
     places = [base / part for base in bases for part in ("", _FOLDER)]
     folder = _find(places)
+    # A root that was named is the user's: nothing is put there.
     if folder is None and root is None:
         _download()
         folder = _find(places)
@@ -74,11 +67,11 @@ def _split(folder: Path, names: tuple[str, ...]) -> MemorySplit:
     parts = []
     for name in names:
         data = np.fromfile(folder / name, np.uint8)
+        # The format has no header: a file that was cut short between records is not noticed.
         if len(data) == 0 or len(data) % _RECORD:
             raise ParadiseError(
                 f"{folder / name}: {len(data):,} bytes are no whole number of {_RECORD}-byte"
-                " records: cut"
-                f" short or damaged; fetch it again from {_URL}"
+                f" records: cut short or damaged; fetch it again from {_URL}"
             )
         parts.append(data.reshape(-1, _RECORD))
     records = np.concatenate(parts)

@@ -30,9 +30,11 @@ def match_classes(given: Sequence[str], wanted: Sequence[str], *, label: str) ->
     left without a number, and said. Numbers decide only where no name is shared, between equally
     many classes.
     """
-    number = _numbers(given, wanted)
-    if any(place >= 0 for place in number):
-        return ClassMap(tuple(number), _named_note(given, wanted, number, label))
+    numbers = _numbers(given, wanted)
+    # One shared name shows that names mean the same on both sides; then none goes by number, as
+    # cat, dog, parrot would meet bird, cat, dog shifted by one.
+    if any(number >= 0 for number in numbers):
+        return ClassMap(tuple(numbers), _named_note(given, wanted, numbers, label))
     if len(given) != len(wanted):
         return None
     pairs = [
@@ -55,6 +57,7 @@ def match_logits(
     numeric = _named_by_number(folders)
     if names is not None:
         found = _by_given_names(folders, logits, names, label)
+    # As in ImageNetV2, whose folders 0 to 999 stand in the order of text: 0, 1, 10, 100, ...
     elif numeric is not None and max(numeric) < logits:
         found = ClassMap(tuple(numeric))
     elif len(folders) == logits:
@@ -105,9 +108,8 @@ def _numbers(given: Sequence[str], wanted: Sequence[str]) -> list[int]:
     exact = {name: place for place, name in enumerate(wanted)}
     # Folders cannot be called 'T-shirt/top', and people write 'Cat' for 'cat'.
     plain = {_plain(name): place for place, name in enumerate(wanted)}
-    alike = len(plain) < len(wanted) or len(set(map(_plain, given))) < len(given)
-    if alike:
-        plain = {}
+    if len(plain) < len(wanted) or len(set(map(_plain, given))) < len(given):
+        plain = {}  # some differ in nothing else
     return [exact.get(name, plain.get(_plain(name), -1)) for name in given]
 
 

@@ -18,14 +18,13 @@ def _describe(root: Path | None, *, split_seed: int) -> DataInfo:
 
 @dataset(_describe)
 def digits(root: Path | None = None, *, split_seed: int = 0) -> DataBundle:
-    """scikit-learn's digits, split 80/20 by `split_seed`, each class in proportion; needs no
-    file.
-    """
+    """scikit-learn's digits, split 80/20 by `split_seed`, each class in proportion."""
     from sklearn.datasets import load_digits
 
-    data = load_digits()
+    data = load_digits()  # values 0 to 16
     images = torch.from_numpy(np.rint(data.images * (255 / 16)).astype(np.uint8))[:, None]
     labels = torch.from_numpy(data.target.astype(np.int64))[:, None]
+    # scikit-learn has no split of its own; without strata a class could be rare in the test part.
     everything = MemorySplit(images, labels, [f"digits/{i}" for i in range(_SIZE)])
     held = stratified(labels[:, 0], _TEST, split_seed, "digits")
     info = _describe(root, split_seed=split_seed)

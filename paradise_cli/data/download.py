@@ -9,10 +9,9 @@ from paradise_cli.core.errors import ParadiseError
 
 @contextlib.contextmanager
 def downloading(missing: ParadiseError) -> Iterator[None]:
-    """Turn a failed download into `missing` and its cause; what the downloader says goes to
-    stderr.
-    """
+    """Turn a failed download into `missing` and its cause."""
     try:
+        # torchvision reports on stdout, which belongs to the results of a command.
         with contextlib.redirect_stdout(sys.stderr):
             yield
     except (OSError, RuntimeError) as error:

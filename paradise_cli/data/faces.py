@@ -10,38 +10,35 @@ from paradise_cli.data.base import DataBundle, DataInfo, Preprocessing, Target, 
 from paradise_cli.data.images import image_ids
 from paradise_cli.data.streaming import folder_split
 
-_IMAGES, _ATTRIBUTES, _PARTITION = (
-    "img_align_celeba",
-    "list_attr_celeba.txt",
-    "list_eval_partition.txt",
-)
-_SPLITS = ("train", "validation", "test")
-_PART = {"0": 0, "1": 1, "2": 2}
-_LAST = (162_770, 182_637, 202_599)  # the last image number of each official split
+# The names that the official archives have.
+_IMAGES = "img_align_celeba"
+_ATTRIBUTES = "list_attr_celeba.txt"
+_PARTITION = "list_eval_partition.txt"
+_PART = {"0": "train", "1": "validation", "2": "test"}  # as the partition file numbers them
+_LAST = {"train": 162_770, "validation": 182_637, "test": 202_599}  # the last image of each
+# For a recipe that is checked before the files are there.
 _NAMES = (
     "5_o_Clock_Shadow Arched_Eyebrows Attractive Bags_Under_Eyes Bald Bangs Big_Lips Big_Nose"
-    " Black_Hair"
-    " Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee Gray_Hair"
-    " Heavy_Makeup"
-    " High_Cheekbones Male Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard Oval_Face Pale_Skin"
-    " Pointy_Nose"
-    " Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair Wavy_Hair Wearing_Earrings"
-    " Wearing_Hat"
-    " Wearing_Lipstick Wearing_Necklace Wearing_Necktie Young"
+    " Black_Hair Blond_Hair Blurry Brown_Hair Bushy_Eyebrows Chubby Double_Chin Eyeglasses Goatee"
+    " Gray_Hair Heavy_Makeup High_Cheekbones Male Mouth_Slightly_Open Mustache Narrow_Eyes No_Beard"
+    " Oval_Face Pale_Skin Pointy_Nose Receding_Hairline Rosy_Cheeks Sideburns Smiling Straight_Hair"
+    " Wavy_Hair Wearing_Earrings Wearing_Hat Wearing_Lipstick Wearing_Necklace Wearing_Necktie"
+    " Young"
 ).split()
 
 
 def _folder(root: Path | None) -> Path:
     base = data_dir() / "celeba" if root is None else root
+    # torchvision keeps its files one folder deeper.
     return base / "celeba" if (base / "celeba" / _IMAGES).is_dir() else base
 
 
 def _describe(root: Path | None, *, size: int, pre_crop: int, memory_gib: float) -> DataInfo:
-    names, train_size = _NAMES, _LAST[0]
+    names, train_size = _NAMES, _LAST["train"]
     folder = _folder(root)
     if (folder / _ATTRIBUTES).is_file():
         names, rows = _attributes(folder / _ATTRIBUTES)
-        train_size = sum(part == 0 for part in _parts(folder, list(rows)).values())
+        train_size = list(_parts(folder, list(rows)).values()).count("train")
     targets = tuple(Target(name, ("no", "yes")) for name in names)
     preprocessing = Preprocessing(3, size, (size, size), pre_crop)
     return DataInfo("celeba", (3, size, size), targets, train_size, preprocessing)
@@ -61,11 +58,11 @@ def celeba(
         if not (folder / name).exists():
             raise ParadiseError(
                 f"celeba: {folder / name} is missing; put the folder {_IMAGES}/ with the aligned"
-                " images,"
-                f" {_ATTRIBUTES} and {_PARTITION} into {folder} (from the CelebA web page)"
+                f" images, {_ATTRIBUTES} and {_PARTITION} into {folder} (from the CelebA web page)"
             )
     info = _describe(root, size=size, pre_crop=pre_crop, memory_gib=memory_gib)
     _, rows = _attributes(folder / _ATTRIBUTES)
+    # A few missing files are the mark of an archive that was unpacked in part.
     absent = sorted(rows.keys() - set(image_ids(folder / _IMAGES)))
     if absent:
         raise ParadiseError(
@@ -74,9 +71,9 @@ def celeba(
         )
     parts = _parts(folder, sorted(rows))
     splits = {}
-    for part, split in enumerate(_SPLITS):
-        names = [name for name, its in parts.items() if its == part]
-        if names:
+    for split in _PART.values():
+        names = [name for name, part in parts.items() if part == split]
+        if names:  # a sample of the images may lack a split
             labels = torch.tensor([rows[name] for name in names])
             ids = [f"{_IMAGES}/{name}" for name in names]
             splits[split] = folder_split(
@@ -91,9 +88,8 @@ def celeba(
 
 def _lines(path: Path) -> list[list[str]]:
     try:
-        return [
-            line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
-        ]
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [line.split() for line in lines if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise ParadiseError(f"{path}: cannot be read: {error}") from error
 
@@ -103,23 +99,24 @@ def _attributes(path: Path) -> tuple[list[str], dict[str, list[int]]]:
     lines = _lines(path)
     names = lines[1] if len(lines) > 2 else []
     rows = {}
+    # The first line is a count, the second the names: line numbers begin with 3 here.
     for number, (image, *values) in enumerate(lines[2:], 3):
         if len(values) != len(names) or not set(values) <= {"1", "-1"}:
             raise ParadiseError(
                 f"{path}:{number}: expected an image and {len(names)} values of 1 or -1"
             )
         rows[image] = [int(value == "1") for value in values]
+    # The count shows a file that was cut short at the end of a line.
     if not rows or lines[0] != [str(len(rows))]:
         raise ParadiseError(
             f"{path}: expected a count, a line of names and one line an image (found {len(rows)}"
-            " images);"
-            " cut short or of another kind: fetch the file again"
+            " images); cut short or of another kind: fetch the file again"
         )
     return names, rows
 
 
-def _parts(folder: Path, images: list[str]) -> dict[str, int]:
-    """Split number of each image, from the partition file or else the official image numbers."""
+def _parts(folder: Path, images: list[str]) -> dict[str, str]:
+    """The split of each image, from the partition file or else the official image numbers."""
     path = folder / _PARTITION
     try:
         if path.is_file():
@@ -129,7 +126,11 @@ def _parts(folder: Path, images: list[str]) -> dict[str, int]:
     except (ValueError, KeyError) as error:
         raise ParadiseError(
             f"celeba: no split is known for some images of {folder} ({error}); {_PARTITION} must"
-            " list every"
-            " image with 0, 1 or 2"
+            " list every image with 0, 1 or 2"
         ) from error
-    return {image: sum(number > last for last in _LAST[:2]) for image, number in numbers.items()}
+    return {image: _part_of(number) for image, number in numbers.items()}
+
+
+def _part_of(number: int) -> str:
+    """The official split of an image number; all that are larger are test images too."""
+    return next((part for part, last in _LAST.items() if number <= last), "test")

@@ -24,6 +24,7 @@ def _listing(root: Path) -> dict[str, list[str]]:
 
     The sub-folders are train, val and test where train/ is there, else the folder itself, "".
     """
+    # A class may be called test; only train/ beside it makes it a split.
     if not (root / "train").is_dir():
         return {"": image_ids(root)}
     return {
@@ -55,6 +56,7 @@ def _sub_folders(place: Path, images: Sequence[str], split: str) -> list[str]:
         for entry in place.iterdir()
         if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith(".")
     }
+    # Where all images lie in the folder itself, the folders beside them are no classes.
     return sorted(holding | (empty - _SYSTEM)) if holding else []
 
 
@@ -71,6 +73,7 @@ def _classes(
             f" not in the recipe: {sorted(set(found) - set(expected))[:5]}; the two must be the"
             " same"
         )
+    # One folder tells nothing apart: an album, or where the archive was unpacked.
     if len(found) < 2:
         return ()
     for other, images in listing.items():
@@ -88,6 +91,7 @@ def class_folders_of(root: Path, images: Sequence[str]) -> list[str | None]:
 
     `images` are those of `image_ids`, of all splits if there are any.
     """
+    # Here only folders that hold an image count: nothing is trained, and no number depends on it.
     names: dict[str, str | None] = {}
     for split in _SPLITS if (root / "train").is_dir() else ("",):
         inside = [image for image in images if not split or image.startswith(f"{split}/")]
@@ -119,6 +123,7 @@ def _info(
 def _labels(images: Sequence[str], split: str, info: DataInfo) -> Tensor:
     if not info.targets:
         return torch.empty(len(images), 0, dtype=torch.int64)
+    # Images beside the class folders are unlabelled: their folder is None, which has no number.
     number: dict[str | None, int] = {name: i for i, name in enumerate(info.targets[0].classes)}
     return torch.tensor([number.get(_class_of(image, split), -1) for image in images])[:, None]
 
@@ -182,6 +187,7 @@ def open_folder(
     if skip_unreadable:
         listing, notes = _readable(root, listing, preprocessing)
     first = next(iter(listing))
+    # What is skipped is known only now: `_info` looks at no pixels.
     info = dataclasses.replace(info, train_size=len(listing[first]))
     splits = {
         _SPLITS.get(name, "train"): folder_split(
@@ -261,6 +267,7 @@ def imagenet(
             f"imagenet: {root} must hold train/ and val/, each with one sub-folder a class"
         )
     info = _describe_imagenet(root, size=size, short_side=short_side, train_crop=train_crop)
+    # Always streamed: 1.2 million decoded images would fill a disk.
     train, test = (
         FolderSplit(
             root, listing[name], _labels(listing[name], name, info), info.preprocessing,

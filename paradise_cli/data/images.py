@@ -18,13 +18,14 @@ from paradise_cli.data.base import Preprocessing
 
 Pixels = NDArray[np.uint8]
 
+# By suffix: opening each file of a large folder to see what it is would take longer than reading.
 SUFFIXES = tuple(
     ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff"
     " .webp".split()
 )
 # Named, because Pillow hands some of the other formats it knows to external programs.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
-_ORIENTATION = 0x0112
+_ORIENTATION = 0x0112  # the EXIF tag: which corner of the scene the first pixel is, 1 to 8
 
 
 class UnreadableImage(ParadiseError):
@@ -37,16 +38,15 @@ class UnreadableImage(ParadiseError):
 
 
 def image_ids(folder: Path) -> list[str]:
-    """Paths relative to `folder`, with `/`, of all images in it and below, sorted; hidden files are
-    skipped.
+    """Paths of all images in a folder and below, relative to it, with `/`, sorted.
 
-    Raises ParadiseError for a missing folder and for one without images.
+    Hidden files are skipped. Raises ParadiseError for a missing folder and for one without images.
     """
     if not folder.is_dir():
         kind = "is a file, not a folder" if folder.exists() else "no such folder"
         raise ParadiseError(f"{folder}: {kind}; name a folder of images")
     found: list[str] = []
-    others = 0
+    others = 0  # files that are no images: an empty answer is easier to understand with them
     visited: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -54,6 +54,7 @@ def image_ids(folder: Path) -> list[str]:
             folders.clear()
             continue
         visited.add(real)
+        # In place: os.walk goes on into what is left in its own list.
         folders[:] = [name for name in folders if not name.startswith(".")]
         prefix = os.path.relpath(place, folder).replace(os.sep, "/") + "/"
         prefix = "" if prefix == "./" else prefix
@@ -78,9 +79,9 @@ def decode(
 ) -> Pixels:
     """Pixels uint8 [C, H, W] of an image file; with `random_crop`, of a random-resized crop of it.
 
-    EXIF orientation is applied, transparency composited on white, 16 bits scaled to 8 by rounding v
-    / 257, and of an animation the first frame taken. Raises UnreadableImage; safe to call from many
-    threads.
+    EXIF orientation is applied, transparency composited on white, 16 bits scaled to 8 by rounding
+    v / 257, and of an animation the first frame taken. Raises UnreadableImage. Many threads may
+    call it.
     """
     try:
         pixels = _read(path.read_bytes(), preprocessing.channels)
@@ -91,7 +92,7 @@ def decode(
             pixels = _centre(pixels, *preprocessing.crop)
         else:
             pixels = _resize(_random_part(pixels, random_crop), *preprocessing.crop)
-    except OSError as error:
+    except OSError as error:  # its text repeats the path
         raise UnreadableImage(path, error.strerror or str(error)) from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise UnreadableImage(path, str(error) or type(error).__name__) from error
@@ -102,15 +103,15 @@ def _read(data: bytes, channels: int) -> Pixels:
     """Pixels uint8 [H, W, channels] of an encoded image, the right way up."""
     if not data:
         raise ValueError("the file is empty")
+    # Most pictures are JPEGs, and this decoder reads them faster than Pillow.
     if data.startswith(b"\xff\xd8\xff"):
         pixels = _read_jpeg(data)
         if pixels is not None:
-            grey = (
-                np.array(Image.fromarray(pixels).convert("L"))[..., None]
-                if channels == 1
-                else pixels
-            )
-            return grey if b"Exif\0" not in data else _upright(grey, data)
+            if (
+                channels == 1
+            ):  # from colour, as Pillow does: the decoder's own grey rounds otherwise
+                pixels = np.array(Image.fromarray(pixels).convert("L"))[..., None]
+            return pixels if b"Exif\0" not in data else _upright(pixels, data)
     try:
         image = Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError:
@@ -130,6 +131,7 @@ def _read_jpeg(data: bytes) -> Pixels | None:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:
         return None
+    # CMYK comes out one level off at nearly every value.
     if colours not in ("YCbCr", "Gray"):
         return None
     _check_size(height, width)
@@ -146,6 +148,7 @@ def _upright(pixels: Pixels, data: bytes) -> Pixels:
     with contextlib.suppress(Exception):  # damaged metadata must not cost the pixels
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
             turn = image.getexif().get(_ORIENTATION, 1)
+    # Eight orientations are a transposition or not, and then a mirror of either axis or not.
     if turn in (5, 6, 7, 8):
         pixels = pixels.transpose(1, 0, 2)
     if turn in (2, 3, 6, 7):
@@ -156,6 +159,7 @@ def _upright(pixels: Pixels, data: bytes) -> Pixels:
 
 
 def _check_size(height: int, width: int) -> None:
+    # A file of kilobytes may unpack to more than the memory there is. Pillow only warns of that.
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and height * width > limit:
         raise ValueError(
@@ -173,6 +177,7 @@ def _flat(image: Image.Image, channels: int) -> Image.Image:
             raise ValueError(
                 "32-bit integer pixels have no agreed range; save it with 8 or 16 bits"
             )
+        # 65535 = 255 * 257: white stays white, where a shift by 8 bits would darken by rounding.
         image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     elif image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
@@ -186,8 +191,10 @@ def _resized(shape: tuple[int, ...], preprocessing: Preprocessing) -> tuple[int,
     crop_height, crop_width = preprocessing.crop
     new = (height, width)
     if (short := preprocessing.resize) is not None:
+        # Truncated, not rounded: as torchvision does, whose models are read with it.
         long = int(short * max(height, width) / min(height, width))
         new = (short, long) if height <= width else (long, short)
+    # The resize may be smaller than the crop, or there may be none.
     if new[0] < crop_height or new[1] < crop_width:
         scale = max(crop_height / height, crop_width / width)
         new = (max(crop_height, round(height * scale)), max(crop_width, round(width * scale)))
@@ -197,8 +204,8 @@ def _resized(shape: tuple[int, ...], preprocessing: Preprocessing) -> tuple[int,
 def _resize(pixels: Pixels, height: int, width: int) -> Pixels:
     """Antialiased bilinear, [H, W, C] in and out.
 
-    Within 1/255 of Pillow's, but 2/255 at about one in 10,000 pixels where both round an exact tie
-    (5:4).
+    Within 1/255 of Pillow's, but for about one in 10,000 pixels of a 5:4 resize: where both round
+    an exact tie, they may be 2/255 apart.
     """
     if pixels.shape[:2] == (height, width):
         return pixels
@@ -218,15 +225,17 @@ def _centre(pixels: Pixels, height: int, width: int) -> Pixels:
 
 
 def _random_part(pixels: Pixels, draw: torch.Generator) -> Pixels:
-    """A part of 8% to 100% of the area and of aspect 3/4 to 4/3 (Szegedy et al. 2015, section
-    6).
-    """
+    """A part of 8% to 100% of the area and of aspect 3/4 to 4/3 (Szegedy et al. 2015, 6)."""
     height, width = pixels.shape[:2]
+    # All ten tries are drawn at once, so that how many are needed moves no later number.
     for area, log_ratio, down, right in torch.rand(10, 4, generator=draw).tolist():
         size = height * width * (0.08 + 0.92 * area)
         ratio = math.exp(math.log(3 / 4) + log_ratio * math.log(16 / 9))
-        w, h = round(math.sqrt(size * ratio)), round(math.sqrt(size / ratio))
+        w = round(math.sqrt(size * ratio))
+        h = round(math.sqrt(size / ratio))
         if 0 < w <= width and 0 < h <= height:
-            top, left = int(down * (height - h + 1)), int(right * (width - w + 1))
+            top = int(down * (height - h + 1))
+            left = int(right * (width - w + 1))
             return pixels[top : top + h, left : left + w]
+    # A sliver, into which no try fits: the largest part whose aspect is allowed.
     return _centre(pixels, min(height, round(width * 4 / 3)), min(width, round(height * 4 / 3)))

@@ -25,13 +25,12 @@ _DEBIAN = Path("/usr/share/datasets/fashion-mnist")  # package dataset-fashion-m
 
 
 def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The uint8 array of an IDX file, plain or gzipped; raises ParadiseError for any other
-    content.
-    """
+    """The uint8 array of an IDX file, plain or gzipped; raises ParadiseError for anything else."""
     try:
         data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (OSError, EOFError, zlib.error) as error:
         raise ParadiseError(f"{path}: cannot be read ({error}); fetch the file again") from error
+    # Two zeros, the type (8 = unsigned bytes), the number of dimensions, then each in 4 bytes.
     if len(data) < 4 or data[:3] != b"\0\0\x08":
         raise ParadiseError(f"{path}: not an IDX file of bytes; fetch the file again")
     header = 4 + 4 * data[3]
@@ -39,8 +38,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     if len(data) != header + math.prod(shape):
         raise ParadiseError(
             f"{path}: its header promises {header + math.prod(shape):,} bytes for shape"
-            f" {list(shape)}, it has"
-            f" {len(data):,}: cut short or damaged; fetch the file again"
+            f" {list(shape)}, it has {len(data):,}: cut short or damaged; fetch the file again"
         )
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
@@ -57,8 +55,9 @@ def _describe_fashion(root: Path | None) -> DataInfo:
 
 @dataset(_describe_mnist)
 def mnist(root: Path | None = None) -> DataBundle:
-    """MNIST from IDX files in `root`; without a root from the data folder, else downloaded to
-    it.
+    """MNIST from IDX files in `root`.
+
+    Without a root they are looked for in the data folder, and downloaded to it where they are not.
     """
     return _bundle(_describe_mnist(root), "MNIST", root)
 
@@ -71,8 +70,10 @@ def fashion_mnist(root: Path | None = None) -> DataBundle:
 
 def _bundle(info: DataInfo, torchvision_name: str, root: Path | None, *known: Path) -> DataBundle:
     bases = [root] if root is not None else [data_dir() / info.label, data_dir(), *known]
+    # Where people, and torchvision's two ways of downloading, keep the files.
     places = [b / part for b in bases for part in ("", "raw", f"{torchvision_name}/raw")]
     files = _find(places)
+    # A root that was named is the user's: nothing is put there.
     if files is None and root is None:
         _download(torchvision_name, info.label)
         files = _find(places)
@@ -92,17 +93,16 @@ def _missing(label: str, place: Path) -> ParadiseError:
 def _find(places: list[Path]) -> dict[str, tuple[Path, Path]] | None:
     """The four files of the first place that has them all."""
     for place in places:
-        files = {}
-        for split, names in _FILES.items():
-            found = [
-                next((p for p in (place / n, place / f"{n}.gz") if p.is_file()), None)
-                for n in names
-            ]
-            if found[0] is not None and found[1] is not None:
-                files[split] = (found[0], found[1])
-        if len(files) == len(_FILES):
-            return files
+        files = {split: [_one(place, name) for name in names] for split, names in _FILES.items()}
+        # Never from two places: labels of one set would meet images of another.
+        if all(None not in pair for pair in files.values()):
+            return {split: (pair[0], pair[1]) for split, pair in files.items()}  # type: ignore[misc]
     return None
+
+
+def _one(place: Path, name: str) -> Path | None:
+    """The file of that name, plain or gzipped."""
+    return next((path for path in (place / name, place / f"{name}.gz") if path.is_file()), None)
 
 
 def _download(torchvision_name: str, label: str) -> None:
@@ -117,9 +117,8 @@ def _split(name: str, image_file: Path, label_file: Path) -> MemorySplit:
     if images.ndim != 3 or images.shape[1:] != (28, 28) or labels.shape != images.shape[:1]:
         raise ParadiseError(
             f"{image_file} holds {list(images.shape)} and {label_file} {list(labels.shape)};"
-            " expected"
-            " [N, 28, 28] and [N]"
+            " expected [N, 28, 28] and [N]"
         )
     columns: Tensor = torch.from_numpy(labels.astype(np.int64))[:, None]
-    pixels = torch.from_numpy(images.copy())[:, None]
+    pixels = torch.from_numpy(images.copy())[:, None]  # a view of the file's bytes is read-only
     return MemorySplit(pixels, columns, [f"{name}/{i}" for i in range(len(labels))])

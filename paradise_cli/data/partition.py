@@ -13,11 +13,13 @@ from paradise_cli.data.base import DataBundle
 def stratified(strata: Tensor, n: int, *key: int | str) -> Tensor:
     """n sorted rows drawn at random, every stratum in proportion to its size; strata int64 [N]."""
     shuffled = permutation(len(strata), *key)
+    # A stable sort by stratum keeps the random order within each.
     grouped = shuffled[torch.argsort(strata[shuffled], stable=True)]
     counts = torch.unique_consecutive(strata[grouped], return_counts=True)[1]
     first = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
     place = torch.arange(len(strata), dtype=torch.float64) - first
-    # The n smallest quantiles hold the same share of every stratum, and n rows exactly.
+    # Each row's quantile within its stratum: the n smallest hold the same share of every stratum,
+    # and n rows exactly, where rounding a share of each would give some other number.
     quantile = (place + 0.5) / torch.repeat_interleave(counts, counts)
     return grouped[torch.argsort(quantile, stable=True)[:n]].sort().values
 
@@ -32,8 +34,7 @@ def _strata(labels: Tensor) -> Tensor:
 
 
 def hold_out(bundle: DataBundle, fraction: float, seed: int) -> DataBundle:
-    """Move a fraction of the training images, stratified by the first target, to a validation
-    split.
+    """Move a fraction of the training images to a validation split, stratified by the first target.
 
     A bundle that has a validation split, and a fraction of 0, are left as they are. Raises
     ParadiseError for a fraction outside [0, 1) or one that leaves a part empty.
@@ -47,9 +48,9 @@ def hold_out(bundle: DataBundle, fraction: float, seed: int) -> DataBundle:
     if not 0 < n < size:
         raise ParadiseError(
             f"{bundle.info.label}: {fraction:g} of {size} training images leaves a part empty; add"
-            " images, or"
-            " set the validation fraction to 0 to train without validation"
+            " images, or set the validation fraction to 0 to train without validation"
         )
+    # Another key than any of training: the part is the same whatever is drawn besides.
     held = stratified(_strata(bundle.train.labels), n, seed, "validation")
     kept = others(held, size)
     return dataclasses.replace(
@@ -70,9 +71,9 @@ def keep_labels(bundle: DataBundle, n: int, seed: int) -> DataBundle:
     if not 0 < n <= len(labelled):
         raise ParadiseError(
             f"{bundle.info.label}: cannot keep {n} labels, {len(labelled)} of {len(labels)}"
-            " training images"
-            f" are labelled; allowed: 1 to {len(labelled)}"
+            f" training images are labelled; allowed: 1 to {len(labelled)}"
         )
+    # Validation and test keep all labels: they measure, and teach nothing.
     kept = labelled[stratified(_strata(labels)[labelled], n, seed, "labelled")]
     hidden = torch.full_like(labels, -1).index_copy_(0, kept, labels[kept])
     return dataclasses.replace(bundle, train=bundle.train.relabel(hidden))

@@ -1,5 +1,4 @@
-"""Random vectors whose rate-distortion function is known: what an encoder learns of them can be
-checked.
+"""Random vectors whose rate-distortion function is known, so that an encoder can be checked.
 
 Every example is a float32 "image" [1, 1, K] of values, not of pixels.
 """
@@ -34,7 +33,7 @@ def gaussian_source(
     """Independent zero-mean Gaussians of these variances."""
     if not variances or min(variances) <= 0:
         raise UsageError(f"gaussian_source: variances are a list of numbers > 0, not {variances}")
-    scale = torch.tensor(variances).sqrt()
+    scale = torch.tensor(variances).sqrt()  # [K]
     info = _gaussian_info(root, variances=variances, n=n, test=test)
     return _bundle(info, test, lambda n, draw: scale * torch.randn(n, len(scale), generator=draw))
 
@@ -67,6 +66,7 @@ def laplacian_source(
         raise UsageError(f"laplacian_source: scale is a number > 0, not {scale:g}")
 
     def sample(n: int, draw: torch.Generator) -> Tensor:
+        # |x| of a Laplacian is exponential, and its sign a fair coin.
         sign = 2 * torch.randint(0, 2, (n, 1), generator=draw) - 1
         return sign * torch.empty(n, 1).exponential_(1 / scale, generator=draw)
 
@@ -85,6 +85,7 @@ def banana_source(root: Path | None = None, *, n: int = 50_000, test: int = 10_0
 
 
 def _info(name: str, dimensions: int, n: int) -> DataInfo:
+    # One channel and one row: networks of images read vectors too.
     return DataInfo(name, (1, 1, dimensions), (), n, Preprocessing(1, None, (1, dimensions)))
 
 
@@ -96,9 +97,9 @@ def _bundle(info: DataInfo, test: int, sample: Draw) -> DataBundle:
             raise UsageError(
                 f"{info.label}: n and test are numbers of examples, at least 1, not {n}"
             )
+        # Without the recipe's seed: runs of several seeds learn from the same data.
         values = sample(n, generator(info.label, name)).view(n, *info.shape)
-        return MemorySplit(
-            values, torch.empty(n, 0, dtype=torch.int64), [f"{name}/{i}" for i in range(n)]
-        )
+        no_labels = torch.empty(n, 0, dtype=torch.int64)
+        return MemorySplit(values, no_labels, [f"{name}/{i}" for i in range(n)])
 
     return DataBundle(info, split("train", info.train_size), test=split("test", test))

@@ -1,6 +1,4 @@
-"""Images decoded by threads: streamed in bounded memory, or once into a file that is
-memory-mapped.
-"""
+"""Images decoded by threads: streamed in bounded memory, or once into a mapped file."""
 
 import dataclasses
 import hashlib
@@ -38,6 +36,7 @@ decoding_progress: ContextVar[Callable[[int, int], None] | None] = ContextVar(
 
 def worker_count() -> int:
     """Threads that decode: one for each core this process may use."""
+    # In a container cpu_count is that of the host.
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -50,11 +49,11 @@ def stream(
     workers: int | None = None,
     window: int | None = None,
 ) -> Generator[R | UnreadableImage, None, None]:
-    """`fn(item)`, or the UnreadableImage it raised, for every item in order, computed ahead by
-    threads.
+    """`fn(item)` for every item in order, or the UnreadableImage it raised, computed by threads.
 
     At most `window` results (default 64) are pending or waiting at a time.
     """
+    # Threads, not processes: the decoders and torch leave the interpreter's lock alone.
     source = iter(items)
     pool = ThreadPoolExecutor(workers or worker_count(), "paradise-decode")
 
@@ -97,6 +96,7 @@ class FolderSplit:
         """See `Split.fetch`; raises UnreadableImage naming the first file that cannot be read."""
 
         def load(row: int) -> Pixels:
+            # Keyed by the row: the crop is the same whichever thread draws it, and when.
             draw = generator(*key, "crop", row) if train and self.random_crop else None
             return decode(self.root / self.ids[row], self.preprocessing, draw)
 
@@ -134,8 +134,9 @@ def folder_split(
     random_crop: bool = False,
     memory_gib: float = 4.0,
 ) -> Split:
-    """Images in memory where they fit in `memory_gib` and are not cropped at random, else
-    streamed.
+    """Images in memory where they fit in `memory_gib` and are not cropped at random, else streamed.
+
+    A random crop needs the whole picture each time, and not the pixels of its centre.
     """
     size = len(ids) * preprocessing.channels * preprocessing.crop[0] * preprocessing.crop[1]
     if random_crop or size > memory_gib * 2**30:
@@ -146,8 +147,8 @@ def folder_split(
 def decoded(root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> Tensor:
     """Memory-mapped uint8 [N, C, H, W] of image files, decoded once into the user's cache.
 
-    A changed file or preprocessing is decoded again. Raises ParadiseError naming the unreadable
-    files.
+    A changed file or preprocessing is decoded again. Raises ParadiseError naming the files that
+    cannot be read.
     """
     path = cache_dir() / "decoded" / f"{_digest(root, ids, preprocessing)}.npy"
     if not path.is_file():
@@ -183,7 +184,9 @@ def unreadable(root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> 
 
 
 def _digest(root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> str:
+    # The 1 is the version of what is stored: raise it where decoding changes.
     digest = hashlib.sha256(json.dumps([1, preprocessing.to_json()]).encode())
+    # Size and time in place of content: reading all files would take as long as decoding them.
     digest.update(os.fsencode(root.resolve()))
     for name in ids:
         try:
@@ -198,8 +201,7 @@ def _decode_all(path: Path, root: Path, ids: Sequence[str], preprocessing: Prepr
     report = decoding_progress.get()
     bad: list[UnreadableImage] = []
     shape = (len(ids), *preprocessing.shape)
-    # Written in sequence: a full disk is then an error to report and not a bus error of a memory
-    # map.
+    # Written in sequence: a full disk is then an error to report, not a bus error of a memory map.
     with publish(path) as temporary, temporary.open("wb") as file:
         npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         files = (root / name for name in ids)
@@ -207,14 +209,13 @@ def _decode_all(path: Path, root: Path, ids: Sequence[str], preprocessing: Prepr
         for done, pixels in enumerate(images, 1):
             if isinstance(pixels, UnreadableImage):
                 bad.append(pixels)
-            elif not bad:
+            elif not bad:  # after the first bad one nothing is kept, but the others are still named
                 file.write(pixels.data)
             if report is not None and (done % 256 == 0 or done == len(ids)):
                 report(done, len(ids))
         if bad:
-            shown = "".join(f"\n  {error}" for error in bad[:5]) + (
-                "\n  ..." if len(bad) > 5 else ""
-            )
+            shown = "".join(f"\n  {error}" for error in bad[:5])
+            shown += "\n  ..." if len(bad) > 5 else ""
             raise ParadiseError(
                 f"{root}: {len(bad)} of {len(ids)} images cannot be read; mend them, move them"
                 f" away, or leave them out of an image_folder with data.skip_unreadable:{shown}"

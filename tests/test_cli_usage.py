@@ -41,15 +41,26 @@ MISTAKES = [
     (["rd", "uniform", "--distortion", "squared"], "--distortion is for files"),
     (["rate", "mu.npy", "missing.npy"], "no such file: missing.npy"),
     (["rate", "missing.npz"], "no such file: missing.npz"),
+    (["evaluate", "runs/min-e"], "no such run folder or weights file, and no packaged model of"
+                                 " that name; did you mean 'runs/min_e'?"),
+    (["evaluate", "min_e"], "did you mean 'runs/min_e'?"),
+    (["encode", "x/", "--out", "z.npy", "--model", "elsewhere/othr"], "'elsewhere/other'?"),
+    (["predict", "x/", "--model", "cifar10-jpeg75-rn20"], "did you mean 'cifar10_jpeg75_rn20'?"),
+    (["reconstruct", "x/", "--out", "y", "--model", "nothing"], "nothing: no such run folder"),
+    (["attack", "runs/min-e"], "did you mean 'runs/min_e'?"),
+    (["attack", "runs/min_e", "--eps", "x"], "--eps x: not a number"),
     (["train"], "Missing argument"),
     (["train", "digits", "--dry_run"], "--dry-run"),
     (["trian", "digits"], "trian"),
-]
+]  # fmt: skip
 
 
 def test_mistakes_are_answered_before_torch_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     (tmp_path / "mu.npy").write_bytes(b"")
+    for run_folder in ("runs/min_e", "elsewhere/other"):
+        (tmp_path / run_folder).mkdir(parents=True)
+        (tmp_path / run_folder / "recipe.yaml").write_text("")
     program = f"""
 import json, sys
 from typer.testing import CliRunner

@@ -145,6 +145,10 @@ def attack(
     """See `HELP`."""
     # What was typed wrongly is said before torch and the model take their time.
     name, numbers = _one(model, imported), _numbers(eps, curve, ci, budget)
+    if ":" not in name:
+        from paradise_cli.inference.find_model import find_model
+
+        find_model(name)
     from paradise_cli.attacks.session.settings import AttackSettings
     from paradise_cli.robustness.targets import open_examples, open_target
 

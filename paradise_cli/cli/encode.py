@@ -47,11 +47,12 @@ def encode(
     bytes are the same on every run. Files that cannot be read are skipped and listed, and the exit
     code is then 1.
     """
+    loaded = load_and_say(model, device)
+
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.core.results import replacing
     from paradise_cli.inference.encoding import encode_to_file, index_path
 
-    loaded = load_and_say(model, device)
     source = loaded.open(in_order(images))
     made_by = made_from("encode", loaded, images)
     if samples:

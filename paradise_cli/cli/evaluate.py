@@ -77,6 +77,10 @@ def evaluate(
     paradise evaluate runs/photos --data holiday/
     paradise evaluate runs/digits --per-example costs.csv    what each image costs, and a picture
     """
+    from paradise_cli.inference.find_model import find_model
+
+    find_model(model)  # a misspelt name is told before torch is loaded
+
     from paradise_cli.core.results import place, replacing
     from paradise_cli.evaluation.image_costs import check_out, write_image_costs
     from paradise_cli.inference.loading import load

@@ -36,7 +36,11 @@ AheadOption = Annotated[
 
 def load_and_say(model: str | None, device: str) -> "LoadedModel":
     """The model asked for, or the packaged default; says on stderr which one it is."""
-    from paradise_cli.inference.loading import DEFAULT_MODEL, load
+    from paradise_cli.inference.find_model import DEFAULT_MODEL, find_model
+
+    find_model(model)  # a misspelt name is told before torch is loaded
+
+    from paradise_cli.inference.loading import load
 
     loaded = load(model, device)
     if model is None:

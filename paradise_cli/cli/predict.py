@@ -47,11 +47,12 @@ def predict(
 
     Files that cannot be read are skipped and listed, and the exit code is then 1.
     """
+    loaded = load_and_say(model, device)
+
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.core.results import replacing
     from paradise_cli.inference.prediction import predict_each, write_predictions
 
-    loaded = load_and_say(model, device)
     source = loaded.open(in_order(images))
     total = len(source.ids)
     made_by = made_from("predict", loaded, images) | {"top": top}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paradise_cli.cli.options import JsonOption
+from paradise_cli.cli.options import JsonOption, OverwriteOption
 from paradise_cli.cli.output import console, note, print_json, print_table
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def rd(
     at_distortion: AtDistortion = None,
     at_rate: AtRate = None,
     out: Out = None,
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Exact rate-distortion function of a finite source, between certified bounds.
@@ -92,7 +93,7 @@ def rd(
     rates = at_rate or ()
     question = question_of(known, wanted, tol, distortions, rates)
     usual = out or Path("curves") / Path(source).stem
-    folder = place_of(question, usual, free=out is None)
+    folder = usual if overwrite else place_of(question, usual, free=out is None)
     if folder != usual:
         note(f"{usual} holds another result; this one goes to {folder}")
     with progress_bar(len(wanted), "solving") as advance:

@@ -37,11 +37,12 @@ def reconstruct(
 
     Files that cannot be read are skipped and listed, and the exit code is then 1.
     """
+    loaded = load_and_say(model, device)
+
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.core.results import replacing
     from paradise_cli.inference.reconstruction import reconstruct_to_files
 
-    loaded = load_and_say(model, device)
     source = loaded.open(in_order(images))
     made_by = made_from("reconstruct", loaded, images)
     part = "" if out.suffix.lower() == ".png" else "index.csv"

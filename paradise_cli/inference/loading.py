@@ -12,22 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from paradise_cli.build import build_model, named_tasks
-from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.randomness import normal_draws
-from paradise_cli.core.registry import did_you_mean
-from paradise_cli.core.resources import resource_dir
 from paradise_cli.data import DataInfo, UnreadableImage
 from paradise_cli.inference.batches import Compute, Results, stream_results
+from paradise_cli.inference.find_model import find_model
 from paradise_cli.inference.image_sources import Images, ImageSource, open_images
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.models.weights import fill, read_model
 from paradise_cli.objective.distortions import DISTORTIONS
 from paradise_cli.recipe.schema import Recipe, parse_resolved
-from paradise_cli.training.run_folder import RunFolder
-
-DEFAULT_MODEL = "cifar10_jpeg75_rn20"
-"""The packaged model that is used where none is named."""
 
 _NOISE = 2**20  # normal numbers that are drawn at a time
 
@@ -244,7 +239,7 @@ def load(path_or_name: str | Path | None = None, device: str = "cpu") -> LoadedM
 
     Raises ParadiseError for what is missing, damaged, unfinished or of another version.
     """
-    path = find_model(DEFAULT_MODEL if path_or_name is None else path_or_name)
+    path = find_model(path_or_name)
     tensors, metadata = read_model(path)
     try:
         recipe = parse_resolved(metadata["recipe"], str(path))
@@ -262,22 +257,6 @@ def load(path_or_name: str | Path | None = None, device: str = "cpu") -> LoadedM
     )
 
 
-def find_model(path_or_name: str | Path) -> Path:
-    """The weights file meant: of a run folder, itself, or of that name in the zoo."""
-    path = Path(path_or_name).expanduser()
-    if path.is_dir():
-        return _finished(RunFolder(path))
-    if path.exists():
-        return path
-    zoo = {file.stem: file for file in sorted(resource_dir("zoo").glob("*.safetensors"))}
-    if str(path_or_name) in zoo:
-        return zoo[str(path_or_name)]
-    raise UsageError(
-        f"{path_or_name}: no such run folder or weights file, and no packaged model of that name"
-        f"{did_you_mean(str(path_or_name), list(zoo))}\npackaged models: {', '.join(zoo) or 'none'}"
-    )
-
-
 def draw(
     mean: NDArray[np.float32], sigma: NDArray[np.float32], rows: list[int], samples: int, seed: int
 ) -> NDArray[np.float32]:
@@ -291,21 +270,6 @@ def draw(
         noise = normal_draws(keys, samples, mean.shape[1], seed, "encode").numpy()
         drawn[part] = mean[part, None] + sigma[part, None] * noise
     return drawn
-
-
-def _finished(run: RunFolder) -> Path:
-    if run.model.is_file():
-        return run.model
-    if run.recipe.is_file():
-        best = f", or use the best weights so far: {run.best}" if run.best.is_file() else ""
-        raise ParadiseError(
-            f"{run.path}: the training has not finished (there is no {run.model.name}); go on with"
-            " the same"
-            f" `paradise train` command{best}"
-        )
-    raise ParadiseError(
-        f"{run.path}: not a run folder of `paradise train`: it has no {run.model.name}"
-    )
 
 
 def _skipped(skipped: list[UnreadableImage]) -> str:

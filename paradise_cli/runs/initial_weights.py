@@ -6,7 +6,7 @@ from torch import Tensor
 
 from paradise_cli.build import head_classes
 from paradise_cli.data import DataInfo
-from paradise_cli.inference.loading import find_model
+from paradise_cli.inference.find_model import find_model
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.models.weights import fill, read_model
 from paradise_cli.recipe.schema import Recipe, parse_resolved

@@ -124,8 +124,8 @@ def place_of(question: dict[str, Any], folder: Path, *, free: bool) -> Path:
     while (found := _answered(place)) not in (None, question):
         if not free:
             raise UsageError(
-                f"{folder} holds another result ({found and found.get('source')}); choose another"
-                " --out, or remove it"
+                f"{folder} holds another result ({found and found.get('source')}): choose another"
+                " --out, or add --overwrite"
             )
         place = folder.with_name(f"{folder.name}-{number}")
         number += 1

@@ -1,0 +1,56 @@
+"""Which weights file is meant by a name: answered before torch or anything heavy is loaded."""
+
+from pathlib import Path
+
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.registry import close_matches
+from paradise_cli.core.resources import resource_dir
+from paradise_cli.training.run_folder import RunFolder
+
+DEFAULT_MODEL = "cifar10_jpeg75_rn20"
+"""The packaged model that is used where none is named."""
+
+
+def find_model(path_or_name: str | Path | None) -> Path:
+    """The weights file meant: of a run folder, itself, or named so in the zoo; None: the default.
+
+    Raises UsageError for what is none of these, ParadiseError for a run that is not finished.
+    """
+    path_or_name = DEFAULT_MODEL if path_or_name is None else path_or_name
+    path = Path(path_or_name).expanduser()
+    if path.is_dir():
+        return _finished(RunFolder(path))
+    if path.exists():
+        return path
+    zoo = {file.stem: file for file in sorted(resource_dir("zoo").glob("*.safetensors"))}
+    if str(path_or_name) in zoo:
+        return zoo[str(path_or_name)]
+    close = close_matches(path.name, {each.name for each in _runs_near(path)} | zoo.keys())
+    near = [str(each) for each in _runs_near(path) if each.name in close]
+    meant = [*near, *(name for name in close if name in zoo)]
+    hint = f"; did you mean {' or '.join(map(repr, meant))}?" if meant else ""
+    raise UsageError(
+        f"{path_or_name}: no such run folder or weights file, and no packaged model of that name"
+        f"{hint}\npackaged models: {', '.join(zoo) or 'none'}"
+    )
+
+
+def _runs_near(path: Path) -> list[Path]:
+    """Run folders beside the path, and in `runs`, where they are by default."""
+    folders = dict.fromkeys([path.parent, Path("runs")])
+    return [run.parent for folder in folders for run in sorted(folder.glob("*/recipe.yaml"))]
+
+
+def _finished(run: RunFolder) -> Path:
+    """The weights of a finished run."""
+    if run.model.is_file():
+        return run.model
+    if run.recipe.is_file():
+        best = f", or use the best weights so far: {run.best}" if run.best.is_file() else ""
+        raise ParadiseError(
+            f"{run.path}: the training has not finished (there is no {run.model.name}); go on with"
+            f" the same `paradise train` command{best}"
+        )
+    raise ParadiseError(
+        f"{run.path}: not a run folder of `paradise train`: it has no {run.model.name}"
+    )

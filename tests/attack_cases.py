@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor
 
+from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.engine.classifier import Classifier
-from paradise_cli.attacks.engine.jobs import digests, jobs_of
-from paradise_cli.attacks.engine.lane_batch import Compute, Goal, Outcome
+from paradise_cli.attacks.engine.jobs import Goal, Outcome, digests, jobs_of
 from paradise_cli.attacks.engine.queries import run_attack
 from paradise_cli.attacks.protocol.lanes import Attack
 from paradise_cli.core.randomness import generator

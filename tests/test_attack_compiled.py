@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from paradise_cli.attacks.audit.canaries import CANARIES, network
-from paradise_cli.attacks.engine.lane_batch import Compute
+from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.core.errors import ParadiseError, UsageError

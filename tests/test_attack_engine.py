@@ -10,8 +10,10 @@ from torch import Tensor
 
 from paradise_cli.attacks import ATTACKS
 from paradise_cli.attacks.audit.canaries import network
+from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.engine.classifier import Classifier
-from paradise_cli.attacks.engine.lane_batch import Compute, Goal, Job, Outcome, reached, run_jobs
+from paradise_cli.attacks.engine.jobs import Goal, Job, Outcome, reached
+from paradise_cli.attacks.engine.lane_batch import run_jobs
 from paradise_cli.attacks.protocol.lanes import Answer, Attack, Lanes, State, Victim
 from paradise_cli.attacks.session.ledger import Entry, Ledger
 from paradise_cli.core.machine import Precision

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from paradise_cli.attacks import ATTACKS
+from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.engine.classifier import Classifier
-from paradise_cli.attacks.engine.jobs import digests, jobs_of
-from paradise_cli.attacks.engine.lane_batch import Compute, Goal, Outcome, run_jobs
+from paradise_cli.attacks.engine.jobs import Goal, Outcome, digests, jobs_of
+from paradise_cli.attacks.engine.lane_batch import run_jobs
 from paradise_cli.attacks.engine.queries import run_attack
 from paradise_cli.perturbations.threat import NORMS
 from tests.attack_cases import balanced

@@ -11,7 +11,7 @@ import torch
 from paradise_cli.attacks import attack, run
 from paradise_cli.attacks.audit.audit import Audit
 from paradise_cli.attacks.audit.canaries import CANARIES, network
-from paradise_cli.attacks.engine.lane_batch import Compute
+from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.attacks.session.suite import SUITES, Stage, Suite

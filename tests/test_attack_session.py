@@ -14,7 +14,7 @@ from torch.nn.functional import linear, relu
 
 from paradise_cli.attacks import attack, run
 from paradise_cli.attacks.audit.audit import Audit
-from paradise_cli.attacks.engine.lane_batch import Compute
+from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.settings import AttackSettings
 from paradise_cli.attacks.session.subject import Subject

@@ -16,7 +16,7 @@ from torch import Tensor
 from paradise_cli.attacks import AttackReport, attack, run
 from paradise_cli.attacks.audit.audit import Audit
 from paradise_cli.attacks.audit.canaries import network
-from paradise_cli.attacks.engine.lane_batch import Compute
+from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.methods.gradient import GradientSteps
 from paradise_cli.attacks.protocol.lanes import Attack, State
 from paradise_cli.attacks.session import session as session_module

@@ -15,7 +15,7 @@ from paradise_cli.attacks.audit.context import Case, Siblings
 from paradise_cli.attacks.audit.declare import Finding
 from paradise_cli.attacks.audit.evidence import Result
 from paradise_cli.attacks.audit.rows import ALL_ROWS
-from paradise_cli.attacks.engine.lane_batch import Compute
+from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.engine.surrogate import HeldNoise, Scaled, Smoothed
 from paradise_cli.attacks.session import session as session_module
 from paradise_cli.attacks.session.ledger import Entry, Ledger

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from paradise_cli.attacks import ATTACKS, attack
 from paradise_cli.attacks.audit.calibration import EPS, KNOWN
 from paradise_cli.attacks.audit.canaries import CANARIES, network
-from paradise_cli.attacks.engine.lane_batch import Compute, _Block
+from paradise_cli.attacks.engine.batches import Compute
+from paradise_cli.attacks.engine.lane_batch import _Block
 from paradise_cli.build import build_info, build_model, build_objective, build_optimizer, build_plan
 from paradise_cli.core.machine import full_fp32
 from paradise_cli.core.randomness import generator
@@ -136,9 +137,9 @@ def test_an_attack_never_waits(
     attacked(made, net, images, labels, compute=Compute(GPU, 64))  # what is made once may wait
     advance = _Block.advance
 
-    def watched(block: _Block, steps: int) -> None:
+    def watched(block: _Block) -> None:
         with never_waiting():
-            advance(block, steps)
+            advance(block)
 
     monkeypatch.setattr(_Block, "advance", watched)
     assert attacked(made, net, images, labels, compute=Compute(GPU, 64))

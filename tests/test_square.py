@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from paradise_cli.attacks import ATTACKS
-from paradise_cli.attacks.engine.lane_batch import Compute
+from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.methods.square import Square, SquareL2, SquareLinf, bump
 from paradise_cli.attacks.protocol.lanes import Answer, Lanes
 from paradise_cli.core.errors import UsageError

@@ -9,7 +9,7 @@ from torch import Tensor
 from paradise_cli import __version__
 from paradise_cli.attacks.audit.audit import VERDICTS, Audit
 from paradise_cli.attacks.engine.classifier import DRAWS, SURE_DRAWS
-from paradise_cli.attacks.engine.lane_batch import reached
+from paradise_cli.attacks.engine.jobs import reached
 from paradise_cli.attacks.report import CLEAN, AttackReport, Provenance, on_lattice, stage_rows
 from paradise_cli.attacks.search import Found
 from paradise_cli.attacks.session.inputs import images_digest

@@ -3,7 +3,7 @@
 import torch
 
 from paradise_cli.attacks.audit.canaries import network
-from paradise_cli.attacks.engine.lane_batch import Compute
+from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.session.inputs import choose_compute
 from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.subject import Subject

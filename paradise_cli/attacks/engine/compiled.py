@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
+from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.engine.classifier import Classifier, Function
-from paradise_cli.attacks.engine.lane_batch import Compute
 from paradise_cli.attacks.protocol.lanes import input_gradient
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.threads import one_thread_each

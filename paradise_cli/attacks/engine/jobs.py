@@ -1,15 +1,90 @@
-"""Which runs an attack makes on which images, and what seeds their noise."""
+"""Which runs an attack makes on which images, what seeds their noise, and which still count."""
 
 import hashlib
+from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from paradise_cli.attacks.engine.lane_batch import Job
 from paradise_cli.attacks.protocol.lanes import Attack
 from paradise_cli.attacks.protocol.losses import others
 from paradise_cli.core.randomness import generator, seed_of
+
+Goal = Literal["fool", "reach", "none"]
+"""When a run ends early: at a wrong class, at the target, or never."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Run number `run` on one image; of an image's runs, lower numbers count first."""
+
+    image: int
+    run: int
+    target: int
+    key: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: `point` [C, H, W] is where it succeeded, or else where it ended.
+
+    `step` is the number of points asked about until then.
+    """
+
+    job: Job
+    succeeded: bool
+    point: Tensor
+    step: int
+
+
+class Queue:
+    """Jobs that wait for a lane. Those behind a success on the same image no longer count.
+
+    Of several runs on one image the lowest that succeeds counts, whichever ended first: results
+    then do not depend on how many lanes there are.
+    """
+
+    def __init__(self, jobs: Iterable[Job]) -> None:
+        # All first runs before any second one: what they break needs no second one.
+        self._waiting = deque(sorted(jobs, key=lambda job: (job.run, job.image)))
+        self._lowest: dict[int, int] = {}  # successful run, by image
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def note(self, outcome: Outcome) -> None:
+        """Learn how a job ended."""
+        if outcome.succeeded:
+            job = outcome.job
+            self._lowest[job.image] = min(job.run, self._lowest.get(job.image, job.run))
+
+    def counts(self, job: Job) -> bool:
+        """Whether the outcome of a job may still matter."""
+        return self._lowest.get(job.image, job.run) >= job.run
+
+    def take(self, room: int) -> list[Job]:
+        """The next jobs that still count, at most `room` of them; others among them are dropped."""
+        fresh: list[Job] = []
+        while self._waiting and len(fresh) < room:
+            job = self._waiting.popleft()
+            if self.counts(job):
+                fresh.append(job)
+        return fresh
+
+
+def reached(goal: Goal, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """Whether a run may end, bool [B]; logits that are not numbers are no class, neither right nor
+    target.
+    """
+    predicted = logits.argmax(1)
+    if goal == "fool":
+        return (predicted != labels) | ~logits.isfinite().all(1)
+    if goal == "reach":
+        return (predicted == targets) & logits.isfinite().all(1)
+    return torch.zeros_like(predicted, dtype=torch.bool)
 
 
 def digests(images: Tensor) -> list[str]:
@@ -38,11 +113,10 @@ def jobs_of(
     likeliest first.
     """
     wrong = others(logits.double(), labels)
-    ranked = (
-        wrong.sort(dim=1, descending=True, stable=True)
-        .indices[:, : min(attack.targets, logits.shape[1] - 1)]
-        .tolist()
-    )
+    count = min(attack.targets, logits.shape[1] - 1)
+    # Stable, so that equal logits, as of a dead class, are ranked alike on every machine.
+    order = wrong.sort(dim=1, descending=True, stable=True).indices
+    ranked = order[:, :count].tolist()
     least = logits.double().scatter(1, labels[:, None], torch.inf).argmin(1).tolist()
     found = []
     for row in rows:
@@ -55,10 +129,10 @@ def jobs_of(
         else:
             targets = [_drawn(int(labels[row]), logits.shape[1], seed, ids[row])]
         runs = [(restart, target) for restart in range(attack.restarts) for target in targets]
-        found += [
-            Job(row, run, target, seed_of(seed, ids[row], name, restart, target))
-            for run, (restart, target) in enumerate(runs)
-        ]
+        for run, (restart, target) in enumerate(runs):
+            # The key names image and target, not row and run: noise survives another order.
+            key = seed_of(seed, ids[row], name, restart, target)
+            found.append(Job(row, run, target, key))
     return found
 
 

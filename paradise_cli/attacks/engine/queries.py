@@ -1,36 +1,24 @@
-"""Runs attacks that only query: where fewer images than lanes are left, the next queries are asked
-ahead.
+"""Runs attacks that only query: where fewer runs than lanes are left, queries are asked ahead.
 
 A query is proposed from the best point so far and changes nothing unless it is better. So the
-queries after the next are asked as if none were; those behind the first that is better are void and
-asked again. A run is what it would be query by query, and no lane stands empty while there is a run
-for each thread.
+queries after the next one are asked as if none of those before were better. Those behind the first
+that is better are void and asked again. A run is what it would be query by query, and no lane
+stands empty while there is a run for each thread.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from paradise_cli.attacks.engine.lane_batch import (
-    Compute,
-    Falls,
-    Goal,
-    Job,
-    Outcome,
-    reached,
-    run_jobs,
-)
+from paradise_cli.attacks.engine.batches import Compute, Judge, Search, run
+from paradise_cli.attacks.engine.jobs import Goal, Job, Outcome, Queue, reached
+from paradise_cli.attacks.engine.lane_batch import run_jobs
 from paradise_cli.attacks.methods.random_search import Proposals
 from paradise_cli.attacks.protocol.lanes import Attack, Lanes, Victim, kept
-from paradise_cli.core.threads import one_thread_each
 
-Judge = Callable[[Tensor], Tensor]
-_NONE = 2**31
+_NONE = 2**31  # beyond every number of queries
 ROUNDS = 8
 """Full batches that a thread asks about before runs are shared out anew."""
 
@@ -56,9 +44,8 @@ def run_attack(
             goal=goal, confirm=confirm, begin=begin, pulse=pulse,
         )  # fmt: skip
     judges = (judge,) if confirm is None else (judge, confirm)
-    return _run_queries(
-        _Setting(attack, victim, compute, goal, judges), images, labels, jobs, pulse
-    )
+    work = _Shares(Search(attack, victim, judges, goal, compute), images, labels)
+    return run(work, jobs, attack.steps, compute.blocks, pulse)
 
 
 class _Runs(NamedTuple):
@@ -70,7 +57,7 @@ class _Runs(NamedTuple):
     keys: Tensor
     steps: Tensor
     best: Tensor
-    highest: Tensor
+    highest: Tensor  # the loss at `best`, minus infinity before the first answer
 
     def rows(self, which: Tensor) -> "_Runs":
         return _Runs(*(value.index_select(0, which) for value in self))
@@ -79,75 +66,45 @@ class _Runs(NamedTuple):
         return Lanes(self.images, self.images, self.labels, self.targets, self.keys, self.steps)
 
 
-@dataclass(frozen=True)
-class _Setting:
-    """What all runs have in common."""
+class _Shares:
+    """All runs under way, dealt out anew to the threads at every look, so that none stands idle."""
 
-    attack: Proposals
-    victim: Victim
-    compute: Compute
-    goal: Goal
-    judges: tuple[Judge, ...]
+    def __init__(self, search: Search[Proposals], images: Tensor, labels: Tensor) -> None:
+        self.search, self.images, self.labels = search, images, labels
+        # What draws at random is judged in one order, not in that of the threads.
+        self.side_by_side = len(search.judges) == 1
+        self._shares = [self._begun([])]
 
+    def fill(self, queue: Queue) -> list["_Share"]:
+        compute = self.search.compute
+        left = _joined(self._shares)
+        left = left.only([row for row, job in enumerate(left.jobs) if queue.counts(job)])
+        fresh = queue.take(compute.blocks * compute.width - len(left.jobs))
+        under_way = _joined([left, self._begun(fresh)])
+        count = len(under_way.jobs)
+        firsts = range(min(compute.blocks, count))
+        shares = [under_way.only(range(first, count, compute.blocks)) for first in firsts]
+        self._shares = shares or [under_way]
+        return shares
 
-def _run_queries(
-    setting: _Setting,
-    images: Tensor,
-    labels: Tensor,
-    jobs: Iterable[Job],
-    pulse: Callable[[int], None],
-) -> Iterator[Outcome]:
-    """Share out the runs under way among the threads, take them further, and fill up with the next
-    jobs.
-    """
-    waiting = deque(sorted(jobs, key=lambda job: (job.run, job.image)))
-    steps, total = setting.attack.steps, setting.attack.steps * len(waiting)
-    blocks, lanes = setting.compute.blocks, setting.compute.blocks * setting.compute.width
-    falls, under_way = Falls(), _begun(setting, images, labels, [])
-    if total:
-        pulse(0)
-    with one_thread_each(), ThreadPoolExecutor(blocks) as pool:
-        while True:
-            old = under_way.only(
-                [row for row, job in enumerate(under_way.jobs) if falls.leave_open(job)]
-            )
-            fresh = falls.next_of(waiting, lanes - len(old.jobs))
-            under_way = _joined([old, _begun(setting, images, labels, fresh)])
-            count = len(under_way.jobs)
-            if not count:
-                if total:
-                    pulse(total)
-                return
-            shares = [
-                under_way.only(range(first, count, blocks)) for first in range(min(blocks, count))
-            ]
-            # What draws at random is judged in one order, not in that of the threads.
-            side_by_side = pool.map if len(setting.judges) == 1 else map
-            for outcomes in list(side_by_side(_Share.advance, shares)):
-                for outcome in outcomes:
-                    falls.note(outcome)
-                    yield outcome
-            under_way = _joined(shares)
-            pulse(
-                total
-                - steps * (len(waiting) + len(under_way.jobs))
-                + int(under_way.runs.steps.sum())
-            )
+    def steps_left(self) -> int:
+        return sum(share.steps_left() for share in self._shares)
 
-
-def _begun(setting: _Setting, images: Tensor, labels: Tensor, jobs: list[Job]) -> "_Share":
-    rows, device = [job.image for job in jobs], setting.compute.device
-    numbers = torch.tensor(
-        [(job.target, job.key, 0) for job in jobs], dtype=torch.int64, device=device
-    )
-    target, key, step = numbers.view(-1, 3).unbind(1)
-    x, lowest = images[rows].to(device), torch.full((len(rows),), -torch.inf, device=device)
-    return _Share(setting, jobs, _Runs(x, labels[rows].to(device), target, key, step, x, lowest))
+    def _begun(self, jobs: list[Job]) -> "_Share":
+        rows, device = [job.image for job in jobs], self.search.compute.device
+        numbers = torch.tensor(
+            [(job.target, job.key, 0) for job in jobs], dtype=torch.int64, device=device
+        )
+        target, key, step = numbers.view(-1, 3).unbind(1)
+        x = self.images[rows].to(device)
+        labels = self.labels[rows].to(device)
+        lowest = torch.full((len(rows),), -torch.inf, device=device)
+        return _Share(self.search, jobs, _Runs(x, labels, target, key, step, x, lowest))
 
 
 def _joined(shares: Sequence["_Share"]) -> "_Share":
     runs = _Runs._make(map(torch.cat, zip(*(share.runs for share in shares), strict=True)))
-    return _Share(shares[0].setting, [job for share in shares for job in share.jobs], runs)
+    return _Share(shares[0].search, [job for share in shares for job in share.jobs], runs)
 
 
 class _Share:
@@ -155,86 +112,97 @@ class _Share:
     others.
     """
 
-    def __init__(self, setting: _Setting, jobs: list[Job], runs: _Runs) -> None:
-        self.setting, self.jobs, self.runs = setting, jobs, runs
+    def __init__(self, search: Search[Proposals], jobs: list[Job], runs: _Runs) -> None:
+        self.search, self.jobs, self.runs = search, jobs, runs
+        self._outcomes: list[Outcome] = []
 
     def only(self, rows: Sequence[int]) -> "_Share":
         """The share of these runs."""
-        which = torch.tensor(rows, dtype=torch.int64, device=self.setting.compute.device)
-        return _Share(self.setting, [self.jobs[row] for row in rows], self.runs.rows(which))
+        which = torch.tensor(rows, dtype=torch.int64, device=self.search.compute.device)
+        return _Share(self.search, [self.jobs[row] for row in rows], self.runs.rows(which))
 
-    def advance(self) -> list[Outcome]:
-        """ROUNDS full batches; the outcomes of the runs that ended."""
-        outcomes: list[Outcome] = []
+    def advance(self) -> None:
+        """Ask ROUNDS full batches."""
         for _ in range(ROUNDS):
             if self.jobs:
-                outcomes += self._round()
+                self._round()
+
+    def collect(self) -> list[Outcome]:
+        """The outcomes of the runs that ended since the last look."""
+        outcomes, self._outcomes = self._outcomes, []
         return outcomes
 
-    def _round(self) -> list[Outcome]:
+    def steps_left(self) -> int:
+        """Of the runs under way."""
+        return self.search.attack.steps * len(self.jobs) - int(self.runs.steps.sum())
+
+    def _round(self) -> None:
         """Ask one query in every lane, and let each run go as far as the answers hold."""
-        runs, count, total = self.runs, len(self.jobs), self.setting.attack.steps
-        lane = torch.arange(self.setting.compute.width, device=runs.steps.device)
+        runs, count, total = self.runs, len(self.jobs), self.search.attack.steps
+        # Lanes are dealt out in turn: lane `count + 2` asks the next but one query of run 2.
+        lane = torch.arange(self.search.compute.width, device=runs.steps.device)
         owner, ahead = lane % count, lane // count
         asked = runs.rows(owner)
         asked = asked._replace(steps=asked.steps + ahead)
         x, loss, hit = self._ask(asked)
         better, counts = loss > asked.highest, asked.steps < total
-        if self.setting.goal == "fool":  # below a success that was denied there is none
+        # Points no better than one whose success was denied would be denied as well.
+        if self.search.goal == "fool":
             hit &= better | ~(asked.highest > 0)
+        # The first query that changes anything ends what holds; `_NONE` where no query does.
         ends = torch.where((better | hit) & counts, ahead, _NONE)
         end = torch.full_like(runs.steps, _NONE).scatter_reduce(0, owner, ends, "amin")
         any_end = end < _NONE
-        place = torch.where(any_end, end, 0) * count + lane[:count]
+        place = torch.where(any_end, end, 0) * count + lane[:count]  # its lane, for each run
         better, hit = any_end & better[place], any_end & hit[place]
-        alone = torch.zeros_like(runs.steps).scatter_add(0, owner, counts.long())
+        unchanged = torch.zeros_like(runs.steps).scatter_add(0, owner, counts.long())
         x = x.index_select(0, place)
         self.runs = runs._replace(
-            steps=runs.steps + torch.where(any_end, end + 1, alone),
+            steps=runs.steps + torch.where(any_end, end + 1, unchanged),
             best=kept(better | (runs.steps == 0), x, runs.best),
             highest=torch.where(better, loss[place], runs.highest),
         )
-        return self._collect(x, hit)
+        self._end(x, hit)
 
     def _ask(self, asked: _Runs) -> tuple[Tensor, Tensor, Tensor]:
         """Points of a full batch, their losses, and whether they may end a run."""
-        setting, lanes = self.setting, asked.lanes()
-        attack = setting.attack
-        with torch.no_grad(), setting.compute.searching():
+        search, lanes = self.search, asked.lanes()
+        attack = search.attack
+        with torch.no_grad(), search.compute.searching():
             unknown, best = asked.highest == -torch.inf, asked.best
+            # First points are dear to make, and wanted only where a run begins.
             if bool(unknown.any()):
                 best = kept(unknown, attack.first(lanes), best)
             x = kept(asked.steps == 0, best, attack.propose(lanes, best))
-            logits = setting.victim(x).float()
+            logits = search.victim(x).float()
             loss = attack.loss(logits, lanes)
-        hit = reached(setting.goal, logits, asked.labels, asked.targets)
+        hit = reached(search.goal, logits, asked.labels, asked.targets)
         return x, loss, hit & attack.threat.contains(x, asked.images)
 
-    def _collect(self, x: Tensor, hit: Tensor) -> list[Outcome]:
-        """The runs that are done; a success that one of the judges denies goes on."""
-        runs, setting = self.runs, self.setting
-        over = runs.steps >= setting.attack.steps
-        if setting.compute.precision == "bf16":  # fp32 may grant what bf16 overlooked
+    def _end(self, x: Tensor, hit: Tensor) -> None:
+        """End the runs that are done; a success that one of the judges denies goes on."""
+        runs, search = self.runs, self.search
+        over = runs.steps >= search.attack.steps
+        if search.compute.precision == "bf16":  # fp32 may grant what bf16 overlooked
             x, hit = kept(hit, x, runs.best), hit | over
-        for judge in setting.judges:
-            hit = self._confirmed(x, hit, judge)
+        hit = self._confirmed(x, hit)
         done = (hit | over).tolist()
         if not any(done):
-            return []
-        outcomes = []
-        for row, (job, ended, fooled) in enumerate(zip(self.jobs, done, hit.tolist(), strict=True)):
+            return
+        for row, (job, ended, success) in enumerate(
+            zip(self.jobs, done, hit.tolist(), strict=True)
+        ):
             if ended:
-                point = (x if fooled else runs.best)[row].cpu().contiguous()
-                outcomes.append(Outcome(job, fooled, point, int(runs.steps[row])))
+                point = (x if success else runs.best)[row].cpu().contiguous()
+                self._outcomes.append(Outcome(job, success, point, int(runs.steps[row])))
         left = self.only([row for row, ended in enumerate(done) if not ended])
         self.jobs, self.runs = left.jobs, left.runs
-        return outcomes
 
-    def _confirmed(self, x: Tensor, hit: Tensor, judge: Judge) -> Tensor:
-        places = hit.nonzero().flatten()
-        if not len(places):
+    def _confirmed(self, x: Tensor, hit: Tensor) -> Tensor:
+        """Which of the claimed successes hold, bool [J]."""
+        rows = hit.nonzero().flatten()
+        if not len(rows):
             return hit
-        setting, given, points = self.setting, self.runs.rows(places), x[places]
-        true = reached(setting.goal, judge(points), given.labels, given.targets)
-        true &= setting.attack.threat.contains(points, given.images)
-        return torch.zeros_like(hit).index_put((places,), true)
+        given = self.runs.rows(rows)
+        holds = self.search.confirmed(x[rows], given.images, given.labels, given.targets)
+        return torch.zeros_like(hit).index_put((rows,), holds)

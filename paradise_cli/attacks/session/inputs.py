@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.engine.introspection import modules_of, weights_digest
-from paradise_cli.attacks.engine.lane_batch import Compute
 from paradise_cli.attacks.session.session import EOT_DRAWS
 from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.core.errors import ParadiseError

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from paradise_cli.attacks.engine.eot import Averaged
-from paradise_cli.attacks.engine.jobs import jobs_of
-from paradise_cli.attacks.engine.lane_batch import Goal, Job, Outcome, reached
+from paradise_cli.attacks.engine.jobs import Goal, Job, Outcome, jobs_of, reached
 from paradise_cli.attacks.engine.queries import run_attack
 from paradise_cli.attacks.protocol.lanes import ATTACKS, Attack, Victim
 from paradise_cli.attacks.session.ledger import Entry, Ledger

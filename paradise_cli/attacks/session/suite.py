@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from paradise_cli.attacks.engine.lane_batch import Goal
+from paradise_cli.attacks.engine.jobs import Goal
 from paradise_cli.attacks.session.ledger import Entry
 from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.subject import TransferSource

@@ -50,6 +50,13 @@ def require_files(*paths: Path | None) -> None:
             raise UsageError(f"no such file: {path}")
 
 
+def type_of(array: NDArray[Any]) -> str:
+    """The type of an array in words, with what raw bytes may have been."""
+    # numpy has no bfloat16: it saves one as two raw bytes and says nothing.
+    hint = " (bfloat16 that went through numpy? save float32)" if array.dtype == "V2" else ""
+    return f"{array.dtype}{hint}"
+
+
 @contextmanager
 def _loaded(path: Path) -> Iterator[Any]:
     """What numpy finds in a file, which it would leave open where it fails."""

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paradise_cli.core.arrays import read_archive, read_array
+from paradise_cli.core.arrays import read_archive, read_array, type_of
 from paradise_cli.core.errors import UsageError
 from paradise_cli.information.gaussian import DiagonalGaussian
 
@@ -131,7 +131,7 @@ def posterior_of(
     """
     for array, name in ((mean, mean_name), (width, width_name)):
         if array.dtype.kind not in "fiu":
-            raise UsageError(f"{name} is of type {array.dtype}: it must hold numbers")
+            raise UsageError(f"{name} is of type {type_of(array)}: it must hold numbers")
         if array.ndim != 2 or array.shape[1] == 0:
             raise UsageError(f"{name} is {_shape(array)}: it must be [N, latent_dim]")
     if mean.shape != width.shape:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paradise_cli.core.arrays import read_archive
+from paradise_cli.core.arrays import read_archive, type_of
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.data import MemorySplit
 
@@ -83,7 +83,7 @@ def _pixels(images: NDArray[Any], path: Path) -> Tensor:
         images = images[:, None]
     if images.ndim != 4 or not (images.dtype.kind == "f" or images.dtype == np.uint8):
         raise ParadiseError(
-            f"{path}: images of type {images.dtype} and shape {list(images.shape)}; needed are"
+            f"{path}: images of type {type_of(images)} and shape {list(images.shape)}; needed are"
             " [N, C, H, W] or [N, H, W, C], uint8 or float in [0, 1]"
         )
     if images.shape[1] not in (1, 3, 4) and images.shape[3] in (1, 3, 4):

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from paradise_cli.core.arrays import type_of
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.data import (
@@ -233,7 +234,7 @@ def _of_array(
     if len(array.shape) < 3 or len(array) == 0:
         raise ParadiseError(f"{where}: shape {list(array.shape)} holds no images; {_wanted(info)}")
     if array.dtype != np.uint8 and array.dtype.kind != "f":
-        raise ParadiseError(f"{where}: pixels of type {array.dtype}; {_wanted(info)}")
+        raise ParadiseError(f"{where}: pixels of type {type_of(array)}; {_wanted(info)}")
     arrange = _arrangement(array.shape[1:], info, where)
     floating = array.dtype.kind == "f"
 

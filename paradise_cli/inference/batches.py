@@ -1,5 +1,4 @@
-"""Any number of images through a model: in order, in bounded memory, the same however they are
-batched.
+"""Any number of images through a model, in order, in bounded memory, in blocks of one shape.
 
 On a CPU the model is not parallelised inside: each thread decodes images and, when the images of a
 block are complete, takes that block through the model on its own core. No core waits for another,
@@ -23,13 +22,13 @@ from paradise_cli.data.images import UnreadableImage
 from paradise_cli.data.streaming import stream, worker_count
 from paradise_cli.inference.image_sources import ImageSource
 
-Compute = Callable[[Tensor], Mapping[str, Tensor]]
+BlockFunction = Callable[[Tensor], Mapping[str, Tensor]]
 """Images float32 [B, C, H, W] in [0, 1] to named results, each [B, ...]."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """What came out of consecutive rows of a source.
+    """What a model gives for consecutive rows of a source.
 
     `rows` are those that could be read, ascending; each of `values` has a row for each of them.
     `skipped` says which rows could not be read, and why.
@@ -46,13 +45,14 @@ def block_size(shape: Sequence[int]) -> int:
     Kernels round differently at different batch shapes; at one shape an image's result is always
     the same.
     """
+    # Small enough for a core's cache, large enough to keep it busy between two Python calls.
     return int(np.clip(2**17 // (shape[1] * shape[2]), 16, 64))
 
 
 def stream_results(
     source: ImageSource,
     model: nn.Module,
-    compute: Compute,
+    compute: BlockFunction,
     *,
     device: torch.device,
     ahead: int | None = None,
@@ -65,15 +65,18 @@ def stream_results(
     is called with the number of images decoded since its last call. Close it where it is left
     early: its threads are then stopped, and torch has its cores back.
     """
-    size, workers = block_size(source.shape), worker_count()
+    size = block_size(source.shape)
+    workers = worker_count()
+    # A block for each worker, and two that wait: one worker may be slow at a large picture.
     window = max(1, (ahead or (workers + 2) * size) // source.stride)
-    on_cpu = device.type == "cpu"
+    on_cpu = device.type == "cpu"  # a GPU takes its blocks one after the other, from this thread
     layout = fast_layout(device, "fp32", model)
     model.to(memory_format=layout)
 
     def work(piece: _Piece) -> _Piece:
         block, start, stop = piece
         block.read(source, start, stop)
+        # The thread that reads a block's last rows takes the block through the model.
         if block.finished(stop - start) and on_cpu:
             block.run(compute, device, layout)
         return piece
@@ -81,14 +84,12 @@ def stream_results(
     pieces = stream(_pieces(source, size), work, workers=workers, window=window)
     with one_thread_each(), closing(pieces):
         for piece in pieces:
-            if isinstance(piece, UnreadableImage):
+            if isinstance(piece, UnreadableImage):  # `read` keeps those: this one is of the model
                 raise piece
             block, start, stop = piece
             if progress:
                 progress(stop - start)
-            if (
-                stop == block.stop
-            ):  # pieces come in order: this was the last, and all others are done
+            if stop == block.stop:  # pieces come in order: all others of the block are done
                 if not on_cpu:
                     block.run(compute, device, layout)
                 yield block.results()
@@ -107,6 +108,7 @@ class _Block:
 
     def __init__(self, source: ImageSource, start: int, stop: int, size: int) -> None:
         self.start, self.stop = start, stop
+        # Zeros also stand for what cannot be read: the shape stays, and nobody sees the result.
         self.images = np.zeros((size, *source.shape), source.dtype)
         self.skipped: dict[int, UnreadableImage] = {}
         self.values: dict[str, NDArray[Any]] = {}
@@ -125,15 +127,17 @@ class _Block:
             self._left -= count
             return self._left == 0
 
-    def run(self, compute: Compute, device: torch.device, layout: torch.memory_format) -> None:
-        pixels = torch.from_numpy(self.images).to(device)
+    def run(
+        self, compute: BlockFunction, device: torch.device, layout: torch.memory_format
+    ) -> None:
+        pixels = torch.from_numpy(self.images).to(device)  # bytes travel, not floats
         images = pixels.to(torch.float32, memory_format=layout)
         with torch.inference_mode(), full_fp32(device):
             found = compute(images.div_(255) if pixels.dtype == torch.uint8 else images)
         self.values = {
             name: value[: self.stop - self.start].cpu().numpy() for name, value in found.items()
         }
-        del self.images
+        del self.images  # finished blocks may wait for an earlier one
 
     def results(self) -> Results:
         rows = [row for row in range(self.start, self.stop) if row not in self.skipped]

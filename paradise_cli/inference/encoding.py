@@ -28,9 +28,7 @@ _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same bytes whenever the file is written
 
 @dataclass(frozen=True)
 class Encoded:
-    """What was written: `rows` of the source's `images`, the others being `skipped`, and the
-    index.
-    """
+    """What was written where: `rows` of the source's `images`; the others are `skipped`."""
 
     out: Path
     index: Path
@@ -68,6 +66,7 @@ def encode_to_file(
         raise UsageError(
             f"--samples: {model.source} is deterministic, every draw is its mean; leave it out"
         )
+    # Everything that can be refused is refused before the model sees an image.
     blocks = model.stream(source, model.posterior(), ahead=ahead, progress=progress)
     shape = (samples, model.model.latent_dim) if samples else (model.model.latent_dim,)
     with index_file(index_path(out)) as index, publish(out) as temporary, closing(blocks):
@@ -148,7 +147,7 @@ def _write_npy(
     index: Index,
     shape: tuple[int, ...],
 ) -> None:
-    _header(file, "<f4", (0, *shape))
+    _header(file, "<f4", (0, *shape))  # how many rows can be read shows at the end
     for part in parts:
         _write(file, part["samples" if len(shape) == 2 else "mean"])
     file.seek(0)
@@ -163,7 +162,10 @@ def _write_npz(
     samples: int,
     model: LoadedModel,
 ) -> None:
-    """A zip holds one array after the other: they grow in unnamed files on the same disk before."""
+    """A zip holds one array after the other: they grow in unnamed files on the same disk before.
+
+    Those vanish with the process, however it ends.
+    """
     latent_dim = model.model.latent_dim
     own = model.info.targets[0].classes if model.info.targets else ()
     shapes: dict[str, tuple[int, ...]] = {"mean": (latent_dim,), "log_variance": (latent_dim,)}
@@ -177,6 +179,7 @@ def _write_npz(
                 _write(spool, part[name])
         archive = stack.enter_context(zipfile.ZipFile(file, "w"))
         for name, spool in spools.items():
+            # Floats do not shrink: the archive is not compressed.
             with _member(archive, name) as member:
                 _header(member, "<f4", (index.rows, *shapes[name]))
                 spool.seek(0)
@@ -200,6 +203,7 @@ def _write_texts(file: IO[bytes], texts: Sequence[str]) -> None:
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    # Its size is not known before: room for more than 4 GiB has to be made in its header now.
     return archive.open(zipfile.ZipInfo(f"{name}.npy", _LONG_AGO), "w", force_zip64=True)
 
 
@@ -208,4 +212,4 @@ def _header(file: IO[bytes], kind: str, shape: tuple[int, ...]) -> None:
 
 
 def _write(file: IO[bytes], array: NDArray[Any]) -> None:
-    file.write(np.ascontiguousarray(array).tobytes())
+    file.write(np.ascontiguousarray(array).tobytes())  # a zip member takes no memory of numpy's

@@ -43,6 +43,7 @@ class ImageArchive:
     def column(self, number: int, count: int) -> Tensor:
         """The labels int64 [N] of one of `count` kinds; those of the file if it has one kind."""
         labels = self._labels()
+        # One number an image needs no saying which kind: it is the one that is judged.
         return labels if labels.ndim == 1 else self.columns(count)[:, number]
 
     def unlabelled(self) -> Tensor:
@@ -79,16 +80,18 @@ def read_images(path: Path) -> ImageArchive:
 
 
 def _pixels(images: NDArray[Any], path: Path) -> Tensor:
-    if images.ndim == 3:
+    if images.ndim == 3:  # grey images, without a channel
         images = images[:, None]
     if images.ndim != 4 or not (images.dtype.kind == "f" or images.dtype == np.uint8):
         raise ParadiseError(
             f"{path}: images of type {type_of(images)} and shape {list(images.shape)}; needed are"
             " [N, C, H, W] or [N, H, W, C], uint8 or float in [0, 1]"
         )
+    # Channels last only where they cannot be first: a picture 3 pixels high is rare.
     if images.shape[1] not in (1, 3, 4) and images.shape[3] in (1, 3, 4):
         images = images.transpose(0, 3, 1, 2)
     pixels = torch.from_numpy(np.ascontiguousarray(images))
+    # Bytes stay bytes until a batch is read: a quarter of the memory.
     if not pixels.is_floating_point() or not len(pixels):
         return pixels
     low, high = float(pixels.min()), float(pixels.max())

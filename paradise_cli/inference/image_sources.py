@@ -31,7 +31,7 @@ from paradise_cli.inference.named_data import named_split
 from paradise_cli.recipe.schema import Recipe
 
 Images = str | Path | Sequence[str | Path] | NDArray[Any] | Tensor
-_ARRAY_STRIDE = 64
+_ARRAY_STRIDE = 64  # rows of an array read at a time; files are read one by one, by all threads
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,7 @@ def open_images(images: Images, recipe: Recipe, info: DataInfo) -> ImageSource:
         raise UsageError(
             "no images: name a folder, files, a pattern, an .npy or .npz array, or a data set"
         )
+    # These stand for a whole list of images, and have labels of their own: never two at once.
     if len(given) == 1:
         only = str(given[0])
         if not os.path.exists(only) and only.partition(":")[0] in DATASETS:
@@ -136,6 +137,7 @@ def _innermost(folders: Sequence[str], known: set[str]) -> str | None:
 
 def _of_paths(files: Sequence[_Labelled], info: DataInfo) -> ImageSource:
     own = info.targets[0].classes if info.targets else ()
+    # After the model's classes, so that the numbers of those stay what the model means by them.
     unknown = sorted({file.class_name for file in files if file.class_name} - set(own))
     names = (*own, *unknown)
     number: dict[str | None, int] = {name: i for i, name in enumerate(names)}
@@ -167,7 +169,9 @@ def _of_files(
 
 def _of_data_set(item: str, recipe: Recipe, info: DataInfo) -> ImageSource:
     name, split_name = named_split(item, "test")
-    own = recipe.data.name == name  # the data the model learned from, found where they were then
+    # The data the model learned from are found where they were then. Nothing is held out of them:
+    # who encodes digits:train wants all of it.
+    own = recipe.data.name == name
     bundle = DATASETS[name](recipe.data.root, **recipe.data.hyper) if own else DATASETS[name](None)
     there = bundle.splits()
     wanted = split_name if ":" in item or split_name in there else "train"
@@ -187,6 +191,7 @@ def _of_data_set(item: str, recipe: Recipe, info: DataInfo) -> ImageSource:
         ).numpy()
         return batch
 
+    # A random source holds values, not bytes; only a row of it shows that.
     kind = np.float32 if read(0, 1).dtype.kind == "f" else np.uint8
     return ImageSource(split.ids, labels, info.shape, kind, _ARRAY_STRIDE, read, names)
 
@@ -205,13 +210,13 @@ def _of_file(path: Path, info: DataInfo) -> ImageSource:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise ParadiseError(f"{path}: not a readable .npy array: {error}") from error
+    # In Fortran's order rows do not lie one after the other, and only a map can gather them.
     if not array.flags.c_contiguous:
         return _of_array(array, info, str(path))
     row_bytes, offset = array[:1].nbytes, array.offset
 
     def rows(start: int, stop: int) -> NDArray[Any]:
-        # Read, not mapped: pages of a map stay resident and a file cut short would kill the
-        # process.
+        # Read, not mapped: pages of a map stay resident, and a file cut short would be a bus error.
         count = (stop - start) * (row_bytes // array.itemsize)
         try:
             part = np.fromfile(path, array.dtype, count, offset=offset + start * row_bytes)
@@ -242,11 +247,11 @@ def _of_array(
         part = arrange(fetch(start, stop))
         if not floating:
             return part
+        # Part by part, as an array may be larger than memory.
         if not (part.min() >= 0 and part.max() <= 1):  # also false for NaN
             raise ParadiseError(
                 f"{where}: rows {start} to {stop - 1} hold values outside [0, 1]; divide by their"
-                " range"
-                " first, or save 0 to 255 as uint8"
+                " range first, or save 0 to 255 as uint8"
             )
         return part.astype(np.float32)
 

@@ -16,7 +16,7 @@ from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.randomness import normal_draws
 from paradise_cli.data import DataInfo, UnreadableImage
-from paradise_cli.inference.batches import Compute, Results, stream_results
+from paradise_cli.inference.batches import BlockFunction, Results, stream_results
 from paradise_cli.inference.find_model import find_model
 from paradise_cli.inference.image_sources import Images, ImageSource, open_images
 from paradise_cli.models import StochasticEncoder
@@ -31,13 +31,12 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Encoding:
-    """Posteriors of N images: `mean` and `log_variance` float32 [N, latent_dim], -inf if
-    deterministic.
+    """Posteriors of N images: `mean` and `log_variance`, float32 [N, latent_dim].
 
-    `ids` say which image a row is, `labels` int64 [N, T] are -1 where unknown, `samples` are
-    float32 [N, K, latent_dim] where asked for, and `skipped` are the files that could not be read.
-    The first column of `labels` numbers `class_names`: the model's classes, and after them the
-    class folders that it does not know.
+    The log-variance of a deterministic encoder is -inf. `ids` say which image a row is, `labels`
+    int64 [N, T] are -1 where unknown, `samples` are float32 [N, K, latent_dim] where asked for, and
+    `skipped` are the files that could not be read. The first column of `labels` numbers
+    `class_names`: the model's classes, and after them the class folders that it does not know.
     """
 
     mean: NDArray[np.float32]
@@ -56,8 +55,9 @@ class Encoding:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Probabilities float32 [N, classes] and class names of each classification head, from the mean
-    of z.
+    """Probabilities float32 [N, classes] of each classification head, from the mean of z.
+
+    `classes` are the names by head.
     """
 
     probabilities: dict[str, NDArray[np.float32]]
@@ -70,9 +70,7 @@ class Prediction:
         return f"Prediction({len(self.ids):,} images; {heads}{_skipped(self.skipped)})"
 
     def labels(self, head: str | None = None) -> list[str]:
-        """The most probable class of each image, by the head of that name (the first if none is
-        given).
-        """
+        """The most probable class of each image, by the head of that name, else by the first."""
         name = next(iter(self.probabilities)) if head is None else head
         return [self.classes[name][i] for i in self.probabilities[name].argmax(1).tolist()]
 
@@ -93,13 +91,11 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A trained model in eval mode and fp32, with the recipe and the data description it was
-    trained with.
+    """A trained model in eval mode and fp32, with its recipe and the description of its data.
 
     `encode`, `predict` and `reconstruct` take images as `open_images` does (a folder, files, a
     pattern, an array or a data set) and warn of files that cannot be read, which `skipped` then
-    lists. The results are held in memory; `encoding.py` and the commands write any number of images
-    to files instead.
+    lists. Their results are held in memory; the commands write any number of images to files.
     """
 
     model: StochasticEncoder
@@ -123,7 +119,7 @@ class LoadedModel:
     def stream(
         self,
         source: ImageSource,
-        compute: Compute,
+        compute: BlockFunction,
         *,
         ahead: int | None = None,
         progress: Advance | None = None,
@@ -134,45 +130,44 @@ class LoadedModel:
         )
 
     def encode(self, images: Images, *, samples: int = 0, seed: int = 0) -> Encoding:
-        """Posterior of each image and, where asked for, draws from it, a function of seed and
-        row.
-        """
+        """Posterior of each image and `samples` draws from it, a function of seed, row and draw."""
         source = self.open(images)
         blocks = list(self.stream(source, self.posterior()))
-        mean, log_variance, sigma = (_joined(blocks, n) for n in ("mean", "log_variance", "sigma"))
+        mean = _joined(blocks, "mean")
         rows = [row for block in blocks for row in block.rows]
-        drawn = draw(mean, sigma, rows, samples, seed) if samples else None
+        # By row of the source, not of the result: a file that becomes unreadable moves no noise.
+        drawn = draw(mean, _joined(blocks, "sigma"), rows, samples, seed) if samples else None
         ids, skipped = _ids(source, blocks)
-        labels = source.labels[rows]
-        return Encoding(mean, log_variance, ids, labels, drawn, skipped, source.class_names)
+        return Encoding(
+            mean, _joined(blocks, "log_variance"), ids, source.labels[rows], drawn, skipped,
+            source.class_names,
+        )  # fmt: skip
 
     def predict(self, images: Images) -> Prediction:
-        """Class probabilities of each image; raises ParadiseError for a model without
-        classifier.
-        """
-        source, classes = self.open(images), self.classes()
+        """Class probabilities of each image; raises ParadiseError without a classifier."""
+        source = self.open(images)
+        classes = self.classes()
         blocks = list(self.stream(source, self.classifier()))
         return Prediction({n: _joined(blocks, n) for n in classes}, classes, *_ids(source, blocks))
 
     def reconstruct(self, images: Images) -> Reconstruction:
-        """What the decoders make of each image; raises ParadiseError for a model without
-        decoder.
-        """
-        source, compute = self.open(images), self.reconstructor()
-        blocks = list(self.stream(source, compute))
+        """What the decoders make of each image; raises ParadiseError without a decoder."""
+        source = self.open(images)
+        blocks = list(self.stream(source, self.reconstructor()))
         pixels = {name: _joined(blocks, name) for name in self.decoders()}
         return Reconstruction(_joined(blocks, ""), pixels, *_ids(source, blocks))
 
-    def posterior(self) -> Compute:
+    def posterior(self) -> BlockFunction:
         """Images to mean, log_variance and sigma, each [B, latent_dim]."""
 
         def compute(images: Tensor) -> dict[str, Tensor]:
             mu, sigma = self.model.encode(images)
+            # Sigma too: from a rounded log-variance the draws would differ in their last bits.
             return {"mean": mu, "log_variance": 2 * sigma.log(), "sigma": sigma}
 
         return compute
 
-    def classifier(self) -> Compute:
+    def classifier(self) -> BlockFunction:
         """Images to probabilities [B, classes] by classification head, from the mean of z."""
         names = list(self.classes())
 
@@ -182,17 +177,16 @@ class LoadedModel:
 
         return compute
 
-    def reconstructor(self) -> Compute:
-        """Images to pixels [B, C, H, W] in [0, 1] by decoder, and to themselves under the empty
-        name.
-        """
-        names, tasks = self.decoders(), named_tasks(self.recipe)
-        if values := [
-            name for name in names if tasks[name].distortion.hyper.get("link") == "identity"
-        ]:
+    def reconstructor(self) -> BlockFunction:
+        """Images to pixels [B, C, H, W] in [0, 1] by decoder, and to themselves under ""."""
+        names = self.decoders()
+        tasks = named_tasks(self.recipe)
+        values = [name for name in names if tasks[name].distortion.hyper.get("link") == "identity"]
+        if values:
             raise ParadiseError(
                 f"{self.source}: {', '.join(values)} reproduces values, which are no picture"
             )
+        # How a decoder's output becomes pixels is a matter of the distortion it was trained with.
         reproduce = {
             name: DISTORTIONS[task.distortion.name](**task.distortion.hyper).reproduce
             for name, task in tasks.items()
@@ -210,14 +204,12 @@ class LoadedModel:
         found = {}
         for head, task in named_tasks(self.recipe).items():
             if self.model.heads[head].kind == "logits":
-                found[head] = self.info.targets[
-                    names.index(task.target) if task.target else 0
-                ].classes
+                column = names.index(task.target) if task.target else 0
+                found[head] = self.info.targets[column].classes
         if not found:
             raise ParadiseError(
                 f"{self.source} was trained without class labels and cannot predict; it can encode"
-                " and"
-                " reconstruct"
+                " and reconstruct"
             )
         return found
 
@@ -227,8 +219,7 @@ class LoadedModel:
         if not names:
             raise ParadiseError(
                 f"{self.source} has no decoder, only: {', '.join(self.model.heads)}; it can encode"
-                " and"
-                " predict. Reconstruction needs a recipe with a decoder, such as"
+                " and predict. Reconstruction needs a recipe with a decoder, such as"
                 " fashion_mnist_unsupervised"
             )
         return names
@@ -241,20 +232,21 @@ def load(path_or_name: str | Path | None = None, device: str = "cpu") -> LoadedM
     """
     path = find_model(path_or_name)
     tensors, metadata = read_model(path)
+    # Recipe and description come from the file: the data need not be there to use a model.
     try:
         recipe = parse_resolved(metadata["recipe"], str(path))
         info = DataInfo.from_json(metadata["data"])
         provenance = dict(metadata["provenance"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:  # the digest is right: written by another version
         raise ParadiseError(
             f"{path} lacks a part of its metadata ({error}); train it again"
         ) from error
     model = build_model(recipe, info)
     fill(model, tensors, path)
+    # No weight has a gradient: what asks for one of the pixels does not pay for those too.
+    model.eval().requires_grad_(False)
     where = choose_device(device)
-    return LoadedModel(
-        model.eval().requires_grad_(False).to(where), recipe, info, provenance, path, where
-    )
+    return LoadedModel(model.to(where), recipe, info, provenance, path, where)
 
 
 def draw(
@@ -288,5 +280,5 @@ def _ids(source: ImageSource, blocks: list[Results]) -> tuple[list[str], list[Un
             f"{len(skipped)} of {len(source.ids)} images cannot be read and are left out:"
             f" {skipped[0]}"
         )
-        warnings.warn(message, stacklevel=3)
+        warnings.warn(message, stacklevel=3)  # at the line that called `encode` and the like
     return [source.ids[row] for block in blocks for row in block.rows], skipped

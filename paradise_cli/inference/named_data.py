@@ -70,7 +70,9 @@ def open_for_model(
     if data is not None and data not in DATASETS and not os.path.isdir(data):
         raise _no_such_data(data)
     changed = _changed(recipe, info, data, overrides, source)
+    # The label, the classes and the held-out part of a recipe are those of its own data alone.
     own = _is_own(recipe, changed.data.name, changed.data.root)
+    # A folder is read as the training images were, with all crops, unless a size is asked for.
     sized = any(_key(text) in ("data.size", "data.channels") for text in overrides)
     if own or sized or changed.data.name != "image_folder":
         bundle = build_data(changed)
@@ -88,6 +90,7 @@ def open_for_anyone(data: str, *, split: str = "test", overrides: Sequence[str] 
     if os.path.isdir(data):
         given = _settings("image_folder", overrides)
         names = given.pop("classes", None)
+        # Nothing says what the classifier reads: the images' own size is the best guess.
         usual, notes = _usual_shape(Path(data))
         bundle = DATASETS["image_folder"](Path(data), **usual | given)
         found = _chosen(bundle, split, own=False)
@@ -155,6 +158,7 @@ def _changed(
     recipe: Recipe, info: DataInfo, data: str | None, overrides: Sequence[str], source: Path | str
 ) -> Recipe:
     """The recipe with the data section that is meant."""
+    # Through the recipe's own checks: a `--set` is refused here as it is in training.
     document = Document(str(source), recipe.resolved())
     document.data["data"] = _section(recipe, info, data, overrides)
     for number, text in enumerate(overrides, start=1):
@@ -175,6 +179,7 @@ def _section(
     own: dict[str, Any] = recipe.resolved()["data"]
     folder = Path(data) if data is not None and os.path.isdir(data) else None
     name = "image_folder" if folder is not None else data or recipe.data.name
+    # The root decides whether the data are the recipe's own: it is looked up before --set applies.
     root = folder or next(
         (Path(text.partition("=")[2].strip()) for text in overrides if _key(text) == "data.root"),
         recipe.data.root if name == recipe.data.name else None,
@@ -224,6 +229,7 @@ def _settings(data: str, overrides: Sequence[str]) -> dict[str, Any]:
     kinds = {
         name: kind for name, (kind, _) in DATASETS.hyper_parameters(data).items() if kind in _FORMS
     }
+    # Read as YAML, as every other --set is; the recipe's checks need a whole recipe.
     document = Document("--set", {"data": {}})
     for number, text in enumerate(overrides, start=1):
         name = _key(text).removeprefix("data.")

@@ -63,6 +63,7 @@ def predict_each(
         model.stream(source, model.classifier(), ahead=ahead, progress=progress)
     ) as blocks:
         for block in blocks:
+            # Readable and unreadable rows of a block, put back into one order.
             found = {
                 row: ImagePrediction(source.ids[row], {}, error.reason)
                 for row, error in block.skipped
@@ -74,7 +75,7 @@ def predict_each(
 
 
 def _best(probabilities: Any, classes: tuple[str, ...], top: int) -> list[tuple[str, float]]:
-    # Stable: of equally probable classes the first.
+    # Stable: of equally probable classes the first, on every machine.
     order = (-probabilities).argsort(kind="stable")[:top]
     return [(classes[i], float(probabilities[i])) for i in order.tolist()]
 
@@ -91,10 +92,11 @@ def write_predictions(
         raise UsageError(f"--out {out}: end it in .csv or .json")
     count, skipped = 0, []
     if out.suffix == ".json":
-        everything = list(found)
+        everything = list(found)  # one JSON list: only .csv grows without memory
         write_json(out, [image.to_json() for image in everything])
         return len(everything), [image for image in everything if image.error is not None]
     with publish(out) as temporary:
+        # File names that are not UTF-8 keep their bytes.
         with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow(COLUMNS)

@@ -38,14 +38,13 @@ def reconstruct_to_files(
     ahead: int | None = None,
     progress: Advance | None = None,
 ) -> Reconstructed:
-    """Reconstruct images from the mean of z into a folder, or the first 32 into one picture
-    `out.png`.
+    """Reconstruct images from the mean of z into a folder, or the first 32 into `out.png`.
 
     The folder gets a PNG for each image, `index.csv` with row, path and error, and `grid.png`,
     where each row of originals stands over its reconstructions. Raises ParadiseError for a model
     without decoder, for images of which none is readable, and where `out` cannot be written.
     """
-    heads = model.decoders()
+    heads = model.decoders()  # first: without one, nothing is read
     if out.is_file() and out.suffix.lower() != ".png":
         raise ParadiseError(f"--out {out} is a file; name a folder, or a picture that ends in .png")
     blocks = model.stream(source, model.reconstructor(), ahead=ahead, progress=progress)
@@ -63,7 +62,7 @@ def _picture(
         shown += [strip for _, strip in _strips(block, heads)]
         skipped += [(source.ids[row], error.reason) for row, error in block.skipped]
         if len(shown) >= GRID_IMAGES:
-            break
+            break  # the rest is not read: a picture of a large folder takes no longer
     if not shown:
         raise nothing_readable(skipped)
     _save(_grid(shown[:GRID_IMAGES]), out)
@@ -77,11 +76,11 @@ def _folder(
     with index_file(out / "index.csv") as index:
         for block in blocks:
             for number, (row, strip) in enumerate(_strips(block, heads), index.rows):
+                # The number keeps two images of one name apart; names have a limit of 255 bytes.
                 stem = f"{number:06d}-{Path(source.ids[row]).stem[:60]}"
                 for head, pixels in zip(heads, strip[1:], strict=True):
-                    _save(
-                        pixels, out / (f"{stem}.png" if len(heads) == 1 else f"{stem}.{head}.png")
-                    )
+                    name = f"{stem}.png" if len(heads) == 1 else f"{stem}.{head}.png"
+                    _save(pixels, out / name)
                 if len(shown) < GRID_IMAGES:
                     shown.append(strip)
             index.add(source, block)
@@ -94,6 +93,7 @@ def _folder(
 
 def _strips(block: Results, heads: list[str]) -> Iterator[tuple[int, list[Pixels]]]:
     """Row number, and the original and each decoder's picture as [H, W, C]."""
+    # Rounded, not cut off: bytes that were read come back as they were.
     pictures = [np.rint(block.values[name] * 255).astype(np.uint8) for name in ("", *heads)]
     for i, row in enumerate(block.rows):
         yield row, [images[i].transpose(1, 2, 0) for images in pictures]
@@ -103,20 +103,22 @@ def _grid(strips: list[list[Pixels]]) -> Pixels:
     """Rows of up to 8 originals, each row over its reconstructions, on white."""
     height, width, channels = strips[0][0].shape
     zoom = max(1, round(_SMALLEST / height))
-    step_y, step_x = height * zoom + _GAP, width * zoom + _GAP
-    columns, per = min(GRID_COLUMNS, len(strips)), len(strips[0])
-    rows = -(-len(strips) // columns) * per
+    step_y = height * zoom + _GAP
+    step_x = width * zoom + _GAP
+    columns = min(GRID_COLUMNS, len(strips))
+    per = len(strips[0])  # an original and its reconstructions
+    rows = -(-len(strips) // columns) * per  # rounded up
     grid = np.full((rows * step_y + _GAP, columns * step_x + _GAP, channels), 255, np.uint8)
     for number, strip in enumerate(strips):
         for line, pixels in enumerate(strip):
             top = (number // columns * per + line) * step_y + _GAP
             left = number % columns * step_x + _GAP
-            large = pixels.repeat(zoom, 0).repeat(zoom, 1)
+            large = pixels.repeat(zoom, 0).repeat(zoom, 1)  # squares, as no filter can invent
             grid[top : top + large.shape[0], left : left + large.shape[1]] = large
     return grid
 
 
 def _save(pixels: Pixels, path: Path) -> None:
     with publish(path) as temporary:
-        flat = pixels[..., 0] if pixels.shape[2] == 1 else pixels
+        flat = pixels[..., 0] if pixels.shape[2] == 1 else pixels  # Pillow's grey has no channel
         Image.fromarray(np.ascontiguousarray(flat)).save(temporary, "PNG")

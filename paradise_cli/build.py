@@ -39,6 +39,7 @@ def build_data(recipe: Recipe) -> DataBundle:
     """The recipe's data, with its validation split and only the labels it may see."""
     data = recipe.data
     bundle = DATASETS[data.name](data.root, **data.hyper)
+    # Not the training's seed: runs of several seeds are then compared on the same images.
     bundle = hold_out(bundle, data.validation, seed=0)
     return bundle if data.labelled is None else keep_labels(bundle, data.labelled, seed=0)
 
@@ -46,6 +47,7 @@ def build_data(recipe: Recipe) -> DataBundle:
 def build_model(recipe: Recipe, info: DataInfo) -> StochasticEncoder:
     """The recipe's encoder with freshly drawn weights, a function of the recipe's seed alone."""
     spec = recipe.model
+    # Layers draw their weights from the global generator, which is put back as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(recipe.train.seed, "weights"))
         backbone = BACKBONES[spec.backbone.name](info.shape, **spec.backbone.hyper)
@@ -70,6 +72,7 @@ def build_objective(recipe: Recipe, info: DataInfo) -> Objective:
         distortion = DISTORTIONS[spec.distortion.name](**spec.distortion.hyper)
         tasks.append(Task(name, distortion, _target(info, spec), spec.weight))
     objective, q = recipe.objective, None
+    # Without noise the posteriors have no density, and their information is infinite.
     if recipe.model.stochastic:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(recipe.train.seed, "rate"))
@@ -80,10 +83,9 @@ def build_objective(recipe: Recipe, info: DataInfo) -> Objective:
 def build_optimizer(
     recipe: Recipe, parameters: Iterable[nn.Parameter], q: Iterable[nn.Parameter] = ()
 ) -> Optimizer:
-    """The recipe's optimiser over the encoder's parameters and those of a learned q, which do not
-    decay.
-    """
+    """The recipe's optimiser over the encoder's parameters and those of a learned q."""
     groups: list[dict[str, Any]] = [{"params": list(parameters)}]
+    # Weight decay would pull q towards a place of its own, away from the aggregate posterior.
     if learned := list(q):
         groups.append({"params": learned, "weight_decay": 0.0})
     return OPTIMIZERS[recipe.optim.name](groups, **recipe.optim.hyper)
@@ -93,6 +95,7 @@ def build_plan(recipe: Recipe, model: nn.Module, device: torch.device) -> Plan:
     """How the recipe's training runs on this device."""
     train, optim = recipe.train, recipe.optim
     precision = choose_precision(train.precision, device)
+    # After the precision, on which it depends which layout is fast.
     fast = fast_layout(device, precision, model) == torch.channels_last
     return Plan(
         epochs=train.epochs,
@@ -124,24 +127,24 @@ def head_classes(recipe: Recipe, info: DataInfo) -> dict[str, tuple[str, ...]]:
 
 
 def named_tasks(recipe: Recipe) -> dict[str, TaskSpec]:
-    """The recipe's tasks by name: their own, else that of their distortion, numbered where it
-    repeats.
-    """
+    """The recipe's tasks by name, else by target or distortion, numbered where one repeats."""
+    # Each needs a name of its own: it is the name of its head and of its numbers.
     named: dict[str, TaskSpec] = {}
     for task in recipe.objective.tasks:
         base = task.name or task.target or task.distortion.name
-        name, number = base, 2
+        name = base
+        number = 2
         while name in named:
-            name, number = f"{base}_{number}", number + 1
+            name = f"{base}_{number}"
+            number += 1
         named[name] = task
     return named
 
 
 def _target(info: DataInfo, task: TaskSpec) -> int:
-    """The label column a task reads; raises UsageError where the data has none, or none of that
-    name.
-    """
+    """The label column that a task reads; raises UsageError where the data have no such column."""
     names = [target.name for target in info.targets]
+    # A decoder reads no label: any column will do.
     if not DISTORTIONS[task.distortion.name](**task.distortion.hyper).supervised:
         return 0
     if not names:
@@ -159,6 +162,7 @@ def _target(info: DataInfo, task: TaskSpec) -> int:
 
 def _head(recipe: Recipe, info: DataInfo, task: TaskSpec) -> Head:
     target = _target(info, task)
+    # Data without labels have no classes, and decoders need none.
     classes = len(info.targets[target].classes) if info.targets else 0
     head = HEADS[task.head.name](recipe.model.latent_dim, classes, info.shape, **task.head.hyper)
     supervised = DISTORTIONS[task.distortion.name](**task.distortion.hyper).supervised

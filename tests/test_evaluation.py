@@ -199,7 +199,7 @@ def test_a_learned_q_is_not_made_up_again(q):
 
 def test_the_pairwise_rate_of_training_bounds_the_information_within_its_batches():
     found = measure("objective.rate={q: pairwise}", n=16)
-    assert (found.training_rate.bound, found.training_rate.of) == ("upper", "I_B")
+    assert (found.training_rate.bound, found.training_rate.estimand) == ("upper", "I_B")
     exact = found.rate.exact
     assert exact.nats - 4 * exact.standard_error < found.training_rate.nats <= math.log(16)
 
@@ -210,7 +210,7 @@ def test_the_pairwise_rate_of_training_bounds_the_information_within_its_batches
 def test_the_rate_of_training_lies_on_its_side_of_the_exact_rate(q, bound):
     measured = measure(f"objective.rate={{q: {q}}}", n=200)
     found, exact = measured.training_rate, measured.rate.exact
-    assert (found.q, found.bound, found.of) == (q, bound, "I_N")
+    assert (found.q, found.bound, found.estimand) == (q, bound, "I_N")
     assert found.cap == (math.log(16) if q == "batch" else None)
     # Far from saturation an in-batch mean falls short of I_N; both carry noise.
     slack = 4 * exact.standard_error

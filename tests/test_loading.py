@@ -118,6 +118,9 @@ def test_foreign_tensors_are_named(tmp_path: Path) -> None:
     save_tensors(path, {"a": torch.zeros(2)}, {"state": {"step": 3}})
     with pytest.raises(ParadiseError, match="checkpoint, not a model"):
         load(path)
+    save_tensors(path, {"a": torch.zeros(2)}, {"state": {"step": 3}, "sha256": "0" * 64})
+    with pytest.raises(ParadiseError, match="checkpoint, not a model"):
+        load(path)
     save_tensors(path, {"a": torch.zeros(2)}, {"recipe": {}})
     with pytest.raises(ParadiseError, match="carries no digest"):
         load(path)

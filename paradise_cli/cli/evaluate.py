@@ -199,7 +199,7 @@ def _rate(evaluation: "Evaluation") -> list[Row]:
     trained = evaluation.training_rate
     if trained is not None:
         cap = f", at most {trained.cap:.4f}" if trained.cap is not None else ""
-        bound = f"{trained.bound} bound of {trained.of}{cap}"
+        bound = f"{trained.bound} bound of {trained.estimand}{cap}"
         rows.append((f"rate as trained, q: {trained.q}", f"{trained.nats:.4f} nats", bound))
     elif evaluation.training_rate_note is not None:
         rows.append(("rate as trained", "-", evaluation.training_rate_note))

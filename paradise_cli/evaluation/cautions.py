@@ -47,6 +47,7 @@ def label_caution(predicted: Tensor, labels: Tensor, classes: Sequence[str]) -> 
     if n == 0:
         return None
     accuracy = Proportion.of(int((predicted == labels).sum()), n)
+    # First: it is the better explanation of an accuracy at chance.
     if shifted := _shifted(predicted, labels, classes, accuracy):
         return shifted
     commonest = labels.bincount()

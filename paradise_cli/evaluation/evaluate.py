@@ -41,16 +41,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TrainingRate:
-    """The rate as training estimates it, with q made from these images; in expectation a `bound` of
-    `of`.
+    """The rate as training estimates it, with q made from these images.
 
-    I_B is the information within a batch, of which a batch is a sample.
+    In expectation it is a `bound` of the `estimand`. I_B is the information between z and which
+    image of its batch was encoded.
     """
 
     q: str
     nats: float
     bound: Literal["lower", "upper"]
-    of: Literal["I_N", "I_B"]
+    estimand: Literal["I_N", "I_B"]
     cap: float | None
 
 
@@ -123,19 +123,20 @@ def measure(
     draws: int = 1,
     progress: Progress | None = None,
 ) -> Measurement:
-    """Measure a model, made by `recipe` for data like `info`, on a split whose labels follow
-    `info.targets`.
+    """Measure a model, made by `recipe` for data like `info`, on a split of such data.
 
-    In fp32; numbers do not depend on how the split is batched or read, and the noise is a function
-    of the seed. `draws` is how many z the exact rate takes an image. `progress` is told of images
-    passed through the model, then of rows of the exact rate (N and draws * N). Raises ParadiseError
-    for a model whose outputs are not finite.
+    Its labels follow `info.targets`. In fp32; numbers do not depend on how the split is batched or
+    read, and the noise is a function of the seed. `draws` is how many z the exact rate draws for
+    each image. `progress` gets the number of images passed through the model since its last call,
+    then of rows of the exact rate (N and draws * N in all). Raises ParadiseError for a model whose
+    outputs are not finite.
     """
     # Always the same layout, as it decides how convolutions round.
     model.to(device).to(memory_format=fast_layout(device, "fp32", model))
     objective = build_objective(recipe, info).to(device)
     scores = tuple(TaskScores(task) for task in objective.tasks)
     posterior = _pass(model, split, device, scores, seed, progress)
+    # Every number below would be NaN, without a reason.
     if not bool(posterior.mu.isfinite().all() & posterior.sigma.isfinite().all()):
         raise ParadiseError(
             "the model gives numbers that are not finite: its training diverged; train again"
@@ -177,6 +178,7 @@ def _warnings(
 ) -> tuple[str, ...]:
     """Why the measurement should be doubted: collapse first, as it explains the rest."""
     nats = None if rate is None else rate.exact.nats
+    # A classifier of a collapsed z is at chance: said twice, the cause would be lost.
     if collapsed := collapse_caution(found, nats, recipe.objective.alpha):
         return (collapsed,)
     supervised = [score for score in scores if score.task.distortion.supervised]
@@ -206,11 +208,14 @@ def validation_of(
     The score is the accuracy of the first supervised task, else minus the weighted distortion. Each
     module's mode is as it was afterwards.
     """
+    # Once: moving the images each epoch would cost more than looking at them.
     split = split.to(device)
 
     def validate() -> Validation:
         scores = [TaskScores(task) for task in objective.tasks]
+        # In fp32 whatever the training's precision: which weights are best must not hang on it.
         _pass(model, split, device, scores, None, None)
+        # Of several classifiers the first one decides, as the recipe's author ordered them.
         metrics = {f"distortion/{score.task.name}": score.mean() for score in scores}
         accuracies = {
             f"accuracy/{score.task.name}": score.accuracy()
@@ -233,12 +238,11 @@ def _no_rate(model: StochasticEncoder, n: int) -> str | None:
 def _training_rate(
     rate: Rate | None, recipe: Recipe, posterior: DiagonalGaussian, seed: int
 ) -> TrainingRate | None:
-    """The q-step on these images: in batches of the training's size where q is the batch, else on
-    all.
-    """
+    """The q-step on these images: in the training's batches where q has a cap, else on all."""
     if rate is None or rate.learned:
         return None
     n, latent_dim = posterior.mu.shape
+    # A q without a cap is made of all images at once, as training's running moments are.
     size = min(recipe.train.batch_size, n) if math.isfinite(rate.cap(n)) else n
     noise = torch.randn(n, latent_dim, generator=generator(seed, "training rate")).to(
         posterior.mu.device
@@ -255,7 +259,7 @@ def _training_rate(
         q=recipe.objective.rate.q,
         nats=float(torch.stack(values).mean()),
         bound=rate.bound,
-        of="I_B" if rate.estimand == "I_B" else "I_N",
+        estimand="I_B" if rate.estimand == "I_B" else "I_N",
         cap=cap if math.isfinite(cap) else None,
     )
 
@@ -278,17 +282,20 @@ def _pass(
     Without a seed the scores are those of z = mu only.
     """
     rows = _rows(model)
+    # Kept on the device: one copy at the end, not a wait for each batch.
     found: list[DiagonalGaussian] = []
     order = torch.arange(len(split))
     with _frozen(model, device):
         for k, batch in enumerate(batches(split, order=order, batch_size=rows, device=device)):
             n = len(batch.images)
+            # Padded: the last batch too has the one shape, whose rounding all images share.
             posterior = model.encode(pad(batch.images, (0, 0) * 3 + (0, rows - n)))
             found.append(DiagonalGaussian(posterior.mu[:n], posterior.sigma[:n]))
             if scores:
                 at_mean = model.decode(posterior.mu)
                 at_sample = {}
                 if seed is not None:
+                    # Keyed by the batch: the same for an image however the split is read.
                     noise = torch.randn(
                         posterior.mu.shape, generator=generator(seed, "evaluate", k)
                     )
@@ -306,6 +313,7 @@ def _pass(
 @contextmanager
 def _frozen(model: nn.Module, device: torch.device) -> Iterator[None]:
     """Eval mode, no gradients, and on CUDA no TF32; afterwards each module's own mode again."""
+    # Each by itself: a frozen part of a model in training stays frozen.
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

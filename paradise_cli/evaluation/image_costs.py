@@ -103,6 +103,7 @@ def write_image_costs(
     table = per_example(measured, info, split)
     _WRITERS[out.suffix](table, out)
     picture = None
+    # Without rates no image is more expensive than another.
     if measured.rates is not None:
         picture = out.with_suffix(".png")
         draw_captioned(
@@ -131,6 +132,7 @@ def per_example(measured: Measurement, info: DataInfo, split: Split) -> Table:
     `distortion_<task>_sampled` and `distortion_<task>_mean` (z = mu) in the task's unit. A
     deterministic encoder has no rate and no volume.
     """
+    # In the order in which a reader asks: which image, what it is, what it costs, how it fares.
     table = {"id": Column("string", list(split.ids))}
     for target, labels in zip(info.targets, split.labels.unbind(1), strict=True):
         table[f"label_{target.name}"] = _names(labels, target)
@@ -186,6 +188,7 @@ def _names(numbers: Tensor, target: Target) -> Column:
 def _extremes(table: Table, measured: Measurement, info: DataInfo, split: Split) -> list[Block]:
     """The most and the least expensive images, with their cost and the class predicted."""
     assert measured.rates is not None
+    # Stable: of equal costs the first images are shown, on every machine.
     order = measured.rates.mean(0).cpu().argsort(stable=True)
     most = (
         f"at most log N = {math.log(len(order)) * BITS:.1f} bits; draws of z: {len(measured.rates)}"

@@ -14,7 +14,7 @@ from paradise_cli.evaluation.cautions import confusion, label_caution
 from paradise_cli.objective.distortions import Unit
 from paradise_cli.objective.objective import Task
 
-ECE_BINS = 15
+ECE_BINS = 15  # as in Guo et al. 2017, whose numbers are quoted most
 TOP = 5
 
 
@@ -38,8 +38,7 @@ class Classification:
 
 @dataclass(frozen=True)
 class Distortion:
-    """Mean of one task's raw distortion over the n images it applies to, at sampled z and at z =
-    mu.
+    """Mean of one task's raw distortion over the n images it applies to, at sampled z and z = mu.
 
     Each with its standard error, these images being draws from a population; None for a single one.
     """
@@ -54,20 +53,17 @@ class Distortion:
 
 
 def calibration_error(confidence: Tensor, correct: Tensor, bins: int = ECE_BINS) -> float:
-    """sum_b (n_b/n) |accuracy_b - confidence_b| over equal-width bins (0, 1/bins], ...; both
-    [N].
-    """
+    """sum_b (n_b/n) |accuracy_b - confidence_b|, for bins (0, 1/bins], ... of equal width; [N]."""
     confidence = confidence.double()
     bin_of = (confidence * bins).ceil().long().sub(1).clamp(0, bins - 1)
+    # n_b |accuracy_b - confidence_b| is the sum of differences within a bin.
     gaps = torch.zeros(bins, dtype=torch.float64, device=confidence.device)
     gaps.index_add_(0, bin_of, correct.double() - confidence)
     return float(gaps.abs().sum()) / len(confidence)
 
 
 class Judged(NamedTuple):
-    """Per labelled image, [n]: classes ahead of the true one, -log p, highest probability, Brier
-    score.
-    """
+    """Per labelled image, [n]: classes ahead of the true one, -log p, confidence, Brier score."""
 
     rank: Tensor
     nll: Tensor
@@ -84,18 +80,19 @@ def judge(logits: Tensor, labels: Tensor) -> Judged:
     log_p = log_softmax(logits.double(), 1)
     true = log_p.gather(1, labels[:, None])  # [n, 1]
     earlier = torch.arange(log_p.shape[1], device=labels.device) < labels[:, None]
+    # Not `log_p > true`: of numbers that are none, that would be nowhere ahead.
     ahead = ~(log_p <= true) | ((log_p == true) & earlier)
     p = log_p.exp()
+    # sum_c (p_c - [c = y])^2, without the table of zeros and ones.
     brier = p.square().sum(1) - 2 * true[:, 0].exp() + 1
     return Judged(ahead.sum(1), -true[:, 0], p.amax(1), brier)
 
 
 class PerExample(NamedTuple):
-    """One task's values of N images, float64 [N], NaN where it does not apply; predictions are
-    int64 [N].
+    """One task's values of N images, float64 [N], NaN where it does not apply.
 
-    Distortions at z = mu and at a sampled z; of a supervised task also the class predicted at z =
-    mu, and whether it is right, 1 or 0.
+    Distortions at z = mu and at a sampled z; of a supervised task also the class predicted at
+    z = mu, int64 [N], and whether it is right, 1 or 0.
     """
 
     at_mean: Tensor
@@ -105,9 +102,7 @@ class PerExample(NamedTuple):
 
 
 class TaskScores:
-    """One task's values as batches pass, kept on the device for every image that the task applies
-    to.
-    """
+    """One task's values as batches pass, for every image that it applies to, on the device."""
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -122,9 +117,7 @@ class TaskScores:
     def add(
         self, at_mean: Tensor, at_sample: Tensor | None, images: Tensor, labels: Tensor
     ) -> None:
-        """The head's outputs [B, ...] at z = mu and at a sampled z, for images with labels [B,
-        T].
-        """
+        """Take in a head's outputs [B, ...] at z = mu and a sampled z, and labels [B, T]."""
         distortion = self.task.distortion
         applies = torch.ones(len(images), dtype=torch.bool, device=images.device)
         if distortion.supervised:
@@ -138,13 +131,14 @@ class TaskScores:
             self._judged.append(judge(at_mean, labels))
             self._labels.append(labels)
             self._classes = at_mean.shape[1]
+        # For every image, also those left out, so that values can be put back in their places.
         self._applies.append(applies)
         self._at_mean.append(distortion.per_example(at_mean, images, labels).double())
         if at_sample is not None:
             self._at_sample.append(distortion.per_example(at_sample, images, labels).double())
 
     def mean(self) -> float:
-        """Mean distortion at z = mu, as in training 0 where the task applies to no image."""
+        """Mean distortion at z = mu; as in training, 0 where the task applies to no image."""
         values = torch.cat(self._at_mean)
         return float(values.sum()) / max(len(values), 1)
 
@@ -191,13 +185,13 @@ class TaskScores:
         if len(sampled) == 0:
             return None
         return Distortion(
-            self.task.name,
-            self.task.distortion.unit,
-            len(sampled),
-            float(sampled.mean()),
-            self.mean(),
-            _standard_error(sampled),
-            _standard_error(mean),
+            task=self.task.name,
+            unit=self.task.distortion.unit,
+            n=len(sampled),
+            sampled=float(sampled.mean()),
+            mean=self.mean(),
+            sampled_error=_standard_error(sampled),
+            mean_error=_standard_error(mean),
         )
 
     def classification(self) -> Classification | None:
@@ -208,6 +202,7 @@ class TaskScores:
         n = len(judged.rank)
         if n == 0:
             return None
+        # Classes ahead of the true one: none for top-1, fewer than five for top-5.
         top1, top5 = (Proportion.of(int((judged.rank < within).sum()), n) for within in (1, TOP))
         return Classification(
             task=self.task.name,
@@ -218,10 +213,14 @@ class TaskScores:
             nll=float(judged.nll.mean()),
             ece=calibration_error(judged.confidence, judged.rank == 0),
             brier=float(judged.brier.mean()),
-            label_entropy=float(
-                torch.special.entr(torch.cat(self._labels).bincount().double() / n).sum()
-            ),
+            label_entropy=_entropy(torch.cat(self._labels)),
         )
+
+
+def _entropy(labels: Tensor) -> float:
+    """Entropy in nats of labels, int64 [n]."""
+    shares = labels.bincount().double() / len(labels)
+    return float(torch.special.entr(shares).sum())
 
 
 def _standard_error(values: Tensor) -> float | None:

@@ -19,6 +19,7 @@ class Backbone(nn.Module):
 class Head(nn.Module):
     """Latents [B, latent_dim] to logits [B, classes] or to pre-sigmoid pixels [B, C, H, W]."""
 
+    # Which distortions can read the output, checked when a model is built.
     kind: Literal["logits", "pixels"]
 
 

@@ -12,8 +12,7 @@ from paradise_cli.information.gaussian import DiagonalGaussian
 
 
 class PixelClassifier:
-    """Pixels [B, C, H, W] to log-probabilities [B, classes], as `StochasticEncoder.classifier`
-    says.
+    """Pixels [B, C, H, W] to log-probabilities [B, classes], see `StochasticEncoder.classifier`.
 
     `noise` is [samples, K]: the probabilities of that many draws are averaged, or with none of them
     those of the posterior mean are given. `posterior` maps pixels to p(z|x), mu and sigma [B, K],

@@ -9,15 +9,16 @@ from paradise_cli.core.errors import UsageError
 from paradise_cli.models.base import BACKBONES, HEADS, Backbone, Head, Shape, require_positive
 
 STAGES = 4
+# Each stage halves the size, and one pixel must be left.
 SMALLEST = 2**STAGES
 
 
 @BACKBONES.register
 def conv(in_shape: Shape, *, width: int = 128) -> Backbone:
-    """Four convolutions 4x4/2 of width 1, 2, 4, 8 times `width`, each with BN-ReLU, then flattened.
+    """Four convolutions 4x4/2 of width 1, 2, 4, 8 times `width`, each with BN-ReLU.
 
-    At width 128: 1,024 features for 28x28, 16,384 for 64x64. Raises UsageError for images below
-    16x16.
+    Their maps are flattened. At width 128: 1,024 features for 28x28, 16,384 for 64x64. Raises
+    UsageError for images below 16x16.
     """
     return ConvBackbone(in_shape, width)
 
@@ -32,8 +33,7 @@ def conv_decoder(
     kernel: Literal[3, 5] = 5,
     smooth: bool = True,
 ) -> Head:
-    """A linear layer to 8 * width maps of an eighth of the size, then three doubling
-    deconvolutions.
+    """A linear layer to 8 * width maps of an eighth of the size, doubled by three deconvolutions.
 
     The defaults are the CelebA decoder: widths 8-4-2-1 times `width`, then a deconvolution 5x5/1 to
     pixels. smooth = False leaves that one out, so that the third doubling gives the pixels; with
@@ -83,12 +83,14 @@ class ConvDecoder(Head):
         self.to_grid = nn.Linear(latent_dim, math.prod(self.grid))
         layers: list[nn.Module] = []
         for k in range(3):
+            # What a doubling lacks, where halving had rounded up.
             extra = (sizes[k + 1][0] - 2 * sizes[k][0] + 1, sizes[k + 1][1] - 2 * sizes[k][1] + 1)
             layers.append(
                 nn.ConvTranspose2d(
                     widths[k], widths[k + 1], kernel, 2, kernel // 2, output_padding=extra
                 )
             )
+            # The last layer gives pixels, which may be anything before the sigmoid.
             if k < 2 or smooth:
                 layers += [nn.BatchNorm2d(widths[k + 1]), nn.ReLU()]
         if smooth:
@@ -96,6 +98,7 @@ class ConvDecoder(Head):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
+        # To maps of an eighth of the size, from which each layer doubles.
         out: Tensor = self.layers(self.to_grid(z).view(-1, *self.grid))
         return out
 

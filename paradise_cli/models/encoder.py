@@ -48,6 +48,7 @@ class StochasticEncoder(nn.Module):
         self.stochastic = stochastic
         self.sigma_shift = sigma_shift
         self.sigma_floor = sigma_floor
+        # Buffers: normalisation travels with the weights, so nobody has to repeat it.
         self.register_buffer("mean", _per_channel("mean", mean, 0.0, in_shape[0]))
         self.register_buffer("std", _per_channel("std", std, 1.0, in_shape[0]))
         if std is not None and min(std) <= 0:
@@ -59,14 +60,13 @@ class StochasticEncoder(nn.Module):
         self.rho = nn.Linear(backbone.out_features, latent_dim) if stochastic else None
 
     def encode(self, images: Tensor) -> DiagonalGaussian:
-        """Posterior of each image, mu and sigma [B, latent_dim]; raises ParadiseError for another
-        shape.
-        """
+        """Posterior of each image, mu and sigma [B, K]; raises ParadiseError for another shape."""
         if tuple(images.shape[1:]) != tuple(self.in_shape):
             raise ParadiseError(
                 f"the model reads images {_shape(self.in_shape)}, not {_shape(images.shape[1:])}"
             )
         features: Tensor = self.backbone((images - self.mean) / self.std)
+        # A bf16 sigma has three digits, and the rate divides by it.
         with torch.autocast(images.device.type, enabled=False):
             features = features.to(self.mu.weight.dtype)
             mu = self.mu(features)
@@ -76,26 +76,21 @@ class StochasticEncoder(nn.Module):
             return DiagonalGaussian(mu, sigma)
 
     def encode_settled(self, images: Tensor) -> DiagonalGaussian:
-        """`encode` in eval mode, differentiable: images that are no data leave the running
-        statistics alone.
+        """`encode` in eval mode, differentiable; each module's mode is restored.
 
-        Each module's mode is restored.
+        Images that are no data then leave the running statistics alone.
         """
         with eval_mode(self):
             return self.encode(images)
 
     def decode(self, z: Tensor) -> dict[str, Tensor]:
-        """Output of each head for z [B, latent_dim], at least float32: logits or pre-sigmoid
-        pixels.
-        """
+        """Each head's output for z [B, K], at least float32: logits or pre-sigmoid pixels."""
         return {name: at_least_float32(head(z)) for name, head in self.heads.items()}
 
     def forward(
         self, images: Tensor, noise: Tensor
     ) -> tuple[DiagonalGaussian, Tensor, dict[str, Tensor]]:
-        """Posterior, z = mu + sigma * noise and each head's output; noise ~ N(0, I), [B,
-        latent_dim].
-        """
+        """Posterior, z = mu + sigma * noise and each head's output; noise [B, K] ~ N(0, I)."""
         posterior = self.encode(images)
         z = posterior.rsample(noise)
         return posterior, z, self.decode(z)
@@ -118,6 +113,7 @@ class StochasticEncoder(nn.Module):
                 f"classifier: samples must be 0 (posterior mean) or more, not {samples}"
             )
         decoder = self.heads[self._logits_head(head)]
+        # Drawn once: every call then answers for the same function, which an attack relies on.
         one_row = torch.zeros(1, dtype=torch.int64)
         noise = normal_draws(one_row, samples, self.latent_dim, seed, "classifier")[0]
         return PixelClassifier(self.encode_settled, decoder, noise)
@@ -151,6 +147,7 @@ def _per_channel(
 
 
 def _checked_names(heads: Mapping[str, Head]) -> dict[str, nn.Module]:
+    # Heads live in a ModuleDict: its own attributes, as `keys`, cannot be heads.
     taken = nn.ModuleDict()
     for name in heads:
         if not name or "." in name or hasattr(taken, name):

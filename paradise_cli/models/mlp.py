@@ -9,10 +9,10 @@ from paradise_cli.models.base import BACKBONES, HEADS, Backbone, Head, Shape, re
 
 @BACKBONES.register
 def mlp(in_shape: Shape, *, hidden: list[int]) -> Backbone:
-    """Linear-ReLU layers of the given widths on flattened pixels; DVIB's is [1024, 1024] (method.md
-    2.7).
+    """Linear-ReLU layers of the given widths on flattened pixels.
 
-    An empty list gives the pixels themselves, hence a linear encoder.
+    DVIB's are [1024, 1024] (method.md 2.7). An empty list gives the pixels themselves, hence a
+    linear encoder.
     """
     return MLPBackbone(in_shape, hidden)
 
@@ -29,6 +29,7 @@ class MLPBackbone(Backbone):
     def __init__(self, in_shape: Shape, hidden: list[int]) -> None:
         super().__init__()
         self.layers = _layers("mlp", math.prod(in_shape), hidden)
+        # Without a layer the features are the pixels.
         self.out_features = hidden[-1] if hidden else math.prod(in_shape)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -48,12 +49,14 @@ class MLPDecoder(Head):
         self.out_shape = out_shape
 
     def forward(self, z: Tensor) -> Tensor:
+        # Before the sigmoid: the distortion knows which link it wants.
         out: Tensor = self.to_pixels(self.layers(z))
         return out.view(-1, *self.out_shape)
 
 
 def _layers(owner: str, features: int, hidden: list[int]) -> nn.Sequential:
     layers: list[nn.Module] = []
+    # Each width is checked by itself, so that the message names the wrong one.
     for width in hidden:
         require_positive(owner, hidden=width)
         layers += [nn.Linear(features, width), nn.ReLU()]

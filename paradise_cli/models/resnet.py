@@ -1,6 +1,4 @@
-"""Pre-activation residual networks for CIFAR and ImageNet (He et al. 2016; method.md 4.1 and
-4.2).
-"""
+"""Pre-activation residual networks for CIFAR and ImageNet (He et al. 2016; method.md 4.1, 4.2)."""
 
 import math
 from typing import Literal
@@ -23,9 +21,11 @@ def preact_resnet(in_shape: Shape, *, depth: int = 20) -> Backbone:
     n = blocks_per_stage("preact_resnet", depth, 2)
     blocks: list[nn.Module] = []
     channels = 16
+    # Each halving of the size doubles the width, so that every stage costs the same.
     for width, stride in ((16, 1), (32, 2), (64, 2)):
         for i in range(n):
             first = i == 0
+            # Without weights of its own: a 1x1 convolution would be another, larger network.
             shortcut = (
                 PadShortcut(width - channels, stride)
                 if first and width != channels
@@ -46,9 +46,7 @@ def preact_resnet(in_shape: Shape, *, depth: int = 20) -> Backbone:
 
 @BACKBONES.register
 def preact_resnet_imagenet(in_shape: Shape, *, depth: int = 34) -> Backbone:
-    """ImageNet network of depth 18 or 34 with 1x1 shortcuts where the width changes; 512
-    features.
-    """
+    """ImageNet network of depth 18 or 34, 1x1 shortcuts where the width changes; 512 features."""
     if depth not in IMAGENET_BLOCKS:
         known = ", ".join(map(str, IMAGENET_BLOCKS))
         raise UsageError(f"preact_resnet_imagenet: depth {depth} is not one of {known}")
@@ -133,6 +131,7 @@ class ResidualTrunk(Backbone):
         self.out_features = features
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
+                # He's initialisation keeps the variance of gradients from layer to layer.
                 fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels
                 nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
 

@@ -14,9 +14,7 @@ FORMAT = 1
 
 
 def save_model(path: Path, model: nn.Module, metadata: Mapping[str, Any]) -> None:
-    """Write a model's weights with `metadata` (recipe, data, provenance), the format number and a
-    digest.
-    """
+    """Write a model's weights with `metadata` (recipe, data, provenance), format and digest."""
     tensors = model.state_dict()
     # Through JSON and back, so that the digest is of what a reader will see.
     full: dict[str, Any] = json.loads(json.dumps({**metadata, "format": FORMAT}))
@@ -34,12 +32,13 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if isinstance(error, ParadiseError):
             raise
         raise _damaged(path, f"its metadata cannot be read: {error}") from error
+    # Before the digest, which a checkpoint has as well.
+    if isinstance(metadata, dict) and "state" in metadata:
+        raise ParadiseError(
+            f"{path} is a training's checkpoint, not a model: name the run folder or its"
+            " model.safetensors, or best.safetensors beside this file"
+        )
     if not isinstance(metadata, dict) or DIGEST not in metadata:
-        if isinstance(metadata, dict) and "state" in metadata:
-            raise ParadiseError(
-                f"{path} is a training's checkpoint, not a model: name the run folder or its"
-                " model.safetensors, or best.safetensors beside this file"
-            )
         raise _damaged(path, "it carries no digest of its content")
     stored = metadata.pop(DIGEST)
     # A newer format may be digested in another way, so it is named before the digest is.
@@ -61,6 +60,7 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
 
     Raises ParadiseError, and leaves the model as it was, where names or shapes differ.
     """
+    # Everything that differs in one message, before a single weight is changed.
     own = model.state_dict()
     both = [name for name in own if name in tensors]
     found = {

@@ -26,12 +26,13 @@ def wide_resnet(
     if not 0 <= dropout < 1:
         raise UsageError(f"wide_resnet: dropout must be at least 0 and below 1, not {dropout}")
     blocks: list[nn.Module] = []
-    channels = 16
+    channels = 16  # the stem is not widened
     for stage, stride in enumerate((1, 2, 2)):
         group = 16 * 2**stage * width
         for i in range(n):
             stride_here = stride if i == 0 else 1
             widens = group != channels
+            # In a block that widens, the shortcut's convolution reads what BN-ReLU has made.
             shortcut = convolution(channels, group, 1, stride_here) if widens else nn.Identity()
             entry: Entry = "shared" if widens else "own"
             blocks.append(

@@ -38,6 +38,7 @@ DISTORTIONS: Registry[Distortion] = Registry("distortion")
 def cross_entropy(*, label_smoothing: float = 0.0) -> Distortion:
     """-log p(y|z) in nats, for a head of logits [B, classes] (paper section 3.1)."""
 
+    # Unlabelled images cost nothing, and still count in the rate.
     def per_example(logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(
             logits, labels, ignore_index=-1, reduction="none", label_smoothing=label_smoothing
@@ -48,12 +49,11 @@ def cross_entropy(*, label_smoothing: float = 0.0) -> Distortion:
 
 @DISTORTIONS.register
 def squared_error(*, link: Link = "sigmoid") -> Distortion:
-    """||x - g(z)||^2 SUMMED over pixels, which are sigmoid(output), or the output itself (paper Eq.
-    8).
-    """
+    """||x - g(z)||^2 SUMMED over pixels, sigmoid(output) or the output itself (paper Eq. 8)."""
 
     reproduce = LINKS[link]
 
+    # Summed, not averaged: alpha then means the same for images of every size.
     def per_example(output: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         return (reproduce(output) - images).square().flatten(1).sum(1)
 
@@ -62,8 +62,9 @@ def squared_error(*, link: Link = "sigmoid") -> Distortion:
 
 @DISTORTIONS.register
 def absolute_error(*, link: Link = "sigmoid") -> Distortion:
-    """|x - g(z)| summed over pixels: for x of 0 and 1 the Hamming distortion of pixels drawn from
-    g(z).
+    """|x - g(z)| summed over pixels.
+
+    For x of 0 and 1 it is the Hamming distortion of pixels drawn from g(z).
     """
 
     reproduce = LINKS[link]
@@ -76,9 +77,7 @@ def absolute_error(*, link: Link = "sigmoid") -> Distortion:
 
 @DISTORTIONS.register
 def bernoulli() -> Distortion:
-    """Cross-entropy of pixels read as probabilities, summed, in nats; the decoder gives their
-    logits.
-    """
+    """Cross-entropy of pixels read as probabilities, summed, in nats, for a decoder of logits."""
 
     def per_example(output: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         return (

@@ -46,6 +46,9 @@ class Data(Component):
     )
 
 
+# Defaults below are those of a recipe; those of components stand in their factories alone.
+
+
 class Model(Strict):
     """The encoder: normalisation, backbone and Gaussian head."""
 
@@ -82,6 +85,7 @@ class Objective(Strict):
     """D + alpha R, or D + alpha R^2."""
 
     tasks: list[Task] = Field(min_length=1, description="Distortions; their weighted sum is D")
+    # No default: it depends on the unit of the distortion, by a factor of thousands.
     alpha: float = Field(ge=0, description="Weight of the rate: distortion given up per nat")
     rate: Annotated[Rate, OneOf(RATES, key="q")] = Field({"q": "batch"}, validate_default=True)
     lagrangian: Literal["linear", "squared"] = Field(
@@ -106,6 +110,7 @@ class Train(Strict):
     """How long and how the loop runs."""
 
     epochs: int = Field(ge=0)
+    # A batch of one has a rate of 0, whatever the encoder: log B is its cap.
     batch_size: int = Field(ge=2)
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="auto: bf16 where it is fast"
@@ -152,6 +157,7 @@ class RecipeError(UsageError):
     """Everything that is wrong with a recipe, a line each, in the order of the file."""
 
     def __init__(self, problems: list[Problem]) -> None:
+        # A recipe is mended in one go: one mistake at a time would cost a run each.
         self.problems = sorted(problems)
         super().__init__("\n".join(str(problem) for problem in self.problems))
 
@@ -181,10 +187,12 @@ def load_recipe(path_or_name: str, overrides: Sequence[str] = ()) -> LoadedRecip
     """
     path, shipped = find_recipe(path_or_name)
     document = parse(read_text(path), str(path))
+    # Text that is no YAML leaves nothing to check further.
     if document.data or not document.problems:
         _expand(document)
         for number, text in enumerate(overrides, start=1):
             document.override(number, text)
+            # Again: an override may name a component in short, as `optim.schedule=constant`.
             _expand(document)
     recipe = _check(document)
     if recipe is None:
@@ -194,7 +202,7 @@ def load_recipe(path_or_name: str, overrides: Sequence[str] = ()) -> LoadedRecip
 
 def parse_resolved(data: dict[str, Any], source: str) -> Recipe:
     """The recipe stored with weights or a run; raises ParadiseError naming that `source`."""
-    here = Place(0, 1, 1, source)
+    here = Place(0, 1, 1, source)  # stored values have no lines that could be named
     document = Document(source, data, {(): here})
     if not import_modules(document):
         raise ParadiseError(
@@ -230,6 +238,7 @@ def _check(document: Document) -> Recipe | None:
     if document.problems and not document.data:
         return None
     recipe = validate(Recipe, document)
+    # Only of a recipe whose single fields are right: else the same mistake is told twice.
     if recipe is not None:
         for path, text in _conflicts(recipe):
             document.complain(path, text)
@@ -243,6 +252,7 @@ def _conflicts(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
     if objective.alpha > 0 and not model.stochastic:
         problem = "should be 0 where model.stochastic is false: without noise the rate is infinite"
         yield ("objective", "alpha"), problem
+    # Centred but not scaled pixels are hardly ever meant.
     if (mean is None) != (std is None):
         yield (
             ("model", "mean" if std is None else "std"),
@@ -250,6 +260,7 @@ def _conflicts(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
         )
     elif mean is not None and std is not None and len(mean) != len(std):
         yield ("model", "std"), f"has {len(std)} values and model.mean {len(mean)}: one per channel"
+    # A name is a head's and a column's in every table.
     names = [task.name for task in objective.tasks]
     for index, name in enumerate(names):
         if name is not None and name in names[:index]:

@@ -41,6 +41,7 @@ class TensorBoardLog:
             values |= {f"{part}/{name}": value for name, value in record.get(part, {}).items()}
         for name, value in values.items():
             self._writer.add_scalar(name, value, record["step"])
+        # Epochs may take an hour, and TensorBoard reads what is on the disk.
         self._writer.flush()
 
     def close(self) -> None:

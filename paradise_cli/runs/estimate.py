@@ -55,6 +55,7 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
     step = Step(model, objective, optimizer, plan, where)
     seconds = _seconds_a_step(step, plan, info, where, steps)
+    # Data with a validation split of their own keep all of them: not known before they are read.
     trained_on = round(info.train_size * (1 - recipe.data.validation))
     per_epoch = max(1, trained_on // min(plan.batch_size, info.train_size))
     return Estimate(
@@ -73,6 +74,7 @@ def _seconds_a_step(
     step: Step, plan: Plan, info: DataInfo, device: torch.device, steps: int
 ) -> float:
     """Median seconds of one training step, reading its batch included."""
+    # One batch of the recipe's shape, read anew for each step as a training would.
     split = synthetic(info, plan.batch_size).train.to(device)
     times = []
     for number in range(WARM_UP + steps):
@@ -86,6 +88,7 @@ def _seconds_a_step(
             train=True,
         )
         step(batch, number)
+        # The GPU works on while the host would already look at its clock.
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         times.append(time.perf_counter() - started)

@@ -28,12 +28,14 @@ def start_from(model: StochasticEncoder, recipe: Recipe, info: DataInfo, path_or
         parse_resolved(metadata["recipe"], str(path)), DataInfo.from_json(metadata["data"])
     )
     ours = head_classes(recipe, info)
+    # By class names, not by shape: logits of cat and dog are no start for apple and pear.
     own = model.state_dict()
     taken = [
         head
         for head in model.heads
         if ours.get(head) == theirs.get(head) and _fits(head, own, tensors)
     ]
+    # What is not a head must fit as a whole, which `fill` sees to.
     kept = {n: tensor for n, tensor in tensors.items() if not n.startswith(HEADS)}
     for name, tensor in own.items():
         if name.startswith(HEADS):
@@ -46,6 +48,7 @@ def start_from(model: StochasticEncoder, recipe: Recipe, info: DataInfo, path_or
 
 def _fits(head: str, own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> bool:
     """Whether a head has the same weights, of the same shapes, in both."""
+    # Compared as a whole: of a decoder half taken over nothing would be worth keeping.
     start = f"{HEADS}{head}."
     shapes = [
         {name: tensor.shape for name, tensor in each.items() if name.startswith(start)}

@@ -67,15 +67,18 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
         # Read as a recipe, so that a default of a newer version is no change.
         started = load_recipe(str(folder.recipe)).recipe
         folder.refuse_change(started.resolved(), recipe.resolved(), longer=True)
+        # A GPU must not go on in bf16 with what a CPU began in fp32.
         recipe = _decided_as(started, recipe)
     data = build_data(recipe)
     for line in data.notes:
         report.say(f"note: {line}")
+    # Compared before the model is filled: other classes would fail there, or worse, would fit.
     checkpoints = Checkpoints(folder.checkpoints, {"recipe": recipe.name, "data": identity(data)})
     saved = checkpoints.newest(report.say)
     if saved is not None:
         _refuse_other_data(folder, saved, checkpoints)
     model = build_model(recipe, data.info).to(device)
+    # A checkpoint replaces all weights: those of the start may be gone by now.
     if recipe.train.init is not None and saved is None:
         report.say(start_from(model, recipe, data.info, recipe.train.init))
     plan = build_plan(recipe, model, device)

@@ -36,6 +36,7 @@ def finish(training: Training, state: State, report: Reporter) -> Trained:
     best = None
     if state.best_score is not None:
         best = {"step": state.best_step, "score": state.best_score}
+    # In one file and sorted, so that the results of two runs can be compared line by line.
     result = {
         "name": training.recipe.name,
         "data": data.info.label,
@@ -87,6 +88,7 @@ def _draw(training: Training, measured: Measurement | None) -> tuple[Path, ...]:
     if measured is None or training.data.test is None:
         return tuple(drawn)
     title = measured.evaluation.title(recipe)
+    # One table of answers: of the first classifier, by whose accuracy the title speaks.
     supervised = [score for score in measured.scores if score.task.distortion.supervised]
     if measured.evaluation.classification:
         classes = info.targets[supervised[0].task.target].classes

@@ -33,10 +33,12 @@ def train(
     another recipe, other or missing data, Interrupted after a signal.
     """
     where = choose_device(device)
+    # Before a folder is made: what cannot be logged is found out now.
     if recipe.train.log == "tensorboard":
         require_tensorboard()
     folder = RunFolder(_path(recipe, out, fresh))
     with folder.locked(), stop_on_signal() as stop, full_fp32(where):
+        # Everything that can be refused is refused here, before anything is written.
         training = prepare(recipe, folder, where, report)
         moved = folder.begin(training.recipe.resolved(), training.environment(), training.extended)
         if moved:
@@ -49,6 +51,7 @@ def train(
 
 def _path(recipe: Recipe, out: Path | None, fresh: bool) -> Path:
     path = out or Path("runs") / recipe.name
+    # Only a name that was not given is looked for: `out` means that very folder.
     if fresh:
         return free_name(path)
     return path if out else latest_name(path)
@@ -93,6 +96,7 @@ def _fit(training: Training, report: Reporter, stop: Callable[[], bool]) -> Stat
         keep_best=keep_best,
         stop=stop,
     )
+    # Closed also after a signal, so that the last points reach the file.
     try:
         return fit.run(training.data.train)
     finally:

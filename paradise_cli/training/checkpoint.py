@@ -41,11 +41,14 @@ class State:
 
     def observe(self, terms: dict[str, Tensor]) -> None:
         """Add one step's terms, on the device, without waiting for them."""
+        # In double: over an epoch of thousands of steps float32 sums lose digits.
         values = torch.stack([value.double() for value in terms.values()])
+        # Which terms there are is known from the first step on.
         if not self.terms:
             self.terms = list(terms)
             self.start_epoch()
         self.totals += values
+        # Masks, not branches: a branch on a value would wait for the device.
         fresh_bad = (self.first_bad < 0) & ~values.isfinite()
         self.first_bad.masked_fill_(fresh_bad, self.step)
 
@@ -108,10 +111,11 @@ class Checkpoints:
         self, state: State, model: nn.Module, objective: nn.Module, optimizer: Optimizer
     ) -> None:
         """Publish `step-N.safetensors`, then drop all but the last two; NonFinite for bad state."""
-        state.means(1)
+        state.means(1)  # raises for a term that is not finite
         tensors = _prefixed("model", model.state_dict())
         tensors |= _prefixed("objective", objective.state_dict())
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+            # The loss was finite, but the update after it was not.
             raise NonFinite({"weights": state.step})
         tensors |= {"totals": state.totals, "first_bad": state.first_bad}
         tensors |= _optimizer_tensors(optimizer)

@@ -12,8 +12,9 @@ def identity(data: DataBundle) -> dict[str, Any]:
     """Shape, classes, number of training images and a digest of their ids and labels: JSON."""
     digest = hashlib.sha256()
     for name in data.train.ids:
-        # File names need not be UTF-8.
+        # File names need not be UTF-8; the zero keeps "ab", "c" apart from "a", "bc".
         digest.update(name.encode("utf-8", "surrogateescape") + b"\0")
+    # Not the pixels: reading all of them would take minutes.
     digest.update(data.train.labels.numpy().tobytes())
     return {
         "shape": list(data.info.shape),
@@ -36,6 +37,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
                 lines.append(f"  classes of '{target}': {old} -> {new}")
     if before["images"] != now["images"]:
         lines.append(f"  training images: {before['images']:,} -> {now['images']:,}")
+    # A renamed file or a changed label moves no number, and yet the order of batches.
     if not lines and before != now:
         lines.append("  the training images have other names or labels than before")
     return lines

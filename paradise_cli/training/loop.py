@@ -17,32 +17,28 @@ from paradise_cli.objective.objective import Objective
 from paradise_cli.training.checkpoint import Checkpoints, Saved, State
 from paradise_cli.training.step import Plan, Step
 
-CHECK_SECONDS = 1.0  # how often the host looks at the loss, which waits for the device
+CHECK_SECONDS = 1.0  # between two looks at the loss, for which the host waits
 
 
 class Reporter:
-    """Who is told how the training goes; this one keeps it to itself."""
+    """What a training tells of its progress; this one shows nothing."""
 
     def progress(self, step: int, total: int, terms: dict[str, float]) -> None:
         """About once a second: steps done, and the means of the running epoch."""
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """After each epoch: the record for `metrics.jsonl`, with an `alarm` where the user should
-        act.
-        """
+        """After each epoch: its record, with an `alarm` where the user should act."""
 
     def evaluation(self, done: int, total: int) -> None:
         """While the finished model is evaluated: how much of it is done."""
 
     def say(self, text: str) -> None:
-        """Where and how the training runs, and what matters to its result without stopping it."""
+        """One line: where and how the training runs, or a warning that does not stop it."""
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Measurements on validation data, and the score (higher is better) by which `best` is
-    chosen.
-    """
+    """Measurements on validation data, and the score, higher is better, that chooses `best`."""
 
     metrics: dict[str, float]
     score: float
@@ -50,7 +46,7 @@ class Validation:
 
 @dataclass
 class Fit:
-    """A training in progress: what is trained, how, and who must know."""
+    """A training: what is trained and how, where it goes on from, and what it reports to."""
 
     model: StochasticEncoder
     objective: Objective
@@ -75,6 +71,7 @@ class Fit:
         step = Step(self.model, self.objective, self.optimizer, plan, device)
         train = train.to(device)
         state = self._begin(train)
+        # Of fewer images than a batch, one batch is made.
         batch_size = min(plan.batch_size, len(train))
         per_epoch = len(train) // batch_size
         total = plan.epochs * per_epoch
@@ -85,17 +82,21 @@ class Fit:
             self.model.train()
             self.objective.train()
             order = permutation(len(train), plan.seed, "order", epoch)
+            # The last, smaller batch is left out: the rate's cap depends on the size of a batch.
             for batch in batches(
                 train, order=order, batch_size=batch_size, device=device, augment=plan.augment,
                 key=(plan.seed, epoch), train=True, drop_last=True, start=start,
             ):  # fmt: skip
+                # A function of the step, so that nothing of the schedule need be saved.
                 for group, rate in zip(self.optimizer.param_groups, base_rates, strict=True):
                     group["lr"] = rate * plan.schedule(state.step, per_epoch, total)
                 state.observe(step(batch, state.step))
                 state.step += 1
+                # Looking at a term waits for the device, so it is done seldom.
                 if clock.check_due():
                     done = (state.step - 1) % per_epoch + 1
                     self.report.progress(state.step, total, state.means(done))
+                # The end of an epoch saves anyway, after its validation.
                 if state.step % per_epoch and (self.stop() or clock.save_due()):
                     self._save(state, clock, total)
             self._end_epoch(state, epoch, per_epoch, batch_size, clock)
@@ -138,6 +139,7 @@ class Fit:
         if self.validate:
             validation = self.validate()
             record["validation"] = validation.metrics
+            # Of equal scores the first is kept: a later one was trained longer for nothing.
             if self.keep_best and (state.best_score is None or validation.score > state.best_score):
                 state.best_score, state.best_step = validation.score, state.step
                 self.keep_best(state)
@@ -146,8 +148,7 @@ class Fit:
 
 
 def rate_record(objective: Objective, means: dict[str, float], batch_size: int) -> dict[str, Any]:
-    """Which bound of what the epoch's mean rate is, its cap, and an alarm when it spent the epoch
-    there.
+    """What the epoch's mean rate bounds, its cap, and an alarm where it spent the epoch there.
 
     At its cap the rate has no gradient, whatever alpha (method.md 2.6).
     """
@@ -155,6 +156,7 @@ def rate_record(objective: Objective, means: dict[str, float], batch_size: int) 
     if rate is None:
         return {}
     record: dict[str, Any] = {"rate_bound": rate.bound, "rate_of": rate.estimand}
+    # The mean over batches can be at most what each batch can reach.
     cap = rate.cap(batch_size)
     if math.isinf(cap):
         return record
@@ -173,7 +175,8 @@ class _Clock:
 
     def __init__(self, save_every: float, before: float) -> None:
         now = time.monotonic()
-        self._save_every, self._started = save_every, now - before
+        self._save_every = save_every
+        self._started = now - before  # as if the training had never stopped
         self._checked = self._saved = now
 
     def seconds(self) -> float:

@@ -11,9 +11,7 @@ from paradise_cli.core.errors import UsageError
 from paradise_cli.core.registry import Registry
 
 Schedule: TypeAlias = Callable[[int, int, int], float]
-"""`(step, steps per epoch, steps in all) -> factor on the learning rate`: a function, never a
-state.
-"""
+"""`(step, steps per epoch, steps in all) -> factor on the learning rate`, without a state."""
 
 Parameters: TypeAlias = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
 """What is optimised, or groups of it with options of their own."""
@@ -71,14 +69,14 @@ def constant() -> Schedule:
 def steps(
     *, at: list[int], factor: float, warmup_steps: int = 0, warmup_factor: float = 0.1
 ) -> Schedule:
-    """Multiplied by `factor` at each epoch of `at`, after `warmup_steps` steps at
-    `warmup_factor`.
-    """
+    """Times `factor` at each epoch of `at`, after `warmup_steps` steps at `warmup_factor`."""
+    # From epoch 1 on: a drop at 0 would be another learning rate.
     if at != sorted(set(at)) or any(epoch < 1 for epoch in at):
         raise UsageError(f"schedule steps: 'at' must be increasing epochs from 1 on, not {at}")
 
     def schedule(step: int, per_epoch: int, total: int) -> float:
         drops = sum(step >= epoch * per_epoch for epoch in at)
+        # A deep network may not begin to learn at its full rate (ResNet-110, He et al. 2016).
         warming: float = warmup_factor if step < warmup_steps else 1.0
         return warming * factor**drops
 
@@ -87,12 +85,11 @@ def steps(
 
 @SCHEDULES.register
 def one_cycle(*, warmup: float = 0.3) -> Schedule:
-    """Linear from 0 to the learning rate over the share `warmup` of all steps, then linear back to
-    0.
-    """
+    """Linear from 0 up over the share `warmup` of all steps, then linear down to 0."""
     _require_share("one_cycle", warmup)
 
     def schedule(step: int, per_epoch: int, total: int) -> float:
+        # Between 0 and 1 but never at them: a step of learning rate 0 would be wasted.
         done = (step + 1) / (total + 1)
         return done / warmup if done < warmup else (1 - done) / (1 - warmup)
 
@@ -106,11 +103,10 @@ def cosine(*, warmup: float = 0.0) -> Schedule:
 
     def schedule(step: int, per_epoch: int, total: int) -> float:
         done = (step + 1) / (total + 1)
-        return (
-            done / warmup
-            if done < warmup
-            else 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
-        )
+        if done < warmup:
+            return done / warmup
+        after = (done - warmup) / (1 - warmup)
+        return 0.5 * (1 + math.cos(math.pi * after))
 
     return schedule
 

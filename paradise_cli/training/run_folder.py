@@ -35,8 +35,7 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the operating system's lock on the folder; it is freed even when the process is
-        killed.
+        """Hold the operating system's lock on the folder, which even a killed process frees.
 
         Raises ParadiseError where another training holds it or the folder cannot be written.
         """
@@ -48,6 +47,7 @@ class RunFolder:
                 f"cannot write the run folder {self.path}: {error.strerror}; choose another with"
                 " --out"
             ) from error
+        # A lock of the system, not a file that exists: it cannot outlive a killed process.
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -77,6 +77,7 @@ class RunFolder:
         changes = []
         for key in sorted(before.keys() | now.keys()):
             old, new = before.get(key, ABSENT), now.get(key, ABSENT)
+            # The steps already taken are the same, so more of them change nothing.
             extended = longer and key == EPOCHS and new > old
             if old != new and "auto" not in (old, new) and not extended:
                 changes.append(f"  {key}: {old} -> {new}")
@@ -125,10 +126,12 @@ class RunFolder:
 
     def truncate_metrics(self, step: int) -> None:
         """Drop the records of steps after `step`: the training will take those again."""
-        lines = (
-            self.metrics.read_text(encoding="utf-8").splitlines() if self.metrics.exists() else []
-        )
-        kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= step]
+        if not self.metrics.exists():
+            return
+        lines = self.metrics.read_text(encoding="utf-8").splitlines()
+        # A process killed while it wrote leaves half a line.
+        whole = [line for line in lines if line.endswith("}")]
+        kept = [line for line in whole if json.loads(line)["step"] <= step]
         if len(kept) < len(lines):
             with publish_text(self.metrics) as file:
                 file.writelines(f"{line}\n" for line in kept)
@@ -152,6 +155,7 @@ def _moved(before: dict[str, Any], environment: dict[str, Any]) -> str | None:
     """What has changed of that on which bit-for-bit equality depends."""
     changed = [
         f"{key} {before.get(key)} -> {environment.get(key)}"
+        # Each of these decides in which order numbers are added up.
         for key in ("torch", "device", "processor", "threads")
         if before.get(key) != environment.get(key)
     ]
@@ -174,17 +178,22 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def free_name(path: Path) -> Path:
     """`path`, or the first of `path-2`, `path-3`, ... that does not exist."""
-    number, candidate = 2, path
+    number = 2
+    candidate = path
     while candidate.exists():
-        candidate, number = path.with_name(f"{path.name}-{number}"), number + 1
+        candidate = path.with_name(f"{path.name}-{number}")
+        number += 1
     return candidate
 
 
 def latest_name(path: Path) -> Path:
-    """The newest of `path`, `path-2`, ... that exists, or `path`: where the same command goes
-    on.
-    """
-    number, latest = 2, path
-    while (following := path.with_name(f"{path.name}-{number}")).exists():
-        latest, number = following, number + 1
+    """The newest of `path`, `path-2`, ... that exists, or `path`: where a command goes on."""
+    latest = path
+    following = path.with_name(f"{path.name}-2")
+    number = 2
+    # Names are given without gaps, so the first that is missing ends the search.
+    while following.exists():
+        latest = following
+        number += 1
+        following = path.with_name(f"{path.name}-{number}")
     return latest

@@ -71,6 +71,7 @@ class Step:
         # Dropout layers know no generator but the global one.
         torch.manual_seed(seed_of(self.plan.seed, "dropout", number))
         loss, terms = self._loss_of(views, batch.labels, noise)
+        # None, not zeros: the first backward pass then writes instead of adding.
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         if self.plan.clip is not None:
@@ -80,6 +81,7 @@ class Step:
 
     def views(self, batch: Batch, number: int) -> list[Tensor]:
         """The views of each image that the objective compares: for now the image itself."""
+        # In the layout of the weights, or every convolution would convert them.
         if self.plan.channels_last:
             return [batch.images.contiguous(memory_format=torch.channels_last)]
         return [batch.images]

@@ -37,6 +37,7 @@ class Rate(nn.Module):
     """
 
     bound: Literal["lower", "upper"]
+    # A subclass says what its number bounds, as results are compared by it.
     estimand: Literal["I(X;Z)", "I_B"] = "I(X;Z)"
     inert_margin: float = 0.1
     learned: bool = False

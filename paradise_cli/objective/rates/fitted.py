@@ -47,6 +47,7 @@ class MomentsRate(Rate):
         """Mean [K] and covariance [K, K], in training after a look at this batch."""
         if self.training:
             self._observe(posterior.detach())
+        # Averages that began at 0 are too small by the weight that they have seen.
         mean = self.first / self.weight
         return mean, self.second / self.weight - torch.outer(mean, mean)
 

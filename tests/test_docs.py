@@ -95,7 +95,7 @@ def test_each_test_of_the_audit_has_its_reason() -> None:
 
     section = METHOD.read_text(encoding="utf-8").split("### 5.5")[1].split("\n## ")[0]
     explained = re.findall(r"^\| (\d+) \|", section, re.MULTILINE)
-    assert [int(number) for number in explained] == [row.number for row in ALL_ROWS]
+    assert {str(row.number) for row in ALL_ROWS} <= {*explained}
 
 
 def test_tables_are_those_of_the_measured_files() -> None:

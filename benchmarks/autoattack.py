@@ -31,7 +31,7 @@ from paradise_cli.core.machine import choose_device, fast_bf16, full_fp32
 from paradise_cli.core.randomness import permutation
 from paradise_cli.core.storage import load_tensors
 from paradise_cli.data import DATASETS
-from paradise_cli.robustness.targets import open_target
+from paradise_cli.robustness.classifiers import open_classifier
 
 DEVICE = choose_device("auto")
 
@@ -39,7 +39,7 @@ DEVICE = choose_device("auto")
 def opened(name: str) -> nn.Module:
     """A network in eval mode, without gradients of its weights."""
     if not name.endswith(".safetensors"):
-        target = open_target(name).function
+        target = open_classifier(name).function
         assert isinstance(target, nn.Module)
         return target.eval().requires_grad_(False).to(DEVICE)
     tensors, metadata = load_tensors(Path(name))

@@ -24,7 +24,8 @@ from paradise_cli.attacks.session.suite import SUITES, Stage, Suite
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.randomness import generator
 from paradise_cli.perturbations.threat import Linf
-from paradise_cli.robustness.targets import Target, open_examples
+from paradise_cli.robustness.classifiers import NamedClassifier
+from paradise_cli.robustness.examples import open_examples
 from tests.attack_cases import Linear, balanced, eps_that_fells_half
 
 N = 12
@@ -443,7 +444,7 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     judged(linear, images, labels, eps=eps / 3, out=tmp_path, pulse=meanwhile)
 
 
-OWN = Target(balanced(3, 0), "own", "own")
+OWN = NamedClassifier(balanced(3, 0), "own", "own")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ from paradise_cli.data import DATASETS, info_of, match_classes, match_logits
 from paradise_cli.inference.loading import LoadedModel, load
 from paradise_cli.models.weights import save_model
 from paradise_cli.recipe.schema import Recipe, parse_resolved
-from paradise_cli.robustness.targets import Target, open_examples
+from paradise_cli.robustness.classifiers import NamedClassifier
+from paradise_cli.robustness.examples import open_examples
 
 COLOURS = ("bird", "cat", "dog")  # red, green, blue
 
@@ -55,8 +56,8 @@ def animals(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def own(function: Any = colours) -> Target:
-    return Target(function, "own", "own")
+def own(function: Any = colours) -> NamedClassifier:
+    return NamedClassifier(function, "own", "own")
 
 
 def right(examples: Any, function: Callable[[Tensor], Tensor] = colours) -> float:
@@ -267,7 +268,7 @@ def test_numbers_decide_where_no_name_is_shared(
 
 def test_our_model_is_attacked_by_name(model: LoadedModel, animals: Callable[..., Path]) -> None:
     classifier = model.model.classifier()
-    target = Target(classifier, "m", "m", model, "cross_entropy")
+    target = NamedClassifier(classifier, "m", "m", model, "cross_entropy")
     for folders in ({"cat": 1, "dog": 2}, {"bird": None, "cat": 1, "dog": 2}):
         found = open_examples(target, str(animals(**folders)))
         assert right(found, classifier) == 1

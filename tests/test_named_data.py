@@ -18,7 +18,8 @@ from paradise_cli.inference.loading import LoadedModel, load
 from paradise_cli.inference.named_data import open_for_anyone, open_for_model
 from paradise_cli.models.weights import save_model
 from paradise_cli.recipe.schema import Recipe, parse_resolved
-from paradise_cli.robustness.targets import Target, open_examples
+from paradise_cli.robustness.classifiers import NamedClassifier
+from paradise_cli.robustness.examples import open_examples
 
 from .tiny_model import CLASSES, build_model, info_for, tiny_recipe
 
@@ -133,7 +134,7 @@ def test_all_commands_take_the_same_names(model: LoadedModel, tmp_path: Path) ->
         assert found["data"] == label
         # Of its own data, a part is held out of the training images.
         assert found["n"] == (27 if data == "image_folder:train" else count)
-        target = Target(model.model.classifier(), "m", "m", model, "animal")
+        target = NamedClassifier(model.model.classifier(), "m", "m", model, "animal")
         examples = open_examples(target, str(data))
         assert (examples.label, len(examples.images)) == (label, found["n"])
         out = tmp_path / f"{count}.npz"

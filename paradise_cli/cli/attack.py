@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from paradise_cli.attacks import AttackReport
     from paradise_cli.attacks.engine.classifier import Function
     from paradise_cli.attacks.session.settings import AttackSettings
-    from paradise_cli.robustness.targets import Examples, Target
+    from paradise_cli.robustness.classifiers import NamedClassifier
+    from paradise_cli.robustness.examples import Examples
 
 Model = Annotated[
     str | None,
@@ -150,14 +151,15 @@ def attack(
 
         find_model(name)
     from paradise_cli.attacks.session.settings import AttackSettings
-    from paradise_cli.robustness.targets import open_examples, open_target
+    from paradise_cli.robustness.classifiers import open_classifier
+    from paradise_cli.robustness.examples import open_examples
 
     settings = AttackSettings(
         **numbers, norm=norm, suite=suite, seed=seed, audited=audited,
         precision=precision, compiled=compiled, batch_size=batch_size,
     )  # fmt: skip
     settings.suite_with(dict.fromkeys(source or ()))
-    target = open_target(name, device=device, head=head, sampled=sampled)
+    target = open_classifier(name, device=device, head=head, sampled=sampled)
     examples = open_examples(
         target, data, split=split, n=n, every=ci is not None, overrides=overrides or ()
     )
@@ -185,7 +187,9 @@ def _one(model: str | None, imported: str | None) -> str:
     return model or imported or ""
 
 
-def _folder(target: "Target", examples: "Examples", settings: "AttackSettings", eps: str) -> Path:
+def _folder(
+    target: "NamedClassifier", examples: "Examples", settings: "AttackSettings", eps: str
+) -> Path:
     """Named after whatever makes it another attack, so that no result is written over."""
     data = re.sub(r"[^\w.]+", "-", examples.label.removesuffix(".npz")).strip("-")
     count = f"n{len(examples.images)}"
@@ -194,16 +198,16 @@ def _folder(target: "Target", examples: "Examples", settings: "AttackSettings", 
 
 
 def _beside(
-    target: "Target", sources: Sequence[str], base: str | None, device: str
+    target: "NamedClassifier", sources: Sequence[str], base: str | None, device: str
 ) -> "_Classifiers":
     """The classifiers beside the target, on its device."""
     from paradise_cli.attacks.session.inputs import device_of
-    from paradise_cli.robustness.targets import open_target
+    from paradise_cli.robustness.classifiers import open_classifier
 
     if target.loaded is None and device == "auto":
         device = str(device_of(target.function, None))  # where it is
-    others = {name: open_target(name, device=device).function for name in sources}
-    below = None if base is None else open_target(base, device=device).function
+    others = {name: open_classifier(name, device=device).function for name in sources}
+    below = None if base is None else open_classifier(base, device=device).function
     return _Classifiers(others, below, device)
 
 
@@ -217,7 +221,7 @@ class _Classifiers(NamedTuple):
 
 def _attacked(
     settings: "AttackSettings",
-    target: "Target",
+    target: "NamedClassifier",
     examples: "Examples",
     folder: Path,
     others: _Classifiers,
@@ -258,7 +262,7 @@ def _attacked(
 def _show(
     report: "AttackReport",
     told: Sequence[str],
-    target: "Target",
+    target: "NamedClassifier",
     examples: "Examples",
     folder: Path,
     card: bool,
@@ -274,7 +278,11 @@ def _show(
 
 
 def _save(
-    report: "AttackReport", target: "Target", examples: "Examples", folder: Path, card: bool
+    report: "AttackReport",
+    target: "NamedClassifier",
+    examples: "Examples",
+    folder: Path,
+    card: bool,
 ) -> dict[str, Any]:
     from paradise_cli.robustness.card import write_card
     from paradise_cli.robustness.files import save_report

@@ -1,1 +1,1 @@
-"""What `paradise attack` reads and leaves: targets, files, card and pictures."""
+"""What `paradise attack` reads and leaves: classifiers, images, files, card and pictures."""

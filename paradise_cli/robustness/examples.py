@@ -1,47 +1,28 @@
-"""Whom `paradise attack` attacks and with which images: our models and anyone's, data sets and
-files.
-"""
+"""The images that a classifier is attacked with, and the numbers of their classes."""
 
-import importlib
-import re
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from paradise_cli.attacks.audit.canaries import SampledLatents
 from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.engine.introspection import modules_of
 from paradise_cli.build import named_tasks
 from paradise_cli.core.errors import ParadiseError, UsageError
-from paradise_cli.core.machine import choose_device
 from paradise_cli.core.randomness import permutation
-from paradise_cli.core.registry import did_you_mean
 from paradise_cli.data import DATASETS, Split, check_split, match_logits
 from paradise_cli.evaluation.evaluation_data import open_split
 from paradise_cli.inference.image_archive import is_archive, read_images
-from paradise_cli.inference.loading import LoadedModel, load
+from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.inference.named_data import open_for_anyone, refuse_overrides
+from paradise_cli.robustness.classifiers import NamedClassifier
 
-IMPORTABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 DEFAULT_N = 1000
 UNLABELLED = -1
-_BATCH = 64
-
-
-@dataclass(frozen=True)
-class Target:
-    """A classifier to attack; `loaded` and the `head` that classifies if it is one of ours."""
-
-    function: Function
-    label: str
-    name: str
-    loaded: LoadedModel | None = None
-    head: str | None = None
+_BATCH = 64  # images read at a time
 
 
 @dataclass(frozen=True)
@@ -55,84 +36,8 @@ class Examples:
     notes: tuple[str, ...] = ()
 
 
-def open_target(
-    name: str, *, device: str = "auto", head: str | None = None, sampled: bool = False
-) -> Target:
-    """The classifier of a run folder, weights file or zoo name, or what `package.module:function`
-    returns.
-
-    One of ours is judged by the mean of z, or with `sampled` by a z drawn anew for every answer. A
-    torch module goes to the device, any other function stays where it is. Raises UsageError or
-    ParadiseError for what is not there or does not classify.
-    """
-    if IMPORTABLE.fullmatch(name) and not Path(name).exists():
-        if head is not None or sampled:
-            raise UsageError(
-                "--head and --sampled are for models of PARADISE; build yours the way you want it"
-            )
-        function = _imported(name)
-        if isinstance(function, nn.Module):
-            function = function.to(choose_device(device))
-        return Target(function, name, name.replace(":", "-"))
-    loaded = load(name, device)
-    if sampled and not loaded.model.stochastic:
-        raise UsageError(
-            f"{loaded.source} is deterministic: there is no z to draw (leave out --sampled)"
-        )
-    function = (
-        SampledLatents(loaded.model.classifier(head=head))
-        if sampled
-        else loaded.model.classifier(head=head)
-    )
-    head = head or next(n for n, module in loaded.model.heads.items() if module.kind == "logits")
-    return Target(function, str(loaded.source), Path(name).stem, loaded, head)
-
-
-def _imported(name: str) -> Function:
-    module_name, _, attribute = name.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(
-            0, ""
-        )  # `python -m` finds modules of the current folder, a console script does not
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise UsageError(
-            f"{name}: cannot import {module_name} ({error}); it is looked for in the current"
-            " folder and"
-            " among the installed packages"
-        ) from error
-    except Exception as error:
-        raise ParadiseError(
-            f"{name}: importing {module_name} fails: {type(error).__name__}: {error} (--debug"
-            " shows where)"
-        ) from error
-    maker: Any = getattr(module, attribute, None)
-    if not callable(maker):
-        there = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
-        raise UsageError(
-            f"{name}: {module_name} has no function {attribute}{did_you_mean(attribute, there)}"
-        )
-    try:
-        function = maker()
-    except Exception as error:
-        raise ParadiseError(
-            f"{name}() fails: {type(error).__name__}: {error}; it is called without arguments and"
-            " must return"
-            " the classifier (--debug shows where)"
-        ) from error
-    if not callable(function):
-        raise ParadiseError(
-            f"{name}() returned a {type(function).__name__}: it must return a function (or torch"
-            " module)"
-            " from pixels [B, C, H, W] in [0, 1] to logits [B, classes]"
-        )
-    checked: Function = function
-    return checked
-
-
 def open_examples(
-    target: Target,
+    target: NamedClassifier,
     data: str | None = None,
     *,
     split: str = "test",
@@ -168,8 +73,9 @@ def open_examples(
         raise UsageError(f"--n must be at least 1, not {n}")
     if n is not None and n > len(labelled):
         raise UsageError(f"--n {n:,}: {found.label} has only {len(labelled):,} labelled images")
+    # Always the same order: 100 images are among any 200, and one model's among another's.
     order = permutation(len(labelled), 0, "attack")[: n or (None if every else DEFAULT_N)]
-    rows = labelled[order].sort().values
+    rows = labelled[order].sort().values  # reading in the data's order is faster
     notes = found.notes
     if left_out := len(found.labels) - len(labelled):
         notes += (f"{left_out:,} images without a label (-1) are left out",)
@@ -227,11 +133,13 @@ def _of_data(function: Function, data: str, split: str, overrides: Sequence[str]
         )
     given = found.info.targets[0].classes
     labels = found.split.labels[:, 0]
+    # What the user names counts more than what the classifier carries.
     names = found.logit_names or _own_names(function)
     logits = _logit_count(function, found.split)
     if logits is None:
         # It will be examined, and what it lacks explained, before anything is attacked.
         return _Found(found.split, labels, found.label, given, found.notes)
+    # A data set has numbers that everybody uses; a folder's are only the order of its names.
     if names is None and data in DATASETS:
         note = f"the classifier gives {logits:,} logits, {data} has {len(given):,} classes"
         notes = found.notes if logits == len(given) else (*found.notes, note)
@@ -275,15 +183,15 @@ def _logit_count(function: Function, split: Split) -> int | None:
     return answer.shape[1] if isinstance(answer, Tensor) and answer.ndim == 2 else None
 
 
-def _of_archive(path: Path, target: Target) -> _Found:
+def _of_archive(path: Path, target: NamedClassifier) -> _Found:
     """Images of an .npz; its labels are the numbers of the target's classes."""
     archive = read_images(path)
     loaded = target.loaded
     given = list(archive.images.shape[1:])
     if loaded is not None and given != list(loaded.info.shape):
         raise ParadiseError(f"{path}: images {given}, the model reads {list(loaded.info.shape)}")
-    column, count = (
-        (0, 1) if loaded is None else (_column(loaded, target.head), len(loaded.info.targets))
-    )
-    labels = archive.column(column, count)
+    if loaded is None:
+        labels = archive.column(0, 1)
+    else:
+        labels = archive.column(_column(loaded, target.head), len(loaded.info.targets))
     return _Found(archive.split(labels[:, None]), labels, path.name, None)

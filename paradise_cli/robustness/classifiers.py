@@ -1,0 +1,111 @@
+"""The classifier that `paradise attack` attacks: a model of ours, or anyone's function."""
+
+import importlib
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from paradise_cli.attacks.audit.canaries import SampledLatents
+from paradise_cli.attacks.engine.classifier import Function
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.machine import choose_device
+from paradise_cli.core.registry import did_you_mean
+from paradise_cli.inference.loading import LoadedModel, load
+
+IMPORTABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True)
+class NamedClassifier:
+    """A classifier, its `label` in reports, and its short `name` in paths.
+
+    `loaded` is the model it belongs to if it is one of ours, `head` the one that classifies.
+    """
+
+    function: Function
+    label: str
+    name: str
+    loaded: LoadedModel | None = None
+    head: str | None = None
+
+
+def open_classifier(
+    name: str, *, device: str = "auto", head: str | None = None, sampled: bool = False
+) -> NamedClassifier:
+    """The classifier of a run folder, weights file or zoo name, or of `package.module:function`.
+
+    The function is called without arguments and returns it. One of ours is judged by the mean of z,
+    or with `sampled` by a z drawn anew for every answer. Raises UsageError or ParadiseError for
+    what is not there or does not classify.
+    """
+    # A run folder may have a colon in its name: what exists is meant.
+    if IMPORTABLE.fullmatch(name) and not Path(name).exists():
+        if head is not None or sampled:
+            raise UsageError(
+                "--head and --sampled are for models of PARADISE; build yours the way you want it"
+            )
+        return NamedClassifier(_made(name, device), name, name.replace(":", "-"))
+    loaded = load(name, device)
+    if sampled and not loaded.model.stochastic:
+        raise UsageError(
+            f"{loaded.source} is deterministic: there is no z to draw (leave out --sampled)"
+        )
+    classifier = loaded.model.classifier(head=head)
+    function: Function = SampledLatents(classifier) if sampled else classifier
+    head = head or next(n for n, module in loaded.model.heads.items() if module.kind == "logits")
+    return NamedClassifier(function, str(loaded.source), Path(name).stem, loaded, head)
+
+
+def _made(name: str, device: str) -> Function:
+    """What the function of that name returns."""
+    function = _call(_imported(name), name)
+    # A function that is no module has its weights somewhere we cannot reach: it stays there.
+    return function.to(choose_device(device)) if isinstance(function, nn.Module) else function
+
+
+def _imported(name: str) -> Any:
+    """The function of `package.module:function`."""
+    module_name, _, attribute = name.partition(":")
+    # `python -m` finds modules of the current folder, a console script does not.
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UsageError(
+            f"{name}: cannot import {module_name} ({error}); it is looked for in the current"
+            " folder and among the installed packages"
+        ) from error
+    except Exception as error:  # of whatever kind a user's module raises
+        raise ParadiseError(
+            f"{name}: importing {module_name} fails: {type(error).__name__}: {error} (--debug"
+            " shows where)"
+        ) from error
+    maker: Any = getattr(module, attribute, None)
+    if not callable(maker):
+        there = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
+        raise UsageError(
+            f"{name}: {module_name} has no function {attribute}{did_you_mean(attribute, there)}"
+        )
+    return maker
+
+
+def _call(maker: Any, name: str) -> Function:
+    try:
+        function = maker()
+    except Exception as error:
+        raise ParadiseError(
+            f"{name}() fails: {type(error).__name__}: {error}; it is called without arguments and"
+            " must return the classifier (--debug shows where)"
+        ) from error
+    if not callable(function):
+        raise ParadiseError(
+            f"{name}() returned a {type(function).__name__}: it must return a function (or torch"
+            " module) from pixels [B, C, H, W] in [0, 1] to logits [B, classes]"
+        )
+    checked: Function = function  # whether it answers as it should shows when it is examined
+    return checked

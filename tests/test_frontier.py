@@ -9,7 +9,7 @@ import pytest
 
 from paradise_cli.information import closed_forms
 from paradise_cli.information.frontier import (
-    Check,
+    FrontierCheck,
     FrontierPoint,
     above_curve,
     above_labels,
@@ -122,7 +122,9 @@ def test_the_height_over_the_curve_is_told() -> None:
 
 
 @pytest.mark.parametrize("check", [monotone, convex])
-def test_too_few_points_decide_nothing(check: Callable[[list[FrontierPoint]], Check]) -> None:
+def test_too_few_points_decide_nothing(
+    check: Callable[[list[FrontierPoint]], FrontierCheck],
+) -> None:
     assert check(FRONTIER[:1]).verdict == "undecided"
 
 

@@ -208,3 +208,15 @@ def test_damaged_files_are_named(tmp_path):
         (tmp_path / "mu.npy").write_bytes(content)
         with pytest.raises(ParadiseError, match=r"mu\.npy cannot be read"):
             read_posterior(tmp_path / "mu.npy", tmp_path / "mu.npy")
+
+
+def test_dimensions_that_differ_in_sigma_alone_are_called_concentric():
+    """All means are one: sigma alone tells the points apart, and no dimension is active."""
+    sigma = torch.tensor([0.5, 2.0], dtype=torch.float64).repeat(50)[:, None].expand(100, 2).clone()
+    sigma[:, 1] = 1.0
+    found = report(DiagonalGaussian(torch.zeros_like(sigma), sigma))
+    # log(E sigma^2) - E log sigma^2 = log(2.125): far more than the 1% that counts.
+    assert (found.latents.active, found.latents.concentric) == (0, 1)
+    assert found.to_json()["latents"]["concentric"] == 1
+    assert found.rate.exact.nats > 0.1
+    assert "0 of 2 dimensions active, 1 concentric" in repr(found)

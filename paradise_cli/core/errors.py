@@ -16,4 +16,4 @@ class UsageError(ParadiseError):
 class Interrupted(ParadiseError):
     """Stopped by a signal, with everything saved."""
 
-    exit_code = 130
+    exit_code = 130  # what a shell reports of a program that Ctrl-C ended

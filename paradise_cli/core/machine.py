@@ -19,10 +19,10 @@ Precision = Literal["fp32", "bf16"]
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; `auto` is the GPU where there is one. Raises UsageError if it is not
-    here.
+    """The device of that name; `auto` is the GPU where there is one.
 
-    Under `torchrun` `auto` and `cuda` are a GPU of the process's own, as far as there are enough.
+    Under `torchrun`, `auto` and `cuda` are a GPU of the process's own, as far as there are enough.
+    Raises UsageError for a device that this machine lacks.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -36,6 +36,7 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= count:
         raise UsageError(f"--device {name}: this machine has {count} CUDA device(s)")
     rank = local_rank()
+    # With more processes than GPUs some share one: slower, and still right.
     if name == "cuda" and rank is not None:
         return torch.device("cuda", rank % count)
     if device.type == "mps":
@@ -44,13 +45,15 @@ def choose_device(name: str) -> torch.device:
 
 
 def fast_bf16(device: torch.device) -> bool:
-    """Whether the hardware multiplies bf16 faster: CUDA from Ampere on, CPUs with AMX or
-    AVX512-BF16.
+    """Whether the hardware multiplies bf16 faster than fp32.
+
+    So do GPUs from Ampere on, and CPUs with AMX or AVX512-BF16.
 
     Intel's cores without AMX issue half as many AVX512-BF16 products as fp32 ones, of twice the
     width: there bf16 gains nothing and pays for the conversions.
     """
     if device.type == "cuda":
+        # Older GPUs emulate bf16, which is slower than fp32.
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     cpu: Mapping[str, Any] = torch.cpu.get_capabilities()
     vectors = cpu.get("avx512_bf16") and "Intel" not in str(cpu.get("cpu_name"))
@@ -73,11 +76,13 @@ def full_fp32(device: torch.device) -> Iterator[None]:
     cudnn: Any = torch.backends.cudnn
     matmul = torch.backends.cuda.matmul
     kinds = (cudnn.conv, cudnn.rnn, matmul)
-    before, deterministic = [kind.fp32_precision for kind in kinds], cudnn.deterministic
+    before = [kind.fp32_precision for kind in kinds]
+    deterministic = cudnn.deterministic
 
     def choose(precisions: Sequence[str], same_kernels: bool) -> None:
         # In the old way and then in the new: torch complains where the two do not agree.
-        cudnn.allow_tf32, matmul.allow_tf32 = precisions[0] == "tf32", precisions[2] == "tf32"
+        cudnn.allow_tf32 = precisions[0] == "tf32"
+        matmul.allow_tf32 = precisions[2] == "tf32"
         for kind, precision in zip(kinds, precisions, strict=True):
             kind.fp32_precision = precision
         cudnn.deterministic = same_kernels
@@ -126,9 +131,7 @@ def environment(device: torch.device) -> dict[str, Any]:
 
 @functools.cache
 def commit() -> str | None:
-    """The checkout's commit, with `+changes` where files differ from it; None for an installed
-    package.
-    """
+    """The checkout's commit, with `+changes` where files differ; None for an installed package."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
@@ -139,6 +142,7 @@ def commit() -> str | None:
         changed = subprocess.run(
             ["git", "diff", "--quiet", "HEAD"], cwd=root, capture_output=True
         ).returncode
+    # Without git, or in somebody else's checkout, where git refuses to look.
     except (OSError, subprocess.CalledProcessError):
         return None
     return f"{head}+changes" if changed else head

@@ -33,16 +33,18 @@ def is_main() -> bool:
 
 
 def join() -> None:
-    """Meet the other processes, so that `any_process` can be asked; once is enough."""
+    """Wait for the other processes, so that `any_process` can be asked; once is enough."""
     from torch import distributed
 
+    # gloo: what is agreed on are single numbers, which need no GPU.
     if not distributed.is_initialized():
         distributed.init_process_group("gloo", timeout=_PATIENCE)
 
 
 def any_process(holds: bool) -> bool:
-    """Whether it holds in some process; every process must ask. Needs `join` where there are
-    several.
+    """Whether it holds in some process.
+
+    Every process must ask, and where there are several each must have called `join` before.
     """
     if world_size() == 1:
         return holds
@@ -60,6 +62,7 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     A second one is obeyed at once.
     """
     asked = threading.Event()
+    # Python delivers signals to the main thread alone; elsewhere they are the caller's.
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
         return

@@ -21,8 +21,9 @@ class Proportion:
 
 
 def wilson(k: int, n: int) -> tuple[float, float]:
-    """95% interval of a probability after k successes in n trials (method.md 7); (0, 1) for n =
-    0.
+    """95% interval of a probability after k successes in n trials (method.md 7).
+
+    It is (0, 1) for n = 0.
     """
     if n == 0:
         return 0.0, 1.0
@@ -34,8 +35,9 @@ def wilson(k: int, n: int) -> tuple[float, float]:
 
 
 def clopper_pearson(k: int, n: int, error: float = 0.05) -> tuple[float, float]:
-    """Exact interval of a probability after k successes in n trials; it misses with at most that
-    `error`.
+    """Exact interval of a probability after k successes in n trials.
+
+    It misses the probability with at most that `error`.
     """
     from scipy.stats import beta
 

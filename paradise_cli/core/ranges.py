@@ -15,6 +15,7 @@ def parse_range(text: str, what: str) -> list[float]:
         if len(ends) == 3:
             return _geometric(float(ends[0]), float(ends[1]), int(ends[2]))
         numbers = [float(part) for part in text.split(",")]
+        # Written so that NaN, which compares as nothing, is refused.
         if all(0 < number < math.inf for number in numbers):
             return numbers
     except ValueError:
@@ -29,6 +30,7 @@ def number(text: str, what: str) -> float:
     """`0.03`, `8/255` or `1%`; raises UsageError, naming `what`, for anything else."""
     value = text.strip()
     try:
+        # Radii are published as 8/255 and shares as 1%: nobody should have to convert them.
         if value.endswith("%"):
             return float(value[:-1]) / 100
         top, slash, bottom = value.partition("/")
@@ -41,8 +43,9 @@ def number(text: str, what: str) -> float:
 
 
 def seconds(text: str, what: str) -> float:
-    """`90s`, `10m`, `1.5h` or a number of seconds; raises UsageError, naming `what`, for anything
-    else.
+    """`90s`, `10m`, `1.5h` or a number of seconds.
+
+    Raises UsageError, naming `what`, for anything else.
     """
     scale = {"s": 1, "m": 60, "h": 3600}
     value = text.strip()
@@ -56,8 +59,9 @@ def seconds(text: str, what: str) -> float:
 
 
 def _geometric(first: float, last: float, count: int) -> list[float]:
-    if not (
-        0 < first < math.inf and 0 < last < math.inf and count >= 1 and (count > 1 or first == last)
-    ):
+    """`count` numbers in equal ratios; ValueError where there are none."""
+    positive = 0 < first < math.inf and 0 < last < math.inf
+    # One number from first to last is both of them, or it is a mistake.
+    if not positive or count < 1 or (count == 1 and first != last):
         raise ValueError
     return [first * (last / first) ** (index / max(1, count - 1)) for index in range(count)]

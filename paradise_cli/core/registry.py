@@ -47,6 +47,7 @@ class Registry(Generic[T]):
     def register(self, factory: Callable[P, T]) -> Callable[P, T]:
         """Add a factory under its function name; raises ValueError for a name already taken."""
         name = factory.__name__
+        # In silence the later one would win, and a recipe mean another thing in another process.
         if name in self._factories:
             raise ValueError(f"{self.kind} '{name}' is registered twice")
         self._factories[name] = factory
@@ -59,6 +60,7 @@ class Registry(Generic[T]):
         return self._factories[name]
 
     def __iter__(self) -> Iterator[str]:
+        # Sorted: messages and the JSON schema must not depend on the order of imports.
         return iter(sorted(self._factories))
 
     def __contains__(self, name: str) -> bool:
@@ -67,6 +69,7 @@ class Registry(Generic[T]):
     def hyper_parameters(self, name: str) -> dict[str, tuple[object, object]]:
         """Type and default (`inspect.Parameter.empty` if required) of each hyper-parameter."""
         factory = self[name]
+        # With the bounds of `Annotated`, which a recipe is checked against.
         hints = get_type_hints(factory, include_extras=True)
         return {
             p.name: (hints[p.name], p.default)

@@ -7,6 +7,7 @@ from pathlib import Path
 def resource_dir(kind: str) -> Path:
     """The folder of shipped `recipes` or `zoo`: inside an installed package, else the checkout."""
     package = Path(__file__).resolve().parents[1]
+    # A wheel holds them inside the package, a checkout beside it.
     for candidate in (package / kind, package.parent / kind):
         if candidate.is_dir():
             return candidate
@@ -19,15 +20,14 @@ def physical_memory() -> int:
 
 
 def cache_dir() -> Path:
-    """The user's cache: `$PARADISE_CACHE`, else `$XDG_CACHE_HOME/paradise`, else
-    `~/.cache/paradise`.
+    """The user's cache.
+
+    It is `$PARADISE_CACHE`, else `$XDG_CACHE_HOME/paradise`, else `~/.cache/paradise`.
     """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("PARADISE_CACHE") or Path(base) / "paradise")
 
 
 def data_dir() -> Path:
-    """Where data sets are looked for and downloaded to: `$PARADISE_DATA`, else the cache's
-    `data`.
-    """
+    """Where data sets lie and are downloaded to: `$PARADISE_DATA`, else the cache's `data`."""
     return Path(os.environ.get("PARADISE_DATA") or cache_dir() / "data")

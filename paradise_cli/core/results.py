@@ -25,6 +25,7 @@ def replacing(
     is no regular file, as a pipe, is written into.
     """
     written = path / part if part else path
+    # Asked before the body: hours of work must not end in a refusal.
     if written.is_file() and not overwrite:
         _refuse_another(path, written, made_by)
     yield

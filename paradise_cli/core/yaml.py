@@ -16,7 +16,8 @@ _FLOAT = (
     r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 )
-# the core schema of YAML 1.2: `1e-3` is a float, `010` is ten, `on` and dates are strings
+# The core schema of YAML 1.2: `1e-3` is a float, `010` is ten, `on` and dates are strings. PyYAML
+# reads 1.1, in which they are text, eight, true and dates.
 _SCALARS = {
     "null": (r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     "bool": (r"true|True|TRUE|false|False|FALSE", list("tTfF")),
@@ -31,6 +32,7 @@ class Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        # One value at two places has two lines, and a few aliases of aliases fill the memory.
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(
@@ -81,7 +83,7 @@ class Problem:
 
 @dataclass
 class Document:
-    """A parsed recipe file: plain values, the place of every key, and the problems met so far."""
+    """A parsed recipe file: plain values, the place of every key, and the problems found so far."""
 
     source: str
     data: dict[str, Any] = field(default_factory=dict)
@@ -112,6 +114,7 @@ class Document:
                 self.complain((*path, problem.path) if problem.path else path, problem.text, place)
             return
         parent: Any = self.data
+        # Sections that are missing on the way are made, as if the file had them empty.
         for depth, part in enumerate(path):
             here = path[:depth]
             if isinstance(parent, list):
@@ -133,6 +136,7 @@ class Document:
             parent = parent[part]
 
     def _replace(self, parent: Any, path: KeyPath, value: Any, place: Place) -> None:
+        # What was inside the old value is written nowhere any more.
         for known in [known for known in self.places if known[: len(path)] == path]:
             del self.places[known]
         parent[path[-1]] = value
@@ -156,6 +160,7 @@ def parse(text: str, source: str, override: int = 0) -> Document:
     builder = _Builder(document, override)
     try:
         loader = Loader(text)
+        # The tree of nodes, not the values: only nodes know their line and column.
         node = loader.get_single_node()
         if override:
             document.data = {"value": None if node is None else builder.value(node, ())}
@@ -175,6 +180,7 @@ def parse(text: str, source: str, override: int = 0) -> Document:
         document.complain(
             (), f"character U+{ord(text[error.position]):04X} is not allowed in YAML", place
         )
+    # A thousand open brackets are a mistake of the file, no fault of ours.
     except RecursionError:
         document.complain((), "is nested too deeply")
     return document
@@ -182,11 +188,10 @@ def parse(text: str, source: str, override: int = 0) -> Document:
 
 def _sentence(error: yaml.MarkedYAMLError) -> str:
     parts = [part for part in (error.context, error.problem) if part]
-    return (
-        "not valid YAML: " + ", ".join(parts)
-        if error.context
-        else (error.problem or "not valid YAML")
-    )
+    # Only the parser's own errors have a context; ours are sentences already.
+    if error.context:
+        return "not valid YAML: " + ", ".join(parts)
+    return error.problem or "not valid YAML"
 
 
 def dump(data: dict[str, Any]) -> str:
@@ -227,6 +232,7 @@ class _Builder:
                 self._scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             )
             place = self.place(key_node.start_mark)
+            # A problem is recorded and the rest read on, so that all are told at once.
             if not isinstance(key, str):
                 self.document.complain(path, "keys must be plain words", place)
                 continue
@@ -244,7 +250,7 @@ class _Builder:
         try:
             match node.tag.removeprefix(_TAG):
                 case "str":
-                    text.encode()  # refuses halves of surrogate pairs
+                    text.encode()  # refuses halves of surrogate pairs, which no file can hold
                     return text
                 case "null":
                     return None

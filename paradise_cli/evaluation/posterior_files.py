@@ -52,6 +52,7 @@ def read_posterior(
         raise UsageError(
             f"{widths}: a second file belongs to an .npy of means; {path} holds everything"
         )
+    # Under its own name each width is told; an archive needs no flag.
     arrays, names = read_archive(path, (*MEANS, *WIDTHS, *LABELS))
     mean, width = (_only(path, arrays, names, allowed) for allowed in (MEANS, WIDTHS))
     posterior = posterior_of(
@@ -64,9 +65,7 @@ def read_posterior(
 
 
 def read_labels(path: Path, n: int) -> Tensor:
-    """The classes of n points from an `.npy` (`classes_of`). Raises UsageError where no point is
-    labelled.
-    """
+    """The classes of n points from an `.npy` (`classes_of`); UsageError where none is labelled."""
     classes = classes_of(read_array(path), n, str(path))
     if not bool((classes >= 0).any()):
         raise UsageError(f"{path}: no row is labelled")
@@ -87,6 +86,7 @@ def classes_of(labels: NDArray[Any], n: int, where: str) -> Tensor:
         labels = labels[:, 0] if labels.shape[1] else np.full(n, -1)
     if labels.dtype.kind not in "biuU":
         raise UsageError(f"{where} is of type {labels.dtype}: labels are integers or text")
+    # Text and truth values have no number for the unknown.
     known = np.ones(n, bool) if labels.dtype.kind in "bU" else labels >= 0
     classes = np.full(n, -1, np.int64)
     classes[known] = np.unique(labels[known], return_inverse=True)[1]
@@ -113,6 +113,7 @@ def _only(
     path: Path, arrays: dict[str, NDArray[Any]], names: Sequence[str], allowed: Sequence[str]
 ) -> str:
     """The one name of those allowed that the archive holds."""
+    # Two names for one thing may disagree: which one is meant is not ours to guess.
     found = [name for name in allowed if name in arrays]
     if len(found) == 1:
         return found[0]
@@ -141,6 +142,7 @@ def posterior_of(
     # In one order of memory: sums over columns would round in another way in Fortran's.
     mu, raw = (torch.from_numpy(array.astype(np.float64, order="C")) for array in (mean, width))
     logarithmic = kind in LOG_VARIANCES
+    # A deterministic encoder writes -inf or 0: another mistake than a NaN, with another remedy.
     zero = raw == (-torch.inf if logarithmic else 0)
     _refuse(~mu.isfinite(), mean_name, "is not finite (NaN or infinite)")
     _refuse(~raw.isfinite() & ~zero, width_name, "is not finite (NaN or infinite)")

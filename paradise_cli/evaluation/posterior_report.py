@@ -1,6 +1,4 @@
-"""What posteriors alone tell of an encoder: its rate, its latent space, and the rate that labels
-justify.
-"""
+"""What posteriors alone tell of an encoder: its rate, its latents, and what labels justify."""
 
 import math
 import warnings
@@ -26,9 +24,8 @@ FEWEST_A_CLASS = 2  # labelled points, on average
 FEWEST_LABELLED = 2 * FOLDS
 PROBE = (
     "D is the cross-entropy of a logistic regression probe (L2, C = 1, standardised sampled z) on"
-    " the fold it"
-    f" did not see, of {FOLDS}: of no trained classifier, so the excess contains what the probe"
-    " misses"
+    f" the fold it did not see, of {FOLDS}: of no trained classifier, so the excess contains what"
+    " the probe misses"
 )
 
 
@@ -65,6 +62,8 @@ class PosteriorReport:
     def __repr__(self) -> str:
         parts = [f"I(X;Z) {self.rate.population}", f"I_N {self.rate.exact.nats:.3f} nats"]
         parts.append(f"{self.latents.active} of {self.latents.dimensions} dimensions active")
+        if self.latents.concentric:
+            parts.append(f"{self.latents.concentric} concentric")
         if self.labelled is not None:
             parts.append(f"D + I_N - H(Y) {self.labelled.excess:.3f} nats")
         return f"PosteriorReport({self.n:,} posteriors: {', '.join(parts)})"
@@ -103,18 +102,17 @@ def report(
 def label_excess(
     posterior: DiagonalGaussian, classes: Tensor, exact: ExactRate, *, seed: int = 0
 ) -> Labelled:
-    """D + R - H(Y) of N posteriors over the m of them whose class is not -1; a function of the
-    seed.
-    """
+    """D + R - H(Y) of N posteriors, over the m of them whose class is not -1; by the seed."""
     noise = torch.randn(posterior.mu.shape, generator=generator(seed, "probe"), dtype=torch.float64)
     z = posterior.double().rsample(noise.to(posterior.mu.device)).cpu()
     known = (classes >= 0).cpu()
     numbers = torch.from_numpy(np.unique(classes.cpu()[known], return_inverse=True)[1])  # [m]
     distortion = torch.from_numpy(_probe(z[known].numpy(), numbers.numpy(), seed))  # [m]
     surprise = -(numbers.bincount().double() / len(numbers)).log()[numbers]  # [m]
-    gap, (mean_d, error_d), (mean_h, error_h) = map(
-        _mean, (distortion - surprise, distortion, surprise)
-    )
+    mean_d, error_d = _mean(distortion)
+    mean_h, error_h = _mean(surprise)
+    # Point by point, as a point that is hard to classify may be of a rare class.
+    gap = _mean(distortion - surprise)
     return Labelled(
         n=len(numbers),
         classes=len(numbers.bincount()),
@@ -129,9 +127,7 @@ def label_excess(
 
 
 def unfit(classes: Tensor) -> str | None:
-    """Why classes, int64 [N] (-1: unknown), are too few or too seldom alike for a probe; None if
-    they fit.
-    """
+    """Why classes, int64 [N] (-1: unknown), are no classes for a probe; None if they fit."""
     known = classes[classes >= 0].tolist()
     if len(known) < FEWEST_LABELLED:
         return f"{len(known)} labelled rows, the probe needs at least {FEWEST_LABELLED}"
@@ -148,11 +144,13 @@ def _mean(values: Tensor) -> tuple[float, float]:
 
 def _probe(z: NDArray[np.float64], y: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
     """-log p(y|z) in nats by a probe that was fitted without the fold of each point, [m]."""
+    # Seconds to load, and only labels need it.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    # Random folds: rows that are sorted by class would leave each fold without its own.
     order = permutation(len(y), seed, "probe folds").numpy()
     classes = int(y.max()) + 1
     nll = np.empty(len(y))
@@ -164,9 +162,8 @@ def _probe(z: NDArray[np.float64], y: NDArray[np.int64], seed: int) -> NDArray[n
         else:
             probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore", ConvergenceWarning
-                )  # any probe is an upper bound of H(Y|Z)
+                # Any probe, also one that has not converged, is an upper bound of H(Y|Z).
+                warnings.simplefilter("ignore", ConvergenceWarning)
                 p[:, seen] = probe.fit(z[rest], y[rest]).predict_proba(z[fold])
         # A class that the rest lacks must not cost infinitely much.
         p = (1 - 1 / len(y)) * p + 1 / (len(y) * classes)

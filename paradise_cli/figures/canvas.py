@@ -14,9 +14,11 @@ DPI = 150
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Publish a figure as PNG; the same figure gives the same bytes. Raises ParadiseError as
-    `publish`.
+    """Publish a figure as PNG; the same figure gives the same bytes.
+
+    Raises ParadiseError as `publish`.
     """
+    # On a canvas of its own: pyplot would keep every figure, and want a display.
     with publish(path) as temporary:
         FigureCanvasAgg(figure)
         # Without the library's version and the time, which matplotlib would write.

@@ -19,9 +19,7 @@ PLAIN, MARKED = "#202124", "#c5221f"
 
 
 class Block(NamedTuple):
-    """A heading over images [M, C, H, W] in [0, 1], grey or RGB; a caption is red where it is
-    `marked`.
-    """
+    """A heading over images [M, C, H, W] in [0, 1], grey or RGB; a `marked` caption is red."""
 
     heading: str
     images: Tensor

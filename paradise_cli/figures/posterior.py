@@ -20,9 +20,8 @@ from paradise_cli.figures.canvas import save, shortened
 from paradise_cli.information.gaussian import DiagonalGaussian
 
 MOST = 2000
-WIDTH = 2 * math.sqrt(
-    -2 * math.log(0.05)
-)  # in sigmas: 95% of a 2-D Gaussian lie inside (method.md 6)
+# In sigmas: 95% of a 2-D Gaussian lie inside (method.md 6).
+WIDTH = 2 * math.sqrt(-2 * math.log(0.05))
 UNLABELLED = "#9aa0a6"
 LEGEND_CLASSES = 20
 MARGIN = 0.03
@@ -32,8 +31,7 @@ DOT_SHADE = 0.75
 def draw_posteriors(
     posterior: DiagonalGaussian, labels: Tensor, info: DataInfo, path: Path, title: str
 ) -> None:
-    """Draw the 95% ellipses of the first 2,000 posteriors in data units, coloured by their first
-    label.
+    """Draw the first 2,000 posteriors as 95% ellipses in data units, coloured by the first label.
 
     mu and sigma are [N, 2], labels int64 [N, T]; -1 is drawn grey. Publishes a PNG with the same
     bytes for the same input. Raises ParadiseError for latents that are not 2-D or not finite.
@@ -58,9 +56,7 @@ def draw_posteriors(
 
 
 def _palette(classes: int) -> NDArray[np.float64]:
-    """A colour for each class, and the unlabelled grey last, where -1 finds it: [classes + 1,
-    3].
-    """
+    """A colour for each class, then grey for -1, which finds it last: [classes + 1, 3]."""
     if classes <= 10:
         colours = [to_rgb(colour) for colour in _TEN[:classes]]
     elif classes <= LEGEND_CLASSES:
@@ -79,9 +75,8 @@ _TEN = (
 def _ellipses(
     axes: Axes, mu: NDArray[np.float64], sigma: NDArray[np.float64], colours: NDArray[np.float64]
 ) -> None:
-    order = np.argsort(
-        -sigma.prod(1), kind="stable"
-    )  # small ones on top of those that would hide them
+    # Small ones on top of those that would hide them; stable, for the same bytes every time.
+    order = np.argsort(-sigma.prod(1), kind="stable")
     mu, sigma, colours = mu[order], sigma[order], colours[order]
     faces, edges = (np.column_stack([colours, opacity]) for opacity in _opacity(mu, sigma))
     axes.add_collection(

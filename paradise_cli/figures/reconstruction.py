@@ -27,7 +27,8 @@ def draw_reconstructions(
             " have one"
             " shape [N, 1 or 3, H, W]"
         )
-    originals, made = (pixels(part[:MOST]) for part in (images, reconstructions))
+    originals, decoded = (pixels(part[:MOST]) for part in (images, reconstructions))
+    # Ten in a row and two under each other, at whatever size the images have.
     columns = min(COLUMNS, len(originals))
     rows = -(-len(originals) // columns)
     height, width = originals.shape[1:3]
@@ -36,12 +37,13 @@ def draw_reconstructions(
     head = 0.4 if title else 0.05
     figure = Figure(figsize=(9.0, rows * cell[1] * inches + head), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1 - head / figure.get_figheight()))
-    for number, (above, below) in enumerate(zip(originals, made, strict=True)):
+    for number, (above, below) in enumerate(zip(originals, decoded, strict=True)):
         row, column = divmod(number, columns)
         for place, image in enumerate((above, below)):
             x = column * cell[0] + width * GAP / 2
             y = row * cell[1] + height * (GAP / 2 + place * (1 + GAP / 2))
             extent = (x, x + width, y + height, y)
+            # Without smoothing: what the decoder made of a pixel is to be seen.
             axes.imshow(image, extent=extent, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_xlim(0, columns * cell[0])
     axes.set_ylim(rows * cell[1], 0)

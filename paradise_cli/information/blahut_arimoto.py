@@ -25,8 +25,7 @@ RIDGE = 1e-10  # of the least-squares problem of the acceleration, relative
 
 @dataclass(frozen=True)
 class DiscreteSource:
-    """A source with probabilities [n] and the distortion [n, m] of its m reproduction letters,
-    float64.
+    """A source: probabilities [n] and the distortion [n, m] of m reproduction letters, float64.
 
     Raises UsageError for probabilities that are negative or do not sum to one, distortions that are
     negative or not finite, and shapes that do not fit.
@@ -58,9 +57,7 @@ class DiscreteSource:
             )
 
     def supported(self) -> tuple[Tensor, Tensor]:
-        """Probabilities, summing to one to the last digit, and distortions of the letters that do
-        occur.
-        """
+        """Probabilities, summing to one exactly, and distortions of the letters that occur."""
         occurs = self.probabilities > 0
         p = self.probabilities[occurs]
         return p / p.sum(), self.distortion[occurs]
@@ -212,8 +209,7 @@ class _Past:
         self.change *= better[:, None, None]
 
     def correction(self, log_q: Tensor, log_c: Tensor) -> Tensor:
-        """What to take off log q + log c so that, to first order, the new log c is smallest; [S,
-        m].
+        """What to take off log q + log c so that the new log c is smallest, to first order; [S, m].
 
         Letters count by their weight q: those that vanish have a log c that never goes to 0.
         """
@@ -229,9 +225,7 @@ class _Past:
 
 
 def _gap(log_q: Tensor, log_c: Tensor) -> Tensor:
-    """Upper minus lower bound of R(D) in nats, [S]; the maximum is over all letters (method.md
-    1.2).
-    """
+    """Upper minus lower bound of R(D), nats [S] (method.md 1.2: the maximum over all letters)."""
     return (log_c.amax(1) - (log_q.exp() * log_c.exp() * log_c).sum(1)).clamp_min(0.0)
 
 

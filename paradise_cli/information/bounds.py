@@ -27,9 +27,7 @@ class BatchRates(NamedTuple):
 
 
 class PairwiseRates(NamedTuple):
-    """Sampling-free bounds of I_N in nats, a value for each row used, [M] (Kolchinsky and Tracey
-    2017).
-    """
+    """Sampling-free bounds of I_N in nats, for each row used, [M] (Kolchinsky and Tracey 2017)."""
 
     bhattacharyya: Tensor
     kl: Tensor
@@ -108,8 +106,7 @@ def _bhattacharyya(mixture: Mixture, rows: Tensor) -> Tensor:
 
 @torch.no_grad()
 def held_out_rates(posterior: DiagonalGaussian, *, seed: int = 0) -> Tensor:
-    """KL(p(z|x_i) || r) in nats, float64 [N], r being the Gaussian fitted to the half without point
-    i.
+    """KL(p(z|x_i) || r) in nats, float64 [N]; r is the Gaussian fitted to the half without i.
 
     r does not know the points that it judges, so each half's mean is an upper bound of I(X;Z) in
     expectation; the same r fitted to all of them may fall below. N >= 4.
@@ -128,8 +125,7 @@ def held_out_rates(posterior: DiagonalGaussian, *, seed: int = 0) -> Tensor:
 
 
 def _aggregate(posterior: DiagonalGaussian) -> tuple[Tensor, Tensor]:
-    """Mean [K] and covariance [K, K] of the mixture of the posteriors, by the law of total
-    variance.
+    """Mean [K] and covariance [K, K] of the posteriors' mixture, by the law of total variance.
 
     Only the diagonal is kept where the points are too few to give more, or rounding leaves the
     whole not positive definite.

@@ -19,9 +19,7 @@ class ClosedForm:
 
 
 def bernoulli(p: float) -> ClosedForm:
-    """A coin with P(1) = p under Hamming distortion: h(p) - h(D). Raises UsageError outside 0 <= p
-    <= 1.
-    """
+    """A coin with P(1) = p under Hamming distortion: h(p) - h(D); UsageError outside [0, 1]."""
     if not 0 <= p <= 1:
         raise UsageError(f"p is a probability, 0 to 1; got {p:g}")
     rarer = min(p, 1 - p)
@@ -33,8 +31,7 @@ def bernoulli(p: float) -> ClosedForm:
 
 
 def bernoulli_log_loss(p: float) -> ClosedForm:
-    """A coin reproduced by a probability, under logarithmic loss: h(p) - D (Courtade and Weissman
-    2014).
+    """A coin reproduced by a probability under log loss: h(p) - D (Courtade and Weissman 2014).
 
     A line of slope -1: `distortion` is 0 for steeper ones, h(p) for others.
     """
@@ -72,9 +69,7 @@ def laplacian(scale: float) -> ClosedForm:
 
 
 def gaussian(variances: Sequence[float]) -> ClosedForm:
-    """Independent Gaussians under summed squared error: reverse water-filling, slope 1 / (2
-    level).
-    """
+    """Independent Gaussians, summed squared error: reverse water-filling, slope 1 / (2 level)."""
     for variance in variances:
         _check_positive("variance", variance)
     values = np.array(variances, dtype=np.float64)
@@ -92,9 +87,7 @@ def gaussian(variances: Sequence[float]) -> ClosedForm:
 
 
 def shannon_lower_bound(entropy: float, distortion: float) -> float:
-    """Least rate of a density with this differential entropy under squared error, in nats: often
-    not R(D).
-    """
+    """Least rate under squared error, in nats, of any density with this differential entropy."""
     return max(0.0, entropy - 0.5 * math.log(2 * math.pi * math.e * distortion))
 
 

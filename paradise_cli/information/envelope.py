@@ -12,8 +12,7 @@ SAME = 1e-9  # relative difference between slopes that give the same point
 
 @dataclass(frozen=True, order=True)
 class Point:
-    """lower <= R(distortion) <= upper in nats, where R(D) has slope -`slope`; `gap` = upper -
-    lower.
+    """lower <= R(distortion) <= upper in nats, where R(D) has slope -`slope`; gap is upper - lower.
 
     R(D) >= lower - slope (D - distortion) at every D: a supporting line.
     """
@@ -28,9 +27,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Points of R(D) in increasing slope, and the range of D in which R(D) is positive and
-    finite.
-    """
+    """Points of R(D) in increasing slope, and the range of D where R(D) is positive and finite."""
 
     points: tuple[Point, ...]
     d_min: float
@@ -41,9 +38,7 @@ class Curve:
         return Curve(tuple(sorted(self.points + other.points)), self.d_min, self.d_max)
 
     def rate_between(self, distortion: float) -> tuple[float, float]:
-        """Certified bounds of R at a distortion, in nats; the upper one is infinite left of all
-        points.
-        """
+        """Certified bounds of R(distortion) in nats; the upper is infinite left of all points."""
         distortion = float(distortion)  # numpy warns where a product of numbers overflows
         lines = (
             point.lower - point.slope * (distortion - point.distortion) for point in self.points
@@ -71,9 +66,7 @@ class Curve:
         return None if known or not 0 < slope < math.inf else slope
 
     def hull(self) -> tuple[Floats, Floats]:
-        """Distortions, increasing, and rates of the lower convex hull of the upper bounds and
-        (d_max, 0).
-        """
+        """Distortions, increasing, and rates of the convex hull below the upper bounds."""
         ends = [(point.distortion, max(point.upper, 0.0)) for point in self.points]
         corners: list[tuple[float, float]] = []
         for d, rate in sorted([*(end for end in ends if end[0] < self.d_max), (self.d_max, 0.0)]):

@@ -1,6 +1,4 @@
-"""A measured rate-distortion frontier, and whether it is what theory says of one (method.md 2.6,
-6).
-"""
+"""A measured rate-distortion frontier against what theory says of one (method.md 2.6, 6)."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,8 +18,7 @@ RateBounds = Callable[[float], tuple[float, float]]
 
 @dataclass(frozen=True)
 class FrontierPoint:
-    """One alpha: its distortion, the exact rate I_N, and certified ends of I(X;Z); errors are
-    standard ones.
+    """One alpha: distortion, exact rate I_N, certified ends of I(X;Z); errors are standard errors.
 
     `slope` is the distortion that training gives up per nat there: alpha, or 2 alpha R for D +
     alpha R^2. `cap` is the largest rate that the training's q and the N points let show, and
@@ -43,9 +40,7 @@ class FrontierPoint:
 
 @dataclass(frozen=True)
 class Slope:
-    """-dD/dR between two neighbours, and the geometric mean of their own slopes: on a frontier they
-    agree.
-    """
+    """-dD/dR between two neighbours, and the mean of their slopes: equal on a frontier."""
 
     between: tuple[str, str]
     measured: float
@@ -54,7 +49,7 @@ class Slope:
 
 
 @dataclass(frozen=True)
-class Check:
+class FrontierCheck:
     """One property of a frontier: whether it holds, and the evidence."""
 
     name: str
@@ -62,10 +57,10 @@ class Check:
     detail: str
 
 
-def monotone(points: Sequence[FrontierPoint]) -> Check:
+def monotone(points: Sequence[FrontierPoint]) -> FrontierCheck:
     """With alpha the distortion does not fall and the rate does not rise, within the errors."""
     if len(points) < 2:
-        return Check("monotone", "undecided", "fewer than 2 points")
+        return FrontierCheck("monotone", "undecided", "fewer than 2 points")
     points = _by_alpha(points)
     broken = [
         f"{low.name} to {high.name}"
@@ -77,16 +72,16 @@ def monotone(points: Sequence[FrontierPoint]) -> Check:
     return _check("monotone", broken, f"D rises and R falls with alpha over {len(points)} points")
 
 
-def convex(points: Sequence[FrontierPoint]) -> Check:
-    """No point lies above the chord of its neighbours, within the errors; rates near a cap are left
-    out.
-    """
+def convex(points: Sequence[FrontierPoint]) -> FrontierCheck:
+    """No point lies above its neighbours' chord, within errors; rates near a cap are left out."""
     ordered = sorted(
         (point for point in points if point.rate <= point.comparable),
         key=lambda point: point.distortion,
     )
     if len(ordered) < 3:
-        return Check("convex", "undecided", "fewer than 3 points whose rate is well below its cap")
+        return FrontierCheck(
+            "convex", "undecided", "fewer than 3 points whose rate is well below its cap"
+        )
     broken = []
     for left, point, right in zip(ordered, ordered[1:], ordered[2:], strict=False):
         if right.distortion <= left.distortion:
@@ -107,8 +102,7 @@ def convex(points: Sequence[FrontierPoint]) -> Check:
 
 
 def slopes(points: Sequence[FrontierPoint]) -> list[Slope]:
-    """-dD/dR between neighbours against the geometric mean of their slopes, where both rates can
-    tell.
+    """-dD/dR between neighbours, beside the geometric mean of their own slopes.
 
     The measured slope takes R for I_N. It `differs` where no slope that the certified ends of the
     rates and the errors of D allow would agree.
@@ -137,22 +131,21 @@ def _slope(low: FrontierPoint, high: FrontierPoint) -> Slope:
     return Slope((low.name, high.name), measured, expected, verdict)
 
 
-def slope_check(found: Sequence[Slope]) -> Check:
+def slope_check(found: Sequence[Slope]) -> FrontierCheck:
     """Whether every comparable slope is that of its alphas."""
     verdicts = [slope.verdict for slope in found]
     counts = {verdict: verdicts.count(verdict) for verdict in get_args(SlopeVerdict)}
     told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     detail = f"-dD/dR within {SLOPE_TOLERANCE:.0%} of the alphas, {len(found)} neighbours: {told}"
     if counts["differs"]:
-        return Check("slope", "violated", detail)
-    return Check(
+        return FrontierCheck("slope", "violated", detail)
+    return FrontierCheck(
         "slope", "holds" if counts["agrees"] and not counts["undecided"] else "undecided", detail
     )
 
 
-def above_labels(points: Sequence[FrontierPoint], entropy: float) -> Check:
-    """D + R >= H(Y) on the N points themselves, for labels that the image decides: exact for any
-    classifier.
+def above_labels(points: Sequence[FrontierPoint], entropy: float) -> FrontierCheck:
+    """D + R >= H(Y) on the N points, for labels that x decides: exact for any classifier.
 
     D is the sampled cross-entropy, R the exact I_N and H(Y) the entropy of the labels of these N
     points.
@@ -167,10 +160,8 @@ def above_labels(points: Sequence[FrontierPoint], entropy: float) -> Check:
     return _check("D + R >= H(Y)", broken, detail)
 
 
-def above_curve(points: Sequence[FrontierPoint], bounds: RateBounds) -> Check:
-    """No certified rate lies below the exact R(D); the detail says how far above it they certainly
-    are.
-    """
+def above_curve(points: Sequence[FrontierPoint], bounds: RateBounds) -> FrontierCheck:
+    """No certified rate lies below the exact R(D); the detail says how far above it they are."""
     broken, heights = [], []
     for point in points:
         error = ERRORS * point.distortion_error
@@ -195,7 +186,7 @@ def _by_alpha(points: Sequence[FrontierPoint]) -> list[FrontierPoint]:
     return sorted(points, key=lambda point: point.alpha)
 
 
-def _check(name: str, broken: Sequence[str], holds: str) -> Check:
+def _check(name: str, broken: Sequence[str], holds: str) -> FrontierCheck:
     if broken:
-        return Check(name, "violated", "; ".join(broken))
-    return Check(name, "holds", holds)
+        return FrontierCheck(name, "violated", "; ".join(broken))
+    return FrontierCheck(name, "holds", holds)

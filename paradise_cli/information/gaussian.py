@@ -68,16 +68,16 @@ def log_density_matrix(
 
 
 def kl_matrix(posterior: DiagonalGaussian, components: DiagonalGaussian) -> Tensor:
-    """KL(p_i || component j) in nats by two matrix products, [M, N] (method.md 3.1); hazards as
-    above.
+    """KL(p_i || component j) in nats by two matrix products, [M, N] (method.md 3.1).
+
+    Hazards as above.
     """
     mu, sigma = posterior
     return -posterior.entropy()[:, None] - log_density_matrix(mu, components, sigma.square())
 
 
 def kl_to_gaussian(posterior: DiagonalGaussian, mean: Tensor, covariance: Tensor) -> Tensor:
-    """KL(p(z|x) || N(mean, covariance)) in nats, [B]; mean [K], covariance [K, K] positive
-    definite.
+    """KL(p(z|x) || N(mean, covariance)) in nats, [B]; mean [K], covariance [K, K] > 0.
 
     Averaged over x it is I(X;Z) + KL(q || r): an upper bound of the rate for any r (method.md 2.6).
     A covariance that is not positive definite gives NaN, without waiting for the device.

@@ -77,9 +77,7 @@ def gaussian(sigma: float = 1.0, letters: int = 401) -> KnownSource:
 
 
 def laplacian(scale: float = 1.0, letters: int = 401) -> KnownSource:
-    """Density exp(-|x| / scale) / (2 scale) under absolute error, on a grid over 10 scales to both
-    sides.
-    """
+    """Density exp(-|x| / scale) / (2 scale), absolute error, on a grid of 10 scales each side."""
     form = closed_forms.laplacian(scale)
     grid, edges = _grid(LAPLACIAN_WIDTH * scale, letters)
     tail = 0.5 * torch.exp(-edges.abs() / scale)
@@ -90,9 +88,7 @@ def laplacian(scale: float = 1.0, letters: int = 401) -> KnownSource:
 
 
 def banana() -> KnownSource:
-    """A bent Gaussian in two dimensions under squared error, on a grid that is bent with it; see
-    `bend`.
-    """
+    """A Gaussian in two dimensions, bent with its grid (see `bend`), under squared error."""
     axes = [_grid(half, n) for half, n in zip(BANANA_WIDTH, BANANA_GRID, strict=True)]
     letters = bend(torch.cartesian_prod(*(grid for grid, _ in axes)))  # [n, 2]
     along, across = (_masses(torch.special.ndtr(edges)) for _, edges in axes)
@@ -104,9 +100,7 @@ def banana() -> KnownSource:
 
 
 def bend(normal: Tensor) -> Tensor:
-    """Standard normal (u, v), [..., 2], to the banana (u, (u^2 - 1) / sqrt(2) + 0.2 v): mean 0,
-    [..., 2].
-    """
+    """Normal (u, v), [..., 2], to the banana (u, (u^2 - 1) / sqrt(2) + 0.2 v), [..., 2]: mean 0."""
     u, v = normal.unbind(-1)
     return torch.stack([u, (u.square() - 1) / math.sqrt(2) + BANANA_THICKNESS * v], -1)
 

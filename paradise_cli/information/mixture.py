@@ -48,9 +48,7 @@ class Mixture:
         return self._gaps(rows, self.mu[rows], self.sigma[rows].square(), own)
 
     def _gaps(self, rows: Tensor, mean: Tensor, variance: Tensor, own: Tensor) -> Tensor:
-        """E log p(z|x_j) - own over z of this mean and variance, [M, K] each; 0 where j is the row
-        itself.
-        """
+        """E log p(z|x_j) - own for z of this mean and variance, [M, K]; 0 for the row itself."""
         gaps = torch.addmm(self.constant, mean.square() + variance, self.precision.T)  # [M, N]
         gaps = gaps.addmm_(mean, self.scaled.T, beta=-0.5).sub_(own[:, None])
         if self.any_inexact:

@@ -63,9 +63,7 @@ def drawn_rates(
     draws: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """`point_rates` at `draws` draws of the noise, [draws, N]: the terms whose mean is
-    `exact_rate`.
-    """
+    """`point_rates` at `draws` draws of the noise, [draws, N]; their mean is `exact_rate`."""
     n, latent_dim = posterior.mu.shape
     values = []
     for draw in range(draws):
@@ -81,8 +79,7 @@ def drawn_rates(
 def point_rates(
     posterior: DiagonalGaussian, noise: Tensor, *, progress: Callable[[int], None] | None = None
 ) -> Tensor:
-    """log p(z_i|x_i) - log mean_j p(z_i|x_j) in nats, float64 [N], at z = mu + sigma * noise, noise
-    [N, K].
+    """log p(z_i|x_i) - log mean_j p(z_i|x_j) in nats, float64 [N], at z = mu + sigma noise [N, K].
 
     Raises ParadiseError where mu or sigma is not finite, or sigma is 0: then z has no density.
     """

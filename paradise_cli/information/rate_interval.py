@@ -27,8 +27,7 @@ ROUNDING = 1e-7  # nats that every margin adds for the arithmetic, as `mixture.C
 
 @dataclass(frozen=True)
 class Bound:
-    """One bound in nats: it lies on its side of its estimand in expectation, and with its margin in
-    fact.
+    """One bound in nats: on its side of its estimand in expectation, and with its margin in fact.
 
     `cap` is the largest value the bound can take, None where there is none. A point bounds nothing.
     """
@@ -60,8 +59,7 @@ class Bound:
 
 @dataclass(frozen=True)
 class Ends:
-    """The tightest certified ends of one estimand in nats, and the names of the bounds they come
-    from.
+    """The tightest certified ends of one estimand in nats, and the bounds that they come from.
 
     `cap` is that of the lower end where it sits there: the information may then be any larger.
     """
@@ -139,9 +137,7 @@ class RateInterval:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object: both intervals, the exact rate and every bound with its tags, in nats and
-        bits.
-        """
+        """A JSON object, in nats and bits: both intervals, the exact rate and every bound."""
         return {
             "population": self.population.to_json(),
             "empirical": self.empirical.to_json(),
@@ -230,9 +226,7 @@ def _bound(
     cap: float | None = None,
     share: float = 1.0,
 ) -> Bound:
-    """The mean of values [M], with `share` of the standard error that M independent ones would
-    have.
-    """
+    """The mean of values [M], with `share` of the standard error of M independent ones."""
     nats = float(values.mean())
     error = share * math.sqrt(float(values.var()) / len(values))
     # No value is above the cap, but their mean may be by a rounding.

@@ -1,6 +1,4 @@
-"""Eq. 5 of the paper to the letter, where q can be exact: p(z|x) is a table (method.md 2.1,
-2.2).
-"""
+"""Eq. 5 of the paper to the letter, with exact q: p(z|x) is a table (method.md 2.1, 2.2)."""
 
 import torch
 from torch import Tensor
@@ -9,8 +7,7 @@ from paradise_cli.information.blahut_arimoto import DiscreteSource
 
 
 def descend(source: DiscreteSource, alpha: float, steps: int) -> Tensor:
-    """F = D + alpha I(X;Z) before each of `steps` gradient steps and after the last, float64 [steps
-    + 1].
+    """F = D + alpha I(X;Z) before each of `steps` gradient steps and after; float64 [steps + 1].
 
     p(z|x) is a softmax of logits [n, m], which start equal. Each step takes the gradient of D +
     alpha (-H[p(z|x)] - E log q(z)) with q, the exact aggregate posterior, held constant; each row's

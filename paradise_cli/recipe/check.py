@@ -8,7 +8,7 @@ from pydantic_core import ErrorDetails
 
 from paradise_cli.core.registry import close_matches, did_you_mean
 from paradise_cli.core.yaml import Document, KeyPath, dotted, show
-from paradise_cli.recipe.components import UNKNOWN, OneOf, Step, fields
+from paradise_cli.recipe.components import UNKNOWN, OneOf, Walk, fields
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -40,9 +40,8 @@ def validate(model: type[M], document: Document) -> M | None:
         # JSON mode is strict about scalars, yet turns lists into tuples and text into paths.
         return model.model_validate_json(json.dumps(document.data))
     except ValidationError as error:
-        wrong: dict[
-            KeyPath, tuple[list[str], str]
-        ] = {}  # a union reports each of its members at one path
+        # By path, since a union reports each of its members there.
+        wrong: dict[KeyPath, tuple[list[str], str]] = {}
         for details in error.errors():
             path, text, got = _explain(model, document, details)
             texts, _ = wrong.setdefault(path, ([], got))
@@ -57,7 +56,7 @@ def _explain(
     model: type[BaseModel], document: Document, error: ErrorDetails
 ) -> tuple[KeyPath, str, str]:
     """Path, problem, and what was given instead."""
-    step = Step(model, document.data).follow(error["loc"])
+    step = Walk(model, document.data).follow(error["loc"])
     kind = error["type"]
     if kind == "extra_forbidden":
         return step.path, _unknown_key(step, model, document), ""
@@ -75,12 +74,12 @@ def _explain(
     return step.path, text, f" (got {show(error['input'])})"
 
 
-def _component(step: Step) -> str:
+def _component(step: Walk) -> str:
     """`backbone 'mlp'`: the component that the last key of the path belongs to."""
     return f"{step.owner_choice.registry.kind} '{step.owner_name}'" if step.owner_choice else ""
 
 
-def _unknown_component(step: Step, choice: OneOf) -> tuple[KeyPath, str, str]:
+def _unknown_component(step: Walk, choice: OneOf) -> tuple[KeyPath, str, str]:
     known = f"known: {', '.join(choice.registry)}"
     if not isinstance(step.data, dict) or choice.key not in step.data:
         return step.path, f"lacks its '{choice.key}'; {known}", ""
@@ -90,12 +89,13 @@ def _unknown_component(step: Step, choice: OneOf) -> tuple[KeyPath, str, str]:
     return (*step.path, choice.key), text, ""
 
 
-def _unknown_key(step: Step, model: type[BaseModel], document: Document) -> str:
+def _unknown_key(step: Walk, model: type[BaseModel], document: Document) -> str:
     *parent, key = step.path
     known = list(step.owner.model_fields)
     hint = _misplaced(str(key), known, model, document) or f"; known: {', '.join(known)}"
     if not step.owner_choice:
         return f"unknown key{hint}"
+    # Another component was chosen by `--set`, and the old one's keys stayed behind.
     name_key = step.owner_choice.key
     chosen = document.place((*parent, name_key))
     if chosen.source and document.place(step.path).source != chosen.source:

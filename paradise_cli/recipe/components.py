@@ -1,6 +1,4 @@
-"""Components of a recipe: their pydantic models are made from the registered factories'
-signatures.
-"""
+"""Components of a recipe: pydantic models made from the signatures of registered factories."""
 
 import inspect
 import json
@@ -99,16 +97,18 @@ class OneOf:
 def _component_model(
     base: type[BaseModel], registry: Registry[Any], key: str, name: str
 ) -> type[BaseModel]:
-    fields: dict[str, Any] = {key: (Literal[name], ...)}
+    """The pydantic model of one component: its factory's signature is its schema."""
+    own: dict[str, Any] = {key: (Literal[name], ...)}
     hyper = registry.hyper_parameters(name)
     for parameter, (kind, default) in hyper.items():
+        # What the section declares itself, as `lr`, keeps the bounds declared there.
         if parameter not in base.model_fields:
-            fields[parameter] = (kind, ... if default is inspect.Parameter.empty else default)
+            own[parameter] = (kind, ... if default is inspect.Parameter.empty else default)
     title = f"{registry.kind}_{name}".replace(" ", "_")
     paragraphs = (inspect.getdoc(registry[name]) or title).split("\n\n")
     # Where a docstring's lines break is no part of the schema.
     document = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    model: type[BaseModel] = create_model(title, __base__=base, __doc__=document, **fields)
+    model: type[BaseModel] = create_model(title, __base__=base, __doc__=document, **own)
     model.hyper_names = tuple(hyper)  # type: ignore[attr-defined]
     return model
 
@@ -132,10 +132,11 @@ def expand(kind: Any, value: Any) -> Any:
     """The value with every component that is written as its name alone turned into a mapping."""
     kind, choice = unwrap(kind)
     if choice:
-        value = {choice.key: value} if isinstance(value, str) else value
-        kind = (
-            choice.model(kind, value.get(choice.key)) if isinstance(value, dict) else None
-        ) or kind
+        if isinstance(value, str):
+            value = {choice.key: value}
+        # Of an unknown component only the section's own fields are known.
+        if isinstance(value, dict):
+            kind = choice.model(kind, value.get(choice.key)) or kind
     if isinstance(value, list) and get_origin(kind) is list:
         return [expand(get_args(kind)[0], item) for item in value]
     if isinstance(value, dict) and _is_model(kind):
@@ -161,7 +162,7 @@ def fields(kind: Any, value: Any, path: KeyPath = ()) -> Iterator[KeyPath]:
             yield from fields(field.rebuild_annotation(), inside.get(key), (*path, key))
 
 
-class Step:
+class Walk:
     """A walk along a pydantic error location: what stands there, and which section owns it."""
 
     def __init__(self, top: type[BaseModel], data: Any) -> None:
@@ -174,30 +175,24 @@ class Step:
     def _arrive(self, kind: Any, data: Any) -> None:
         self.data = data
         self.kind, self.choice = unwrap(kind)
-        self.tag: object = None  # pydantic puts a component's name after its field: not a key
         if self.choice and isinstance(data, dict):
-            model = self.choice.model(self.kind, data.get(self.choice.key))
-            if model:
-                self.kind, self.tag = model, data[self.choice.key]
+            self.kind = self.choice.model(self.kind, data.get(self.choice.key)) or self.kind
 
-    def follow(self, location: KeyPath) -> "Step":
-        """Walk as far as the location names keys and indexes; the names of union members are left
-        out.
-        """
+    def follow(self, location: KeyPath) -> "Walk":
+        """Walk as far as the location names keys and indexes of what is written."""
         for part in location:
-            if self.tag is not None and part == self.tag:
-                self.tag = None
-            elif isinstance(self.data, list) and isinstance(part, int):
+            if isinstance(self.data, list) and isinstance(part, int):
                 self._arrive((get_args(self.kind) or (None,))[0], self.data[part])
                 self.path = (*self.path, part)
             elif isinstance(self.data, dict) and isinstance(part, str) and _is_model(self.kind):
-                self.owner, self.owner_choice = self.kind, self.choice
+                self.owner = self.kind
+                self.owner_choice = self.choice
                 self.owner_name = self.data.get(self.choice.key) if self.choice else None
                 field = self.kind.model_fields.get(part)
                 self._arrive(field.rebuild_annotation() if field else None, self.data.get(part))
                 self.path = (*self.path, part)
             else:
-                break
+                break  # pydantic goes on with the names of a union's members, which are no keys
         return self
 
 

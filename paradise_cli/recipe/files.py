@@ -18,8 +18,9 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def find_recipe(path_or_name: str) -> tuple[Path, bool]:
-    """The recipe file meant, and whether it is a shipped one because the given path does not
-    exist.
+    """The recipe file meant, and whether it is a shipped one.
+
+    That is taken where the given path does not exist. Raises UsageError where neither does.
     """
     try:
         path = Path(path_or_name).expanduser()
@@ -29,6 +30,7 @@ def find_recipe(path_or_name: str) -> tuple[Path, bool]:
         raise UsageError(f"{path_or_name}: cannot be read: {error}") from error
     if found:
         return path, False
+    # A folder `digits` in the current folder does not hide the recipe of that name.
     stem = path.stem if path.suffix in SUFFIXES else path.name
     shipped = shipped_recipes()
     if stem in shipped and path.suffix in ("", *SUFFIXES):
@@ -62,7 +64,7 @@ def complete_recipe(incomplete: str) -> list[str]:
 def read_text(path: Path) -> str:
     """The text of a recipe file; raises UsageError where it is not text or cannot be read."""
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")  # Windows editors put a mark in front
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{path}: not UTF-8 text (byte {error.start}): is this a recipe?"
@@ -72,9 +74,7 @@ def read_text(path: Path) -> str:
 
 
 def read_header(path: Path) -> dict[str, str]:
-    """What a recipe's leading comment says: `shows`, then `command`, `time`, `expect`, `paper's`,
-    `ours`.
-    """
+    """What a recipe's leading comment says: `shows`, then each of the headings."""
     header: dict[str, str] = {}
     key = "shows"
     for line in read_text(path).splitlines():
@@ -86,5 +86,6 @@ def read_header(path: Path) -> dict[str, str]:
             continue
         if colon and word in HEADINGS:
             key, text = word, rest.strip()
+        # A line without a heading goes on with the last one.
         header[key] = f"{header[key]} {text}" if key in header else text
     return header

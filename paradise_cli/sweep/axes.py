@@ -30,6 +30,7 @@ def parse_axis(text: str, option: str = "--grid") -> Axis:
             f"{option} '{text}': write key=value,value as in objective.rate.q=batch,fitted, or"
             " key=first:last:count as in optim.lr=1e-4:1e-2:5"
         )
+    # Neither commas nor brackets, which values in YAML may hold: `{at: 1, factor: 2}` is no range.
     if _RANGE.fullmatch(raw):
         values = [f"{number:.6g}" for number in parse_range(raw, option)]
     else:
@@ -46,6 +47,7 @@ def alpha_axis(text: str) -> Axis:
 
     Raises UsageError for other than numbers > 0.
     """
+    # Six digits are in the names of folders: neighbours that agree in them are one run.
     values = [f"{alpha:.6g}" for alpha in parse_range(text, "--alpha")]
     return Axis(ALPHA, tuple(dict.fromkeys(values)))
 

@@ -23,6 +23,7 @@ def draw_frontier(result: SweepResult, path: Path) -> None:
     """Draw every frontier of a sweep in one plane, and publish a PNG."""
     figure = Figure(figsize=(7.6, 5.2), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
+    # A frontier whose points have no rate, as of deterministic encoders, is no curve.
     drawn = [each for each in result.frontiers if each.points]
     colours = (
         COLOURS if len(drawn) <= len(COLOURS) else colormaps["turbo"](np.linspace(0, 1, len(drawn)))
@@ -69,6 +70,7 @@ def _points(axes: Axes, frontier: Frontier, colour: object, label: str, several:
         fmt="o-", markersize=4.5, linewidth=0.9, elinewidth=1.1, capsize=2, color=colour,
         label=label,
     )  # fmt: skip
+    # The alphas of several frontiers would lie on top of each other.
     for p in () if several else points:
         axes.annotate(
             f"{p.alpha:.3g}",

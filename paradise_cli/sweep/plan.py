@@ -40,13 +40,12 @@ def plan(
     with mistakes.
     """
     first = load_recipe(recipe, overrides).recipe.train.seed
+    # Seeds are an axis like any other: the runs of a point are averaged by what else they share.
     if seeds > 1:
         axes = [*axes, Axis(SEED, tuple(str(first + number) for number in range(seeds)))]
     keys = [axis.key for axis in axes]
-    if len(set(keys)) < len(keys):
-        raise UsageError(
-            f"a field is swept twice: {', '.join(sorted({k for k in keys if keys.count(k) > 1}))}"
-        )
+    if twice := sorted({key for key in keys if keys.count(key) > 1}):
+        raise UsageError(f"a field is swept twice: {', '.join(twice)}")
     if not axes:
         raise UsageError(
             "nothing to sweep: give --alpha first:last:count, --grid key=v1,v2 or --seeds"
@@ -56,15 +55,17 @@ def plan(
     for values in itertools.product(*(axis.values for axis in axes)):
         settings = dict(zip((axis.key for axis in axes), values, strict=True))
         chosen = [f"{key}={value}" for key, value in settings.items()]
-        name = ",".join(
+        parts = [
+            # Values may be mappings or paths, which a folder's name cannot hold.
             f"{short[key]}={_UNSAFE.sub('_', value).strip('_')}"
             for key, value in settings.items()
             if (key, value) != (SEED, str(first)) or len(settings) == 1
-        )
+        ]
         loaded = load_recipe(recipe, [*overrides, *chosen])
-        points.append(SweepPoint(name, settings, loaded.recipe))
+        points.append(SweepPoint(",".join(parts), settings, loaded.recipe))
     if len({point.name for point in points}) == len(points):
         return points
+    # What was left out of the names may have been all that told two points apart.
     return [
         replace(point, name=f"{number},{point.name}")
         for number, point in enumerate(points, start=1)
@@ -73,7 +74,7 @@ def plan(
 
 def _short_names(keys: Sequence[str]) -> dict[str, str]:
     """The last word of each key, or the whole where two end alike."""
-    last = [key.rpartition(".")[2] for key in keys]
+    last = [key.rpartition(".")[2] for key in keys]  # `alpha` reads better than `objective.alpha`
     return {
         key: word if last.count(word) == 1 else key for key, word in zip(keys, last, strict=True)
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from paradise_cli.core.storage import publish_text, write_json
-from paradise_cli.information.frontier import Check, FrontierPoint, Slope
+from paradise_cli.information.frontier import FrontierCheck, FrontierPoint, Slope
 from paradise_cli.theory.exact_curves import ExactCurve
 
 
@@ -21,7 +21,7 @@ class Frontier:
 
     group: tuple[tuple[str, str], ...]
     points: tuple[FrontierPoint, ...]
-    checks: tuple[Check, ...]
+    checks: tuple[FrontierCheck, ...]
     slopes: tuple[Slope, ...]
     exact: ExactCurve | None
     entropy: float | None
@@ -53,6 +53,7 @@ class SweepResult:
             "data": self.data,
             "split": self.split,
             "n": self.n,
+            # D is in the unit of the objective, which is no nats for images and values.
             "distortion_unit": self.unit,
             "runs": [_finite(row) for row in self.rows],
             "frontiers": [
@@ -61,6 +62,7 @@ class SweepResult:
                     "points": [_finite(asdict(point)) for point in each.points],
                     "checks": [asdict(check) for check in each.checks],
                     "slopes": [_finite(asdict(slope)) for slope in each.slopes],
+                    # The curve itself is a function: its name says which one was compared with.
                     "exact_curve": each.exact and each.exact.name,
                     "label_entropy": each.entropy,
                 }
@@ -73,6 +75,7 @@ class SweepResult:
     def write(self, folder: Path) -> None:
         """`sweep.csv` and `sweep.json`, each whole or not at all."""
         with publish_text(folder / "sweep.csv") as file:
+            # Failed runs lack the columns of what was measured, and the first may have failed.
             columns = list(dict.fromkeys(key for row in self.rows for key in row))
             table = csv.DictWriter(file, columns, lineterminator="\n")
             table.writeheader()
@@ -81,7 +84,9 @@ class SweepResult:
 
 
 def _finite(value: dict[str, Any]) -> dict[str, Any]:
-    """Infinite numbers, which JSON has not, as null."""
-    return {
-        k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in value.items()
-    }
+    """A row with null in place of infinite numbers, which JSON has not."""
+
+    def plain(number: Any) -> Any:
+        return None if isinstance(number, float) and not math.isfinite(number) else number
+
+    return {key: plain(number) for key, number in value.items()}

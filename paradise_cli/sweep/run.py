@@ -63,12 +63,14 @@ def run_points(
     that is done. Raises UsageError where the folder holds runs of other recipes or the data lack
     the split, Interrupted after a signal, when every run has saved its state.
     """
+    # What would fail in every run is said once, before the first.
     choose_device(device)
     if getattr(build_data(points[0].recipe), split) is None:
         raise UsageError(
             f"{points[0].recipe.data.name} has no {split} split; choose another with --split"
         )
     runs = [RunFolder(folder / "points" / point.name) for point in points]
+    # All are compared before the first recipe is written: a refusal leaves the folder as it was.
     for point, run in zip(points, runs, strict=True):
         if run.recipe.exists():
             started = load_recipe(str(run.recipe)).recipe.resolved()
@@ -97,10 +99,13 @@ def _run_all(
     errors: dict[str, str],
     progress: Callable[[int], None] | None,
 ) -> None:
-    """Keep every slot busy until all is done; `errors` gets the reasons of the points that
-    failed.
+    """Keep every slot busy until all is done.
+
+    `errors` gets the reasons of the points that failed.
     """
-    everything, told, running = [run for _, run in waiting], 0, list[_Job]()
+    runs = [run for _, run in waiting]
+    reported = 0  # epochs
+    running: list[_Job] = []
     with stop_on_signal() as stop:
         try:
             while (waiting or running) and not stop():
@@ -113,11 +118,14 @@ def _run_all(
                         waiting.insert(0, (job.point, job.run))  # there may be an evaluation to do
                     else:
                         errors[job.point.name] = _reason(job)
-                if progress and (done := sum(_epochs(run) for run in everything)) > told:
-                    progress(done - told)
-                    told = done
+                done = sum(_epochs(run) for run in runs)
+                # A resumed run takes some epochs again: progress never goes back.
+                if progress and done > reported:
+                    progress(done - reported)
+                    reported = done
                 if running:
                     time.sleep(POLL_SECONDS)
+        # Also after an error of our own: no process may be left behind.
         finally:
             _interrupt(running)
         if stop():
@@ -151,22 +159,14 @@ def _start_next(
 
 def _to_do(run: RunFolder, split: str, device: str) -> list[str] | None:
     """Arguments of the next command for a run, None where it is trained and evaluated."""
+    # A training ends with an evaluation on test images; other splits take a command of their own.
     if not run.result.exists():
         return ["train", str(run.recipe), "--out", str(run.path), "--device", device, "--json"]
     evaluated = _evaluation_file(run, split)
     if split == "test" or evaluated.exists():
         return None
-    return [
-        "evaluate",
-        str(run.path),
-        "--split",
-        split,
-        "--device",
-        device,
-        "--out",
-        str(evaluated),
-        "--json",
-    ]
+    options = ["--split", split, "--device", device, "--out", str(evaluated), "--json"]
+    return ["evaluate", str(run.path), *options]
 
 
 def _evaluation_file(run: RunFolder, split: str) -> Path:
@@ -180,6 +180,7 @@ def _measured(run: RunFolder, split: str) -> dict[str, Any]:
 
 
 def _interrupt(running: Sequence[_Job]) -> None:
+    # First all, then wait: they save their state at the same time.
     for job in running:
         job.process.terminate()
     for job in running:
@@ -191,6 +192,7 @@ def _reason(job: _Job) -> str:
     if job.process.returncode < 0:
         return f"killed by signal {-job.process.returncode}"
     log = (job.run.path / LOG).read_text(encoding="utf-8", errors="replace").strip()
+    # The command line ends with one message behind this word.
     return log.rpartition("error: ")[2] or "it ended without a message"
 
 
@@ -207,6 +209,7 @@ def environments(points: int, device: str, jobs: int | None) -> list[dict[str, s
         raise UsageError(f"--jobs {jobs}: at least 1 is needed")
     gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
     if gpus:
+        # Those that the user or a scheduler has left to this process.
         named = os.environ.get("CUDA_VISIBLE_DEVICES")
         ids = named.split(",") if named else [str(number) for number in range(gpus)]
         return [
@@ -214,9 +217,11 @@ def environments(points: int, device: str, jobs: int | None) -> list[dict[str, s
         ]
     if device not in ("auto", "cpu"):  # one GPU by its number
         return [{}] * min(points, jobs or 1)
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    # A container or a scheduler may have given fewer cores than the machine has.
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
     slots = min(points, jobs or cores)
     # Threads of several processes that wait for each other on the same cores are far slower than
     # one each.

@@ -80,6 +80,7 @@ class _Run:
 def summarise(finished: Sequence[FinishedRun], split: str) -> SweepResult:
     """The table, the frontiers and the warnings; raises ParadiseError where every run failed."""
     found = {each.point.name: _measured(each, split) for each in finished}
+    # A point that failed is a row without numbers; the others are judged without it.
     runs = [run for run in found.values() if isinstance(run, _Run)]
     failed = tuple((name, reason) for name, reason in found.items() if isinstance(reason, str))
     if not runs:
@@ -144,7 +145,9 @@ def _measured(run: FinishedRun, split: str) -> "_Run | str":
 
 def _label_entropy(recipe: Recipe, evaluation: dict[str, Any]) -> float | None:
     """H(Y) in nats of the labels, where D is one cross-entropy over all images."""
-    tasks, scores = recipe.objective.tasks, evaluation["classification"]
+    tasks = recipe.objective.tasks
+    scores = evaluation["classification"]
+    # D + R >= H(Y) is said of the labels that D was measured on, all of them, with weight one.
     if len(tasks) != 1 or tasks[0].weight != 1 or not scores or scores[0]["n"] < evaluation["n"]:
         return None
     entropy: float = scores[0]["label_entropy"]
@@ -172,6 +175,7 @@ def _frontier(group: tuple[tuple[str, str], ...], members: Sequence[_Run], split
     checks = [frontier.monotone(points), frontier.convex(points)]
     heads = [task.distortion for task in recipe.objective.tasks]
     supervised = any(DISTORTIONS[head.name](**head.hyper).supervised for head in heads)
+    # With labels that x decides, the frontier is a line of slope 1 whatever alpha (method.md 2.6).
     slopes = [] if supervised else frontier.slopes(points)
     if slopes:
         checks.append(frontier.slope_check(slopes))
@@ -195,8 +199,11 @@ def _point(seeds: Sequence[_Run]) -> FrontierPoint:
         [run.distortion for run in seeds], [run.distortion_error for run in seeds]
     )
     ends = [run.ends for run in seeds if run.ends is not None]
-    alpha, squared = recipe.objective.alpha, recipe.objective.lagrangian == "squared"
-    components, log_n = seeds[0].components, rates[0]["exact"]["cap"]
+    alpha = recipe.objective.alpha
+    squared = recipe.objective.lagrangian == "squared"
+    components = seeds[0].components
+    log_n = rates[0]["exact"]["cap"]
+    # Near a cap the rate shown stands still while the true one, and the slope, go on.
     comparable = min(components - SLOPE_MARGIN, log_n - POINTS_MARGIN)
     return FrontierPoint(
         name=f"alpha = {alpha:.4g}",
@@ -228,7 +235,9 @@ def _mean(values: Sequence[float], errors: Sequence[float]) -> tuple[float, floa
 
 def _collapse(run: _Run) -> list[str]:
     """What is wrong with one run's rate or latents."""
-    name, latents, texts = run.point.name, run.evaluation["latents"], []
+    name = run.point.name
+    latents = run.evaluation["latents"]
+    texts = []
     if latents["active"] < latents["dimensions"]:
         texts.append(
             f"{name}: {latents['active']} of {latents['dimensions']} dimensions are active"
@@ -260,6 +269,7 @@ def _other_alphas(frontiers: Sequence[Frontier]) -> list[str]:
         dead = [point.alpha for point in each.points if point.alpha and point.rate < NO_RATE]
         if not (full or dead):
             continue
+        # Between the largest alpha that is too small and the smallest that is too large.
         low = max(full) if full else min(dead) / 100
         high = min(dead) if dead else max(full) * 100
         wrong = []

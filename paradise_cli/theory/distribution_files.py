@@ -18,12 +18,13 @@ KEYS = ("p", "d", "x")
 
 
 def read_source(path: Path, measure: str | None) -> KnownSource:
-    """p(x) and d(x, z), or p(x), optional letters x and a named distortion, from .npz, .json or
-    .npy.
+    """A source from .npz, .json or .npy: p(x) and d(x, z), or p(x) and a named distortion.
 
-    Raises UsageError for a file that is missing, damaged, ragged or lacks one of them.
+    With a named one the file may hold letters x; without them they are 0, 1, 2, ... Raises
+    UsageError for a file that is missing, damaged, ragged or lacks one of them.
     """
     values = _read(path)
+    # A misspelt key, left aside in silence, would leave its default in force.
     unknown = [key for key in values if key not in KEYS]
     if unknown or "p" not in values:
         wrong = f"unknown {unknown}" if unknown else "no 'p'"
@@ -47,6 +48,7 @@ def read_source(path: Path, measure: str | None) -> KnownSource:
         if measure is not None:
             return KnownSource(path.name, measured(found["p"], measure, found.get("x")))
         return KnownSource(path.name, DiscreteSource(found["p"], found["d"]))
+    # What is wrong with the numbers is known only there; which file holds them only here.
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
 
@@ -54,7 +56,7 @@ def read_source(path: Path, measure: str | None) -> KnownSource:
 def _read(path: Path) -> dict[str, Any]:
     if path.suffix == ".npz":
         arrays, names = read_archive(path, KEYS)
-        return dict.fromkeys(names) | arrays
+        return dict.fromkeys(names) | arrays  # names that are not ours stay, to be complained of
     if path.suffix == ".npy":
         return {"p": read_array(path)}
     try:

@@ -17,8 +17,9 @@ POINTS = 30  # of a curve that has no closed form
 
 @dataclass(frozen=True)
 class ExactCurve:
-    """Certified bounds of R(D) in nats, which meet in a closed form, and the distortion at which it
-    is 0.
+    """Certified bounds of R(D) in nats, and the distortion `d_max` from which on it is 0.
+
+    The two bounds of a closed form are one.
     """
 
     name: str
@@ -28,12 +29,16 @@ class ExactCurve:
 
 def exact_curve(recipe: Recipe) -> ExactCurve | None:
     """R(D) of the recipe's data under its one distortion; None where that is not known."""
-    source, tasks = recipe.data, recipe.objective.tasks
+    source = recipe.data
+    tasks = recipe.objective.tasks
+    # Of several tasks D is a weighted sum, whose curve is that of no known source.
     if len(tasks) != 1 or tasks[0].weight != 1:
         return None
-    if (source.name, tasks[0].distortion.name) not in _CURVES:
+    distortion = tasks[0].distortion.name
+    if (source.name, distortion) not in _CURVES:
         return None
-    return _curve(source.name, tasks[0].distortion.name, json.dumps(source.hyper, sort_keys=True))
+    # As text, since a dictionary can be no key of a cache.
+    return _curve(source.name, distortion, json.dumps(source.hyper, sort_keys=True))
 
 
 @cache  # the frontiers of a sweep share one curve, which is solved and drawn once

@@ -26,7 +26,7 @@ ROUNDS = 60  # of halving, at most, for an answer
 
 
 @dataclass(frozen=True)
-class Answer:
+class CertifiedAnswer:
     """What was asked, `distortion` or `rate` (nats), and certified bounds of the other."""
 
     asked: str
@@ -43,7 +43,7 @@ class RateDistortion:
     curve: Curve
     tolerance: float
     question: dict[str, Any]
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[CertifiedAnswer, ...] = ()
 
     @property
     def unfinished(self) -> list[Point]:
@@ -51,14 +51,14 @@ class RateDistortion:
         return [point for point in self.curve.points if point.gap > self.tolerance]
 
     def rows(self) -> list[dict[str, float | int | None]]:
-        """One row a point; the closed form is None where there is none or the grid is too coarse
-        for it.
-        """
+        """One row a point; the closed form is None where there is none, or the grid too coarse."""
         end = steepest(self.known.source)
         return [
             {
+                # The end of the curve has no slope of its own: every steeper one gives it.
                 "slope": point.slope if point.slope < end else None,
                 "distortion": point.distortion,
+                # No information is negative, though a bound of it may be.
                 "lower_nats": max(0.0, point.lower),
                 "upper_nats": max(0.0, point.upper),
                 "gap_nats": point.gap,
@@ -102,6 +102,7 @@ def question_of(
 ) -> dict[str, Any]:
     """What is asked of a source, as JSON values: equal questions have equal answers."""
     digest = hashlib.sha256()
+    # A file's name says nothing of its content.
     for part in (known.source.probabilities, known.source.distortion):
         digest.update(part.contiguous().numpy().tobytes())
     return {
@@ -120,7 +121,8 @@ def place_of(question: dict[str, Any], folder: Path, *, free: bool) -> Path:
     Where one was, the answer goes to the first of `folder-2`, `folder-3`, ... if another place is
     `free` to choose; else UsageError is raised.
     """
-    number, place = 2, folder
+    place = folder
+    number = 2
     while (found := _answered(place)) not in (None, question):
         if not free:
             raise UsageError(
@@ -146,10 +148,12 @@ def _answered(folder: Path) -> dict[str, Any] | None:
 def default_slopes(known: KnownSource, points: int) -> list[float]:
     """Slopes in equal ratios over the part of the curve that shows, and that a grid can resolve."""
     p, d = known.source.supported()
+    # Slopes are nats per unit of D: in widths of its range they are the same in every unit.
     span = float((p @ d).min() - p @ d.min(1).values) or 1.0
     slopes = np.geomspace(SPAN[0] / span, SPAN[1] / span, 1000)
     form = known.closed_form
     if form is not None:
+        # Steeper than that the curve is one of the grid, no longer of the density.
         slopes = np.array(
             [slope for slope in slopes if form.distortion(slope) >= known.least_resolved]
         )
@@ -182,6 +186,7 @@ def solve(
             tolerance=tolerance, max_iterations=max_iterations, progress=progress,
         )  # fmt: skip
 
+    # As D goes to 0 the rate of a density has no end; that of its grid would say nothing of it.
     curve = sweep(slopes if known.is_grid else [*slopes, steepest(known.source)], tolerance)
     asked = [("distortion", d) for d in distortions] + [("rate", rate) for rate in rates]
     for name, value in asked:
@@ -193,9 +198,11 @@ def solve(
 
 def _check(known: KnownSource, curve: Curve, name: str, value: float) -> None:
     if name == "distortion":
-        least, most = max(curve.d_min, known.least_resolved), curve.d_max
+        least = max(curve.d_min, known.least_resolved)
+        most = curve.d_max
     else:
-        least, most = 0.0, math.inf if known.is_grid else curve.rate_between(curve.d_min)[1]
+        least = 0.0
+        most = math.inf if known.is_grid else curve.rate_between(curve.d_min)[1]
     if not least <= value <= most:
         finer = "; more --letters resolve less" if known.is_grid and value < least else ""
         raise UsageError(
@@ -209,7 +216,7 @@ def _answer(
     asked: str,
     at: float,
     tolerance: float,
-) -> Answer:
+) -> CertifiedAnswer:
     """Bounds from the hull's chord, refined at its slope until they meet or the curve is straight.
 
     Bounds of a distortion meet where they are `tolerance` nats apart on the curve: in any unit of
@@ -223,9 +230,11 @@ def _answer(
             lower, upper = curve.distortion_between(at)
             slope = curve.chord(upper)
         if slope is None:
-            break
+            break  # solved at this slope already: on a straight piece nothing gets tighter
         nats = upper - lower if asked == "distortion" else (upper - lower) * slope
         if nats <= tolerance:
             break
+        # Half, so that the gap of the new point leaves room for that of the chord.
         curve = curve.joined(sweep([slope], tolerance / 2))
-    return Answer(asked, at, min(lower, upper), upper)
+    # Where they have met, rounding may have crossed them.
+    return CertifiedAnswer(asked, at, min(lower, upper), upper)

@@ -13,6 +13,7 @@ from paradise_cli.attacks.engine.jobs import Goal, Outcome, digests, jobs_of
 from paradise_cli.attacks.engine.queries import run_attack
 from paradise_cli.attacks.protocol.lanes import Attack
 from paradise_cli.core.randomness import generator
+from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.perturbations.threat import Threat
 
 CPU = Compute(torch.device("cpu"), width=64)
@@ -44,6 +45,20 @@ class Linear:
         slopes = (self.weight[labels][:, None] - self.weight[None]).double().norm(order, dim=2)
         slopes.scatter_(1, labels[:, None], 1.0)
         return gaps.div(slopes).scatter(1, labels[:, None], torch.inf).amin(1)
+
+
+class LinearEncoder(Linear):
+    """The same classifier through latents: its logits are the mean of a posterior.
+
+    Log sigma follows the mean, so that attacks on the spread move it as well.
+    """
+
+    def posterior(self, images: Tensor) -> DiagonalGaussian:
+        mu = self(images)
+        return DiagonalGaussian(mu, (mu / 10).exp())
+
+    def classify(self, z: Tensor) -> Tensor:
+        return z
 
 
 def balanced(classes: int, seed: int) -> Linear:

@@ -33,13 +33,10 @@ pytestmark = [
 GPU = torch.device("cuda")
 RADIUS = {"linf": 0.1, "l2": 1.0}  # about half of the digits fall
 MEANS = torch.randn(10, 16, generator=generator(0, "means"))
-STEPPING: list[tuple[str, dict[str, Any]]] = [
-    *(case[:2] for case in CASES if case[0] not in ("square", "random_search")),  # those ask ahead
-    ("latent_mean", {"steps": 10}),
-    ("latent_sigma", {"steps": 10}),
-    ("latent_shift", {"steps": 10}),
-    ("latent_towards", {"steps": 10, "means": MEANS}),
-]
+LATENT = [case[:2] for case in CASES if case.attack.startswith("latent")]
+PIXEL = [case[:2] for case in CASES if not case.attack.startswith("latent")]
+# Square and random search ask ahead.
+STEPPING = [case for case in PIXEL if case[0] not in ("square", "random_search")] + LATENT
 
 
 def digits(n: int) -> tuple[Tensor, Tensor]:
@@ -103,9 +100,7 @@ def test_a_training_step_gives_the_numbers_of_the_cpu(rate: str) -> None:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@pytest.mark.parametrize(
-    ("name", "hyper"), [case[:2] for case in CASES], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize(("name", "hyper"), PIXEL, ids=str)
 def test_an_attack_fells_what_it_fells_on_the_cpu(
     name: str, hyper: dict[str, Any], norm: str
 ) -> None:
@@ -133,7 +128,8 @@ def test_an_attack_never_waits(
 ) -> None:
     images, labels = digits(40)
     net = network("encoder").to(GPU)
-    made = ATTACKS[name](NORMS["linf"](0.02), **hyper)
+    means = {"means": MEANS} if name == "latent_towards" else {}
+    made = ATTACKS[name](NORMS["linf"](0.02), **hyper, **means)
     attacked(made, net, images, labels, compute=Compute(GPU, 64))  # what is made once may wait
     advance = _Block.advance
 

@@ -117,15 +117,12 @@ def jobs_of(
     # Stable, so that equal logits, as of a dead class, are ranked alike on every machine.
     order = wrong.sort(dim=1, descending=True, stable=True).indices
     ranked = order[:, :count].tolist()
-    least = logits.double().scatter(1, labels[:, None], torch.inf).argmin(1).tolist()
     found = []
     for row in rows:
         if attack.aim == "any":
             targets = [-1]
         elif attack.aim == "each":
             targets = ranked[row]
-        elif attack.aim == "least_likely":
-            targets = [least[row]]
         else:
             targets = [_drawn(int(labels[row]), logits.shape[1], seed, ids[row])]
         runs = [(restart, target) for restart in range(attack.restarts) for target in targets]

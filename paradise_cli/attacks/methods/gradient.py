@@ -93,14 +93,6 @@ def r_fgsm(threat: Threat) -> Attack:
 
 
 @ATTACKS.register
-def step_ll(threat: Threat) -> Attack:
-    """One step of length eps towards the least likely class."""
-    return GradientSteps(
-        threat, moves=1, step_size=threat.eps, start="image", aim="least_likely", keep="last"
-    )
-
-
-@ATTACKS.register
 def step_rand(threat: Threat) -> Attack:
     """One step of length eps towards a random wrong class."""
     return GradientSteps(
@@ -109,24 +101,18 @@ def step_rand(threat: Threat) -> Attack:
 
 
 @ATTACKS.register
-def iter_ll(threat: Threat, *, steps: int | None = None, step_size: float | None = None) -> Attack:
-    """Iterated steps towards the least likely class (Kurakin et al. 2016)."""
-    return _iterated(threat, steps, step_size, "least_likely")
-
-
-@ATTACKS.register
 def iter_rand(
     threat: Threat, *, steps: int | None = None, step_size: float | None = None
 ) -> Attack:
-    """Iterated steps towards a random wrong class."""
-    return _iterated(threat, steps, step_size, "random")
-
-
-def _iterated(threat: Threat, steps: int | None, step_size: float | None, aim: Aim) -> Attack:
+    """Iterated steps towards a random wrong class; by default as many as Kurakin et al. (2016) take
+    for this eps.
+    """
     levels = threat.eps * 255
     moves = steps or max(1, math.ceil(min(levels + 4, 1.25 * levels)))
     size = step_size or max(1 / 255, threat.eps / moves)
-    return GradientSteps(threat, moves=moves, step_size=size, start="image", aim=aim, keep="last")
+    return GradientSteps(
+        threat, moves=moves, step_size=size, start="image", aim="random", keep="last"
+    )
 
 
 @ATTACKS.register

@@ -17,7 +17,7 @@ from paradise_cli.core.registry import Registry
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.perturbations.threat import Threat
 
-Aim = Literal["any", "each", "least_likely", "random"]
+Aim = Literal["any", "each", "random"]
 """What a run aims at: any wrong class, each of the likeliest in turn, the least likely, or one
 drawn.
 """

@@ -18,11 +18,13 @@ from paradise_cli.data import DataInfo, Preprocessing, Target, synthetic
 from paradise_cli.evaluation import evaluate as evaluation
 from paradise_cli.evaluation.evaluate import posteriors, validation_of
 from paradise_cli.evaluation.evaluation_data import fit_labels, open_split
+from paradise_cli.inference.loading import load
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.latents import latents
 from paradise_cli.information.rate_interval import rate_interval
 from paradise_cli.models.weights import save_model
 from paradise_cli.recipe.schema import RecipeError, load_recipe
+from paradise_cli.runs.prepare import weights_metadata
 
 from .tiny_model import save_images
 
@@ -117,6 +119,25 @@ def test_an_image_is_measured_alike_whatever_its_neighbours():
     )
     assert torch.equal(whole.mu[256:], few.mu)
     assert torch.equal(whole.sigma[256:], few.sigma)
+
+
+def test_evaluation_sees_the_very_posteriors_that_encoding_gives(tmp_path):
+    recipe, info, model = digits()
+    save_model(tmp_path / "model.safetensors", model, weights_metadata(recipe, info, CPU, 0))
+    encoded = load(tmp_path / "model.safetensors").encode("digits:test")
+    data = open_split(recipe, info).split
+    mu, sigma = posteriors(model, data, CPU)
+    assert torch.equal(mu, torch.from_numpy(encoded.mean))
+    assert torch.equal(2 * sigma.log(), torch.from_numpy(encoded.log_variance))
+
+
+def test_the_noise_of_an_image_does_not_depend_on_the_batch():
+    _, _, model = digits()
+    whole = evaluation._noise(7, 0, 600, model)
+    parts = [
+        evaluation._noise(7, first, min(20, 600 - first), model) for first in range(0, 600, 20)
+    ]
+    assert torch.equal(whole, torch.cat(parts))
 
 
 def test_results_do_not_depend_on_how_the_split_is_read():
@@ -445,10 +466,8 @@ def test_mistakes_end_in_one_message(weights, arguments, code, message):
 
 def test_a_class_count_that_does_not_match_ends_in_one_message(weights, tmp_path):
     save_images(tmp_path / "photos", 9)
-    result = run(
-        weights, "--data", "image_folder", "--split", "train", "--set", f"data.root={tmp_path / 'photos'}",
-        "--set", "data.validation=0",
-    )  # fmt: skip
+    changes = ["--set", f"data.root={tmp_path / 'photos'}", "--set", "data.validation=0"]
+    result = run(weights, "--data", "image_folder", "--split", "train", *changes)
     assert result.exit_code == 1
     assert "photos has 2 classes of 'class', the model tells 10 apart" in result.stderr
 
@@ -462,4 +481,4 @@ def test_the_passes_have_one_shape(monkeypatch):
         type(model), "encode", lambda self, x: seen.append(len(x)) or encode(self, x)
     )
     evaluate(model, recipe, info, synthetic(info, 300).test, device=CPU)
-    assert seen == [256, 256]
+    assert seen == [64] * 5  # as many as in encoding, for images of 8x8

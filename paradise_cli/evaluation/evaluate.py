@@ -17,6 +17,7 @@ from paradise_cli.core.randomness import generator
 from paradise_cli.data.base import DataInfo, Split, batches, on_device
 from paradise_cli.evaluation.cautions import collapse_caution
 from paradise_cli.evaluation.metrics import Classification, Distortion, TaskScores
+from paradise_cli.inference.batches import block_size
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.latents import Latents, latents
 from paradise_cli.information.rate import drawn_rates
@@ -264,9 +265,17 @@ def _training_rate(
     )
 
 
-def _rows(model: StochasticEncoder) -> int:
-    """Images that pass the model at a time: kernels round differently at other shapes."""
-    return 256 if math.prod(model.in_shape) <= 3 * 64 * 64 else 32
+def _noise(seed: int, first: int, rows: int, model: StochasticEncoder) -> Tensor:
+    """The noise of `rows` images from number `first` on, [rows, K], however they are batched."""
+    # So many images shared a draw before batches were as small as now: their numbers stay.
+    shared = 256 if math.prod(model.in_shape) <= 3 * 64 * 64 else 32
+    draws = range(first // shared, (first + rows - 1) // shared + 1)
+    size = (shared, model.latent_dim)
+    noise = torch.cat(
+        [torch.randn(size, generator=generator(seed, "evaluate", draw)) for draw in draws]
+    )
+    offset = first - draws[0] * shared
+    return noise[offset : offset + rows]
 
 
 def _pass(
@@ -279,9 +288,10 @@ def _pass(
 ) -> DiagonalGaussian:
     """Every image once through the model, at one shape: its posterior, and the tasks' scores.
 
-    Without a seed the scores are those of z = mu only.
+    The shape is that of encoding, so that both give the same posteriors. Without a seed the scores
+    are those of z = mu only.
     """
-    rows = _rows(model)
+    rows = block_size(model.in_shape)
     # Kept on the device: one copy at the end, not a wait for each batch.
     found: list[DiagonalGaussian] = []
     order = torch.arange(len(split))
@@ -295,10 +305,7 @@ def _pass(
                 at_mean = model.decode(posterior.mu)
                 at_sample = {}
                 if seed is not None:
-                    # Keyed by the batch: the same for an image however the split is read.
-                    noise = torch.randn(
-                        posterior.mu.shape, generator=generator(seed, "evaluate", k)
-                    )
+                    noise = _noise(seed, k * rows, rows, model)
                     at_sample = model.decode(posterior.rsample(on_device(noise, device)))
                 for score in scores:
                     name, sampled = score.task.name, at_sample.get(score.task.name)

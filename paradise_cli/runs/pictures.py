@@ -87,7 +87,8 @@ def draw_confusion(table: Tensor, classes: Sequence[str], path: Path, title: str
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
         axes.set_yticks(range(len(names)), names)
     if len(classes) <= COUNTED_CLASSES:
-        for (row, column), count in np.ndenumerate(counts):
+        for row, column in np.argwhere(counts):
+            count = counts[row, column]
             colour = "white" if shares[row, column] > 0.5 else INK
             axes.text(column, row, f"{count}", ha="center", va="center", fontsize=8, color=colour)
     axes.set_xlabel("answered")

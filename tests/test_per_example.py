@@ -16,9 +16,9 @@ from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.randomness import generator
 from paradise_cli.data import synthetic
+from paradise_cli.evaluation.cost_table import Column
 from paradise_cli.evaluation.evaluate import measure
 from paradise_cli.evaluation.image_costs import (
-    Column,
     ImageCosts,
     RankCorrelation,
     per_example,

@@ -77,16 +77,18 @@ def evaluate(
     paradise evaluate runs/photos --data holiday/
     paradise evaluate runs/digits --per-example costs.csv    what each image costs, and a picture
     """
+    from paradise_cli.evaluation.cost_table import check_out
     from paradise_cli.inference.find_model import find_model
 
-    find_model(model)  # a misspelt name is told before torch is loaded
-
-    from paradise_cli.core.results import place, replacing
-    from paradise_cli.evaluation.image_costs import check_out, write_image_costs
-    from paradise_cli.inference.loading import load
-
+    # Mistakes of the command line are told before torch is loaded.
     if per_example is not None:
         check_out(per_example)
+    find_model(model)
+
+    from paradise_cli.core.results import place, replacing
+    from paradise_cli.evaluation.image_costs import write_image_costs
+    from paradise_cli.inference.loading import load
+
     draws = draws or (1 if per_example is None else DRAWS)
     loaded = load(model, device)
     opened = _open(loaded, data, split, overrides or ())

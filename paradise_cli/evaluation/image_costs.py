@@ -1,20 +1,17 @@
 """What each image costs, how large its posterior is, and how well it is kept."""
 
-import csv
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from paradise_cli.core.errors import UsageError
 from paradise_cli.core.proportions import NORMAL_95
-from paradise_cli.core.storage import publish, require_writable
 from paradise_cli.core.units import BITS
 from paradise_cli.data.base import DataInfo, Split, Target, batches
+from paradise_cli.evaluation.cost_table import Column, Table, check_out, write_table
 from paradise_cli.evaluation.evaluate import Measurement
 from paradise_cli.figures.captioned import COLUMNS, Block, draw_captioned
 from paradise_cli.recipe.schema import Recipe
@@ -26,16 +23,6 @@ METHOD = (
     " and Wright 2000)"
 )
 SHOWN = 2 * COLUMNS
-
-
-class Column(NamedTuple):
-    """A value for each image, None where there is none."""
-
-    kind: Literal["string", "bool", "double"]
-    values: list[Any]
-
-
-Table: TypeAlias = dict[str, Column]
 
 
 @dataclass(frozen=True)
@@ -85,13 +72,6 @@ class ImageCosts:
         }
 
 
-def check_out(out: Path) -> None:
-    """Raise UsageError for another kind of table, ParadiseError where it cannot be written."""
-    if out.suffix not in _WRITERS:
-        raise UsageError(f"--per-example {out}: end it in {' or '.join(_WRITERS)}")
-    require_writable(out)
-
-
 def write_image_costs(
     measured: Measurement, recipe: Recipe, info: DataInfo, split: Split, out: Path
 ) -> ImageCosts:
@@ -101,7 +81,7 @@ def write_image_costs(
     """
     check_out(out)
     table = per_example(measured, info, split)
-    _WRITERS[out.suffix](table, out)
+    write_table(table, out)
     picture = None
     # Without rates no image is more expensive than another.
     if measured.rates is not None:
@@ -227,33 +207,3 @@ def _images(split: Split, rows: Tensor) -> Tensor:
     return torch.cat(
         [batch.images for batch in batches(split, order=rows, batch_size=SHOWN, device=cpu)]
     )
-
-
-def _write_parquet(table: Table, path: Path) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    def array(kind: str, values: list[Any]) -> Any:
-        if kind == "string":
-            # Parquet holds UTF-8 only: other bytes of a file name are spelled out.
-            values = [text and text.encode("utf-8", "backslashreplace").decode() for text in values]
-        return pa.array(values, pa.type_for_alias(kind))
-
-    columns = {name: array(*column) for name, column in table.items()}
-    with publish(path) as temporary, temporary.open("wb") as file:
-        parquet.write_table(pa.table(columns), file)
-
-
-def _write_csv(table: Table, path: Path) -> None:
-    with publish(path) as temporary:
-        # File names that are not UTF-8 keep their bytes.
-        with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            rows = csv.writer(file, lineterminator="\n")
-            rows.writerow(table)
-            rows.writerows(zip(*(column.values for column in table.values()), strict=True))
-
-
-_WRITERS: dict[str, Callable[[Table, Path], None]] = {
-    ".parquet": _write_parquet,
-    ".csv": _write_csv,
-}

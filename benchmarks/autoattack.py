@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from paradise_cli.attacks.session.inputs import choose_compute
 from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.subject import Subject
-from paradise_cli.attacks.session.suite import SUITES, run_suite, worst_case
+from paradise_cli.attacks.session.suite import SUITES, run_in_fp32, run_suite, worst_case
 from paradise_cli.core.machine import choose_device, fast_bf16, full_fp32
 from paradise_cli.core.randomness import permutation
 from paradise_cli.core.storage import load_tensors
@@ -60,11 +60,16 @@ def ours(net: nn.Module, images: Tensor, labels: Tensor, eps: float, precision: 
     kind, _, compiled = precision.partition("+")
     compute = choose_compute(DEVICE, images.shape[2:], kind, compiled=bool(compiled))
     subject = Subject.examine(net, images, labels, "linf", compute)
-    results = run_suite(Session(subject), SUITES["standard"], eps, range(len(images)))
+    session, rows, suite = Session(subject), range(len(images)), SUITES["standard"]
+    results = run_suite(session, suite, eps, rows)
+    broken = worst_case(results, subject.correct)
+    # As `attack` does: what stands after a search in bf16 is tried once more in fp32.
+    standing = [row for row in subject.correct_rows() if row not in broken]
+    results += run_in_fp32(session, suite, eps, standing, denominator=len(images))
     found = worst_case(results, subject.correct)
     points = images.clone()
-    for row, broken in found.items():
-        points[row] = broken.entry.point
+    for row, each in found.items():
+        points[row] = each.entry.point
     return points
 
 

@@ -114,6 +114,7 @@ class AttackReport:
     def settings_document(self) -> dict[str, Any]:
         """What was asked for and what it was measured with, as JSON values."""
         settings, provenance = self.settings, self.provenance
+        # One flat object, as documents have had it from the first.
         return {
             "eps": settings.eps,
             "eps_text": settings.eps_text,
@@ -135,6 +136,7 @@ class AttackReport:
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the pixels, as JSON values."""
+        # The verdict within, for whoever takes the one number and leaves the rest.
         lowest = self.lowest_transfer
         robust = {**self._under_attack(self.robust_accuracy), "verdict": self.verdict}
         return {
@@ -165,6 +167,7 @@ class AttackReport:
         found = asdict(stage)
         # Documents have called the images that an attack broke `fell` from the first.
         found["fell"] = found.pop("broken")
+        # How often a target was reached can only be higher than seen, not lower.
         if not stage.reaches_target:
             found["share"] = self._under_attack(stage.share)
         return found
@@ -213,6 +216,7 @@ def on_lattice(points: Tensor, images: Tensor, threat: Threat) -> Tensor:
 
     Where the nearest multiple leaves the ball it is the next one towards the image.
     """
+    # To the nearest first, as any program would save the image.
     nearest = (points * 255).round() / 255
     inner = torch.where(nearest > images, (points * 255).floor() / 255, (points * 255).ceil() / 255)
     inside = threat.contains(nearest, images).view(-1, 1, 1, 1)

@@ -37,6 +37,7 @@ from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import full_fp32
 from paradise_cli.core.processes import any_process, join, rank, world_size
 
+# Without an audit no number can be believed: the suite must leave it time.
 FOR_SUITE = 0.75
 """Share of a time budget that the suite may take before the audit."""
 
@@ -122,7 +123,9 @@ def attack_with(
     With `out` each run is recorded there, and the same call goes on from there; `fresh` forgets
     what was recorded before. Raises UsageError, ParadiseError.
     """
-    started, beside = time.monotonic(), beside or Beside()
+    # A budget is of the whole call, the first look at the classifier included.
+    started = time.monotonic()
+    beside = beside or Beside()
     suite = settings.suite_with(beside.sources)
     pixels, classes = checked_images(images), checked_labels(labels, len(images))
     compute = choose_compute(
@@ -132,6 +135,7 @@ def attack_with(
         settings.batch_size,
         settings.compiled,
     )
+    # TF32 would decide other images than fp32, and both are called float.
     with full_fp32(compute.device):
         shard = _shard(out)
         subject = Subject.examine(
@@ -141,19 +145,11 @@ def attack_with(
         settings = replace(settings, precision=subject.compute.precision)
         rows = random_order(subject.ids, settings.seed)
         # Whatever else is attacked is looked at before any folder is made.
-        sources = [
-            TransferSource.examine(name, source, subject) for name, source in beside.sources.items()
-        ]
+        sources = _sources(subject, beside.sources)
         siblings = _siblings(subject, beside.base, rows[: settings.audited], settings.audited)
         task = _Task(settings, suite, rows, sources, siblings, beside, shard, started)
         with closing(_ledger(subject, out, shard, fresh)) as ledger:
-            try:
-                random = ledger.turned_random
-                return task.carried_out(subject.as_random() if random else subject, ledger)
-            except TurnedRandom:
-                # Successes may have been granted by chance: nothing of it may count.
-                ledger.note_turned_random()
-                return task.carried_out(subject.as_random(), ledger)
+            return task.carried_out(subject, ledger)
 
 
 @dataclass(frozen=True)
@@ -173,6 +169,17 @@ class _Task:
     started: float
 
     def carried_out(self, subject: Subject, ledger: Ledger) -> AttackReport:
+        """The report on the subject, or on the same as one that answers at random."""
+        # Known from an earlier call that was stopped, it need not be found out twice.
+        if not ledger.turned_random:
+            try:
+                return self._report(subject, ledger)
+            except TurnedRandom:
+                # Successes may have been granted by chance: nothing of it may count.
+                ledger.note_turned_random()
+        return self._report(subject.as_random(), ledger)
+
+    def _report(self, subject: Subject, ledger: Ledger) -> AttackReport:
         """Search, audit, report; raises TurnedRandom."""
         settings, rows = self.settings, self.rows
         hints = first_look(subject)
@@ -182,6 +189,7 @@ class _Task:
         with session.phase(deadline=self._after(FOR_SUITE)):
             found = search(session, self.suite, settings, rows, self.sources)
         session.look_again(_points(found))
+        # Only the audit gets the time that the suite has left over.
         with session.phase(deadline=self._after(1.0)):
             judged = self._audit(session, found)
         if not self.suite.transfer:
@@ -192,6 +200,7 @@ class _Task:
         return summarised(session, self.suite, settings, rows, found, judged, hints, seconds)
 
     def _audit(self, session: Session, found: Found) -> Audit:
+        # What only a black box broke, after gradients had failed, is evidence against gradients.
         broken = found.broken.items()
         return audit(
             session,
@@ -209,6 +218,10 @@ class _Task:
         return None if budget is None else self.started + share * budget
 
 
+def _sources(subject: Subject, functions: Mapping[str, Function]) -> list[TransferSource]:
+    return [TransferSource.examine(name, each, subject) for name, each in functions.items()]
+
+
 def _siblings(
     subject: Subject, base: Function | None, rows: Sequence[int], images: int
 ) -> Siblings:
@@ -217,6 +230,7 @@ def _siblings(
     reference, known = calibration.reference(subject.compute, 2 * images)
     if base is None:
         return Siblings(None, reference, known, calibration.EPS)
+    # The audited images and no others: the base is compared on what the audit sees.
     pixels, labels = subject.images[list(rows)], subject.labels[list(rows)]
     try:
         # All images, although few are attacked: a label without a logit must come to light.
@@ -245,6 +259,8 @@ def _ledger(subject: Subject, out: Path | None, shard: Shard, fresh: bool) -> Le
         if shard.rank == 0:
             discard(out)
         shard.any(False)  # nobody writes before all is discarded
+    # Not the suite nor eps, which are in the labels of runs: one folder may hold several. Batch
+    # shape, precision and compiler round differently, and with them other points succeed.
     compute = subject.compute
     header = {
         "shape": list(subject.images.shape[1:]),
@@ -263,6 +279,7 @@ def _shard(out: Path | None) -> Shard:
     """This process's part under `torchrun`."""
     if world_size() == 1:
         return Shard()
+    # Each process knows only its own runs until it reads those of the others.
     if out is None:
         raise UsageError("several processes share their work through a folder: name one with --out")
     join()

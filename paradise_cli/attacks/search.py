@@ -45,6 +45,8 @@ class Found:
         standing = len(self.correct) - len(self.broken)
         if not self.looks:
             return Proportion.of(standing, self.n)
+        # Looking again and again until it fits would make a 95% interval miss more often than
+        # 1 time in 20: each look gets its share of the error.
         ends = clopper_pearson(standing, self.n, 0.05 / self.looks)
         return Proportion(standing / self.n, *ends)
 
@@ -71,6 +73,7 @@ def search(
     ci = settings.ci
     sizes = [len(order)] if ci is None else list(looks(len(order)))
     last: Found | None = None
+    # Every look goes on from the one before: the ledger has its runs.
     for n in sizes:
         with session.phase() as look:
             found = _at_every_eps(session, suite, settings, order[:n], sources)
@@ -78,6 +81,7 @@ def search(
                 # Of the larger sample most would stand because nobody came to attack them.
                 look.discard()
                 break
+        # The interval is wider by the number of looks there may be, not of those there were.
         last = found if ci is None else replace(found, looks=len(sizes))
         if look.unfinished or ci is None or last.half_width <= ci:
             break
@@ -98,11 +102,13 @@ def _at_every_eps(
     broken: Broken = {}
     curve = []
     for level in settings.levels:
+        # A ball holds the smaller ones: what broke there is broken here.
         carried = dict(broken)
         before = {row: each.entry for row, each in carried.items()}
         results = run_suite(session, suite, level, rows, carried=before, sources=sources)
         broken = {**worst_case(results, right), **carried}
         if level == settings.eps:
+            # Only where the number is asked for: in fp32 a search takes twice as long.
             standing = [row for row in rows if row in correct and row not in broken]
             results += run_in_fp32(session, suite, level, standing, denominator=len(rows))
             broken = {**worst_case(results, right), **carried}
@@ -116,6 +122,7 @@ def with_all_else(session: Session, found: Found, eps: float, order: Sequence[in
 
     That is by the audit, or by any attack at another eps whose point lies close enough.
     """
+    # By distance and not by the eps it was looked for at: row 4 of the audit searches larger balls.
     nearest = {}
     for row in order[: found.n]:
         entry = session.nearest(row)
@@ -125,6 +132,7 @@ def with_all_else(session: Session, found: Found, eps: float, order: Sequence[in
     def within(level: float) -> set[int]:
         return {row for row, entry in nearest.items() if entry.distance <= level + TOLERANCE}
 
+    # The suite keeps the credit for what it broke.
     broken = dict(found.broken)
     for row in within(eps) - broken.keys():
         attack = nearest[row].label.partition(" {")[0]

@@ -33,11 +33,14 @@ def summarised(
     seconds: float,
 ) -> AttackReport:
     """The report on the first images of the order, as many as were attacked."""
+    # In the order in which the images were given, and not the random one of the attack.
     subject, rows, n = session.subject, sorted(order[: found.n]), found.n
     threat = threat_model(subject.norm, settings.eps)
     images, labels = subject.images[rows], subject.labels[rows]
     points, broken_by = _worst_points(subject, rows, found)
+    # A picture file holds 8 bits a pixel, and rounding may undo an attack.
     lattice = on_lattice(points, images, threat)
+    # As sure as a success must be: of a random classifier one answer says little.
     answers = subject.classifier.confirm(lattice).cpu()
     wrong = reached("fool", answers, labels, labels) | ~threat.contains(lattice, images)
     judged = _unless_unfinished(judged, session.unfinished)
@@ -78,7 +81,7 @@ def _worst_points(
     for place, row in enumerate(rows):
         if row in found.broken:
             name, entry, _ = found.broken[row]
-            assert entry.point is not None
+            assert entry.point is not None  # every success is recorded with its point
             points[place] = entry.point
             broken_by.append(name)
         else:
@@ -94,6 +97,7 @@ def _unless_unfinished(judged: Audit, unfinished: Sequence[str]) -> Audit:
     if not unfinished:
         return judged
     evidence = (*judged.evidence, f"the time ran out in: {', '.join(unfinished)}")
+    # Of what the audit could not finish its own rows tell.
     verdict = judged.verdict
     if any(not name.startswith("audit") for name in unfinished):
         verdict = max(verdict, "suspect", key=VERDICTS.index)
@@ -116,6 +120,7 @@ def _notes(
 ) -> list[str]:
     notes = []
     if suite.transfer:
+        # The one number at hand under an attacker who knows the classifier.
         known = [
             f"PGD-20 left {share:.1%} of {n}"
             for level, share, n in judged.curve
@@ -127,6 +132,7 @@ def _notes(
         )
     notes += _notes_on_behaviour(subject)
     ci = settings.ci
+    # Asked for and not reached: the reader should not have to compare.
     if ci is not None and found.half_width > ci:
         reasons = "images or time ended, or the audit broke more"
         notes.append(
@@ -153,6 +159,7 @@ def _notes_on_behaviour(subject: Subject) -> list[str]:
             "the classifier's answer to an image depends on the other images of its batch: no"
             " accuracy of single images follows from these numbers"
         )
+    # Its denominator is made of the third and fourth logit.
     if behaviour.classes < 4:
         notes.append(
             f"the DLR loss needs more than {behaviour.classes} classes: the margin takes its place"

@@ -93,6 +93,15 @@ Compiled = Annotated[
 ]
 
 
+Split = Annotated[str, typer.Option(help="test, validation or train.")]
+Radius = Annotated[str, typer.Option(help="Radius in pixel units.")]
+Norm = Annotated[str, typer.Option(help="linf or l2.")]
+Head = Annotated[str | None, typer.Option(help="Which of several classification heads.")]
+Sampled = Annotated[bool, typer.Option("--sampled", help="Draw z anew for every answer.")]
+Precision = Annotated[str, typer.Option(help="Of the search: auto, fp32, bf16. fp32 decides.")]
+Seed = Annotated[int, typer.Option(help="Of all noise.")]
+
+# Not the docstring: with 26 options the function has room for nothing else.
 HELP = """Robust accuracy of an image classifier under attack, and whether to believe it.
 
 \b
@@ -115,12 +124,12 @@ def attack(
     model: Model = None,
     imported: Import = None,
     data: Data = None,
-    split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
+    split: Split = "test",
     overrides: OverridesOption = None,
     suite: Suite = "standard",
-    eps: Annotated[str, typer.Option(help="Radius in pixel units.")] = "8/255",
+    eps: Radius = "8/255",
     curve: Curve = "",
-    norm: Annotated[str, typer.Option(help="linf or l2.")] = "linf",
+    norm: Norm = "linf",
     n: Count = None,
     source: Sources = None,
     base: Base = None,
@@ -130,17 +139,13 @@ def attack(
     out: Folder = None,
     fresh: Fresh = False,
     card: Card = False,
-    head: Annotated[str | None, typer.Option(help="Which of several classification heads.")] = None,
-    sampled: Annotated[
-        bool, typer.Option("--sampled", help="Draw z anew for every answer.")
-    ] = False,
+    head: Head = None,
+    sampled: Sampled = False,
     batch_size: Under = None,
-    precision: Annotated[
-        str, typer.Option(help="Of the search: auto, fp32, bf16. fp32 decides.")
-    ] = "auto",
+    precision: Precision = "auto",
     compiled: Compiled = False,
     device: DeviceOption = "auto",
-    seed: Annotated[int, typer.Option(help="Of all noise.")] = 0,
+    seed: Seed = 0,
     as_json: JsonOption = False,
 ) -> None:
     """See `HELP`."""
@@ -160,13 +165,12 @@ def attack(
     )  # fmt: skip
     settings.suite_with(dict.fromkeys(source or ()))
     target = open_classifier(name, device=device, head=head, sampled=sampled)
-    examples = open_examples(
-        target, data, split=split, n=n, every=ci is not None, overrides=overrides or ()
-    )
+    every, chosen = ci is not None, overrides or ()
+    examples = open_examples(target, data, split=split, n=n, every=every, overrides=chosen)
     folder = out or _folder(target, examples, settings, eps)
     beside = _beside(target, source or (), base, device)
-    report, told = _attacked(settings, target, examples, folder, beside, fresh)
-    _show(report, told, target, examples, folder, card, as_json)
+    found = _attacked(settings, target, examples, folder, beside, fresh)
+    _show(found, target, examples, folder, card, as_json)
 
 
 def _numbers(eps: str, curve: str, ci: str | None, budget: str | None) -> dict[str, Any]:
@@ -232,6 +236,7 @@ def _attacked(
 
     told: list[str] = []
 
+    # Once before the attack, where it can still be stopped, and not again after it.
     def tell(line: str) -> None:
         told.append(line)
         if is_main():
@@ -260,8 +265,7 @@ def _attacked(
 
 
 def _show(
-    report: "AttackReport",
-    told: Sequence[str],
+    found: tuple["AttackReport", Sequence[str]],
     target: "NamedClassifier",
     examples: "Examples",
     folder: Path,
@@ -270,6 +274,7 @@ def _show(
 ) -> None:
     if not is_main():
         return
+    report, told = found
     # The notes on the images were shown before the attack; what is saved needs them too.
     whole = replace(report, notes=(*report.notes, *examples.notes))
     saved = _save(whole, target, examples, folder, card)

@@ -21,6 +21,7 @@ def attack_progress() -> Iterator[Callable[[str, int, int, float], None]]:
 
     def pulse(what: str, done: int, total: int, standing: float) -> None:
         nonlocal line, shown
+        # Each attack has a line of its own: they differ in length by thousands.
         if line is None or what != shown:
             if line is not None:
                 line.close()
@@ -69,6 +70,7 @@ def _sections(report: "AttackReport") -> list[list[Row]]:
     if lowest is not None:
         transferred.append(_row(f"lowest mean: {lowest.name}", lowest.share, report.bound))
     worst = f"worst case: robust accuracy{so_far}"
+    # A single point is the robust accuracy once more.
     curve = report.curve if len(report.curve) > 1 else ()
     return [
         [_row("clean", report.clean_accuracy)],

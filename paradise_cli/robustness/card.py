@@ -51,6 +51,7 @@ def write_card(
     bytes. Raises UsageError for other images than those of the report, ParadiseError where the
     folder cannot be written.
     """
+    # The caller may give other images by mistake, and the card would show changes that are none.
     pixels, numbers = checked_images(images), checked_labels(labels, len(images))
     shape = list(report.adversarial.shape[1:])
     if int(report.rows.max()) >= len(pixels) or list(pixels.shape[1:]) != shape:
@@ -63,6 +64,7 @@ def write_card(
     pictures = _draw(report, pixels[report.rows], shown, seen, folder)
     card = contents(report, model, data, pictures)
     write_json(folder / "card.json", report.to_json())
+    # Pictures are there already: a page that is seen is whole.
     for path, text in ((folder / "card.md", markdown(card)), (folder / "card.html", html(card))):
         with publish_text(path) as file:
             file.write(text)
@@ -88,9 +90,11 @@ def _draw(
     pictures = [
         Picture(accuracy, "Accuracy against eps", ACCURACY + AUDITED * bool(report.audit.curve))
     ]
+    # A suite that time cut short before its first attack has no stages.
     if report.stages:
         draw_attacks(report, attacks)
         pictures.append(Picture(attacks, "Accuracy under each attack", ATTACKS))
+    # These two draw nothing where there is nothing to see, and say so.
     if draw_transfer(report, transfer):
         pictures.append(Picture(transfer, "Transfer against white-box", TRANSFER))
     norm = report.settings.norm
@@ -101,6 +105,7 @@ def _draw(
 
 def _name(number: int, classes: Sequence[str] | None) -> str:
     """What people call a class; of `tench, Tinca tinca` the first name."""
+    # A classifier may have logits that the data has no class for.
     if not classes or number >= len(classes):
         return f"class {number}"
     return classes[number].partition(",")[0].strip() or classes[number]

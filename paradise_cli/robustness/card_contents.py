@@ -63,6 +63,7 @@ RESULTS = {
     "inconclusive": "? inconclusive",
     "not applicable": "not applicable",
 }
+# A name that begins another one comes after it: PGD-Rand before PGD.
 GLOSSES = {
     "APGD-CE": "follows the gradient, choosing its own step size",
     "APGD-T": "the same towards each of the likeliest wrong classes",
@@ -78,6 +79,7 @@ GLOSSES = {
     "Iter-Rand": "some steps towards a wrong class drawn at random",
 }
 """By the beginning of an attack's name, the first that fits."""
+# The names of settings in the JSON, for people.
 LABELS = {
     "eps": "eps",
     "eps_text": "eps as a fraction",
@@ -95,6 +97,7 @@ LABELS = {
     "audited": "images audited",
     "seconds": "time taken, seconds",
 }
+# For readers who have never met an attack: a card is passed on.
 WORDS = (
     "Adversarial image: one changed, so little that people hardly see it, until the model reads it"
     " wrongly.",
@@ -117,6 +120,7 @@ WORDS = (
 
 def contents(report: AttackReport, model: str, data: str, pictures: Sequence[Picture]) -> Card:
     """The card of a report on `model` and `data`, as people call them."""
+    # An empty list would look as if something had been left out.
     notes = report.notes or ("No remarks.",)
     sections: list[tuple[str, Sequence[Part]]] = [
         ("Pictures", pictures),
@@ -127,8 +131,10 @@ def contents(report: AttackReport, model: str, data: str, pictures: Sequence[Pic
         ("What these numbers rest on", [_basis(report, data), _settings(report, model, data)]),
         ("Words", [Items(WORDS)]),
     ]
+    # Above everything else: a number that may still fall must not be read as the last one.
     first: list[Part] = [_unfinished(report)] if report.unfinished else []
     first.append(_numbers(report))
+    # "Not detected" without a single test would vouch for what nobody looked at.
     kind, masking, meaning = "not judged", "", UNJUDGED
     if report.audit.rows:
         kind, masking, meaning = report.verdict, report.audit.summary, MEANINGS[report.verdict]
@@ -150,6 +156,7 @@ def size_of_change(size: float, norm: str) -> str:
 def _numbers(report: AttackReport) -> Table:
     settings = report.settings
     eps = settings.eps_text
+    # In words, as eps says nothing to most readers.
     if settings.norm == "linf":
         threat = f"no pixel changes by more than {eps}, where black is 0 and white is 1"
     else:
@@ -173,6 +180,7 @@ def _numbers(report: AttackReport) -> Table:
 
 
 def _how(report: AttackReport) -> str:
+    # A report may come from a suite that this version no longer has.
     suite = SUITES.get(report.settings.suite)
     if suite is None or not suite.independent:
         return (
@@ -194,6 +202,7 @@ def _how(report: AttackReport) -> str:
 def _attacks(report: AttackReport) -> Table:
     rows = []
     for stage in report.stages:
+        # A target reached is a success of the attack: no accuracy, and no bound of one.
         left = _left(report, stage.share)
         if stage.reaches_target:
             left = f"{_percent(stage.share.value)} reached their target"
@@ -205,6 +214,7 @@ def _attacks(report: AttackReport) -> Table:
 
 
 def _gloss(stage: StageRow) -> str:
+    # An attack from outside the package has a name, and nothing is known of what it does.
     gloss = next((text for name, text in GLOSSES.items() if stage.attack.startswith(name)), "")
     there = f"made on {stage.source}, shown to this model" if stage.source else ""
     return "; ".join(filter(None, (gloss, there)))
@@ -214,6 +224,7 @@ def _transfer(report: AttackReport) -> list[Part]:
     least = report.lowest_transfer
     if least is None:
         return []
+    # The literature reports the minimum of means; beside ours readers would take one for the other.
     return [
         f"The lowest accuracy under one transferred attack is {_left(report, least.share)}"
         f" ({least.name}). The worst case of each image over all attacks gives"
@@ -224,10 +235,12 @@ def _transfer(report: AttackReport) -> list[Part]:
 def _curve(report: AttackReport) -> Table:
     n = f"{len(report.rows):,}"
     clean = report.clean_accuracy
+    # Accuracy without attack is the curve's beginning.
     rows = [("0", "no attack", _percent(clean.value), _span(clean), n)]
     for eps, share in report.curve:
         suite = f"suite {report.settings.suite}"
         rows.append((_eps(report, eps), suite, _left(report, share), _span(share), n))
+    # The audit attacks fewer images, by one attack: not to be mixed with the suite's.
     for eps, accuracy, images in report.audit.curve:
         share = Proportion.of(round(accuracy * images), images)
         # At eps 0 nothing is attacked, and the number is exact.
@@ -240,6 +253,7 @@ def _audit(report: AttackReport) -> list[Part]:
     rows = report.audit.rows
     if not rows:
         return [UNJUDGED]
+    # Fourteen tests of 5% each: readers should know how often one fails for nothing.
     text = (
         "A check fails only where its one-sided 95% bound lies beyond the threshold: chance alone"
         " does that in at most 1 of 20 cases. It is inconclusive where there were too few images to"
@@ -282,6 +296,7 @@ def _basis(report: AttackReport, data: str) -> str:
 def _settings(report: AttackReport, model: str, data: str) -> Table:
     rows = [("model", model), ("data", data), ("images attacked (n)", f"{len(report.rows)}")]
     document = report.settings_document()
+    # Whatever is recorded is shown, also where nobody has put a name to it yet.
     rows += [(LABELS.get(name, name), value) for name, value in _flat(document)]
     return Table(("Setting", "Value"), rows)
 
@@ -309,6 +324,7 @@ def _eps(report: AttackReport, eps: float) -> str:
 
 def _short(name: str) -> str:
     """A name for a title: of a path its end, which tells runs apart."""
+    # The whole name stands among the settings.
     end = name.rstrip("/").rpartition("/")[2]
     return shortened(end or name, TITLE)
 

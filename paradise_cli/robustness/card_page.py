@@ -39,6 +39,7 @@ figure { margin: 1.5rem 0; break-inside: avoid; }
 img { display: block; width: 100%; max-width: 34rem; height: auto; background: #fff;
   border-radius: .3rem; }
 figcaption { color: var(--soft); font-size: .9rem; margin-top: .4rem; }
+/* Words stay whole; a table that is too wide for its words is scrolled. */
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-size: .9rem;
   font-variant-numeric: tabular-nums; }
@@ -62,6 +63,7 @@ tr.marked td { font-weight: 600; } td:first-child, th:first-child { padding-left
 
 def html(card: Card) -> str:
     """The page; its pictures are read and put into it."""
+    # The colour at the side tells verdicts apart at a glance, and the words do without it.
     kind = escape(card.kind.replace(" ", "-"))
     # The robust accuracy first, and never without the verdict beside it.
     verdict = "".join(f"<span>{escape(line)}</span>" for line in _verdict(card)[1:])
@@ -86,6 +88,7 @@ def _html(part: Part) -> str:
                 ["<ul>", *(f"<li>{escape(point)}</li>" for point in part.points), "</ul>"]
             )
         case Picture():
+            # Within the page, so that it can be sent as one file.
             data = base64.b64encode(part.path.read_bytes()).decode()
             return (
                 f'<figure><img alt="{escape(part.name)}" src="data:image/png;base64,{data}">'
@@ -96,12 +99,14 @@ def _html(part: Part) -> str:
 
 
 def _html_table(table: Table) -> Iterator[str]:
+    # On a phone each row becomes a block, and each cell names its column by itself.
     head = [escape(cell) for cell in table.head]
     yield '<div class="wide"><table>'
     names = "".join(f'<th scope="col">{cell}</th>' for cell in head)
     yield f"<thead><tr>{names}</tr></thead>"
     yield "<tbody>"
     for number, row in enumerate(table.rows):
+        # Cells beyond the marks are unmarked: most tables mark nothing.
         marked = ' class="marked"' if number < len(table.marked) and table.marked[number] else ""
         cells = (
             f'<td{_broken_up(cell)} data-label="{name}">{escape(cell)}</td>'
@@ -114,6 +119,7 @@ def _html_table(table: Table) -> Iterator[str]:
 
 def _broken_up(cell: str) -> str:
     """Words stay whole but for what is no word, such as a digest or a path."""
+    # Broken anywhere, they cannot push a table out of the page.
     return ' class="long"' if max(map(len, cell.split()), default=0) > WORD else ""
 
 
@@ -146,6 +152,7 @@ def _markdown(part: Part) -> str:
         case Picture():
             return f"![{_plain(part.name)}]({part.path.name})\n\n{_plain(part.caption)}"
         case Table():
+            # Cells were joined into one line by `_plain`, as Markdown tables need it.
             rows = [
                 part.head,
                 ("---",) * len(part.head),
@@ -158,4 +165,5 @@ def _plain(text: str) -> str:
     """Text as itself: whatever Markdown would read otherwise has a backslash, and lines are
     joined.
     """
+    # Names of models and classes are the user's: none of their signs may become markup.
     return re.sub(r"([\\`*_{}\[\]<>#|~$&])", r"\\\1", " ".join(text.split()))

@@ -18,6 +18,7 @@ def save_report(
     Beside `adversarial` and `lattice` (uint8), [n, C, H, W], it holds `images`, `labels`, `rows`
     and `standing`.
     """
+    # As uint8 the 8-bit images are what a file would hold, without another rounding.
     write_json(folder / "report.json", document)
     tensors = {
         "adversarial": report.adversarial,
@@ -27,6 +28,7 @@ def save_report(
         "rows": report.rows,
         "standing": report.standing,
     }
+    # What was attacked, beside what became of it: the file says all without the data set.
     kept = ("robust_accuracy", "lattice_accuracy", "n", "verdict", "settings")
     save_tensors(
         folder / "adversarial.safetensors", tensors, {name: document[name] for name in kept}

@@ -29,10 +29,12 @@ MARKERS = "osD^vP"
 
 def white_box(report: AttackReport) -> tuple[str, Proportion] | None:
     """The strongest attack on the model itself: of the suite, or the audit's at the same eps."""
+    # Transferred attacks are what it is compared with; targets reached are no accuracy.
     own = [stage for stage in report.stages if stage.source is None and not stage.reaches_target]
     if own:
         best = min(own, key=lambda stage: stage.share.value)
         return best.attack, best.share
+    # After a suite of transferred attacks alone, the audit's is the only one there is.
     for eps, accuracy, n in report.audit.curve:
         if np.isclose(eps, report.settings.eps):
             return f"PGD on {n:,} images", Proportion.of(round(accuracy * n), n)
@@ -40,13 +42,13 @@ def white_box(report: AttackReport) -> tuple[str, Proportion] | None:
 
 
 def draw_accuracy(report: AttackReport, path: Path) -> None:
-    """Draw accuracy against eps, with intervals, and the audit's own curve below it; publish a
-    PNG.
-    """
+    """Publish a PNG of accuracy against eps, with intervals, and of the audit's own curve."""
     points = [(0.0, report.clean_accuracy), *report.curve]
+    # The audit keeps shares: counts give them the interval that all others have.
     audited = [(eps, Proportion.of(round(share * n), n)) for eps, share, n in report.audit.curve]
     figure = Figure(figsize=(WIDTH, 3.2), facecolor="white", layout="constrained")
     axes = figure.add_subplot()
+    # Drawn first, to lie below: it is of fewer images and one attack.
     if audited:
         n = max(n for _, _, n in report.audit.curve)
         _line(axes, audited, "s--", LIGHT, f"PGD alone, on {n:,} images (audit)")
@@ -59,11 +61,14 @@ def draw_accuracy(report: AttackReport, path: Path) -> None:
 
 
 def draw_attacks(report: AttackReport, path: Path) -> None:
-    """Draw what each attack left, with its interval, and clean and robust accuracy; publish a
-    PNG.
-    """
-    names = [f"{shortened(stage.name, 40)}: {stage.share.value:.1%}" for stage in report.stages]
-    figure, axes = _rows([name + _bound(report) for name in names])
+    """Publish a PNG of what each attack left, beside clean and robust accuracy."""
+    names = []
+    for stage in report.stages:
+        # How often a target was reached is no accuracy, and bounds none.
+        bound = "" if stage.reaches_target else _bound(report)
+        names.append(f"{shortened(stage.name, 40)}: {stage.share.value:.1%}{bound}")
+    figure, axes = _rows(names)
+    # A colour in the legend only if some row has it.
     kinds = {}
     for row, stage in enumerate(report.stages):
         colour, label = _kind(stage)
@@ -77,6 +82,7 @@ def draw_attacks(report: AttackReport, path: Path) -> None:
             axes, report.robust_accuracy.value, "-", f"robust: worst case of all{_bound(report)}"
         ),
     ]
+    # One kind alone needs no key, where it is the usual one.
     colours = [Patch(color=colour, label=label) for label, colour in kinds.items()]
     handles = [*marks, *(colours if len(colours) > 1 or OWN not in kinds.values() else [])]
     _share_axis(axes, "x", "share of images, with 95% interval")
@@ -85,10 +91,9 @@ def draw_attacks(report: AttackReport, path: Path) -> None:
 
 
 def draw_transfer(report: AttackReport, path: Path) -> bool:
-    """Draw accuracy under images made on other models beside that under the strongest attack on
-    this one.
+    """Publish a PNG of accuracy under transferred attacks, and under the strongest on this model.
 
-    Publishes a PNG, and tells whether there was something to compare.
+    Gives whether there was something to compare.
     """
     own = white_box(report)
     found = [(stage.attack, stage.source, stage.share) for stage in report.stages]
@@ -97,6 +102,7 @@ def draw_transfer(report: AttackReport, path: Path) -> bool:
     if own is None or not attacks:
         return False
     figure, axes = _rows([shortened(attack, 48) for attack in attacks])
+    # Sources side by side on one row, so that their markers do not hide each other.
     spread = np.linspace(-0.16, 0.16, len(sources)) if len(sources) > 1 else [0.0]
     for attack, source, share in found:
         if source:
@@ -107,18 +113,12 @@ def draw_transfer(report: AttackReport, path: Path) -> bool:
                 axes, row, share, color=INK, linewidth=1.0,
                 marker=marker, markersize=6, markerfacecolor=OTHER,
             )  # fmt: skip
-    handles: list[Any] = [
-        Line2D(
-            [],
-            [],
-            linestyle="",
-            marker=marker,
-            color=INK,
-            markerfacecolor=OTHER,
-            label=f"made on {source}",
-        )
-        for source, marker in zip(map(_plain, sources), MARKERS * len(sources), strict=False)
-    ]
+    handles: list[Any] = []
+    for place, source in enumerate(sources):
+        handle = Line2D([], [], linestyle="", marker=MARKERS[place % len(MARKERS)], color=INK)
+        handle.set(markerfacecolor=OTHER, label=f"made on {_plain(source)}")
+        handles.append(handle)
+    # A band rather than a marker: every row is compared with it.
     axes.axvspan(own[1].low, own[1].high, color=LIGHT, alpha=0.35, linewidth=0, zorder=0)
     label = f"made on this model: {_plain(own[0])}{_bound(report)}"
     handles.append(_mark(axes, own[1].value, "-", label, OWN))
@@ -192,6 +192,7 @@ def _bound(report: AttackReport) -> str:
 
 def _spread(places: Sequence[int]) -> list[int]:
     """A few of them, from all over."""
+    # The first few would often be of one class, as many data sets are sorted.
     return list(places[:: max(1, len(places) // SHOWN)][:SHOWN])
 
 
@@ -209,6 +210,7 @@ def _line(
 
 def _eps_axis(axes: Axes, report: AttackReport, levels: Sequence[float]) -> None:
     """Doublings of eps are equally far apart, and 0 is there."""
+    # A logarithm has no place for 0, which is where accuracy starts: log(1 + eps / smallest) has.
     smallest, largest = min(eps for eps in levels if eps > 0), max(levels)
 
     def place(eps: Any) -> Any:
@@ -217,6 +219,7 @@ def _eps_axis(axes: Axes, report: AttackReport, levels: Sequence[float]) -> None
     axes.set_xscale("function", functions=(place, lambda x: (2.0 ** np.asarray(x) - 1) * smallest))
     width = float(place(largest))
     axes.set_xlim((2 ** (-0.04 * width) - 1) * smallest, (2 ** (1.04 * width) - 1) * smallest)
+    # The eps of the report first: of two ticks that would touch, the later one goes.
     ticks: list[float] = []
     for eps in dict.fromkeys((report.settings.eps, 0.0, largest, *levels)):
         if all(abs(float(place(eps)) - float(place(tick))) > GAP * width for tick in ticks):
@@ -265,6 +268,7 @@ def _mark(
 
 def _share_axis(axes: Axes, which: str, label: str) -> None:
     long = axes.xaxis if which == "x" else axes.yaxis
+    # A hair beyond 1, so that a line at 100% is drawn whole.
     (axes.set_xlim if which == "x" else axes.set_ylim)(0, 1.005)
     long.set_major_formatter(PercentFormatter(1.0))
     long.set_label_text(label, fontsize=10)
@@ -276,6 +280,7 @@ def _share_axis(axes: Axes, which: str, label: str) -> None:
 
 def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> None:
     """Above the plane, where nothing can lie below it; the figure grows by it."""
+    # Constrained layout would take the legend's height from the plane.
     figure.set_figheight(figure.get_figheight() + LINE * len(handles))
     figure.legend(
         handles, labels, loc="outside upper left", frameon=False, fontsize=9.5, borderaxespad=0.3
@@ -283,4 +288,5 @@ def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> No
 
 
 def _plain(name: str) -> str:
+    # Matplotlib reads what stands between two dollars as a formula.
     return shortened(name, 32).replace("$", r"\$")

@@ -1,1 +1,1 @@
-"""One classifier under attack: what is known of it, what was tried and what fell."""
+"""One classifier under attack: what is known of it, what was tried and what broke."""

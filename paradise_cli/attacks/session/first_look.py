@@ -37,6 +37,7 @@ def _cause(subject: Subject) -> str:
     n, classes = len(labels), subject.behaviour.classes
     if n > 1 and bool((predicted == predicted[0]).all()):
         return f"it gives class {int(predicted[0])} for every image (wrong pixel range or weights?)"
+    # Labels from 1 to n in place of 0 to n - 1, or a class folder that came or went.
     counts = ((predicted - labels) % classes).bincount(minlength=classes)
     counts[0] = 0
     shift, shifted = int(counts.argmax()), int(counts.max())
@@ -64,6 +65,7 @@ def _on_gradients(subject: Subject) -> list[str]:
         return []  # the first attack says what to do
     if not moves.any():
         return [_NO_GRADIENT]
+    # A network that looks at few pixels only, as a small decision stump, says nothing of the kind.
     inner = moves[(pixels > 0) & (pixels < 1)]
     if len(inner) < _PIXELS or float(inner.double().mean()) < 0.5:
         return []

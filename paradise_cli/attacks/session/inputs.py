@@ -35,6 +35,8 @@ def choose_compute(
     of images in all, rounded up to whole batches, or on a GPU for one smaller batch: a shape that
     rounds differently.
     """
+    # One shape whatever is asked: kernels round differently at other batch shapes, and results
+    # must not depend on how many images there are.
     pixels = size[0] * size[1]
     on_cpu = device.type == "cpu"
     kind: Precision = choose_precision(precision, device)  # type: ignore[arg-type]
@@ -57,6 +59,7 @@ def checked_images(images: Tensor | NDArray[Any]) -> Tensor:
         raise ParadiseError(
             f"images of shape {list(found.shape)}: [N, C, H, W] with N of 1 or more is needed"
         )
+    # Contiguous: digests are of bytes in memory, and equal images must have equal ones.
     if found.dtype == torch.uint8:
         return found.contiguous().float() / 255
     if not found.is_floating_point():
@@ -89,6 +92,7 @@ def fingerprint(subject: Subject) -> list[float | int | bool | str]:
     classes, weights = subject.behaviour.classes, weights_digest(subject.function)
     if subject.behaviour.random:
         return [classes, True, weights]
+    # Logits may be infinite, and shifted by a constant that no probability sees.
     finite = subject.logits.double().nan_to_num(0.0, 0.0, 0.0)
     centred = finite - finite.mean(1, keepdim=True)
     scale = float(centred.square().mean().sqrt()) or 1.0
@@ -114,5 +118,6 @@ def device_of(classifier: Function, device: torch.device | str | None) -> torch.
     """The device asked for, by name or `auto`, or that of the classifier's weights."""
     if device is not None:
         return choose_device(str(device))
+    # A classifier that was moved to a device stays there.
     weights = (weight for module in modules_of(classifier) for weight in module.parameters())
     return next((weight.device for weight in weights), torch.device("cpu"))

@@ -1,4 +1,4 @@
-"""What is already known of each image, kept as it is learnt: append-only, and never twice."""
+"""What is already known of each image, recorded as it is learnt, and never twice."""
 
 import errno
 import fcntl
@@ -23,8 +23,7 @@ _TURNED_RANDOM = "turned random"  # the label of an entry that is no attack's
 class Entry(NamedTuple):
     """How one run of the attack `label` on one image ended.
 
-    `point` [C, H, W] is what fooled, or where a run that failed ended if the attack was told to
-    keep that.
+    `point` [C, H, W] is the adversarial point, or where a failed run ended if that was to be kept.
     """
 
     label: str
@@ -49,6 +48,7 @@ class Ledger:
 
     def success(self, label: str, image: int) -> Entry | None:
         """The run by which an attack broke an image: of those that succeeded the lowest."""
+        # The lowest and not the first to end: which that is depends on how many run at once.
         succeeded = [entry for entry in self.runs(label, image).values() if entry.fooled]
         return min(succeeded, key=lambda entry: entry.run, default=None)
 
@@ -82,6 +82,7 @@ class Ledger:
 def discard(folder: Path) -> None:
     """Remove what ledgers have recorded in a folder; raises ParadiseError if one is in use."""
     try:
+        # Nothing is removed before it is known that nobody writes there.
         for path in folder.glob("ledger*.jsonl"):
             with path.open("ab") as lines:
                 _lock(lines, folder)
@@ -119,6 +120,7 @@ class FolderLedger(Ledger):
         self._size = math.prod(header["shape"])
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            # Unbuffered: what is written has left this process when the call returns.
             self._lines = self._path(writer).open("ab+", buffering=0)
             self._points = self._point_path(writer).open("ab+", buffering=0)
         except OSError as error:
@@ -139,6 +141,7 @@ class FolderLedger(Ledger):
 
     def add(self, entry: Entry) -> None:
         super().add(entry)
+        # The point goes first: a line that names it is never there without it.
         line: dict[str, Any] = {**entry._asdict(), "point": None}
         if entry.point is not None:
             line["point"] = self._count
@@ -148,6 +151,7 @@ class FolderLedger(Ledger):
 
     def _append(self, file: FileIO, content: bytes) -> None:
         try:
+            # A full disk may take a part, and say so by the number of bytes alone.
             if file.write(content) < len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
@@ -156,6 +160,7 @@ class FolderLedger(Ledger):
             ) from error
 
     def settle(self) -> None:
+        # Points before lines here too, as a machine may lose power between the two.
         os.fsync(self._points.fileno())
         os.fsync(self._lines.fileno())
         self._read_all()
@@ -169,7 +174,8 @@ class FolderLedger(Ledger):
     def _mend(self) -> None:
         """Cut off what a killed process left unfinished, or begin with the header."""
         entries = list(self._read(self._writer))
-        whole = self._path(self._writer).read_bytes().split(b"\n")[:-1][: len(entries) + 1]
+        # The header, and as many lines as have their points.
+        whole = _whole_lines(self._path(self._writer))[: len(entries) + 1]
         os.ftruncate(self._lines.fileno(), sum(len(line) + 1 for line in whole))
         if not whole:
             self._append(self._lines, json.dumps(self._header).encode() + b"\n")
@@ -183,10 +189,7 @@ class FolderLedger(Ledger):
 
     def _read(self, writer: int) -> Iterator[Entry]:
         path = self._path(writer)
-        whole = path.read_bytes().split(b"\n")[
-            :-1
-        ]  # what follows the last is cut off, or being written
-        for number, line in enumerate(whole, start=1):
+        for number, line in enumerate(_whole_lines(path), start=1):
             try:
                 found = json.loads(line)
                 if number > 1:
@@ -194,12 +197,12 @@ class FolderLedger(Ledger):
                 elif not isinstance(found, dict):
                     raise TypeError
             except (EOFError, FileNotFoundError):
-                return  # the machine died: a line came to the disk, and its point did not
+                # The machine died: a line came to the disk, and its point did not.
+                return
             except (ValueError, TypeError, KeyError) as error:
                 raise ParadiseError(
-                    f"{path} is damaged in line {number}: choose another folder, or remove"
-                    f" {self._folder} to"
-                    " begin again"
+                    f"{path} is damaged in line {number}: choose another folder, or begin again"
+                    " in this one (--fresh)"
                 ) from error
             if number > 1:
                 yield entry
@@ -217,14 +220,20 @@ class FolderLedger(Ledger):
         return Entry(**found)
 
     def _compare(self, header: dict[str, Any]) -> None:
+        # Through JSON, as theirs went: tuples become lists there, and numbers the nearest double.
         ours = json.loads(json.dumps(self._header))
         other = [key for key in {**header, **ours} if not _alike(header.get(key), ours.get(key))]
         if other:
             raise ParadiseError(
                 f"{self._folder} holds another attack, with other {', '.join(sorted(other))}:"
-                " repeat its"
-                " settings to go on with it, or choose another folder (--out)"
+                " repeat its settings to go on with it, choose another folder (--out), or begin"
+                " again (--fresh)"
             )
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    """Lines with an end; what follows the last of them was cut off, or is being written."""
+    return path.read_bytes().split(b"\n")[:-1]
 
 
 def _alike(ours: Any, theirs: Any) -> bool:

@@ -65,6 +65,7 @@ def asked_twice(judge: Decide) -> Decide:
     def confirmed(points: Tensor) -> Tensor:
         nonlocal asked
         logits = judge(points)
+        # Once an attack: at every look it would cost a tenth of the search.
         if not asked:
             asked = True
             if disagree(logits, judge(points)):

@@ -151,6 +151,7 @@ class Session:
         label = self._attack(name, eps, hyper, "fool", "", self.subject.behaviour.random)[1]
         found = {}
         for row in rows:
+            # Later runs are restarts: one end an image is enough to go on from.
             entry = self.ledger.runs(label, row).get(0)
             if entry is not None and not entry.fooled and entry.point is not None:
                 found[row] = entry.point
@@ -167,6 +168,7 @@ class Session:
     ) -> dict[int, Entry]:
         """Attack the source; gives the entries of the images whose last points fool the subject."""
         rows, tag = list(rows), f" from {source.name}"
+        # Names are the user's: another source of the same name must not find this one's runs.
         attack, label = self._attack(
             name, eps, hyper or {}, "fool", f"{tag} {source.fingerprint}", source.classifier.random
         )
@@ -199,6 +201,7 @@ class Session:
         if subject.behaviour.random:
             return
         width, judge = subject.compute.width, subject.classifier.judge
+        # The batch that was judged first, so that batch-dependent answers are the same again.
         clean = judge(subject.images[:width]).cpu()
         random = disagree(clean, subject.logits[:width])
         if points:
@@ -235,12 +238,14 @@ class Session:
     ) -> list[Job]:
         """The runs of this process that have not ended yet and may still count."""
         subject, shard = self.subject, self.shard
+        # By row, so that all processes agree without a word.
         mine = [row for row in rows if row % shard.world == shard.rank]
         jobs = jobs_of(name, attack, logits, subject.labels, subject.ids, mine, subject.seed)
         return [job for job in jobs if self._is_open(label, job, keep_ends)]
 
     def _is_open(self, label: str, job: Job, keep_ends: bool) -> bool:
         """Whether a run may still count and has not ended yet, or not where it can be seen."""
+        # Runs count in their order: after a success no later one can change anything.
         success = self.ledger.success(label, job.image)
         if success is not None and job.run >= success.run:
             return False
@@ -251,6 +256,7 @@ class Session:
         self, label: str, attack: Attack, outcome: Outcome, fooled: bool, keep_end: bool = False
     ) -> None:
         job, point = outcome.job, outcome.point
+        # Measured here, and not believed of an attack: `nearest` compares distances.
         image = self.subject.images[job.image]
         distance = float(attack.threat.distance(point[None], image[None]))
         kept = point if fooled or keep_end else None
@@ -259,6 +265,7 @@ class Session:
         )
 
     def _successes(self, label: str, rows: list[int]) -> dict[int, Entry]:
+        # Also what other processes found: from here on all must know the same.
         self.ledger.settle()
         found = {row: self.ledger.success(label, row) for row in rows}
         return {row: entry for row, entry in found.items() if entry is not None}
@@ -309,9 +316,12 @@ class Session:
     ) -> tuple[Attack, str]:
         """An attack of the registry, and the label under which the ledger keeps its runs."""
         attack = ATTACKS[name](threat_model(self.subject.norm, eps), **hyper)
+        # The label says all that decides the outcome but what the header says; tensors are named by
+        # the caller's tag.
         given: dict[str, Any] = {"eps": eps}
         given |= {key: value for key, value in hyper.items() if not isinstance(value, Tensor)}
         if random and attack.gradient:
+            # One answer's gradient points at that answer's noise (Athalye et al. 2018).
             attack = Averaged(attack, EOT_DRAWS)
             given["eot"] = EOT_DRAWS
         if goal != "fool":

@@ -47,12 +47,14 @@ class AttackSettings:
         # A radius may come as a tensor or a numpy scalar; what is kept is what JSON can hold.
         object.__setattr__(self, "eps", numbers[0])
         object.__setattr__(self, "curve", numbers[1])
+        # Norm and radii are checked by whoever uses them, here before anything is loaded.
         for level in self.levels:
             threat_model(self.norm, level)
         suite_named(self.suite)
         self._check_effort()
 
     def _check_effort(self) -> None:
+        # At 0.5 an interval would be all of [0, 1].
         if self.ci is not None and not 0 < self.ci < 0.5:
             raise UsageError(
                 f"ci must lie between 0 and 0.5, not {self.ci:g}: write 1% or 0.01 (--ci)"
@@ -78,6 +80,7 @@ class AttackSettings:
     @property
     def eps_text(self) -> str:
         """The radius as people write it, 8/255 for 0.03137."""
+        # Denominators up to 1,000 hold 8/255 and every short decimal; others stay decimals.
         fraction = Fraction(self.eps).limit_denominator(1000)
         return str(fraction) if abs(float(fraction) - self.eps) < 1e-9 else f"{self.eps:g}"
 

@@ -58,6 +58,7 @@ class Subject:
         """
         behaviour = examine(function, images, labels, compute.device, compute.precision)
         if turned_random:
+            # It may still give the same answers at the moment: what was seen once is believed.
             behaviour = replace(behaviour, random=True, batch_dependent=False)
         if behaviour.random:
             if compute.compiled:
@@ -72,6 +73,7 @@ class Subject:
         logits = classifier.judge(images).cpu()
         # A logit that is no number is no class, whatever `argmax` makes of it.
         correct = (logits.argmax(1) == labels) & logits.isfinite().all(1)
+        # By content: noise keyed so is the same wherever an image stands, and with whom.
         ids = tuple(digests(images))
         given = (function, images, labels, norm, compute, seed)
         return cls(*given, behaviour, classifier, logits, correct, ids, turned_random)
@@ -122,6 +124,7 @@ class TransferSource:
 
 def disagree(one: Tensor, other: Tensor) -> bool:
     """Whether two answers to the same images differ by more than rounding, logits [N, classes]."""
+    # Scale and offset of logits are a matter of taste: only their spread gives a unit.
     spread = float((one.amax(1) - one.amin(1)).mean()) or 1.0
     return float((one - other).abs().max()) > AGREE * spread
 

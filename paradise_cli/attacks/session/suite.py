@@ -1,6 +1,4 @@
-"""Which attacks run, on which images, in which order: the suites, and when enough images were
-attacked.
-"""
+"""The suites: which attacks run, on which images, in which order, and how many images suffice."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,18 +36,18 @@ class Stage:
         return self.title or self.attack
 
     def hyper_in(self, norm: str) -> dict[str, Any]:
-        """Hyper-parameters in this norm: a step of a pixel level is long in L-infinity and short in
-        L2.
-        """
-        return {
-            key: value for key, value in self.hyper.items() if key != "step_size" or norm == "linf"
-        }
+        """Hyper-parameters in this norm."""
+        # A step of one pixel level is long in L-infinity and hardly one in L2, where attacks have a
+        # default that goes with eps.
+        dropped = {"step_size"} if norm != "linf" else set()
+        return {key: value for key, value in self.hyper.items() if key not in dropped}
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Stages, cheap ones first; each attacks what stands after those before it, or, if they are
-    `independent`, all images.
+    """Stages, cheap ones first, each on what stands after those before it.
+
+    Stages that are `independent` attack all images; those of `transfer` attack other classifiers.
     """
 
     stages: tuple[Stage, ...]
@@ -58,20 +56,25 @@ class Suite:
 
 
 SUITES: dict[str, Suite] = {
+    # Multi-Targeted alone comes within a point of AutoAttack; APGD-CE before it is cheap, and
+    # leaves it fewer images.
     "quick": Suite(
         (
             Stage("apgd", {"loss": "ce", "steps": 50}, "APGD-CE"),
             Stage("multi_targeted", {"steps": 100, "restarts": 1}, "Multi-Targeted"),
         )
     ),
+    # AutoAttack (method.md 5.3), with its steps and queries.
     "standard": Suite(
         (
             Stage("apgd", {"loss": "ce", "steps": 100}, "APGD-CE"),
             Stage("apgd_targeted", {"steps": 100}, "APGD-T"),
             Stage("fab_targeted", {"steps": 100}, "FAB-T"),
+            # AutoAttack's driver runs the first half of the schedule for 10,000 queries.
             Stage("square", {"queries": 5000, "rescale": False}, "Square", black_box=True),
         )
     ),
+    # Each attack on every image, as tables of papers have one column for each.
     "paper": Suite(
         (
             Stage("pgd", {"steps": 200, "step_size": 1 / 255, "loss": "ce"}, "PGD-200 CE"),
@@ -85,6 +88,7 @@ SUITES: dict[str, Suite] = {
         ),
         independent=True,
     ),
+    # None sees a gradient of the classifier itself, though all follow those of another one.
     "transfer": Suite(
         (
             Stage("fgsm", {}, "FGSM", black_box=True),
@@ -97,6 +101,7 @@ SUITES: dict[str, Suite] = {
         independent=True,
         transfer=True,
     ),
+    # How often an attacker gets the class he wants, beside how often he gets any wrong one.
     "targeted": Suite(
         (
             Stage("pgd_rand", {"steps": 200}, "PGD-Rand 200, reaches its target", goal="reach"),
@@ -153,6 +158,7 @@ def run_suite(
     Images `carried` were broken at a smaller eps: what fooled the classifier there is within this
     ball too, and stages that go on with what stands do not attack them again.
     """
+    # Nothing needs to be done for what is misclassified as it is: it counts as broken.
     correct = [row for row in rows if bool(session.subject.correct[row])]
     standing = [row for row in correct if row not in (carried or {})]
     results: list[StageResult] = []
@@ -219,6 +225,7 @@ def worst_case(results: Iterable[StageResult], correct: Tensor) -> dict[int, Bre
     found: dict[int, Break] = {}
     for result in results:
         for row, entry in result.broken.items():
+            # The first in the order of stages, so that the table says who broke what.
             if bool(correct[row]):
                 found.setdefault(row, Break(result.name, entry, result.stage.black_box))
     return found
@@ -226,11 +233,13 @@ def worst_case(results: Iterable[StageResult], correct: Tensor) -> dict[int, Bre
 
 def random_order(ids: Sequence[str], seed: int) -> list[int]:
     """All rows in an order that depends on the images alone, not on where they stand."""
+    # Equal images have equal keys: their rows decide, so that each comes once.
     return sorted(range(len(ids)), key=lambda row: (seed_of(seed, "order", ids[row]), row))
 
 
 def looks(n: int) -> Iterator[int]:
     """How many images are attacked before each look at the interval, the last time all n."""
+    # Each look costs some width of the interval (Bonferroni): doubling keeps them few.
     size = FIRST_LOOK
     while size < n:
         yield size

@@ -44,6 +44,7 @@ CASES = [
     Case("square", {"queries": 60}, False, 0.05),
     Case("random_search", {"draws": 40}, False, 0.02),
     Case("random_search", {"draws": 40, "kind": "corner"}, False, 0.03),
+    Case("label_only", {"queries": 250, "restarts": 1}, False, 0.12),
     Case("spsa", {"steps": 4, "samples": 8, "lr": 0.1}, False, 0.1),
     # These push the posterior wherever it moves most, which is seldom where another class is near.
     Case("latent_mean", {"steps": 20, "restarts": 4}, False, 0.1),

@@ -81,10 +81,10 @@ def test_an_honest_classifier_passes_every_row_and_its_curve_is_exact(norm: str)
     session = Session(subject_of(LINEAR, norm=norm), ledger)
     found = audit(session, eps, white={}, black={}, rows=range(N), images=N, queries=50, draws=50)
     assert found.verdict == "not detected"
-    inapplicable = {11, 12, 13, 14}
+    inapplicable = {11, 12, 13, 14, 16}
     for row in found.rows:
         assert row.result == ("not applicable" if row.number in inapplicable else "pass"), row
-    assert [row.number for row in found.rows] == [*range(1, 15)]
+    assert [row.number for row in found.rows] == [*range(1, 17)]
     for level, share, n in found.curve:
         # Two classes: sign gradients are optimal, and no pixel is clipped before 0.3.
         assert n == N
@@ -170,8 +170,10 @@ def test_gradients_that_lead_on_from_where_square_ended_are_followed(
         return (logits[:, 0] - logits[:, 1]).abs() < close
 
     def plateau(points: Tensor) -> Tensor:
-        # Gradients are true within reach of the boundary, and 0 at the images and all around them.
-        return torch.where(near(points)[:, None], LINEAR(points), LINEAR(points.detach()))
+        # Gradients are true within reach of the boundary, and 0 at the images and all around them:
+        # there the answer has left PyTorch, where no smoothing reaches it.
+        cut_off = torch.from_numpy(points.detach().numpy())
+        return torch.where(near(points)[:, None], LINEAR(points), LINEAR(cut_off))
 
     def row_10(before: dict[str, Any] | None = None) -> tuple[Case, tuple[Result, str, int]]:
         compute = Compute(torch.device("cpu"), 50)
@@ -330,7 +332,7 @@ def test_progress_and_what_time_cut_short_name_the_test_that_they_serve() -> Non
     )
     assert {"audit 1: pgd", "audit 9: pgd", "audit 13: pgd", "audit 14: multi_targeted"} <= told
     assert {what.partition(":")[0] for what in told} <= {
-        f"audit {number}" for number in range(1, 15)
+        f"audit {number}" for number in range(1, 17)
     }
     assert not session.unfinished and not any("audit" in label for label in ledger._runs)
     late, sibling = Session(session.subject, ledger, deadline=0.0), Session(sibling.subject)
@@ -341,8 +343,8 @@ def test_progress_and_what_time_cut_short_name_the_test_that_they_serve() -> Non
     # On its record the session finds all it needs: time is up for the siblings alone.
     assert again.rows[:12] == found.rows[:12] and not late.unfinished
     assert sibling.unfinished == ("audit 13: pgd", "audit 14: multi_targeted")
-    assert {row.result for row in again.rows[12:]} == {"inconclusive"}
-    assert all(row.measured.endswith("(time was up)") for row in again.rows[12:])
+    assert {row.result for row in again.rows[12:14]} == {"inconclusive"}
+    assert all(row.measured.endswith("(time was up)") for row in again.rows[12:14])
     assert "rows 13, 14" not in found.evidence[-1] and "13, 14" in again.evidence[-1]
 
 
@@ -376,24 +378,24 @@ def audited(results: dict[int, Result]) -> list[AuditRow]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("number", range(1, 15))
+@pytest.mark.parametrize("number", range(1, 17))
 def test_verdict_of_one_failing_row(number: int) -> None:
     verdict, evidence = judged(audited({number: "fail"}), False, 0.0)
-    assert verdict == ("obfuscated" if number in {2, 3, 5, 8} else "suspect")
+    assert verdict == ("obfuscated" if number in {2, 3, 5, 8, 16} else "suspect")
     assert len(evidence) == 1 and evidence[0].startswith(f"row {number}, ")
     assert judged(audited({}), False, 0.0) == ("not detected", ())
     assert judged(audited({}), True, 0.1)[0] == "suspect"
     assert judged(audited({number: "fail"}), True, 0.1)[0] == verdict
-    assert {row.number for row in ALL_ROWS if row.decisive} == {2, 3, 5, 8}
+    assert {row.number for row in ALL_ROWS if row.decisive} == {2, 3, 5, 8, 16}
 
 
-@pytest.mark.parametrize("number", range(1, 15))
+@pytest.mark.parametrize("number", range(1, 17))
 def test_while_calibration_or_a_decisive_row_is_open_nothing_is_decided(number: int) -> None:
     verdict, evidence = judged(audited({number: "inconclusive"}), False, 0.0)
-    assert verdict == ("undecided" if number in {2, 3, 5, 8, 14} else "not detected")
+    assert verdict == ("undecided" if number in {2, 3, 5, 8, 14, 16} else "not detected")
     assert evidence == (f"inconclusive: rows {number}; audit more images, or allow more time",)
     # What was seen to fail counts whatever else is open, and what does not apply is not open.
-    both = judged(audited({number: "inconclusive", 15 - number: "fail"}), False, 0.0)[0]
+    both = judged(audited({number: "inconclusive", number % 16 + 1: "fail"}), False, 0.0)[0]
     assert VERDICTS.index(both) >= VERDICTS.index("suspect")
     assert judged(audited({number: "not applicable"}), False, 0.0)[0] == "not detected"
 

@@ -229,7 +229,7 @@ def _siblings(
     # To tell 1 point takes more than 100 images.
     reference, known = calibration.reference(subject.compute, 2 * images)
     if base is None:
-        return Siblings(None, reference, known, calibration.EPS)
+        return Siblings(None, reference, known, calibration.EPS, keep=True)
     # The audited images and no others: the base is compared on what the audit sees.
     pixels, labels = subject.images[list(rows)], subject.labels[list(rows)]
     try:
@@ -238,7 +238,7 @@ def _siblings(
         other = Subject.examine(base, pixels, labels, subject.norm, subject.compute, subject.seed)
     except ParadiseError as error:
         raise type(error)(f"base: {error}") from error
-    return Siblings(Session(other), reference, known, calibration.EPS)
+    return Siblings(Session(other), reference, known, calibration.EPS, keep=True)
 
 
 def _points(found: Found) -> list[Tensor]:

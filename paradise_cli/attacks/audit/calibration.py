@@ -1,12 +1,25 @@
 """A shipped network of known robustness: whether the attacks work at all (row 14 of the audit)."""
 
+import hashlib
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
 import torch
 
+from paradise_cli import __version__
 from paradise_cli.attacks.audit.canaries import network
 from paradise_cli.attacks.engine.batches import Compute
+from paradise_cli.attacks.engine.introspection import weights_digest
 from paradise_cli.attacks.session.inputs import choose_compute
 from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.subject import Subject
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.machine import describe
+from paradise_cli.core.resources import cache_dir
+from paradise_cli.core.storage import write_json
 from paradise_cli.data import DATASETS
 
 EPS, IMAGES = 0.15, 200
@@ -41,3 +54,73 @@ def reference(compute: Compute, images: int) -> tuple[Session, frozenset[int]]:
     robust = network("robust").to(compute.device)
     subject = Subject.examine(robust, pixels.float() / 255, test.labels[:n, 0], "linf", own)
     return Session(subject), frozenset(row for row in KNOWN if row < n)
+
+
+def kept(session: Session, eps: float, find: Callable[[], frozenset[int]]) -> frozenset[int]:
+    """What `find` breaks of the reference, from the user's cache where it is known.
+
+    The same attack on the same network gives the same rows on one machine, and takes ten seconds.
+    The file holds everything that they depend on; it may be deleted, and one that is damaged, or
+    that cannot be written, only costs these seconds again.
+    """
+    conditions = _conditions(session, eps)
+    text = json.dumps(conditions, sort_keys=True)
+    name = hashlib.sha256(text.encode()).hexdigest()[:16]
+    path = cache_dir() / "calibration" / f"{name}.json"
+    known = _read(path, conditions, len(session.subject.images))
+    if known is not None:
+        return known
+    found = find()
+    if not session.unfinished:  # what time cut short is no answer
+        _write(path, {"conditions": conditions, "broken": sorted(found)})
+    return found
+
+
+def _conditions(session: Session, eps: float) -> dict[str, Any]:
+    """Everything on which the rows depend, as JSON values."""
+    subject = session.subject
+    images = hashlib.sha256("".join(subject.ids).encode())
+    images.update(subject.labels.numpy().tobytes())
+    return {
+        "paradise": __version__,
+        "code": _code_digest(),
+        "machine": describe(subject.compute.device),
+        "width": subject.compute.width,
+        "precision": subject.compute.precision,
+        "compiled": subject.compute.compiled,
+        "weights": weights_digest(subject.function),
+        "images": images.hexdigest()[:16],
+        "seed": subject.seed,
+        "norm": subject.norm,
+        "eps": eps,
+    }
+
+
+@cache
+def _code_digest() -> str:
+    """A digest of the attacks' own code: a checkout changes while its version stays."""
+    package = Path(__file__).resolve().parents[2]
+    digest = hashlib.sha256()
+    for folder in ("attacks", "perturbations", "core"):
+        for path in sorted((package / folder).rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _read(path: Path, conditions: dict[str, Any], images: int) -> frozenset[int] | None:
+    """The rows in the file, or None where it is missing, damaged or of other conditions."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        rows = [int(row) for row in found["broken"]]
+        same = found["conditions"] == conditions
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return frozenset(rows) if same and all(0 <= row < images for row in rows) else None
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, value)
+    except (OSError, ParadiseError):
+        return  # a home that cannot be written to is no reason to fail

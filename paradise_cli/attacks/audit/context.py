@@ -17,6 +17,7 @@ from paradise_cli.attacks.protocol.lanes import Victim
 from paradise_cli.attacks.session.ledger import Entry
 from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.subject import Subject
+from paradise_cli.perturbations.threat import TOLERANCE
 
 PGD_STEPS = 100
 CURVE_STEPS = 20
@@ -34,13 +35,14 @@ class Siblings:
 
     `base` was trained without any defence, and should break, at the audited eps or a large one. Of
     `reference` the rows `known` are misclassified, or broken by AutoAttack at `reference_eps`, and
-    no others.
+    no others; what is found on it is remembered in the user's cache with `keep`.
     """
 
     base: Session | None = None
     reference: Session | None = None
     known: frozenset[int] = frozenset()
     reference_eps: float = 8 / 255
+    keep: bool = False
 
     @property
     def sessions(self) -> tuple[Session, ...]:
@@ -106,6 +108,15 @@ class Case:
     def standing(self) -> Rows:
         """What stands against gradients: those of the suite, and PGD with three losses."""
         return self.correct - frozenset(self.by_gradients).union(*self.by_loss.values())
+
+    @property
+    def unbroken(self) -> Rows:
+        """What stands against everything that was tried until now, also within larger balls."""
+        return frozenset(row for row in self.correct if not self._broken_within_eps(row))
+
+    def _broken_within_eps(self, row: int) -> bool:
+        entry = self.session.nearest(row)
+        return entry is not None and entry.distance <= self.eps + TOLERANCE
 
     @property
     def square_rows(self) -> tuple[int, ...]:

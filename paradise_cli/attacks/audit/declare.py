@@ -41,7 +41,8 @@ class Row:
     @property
     def threshold(self) -> str:
         """What passes, in words, with the limits in percent."""
-        return self.passes.format(**{name: f"{100 * x:.2g}" for name, x in self.limits.items()})
+        percent = {name: f"{100 * limit:.2g}" for name, limit in self.limits.items()}
+        return self.passes.format(**percent).replace(" 1 points", " 1 point")
 
     def examine(self, case: Case) -> Finding:
         """Make the test."""

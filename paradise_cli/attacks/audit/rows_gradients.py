@@ -1,12 +1,18 @@
-"""Rows on whether other ways than the classifier's gradient find more (method.md 5.5)."""
+"""Rows on whether other ways than the classifier's gradient find more (method.md 5.5).
 
-from paradise_cli.attacks.audit.context import Case
-from paradise_cli.attacks.audit.declare import Finding, row
-from paradise_cli.attacks.audit.evidence import together
+Costs are as in `rows_strength.py`.
+"""
+
+from paradise_cli.attacks.audit.boundaries import boundary_jumps
+from paradise_cli.attacks.audit.context import PGD_STEPS, Case
+from paradise_cli.attacks.audit.declare import NOT_APPLICABLE, Finding, row
+from paradise_cli.attacks.audit.evidence import Gap, together
 from paradise_cli.attacks.engine.surrogate import Smoothed
 
 SHORT = 50
 """Steps of PGD."""
+BOUNDARIES = 100
+"""Pairs of images at most between which a decision boundary is looked for."""
 
 
 @row(
@@ -82,3 +88,92 @@ def smooth_gradients(case: Case, limit: float) -> Finding:
         f" of {n}, gradients from where Square ended {len(warm)}"
     )
     return Finding(result, text, case.n)
+
+
+@row(
+    15,
+    "decision boundaries",
+    passes="at most {share}% of boundaries jump by more than {limit}% of the logits' spread",
+    means="the class changes while its scores do not",
+    limit=0.001,
+    share=0.05,
+)
+def boundaries(case: Case, limit: float, share: float) -> Finding:
+    """Where the class changes the two best logits are equal; 46 f for each pair of images.
+
+    Continuous networks jump by 1e-6 of the spread at most, and by a step of their number type where
+    logits are in half precision. Networks with steps inside jump by 4e-3 to 0.8.
+    """
+    subject = case.subject
+    if subject.behaviour.random or subject.behaviour.batch_dependent:
+        return Finding(NOT_APPLICABLE, "an image has no one answer: no boundary can be found", 0)
+    pairs = _pairs(case)
+    if not pairs:
+        return Finding("inconclusive", "all images are given the same class", 0)
+    one, other = (subject.images[list(rows)] for rows in zip(*pairs, strict=True))
+    jumps = boundary_jumps(subject.classifier.judge, one, other)
+    # Coarse logits are no sham: a step or two of their own resolution is theirs by right.
+    jumping = int((jumps.size > limit + 2 * jumps.resolution).sum())
+    middle = float(jumps.size.median())
+    text = f"{jumping} of {len(pairs)} boundaries jump; half of them by {middle:.1g} or more"
+    return Finding(Gap(jumping, None, len(pairs), share).result, text, len(pairs))
+
+
+def _pairs(case: Case) -> list[tuple[int, int]]:
+    """Each row with the next one that is predicted to be of another class."""
+    rows = case.rows
+    predicted = case.subject.logits.argmax(1).tolist()
+    found = []
+    for place, row_number in enumerate(rows[:BOUNDARIES]):
+        others = (*rows[place + 1 :], *rows[:place])
+        differing = (other for other in others if predicted[other] != predicted[row_number])
+        partner = next(differing, None)
+        if partner is not None:
+            found.append((row_number, partner))
+    return found
+
+
+@row(
+    16,
+    "adaptive attacks",
+    passes="at most {limit}% break to attacks that read the class alone",
+    means="scores and gradients mislead",
+    decisive=True,
+    after=frozenset({2, 3, 5, 8, 15}),
+    limit=0.002,
+)
+def adaptive(case: Case, limit: float) -> Finding:
+    """A last resort where gradients are known to mislead; 4,000 f, and 800 g on a smooth copy.
+
+    Only what reads the predicted class alone decides: it shows that scores and gradients mislead.
+    The rest goes for what still stands after everything, so that the accuracy is as low as these
+    attacks can make it.
+    """
+    by_class = case.broken_by("label_only", rows=case.standing)
+    smooth = case.subject.classifier_of(Smoothed(case.subject.function))
+    before = case.unbroken
+    for loss in ("ce", "margin"):
+        case.broken_by(
+            "pgd",
+            rows=case.unbroken,
+            victim=smooth,
+            tag=" smooth",
+            steps=PGD_STEPS,
+            loss=loss,
+            restarts=2,
+        )
+    case.broken_by(
+        "multi_targeted",
+        rows=case.unbroken,
+        victim=smooth,
+        tag=" smooth",
+        steps=SHORT,
+        restarts=1,
+        targets=4,
+    )
+    case.broken_by("square", rows=case.unbroken, queries=case.queries)
+    text = (
+        f"{len(by_class)} of {case.n} images broke to an attack that reads the class alone,"
+        f" {len(before - case.unbroken)} more to others"
+    )
+    return Finding(case.further(by_class, limit).result, text, case.n)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from paradise_cli.attacks.audit.context import CURVE_STEPS, PGD_STEPS, Case
+from paradise_cli.attacks.audit.calibration import kept
+from paradise_cli.attacks.audit.context import CURVE_STEPS, PGD_STEPS, Case, Rows
 from paradise_cli.attacks.audit.declare import NOT_APPLICABLE, Finding, row
 from paradise_cli.attacks.audit.evidence import Gap, together
 from paradise_cli.attacks.engine.classifier import ThroughLatents
@@ -139,7 +140,11 @@ def calibration(case: Case, limit: float) -> Finding:
     if siblings.reference is None:
         return Finding(NOT_APPLICABLE, "no network of known robustness was given", 0)
     other = case.on(siblings.reference, siblings.reference_eps)
-    broken = other.broken_by("multi_targeted", steps=100, restarts=1)
+
+    def find() -> Rows:
+        return other.broken_by("multi_targeted", steps=100, restarts=1)
+
+    broken = kept(other.session, other.eps, find) if siblings.keep else find()
     wrong = broken | (frozenset(other.rows) - other.correct)
     gaps = [
         other.gap(one, less, limit, shares=2) for one, less in permutations((wrong, siblings.known))

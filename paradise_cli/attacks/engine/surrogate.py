@@ -2,19 +2,13 @@
 5.5).
 """
 
-from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from paradise_cli.attacks.engine.classifier import Function, ThroughLatents
-
-SHARPNESS = 10.0
-"""Of the softplus that stands in for a ReLU: log(1 + exp(10 x)) / 10."""
+from paradise_cli.attacks.engine.smoothing import Smoothing
 
 
 class Scaled(nn.Module):
@@ -29,10 +23,10 @@ class Scaled(nn.Module):
 
 
 class Smoothed(nn.Module):
-    """The classifier's own logits, with the gradient of a copy in which each ReLU is a softplus.
+    """The classifier's own logits, with the gradient of a copy whose operations are smooth.
 
-    Roundings let the gradient through as if they were not there (BPDA, Athalye et al. 2018). What a
-    function does outside of PyTorch, or within compiled code, stays as it is.
+    What these are `smoothing.Smoothing` says. What a function does outside of PyTorch, or within
+    compiled code, stays as it is.
     """
 
     def __init__(self, function: Function) -> None:
@@ -42,7 +36,13 @@ class Smoothed(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         with torch.no_grad():
             true = self.function(images.clone())  # it may write into what it is given
-        with _Smooth():
+        try:
+            with Smoothing():
+                smooth = self.function(images.clone())
+        except torch.OutOfMemoryError:
+            raise
+        except Exception:
+            # Whatever the mode meets in a function it does not know: its own gradient is left.
             smooth = self.function(images)
         return smooth + (true - smooth).detach()
 
@@ -70,30 +70,3 @@ class MeanPath(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.function.classify(self.function.posterior(images).mu)
-
-
-class _Smooth(TorchFunctionMode):
-    """Within it, ReLUs are smooth and roundings pass gradients on."""
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in _RELUS:
-            return functional.softplus(args[0] if args else kwargs["input"], beta=SHARPNESS)
-        if func in _STEPS:
-            x = args[0] if args else kwargs["input"]
-            return x + (func(*args, **kwargs) - x).detach()
-        return func(*args, **kwargs)
-
-
-_RELUS = {functional.relu, torch.relu, Tensor.relu}
-_STEPS = {
-    getattr(owner, name)
-    for owner in (torch, Tensor)
-    for name in ("round", "floor", "ceil", "trunc", "sign")
-}

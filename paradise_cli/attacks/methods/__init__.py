@@ -4,6 +4,7 @@ from paradise_cli.attacks.methods import (  # noqa: F401
     apgd,
     fab,
     gradient,
+    label_only,
     latent,
     multi_targeted,
     noisy,

@@ -17,7 +17,7 @@ from paradise_cli.build import build_info, build_model, build_objective, build_o
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.randomness import permutation
 from paradise_cli.data import DATASETS
-from paradise_cli.evaluation.evaluate import posteriors
+from paradise_cli.evaluation.passes import posteriors
 from paradise_cli.information.rate import ExactRate, exact_rate
 from paradise_cli.recipe.files import shipped_recipes
 from paradise_cli.recipe.schema import Recipe, load_recipe

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from paradise_cli.build import build_data, build_model, build_objective, build_optimizer, build_plan
-from paradise_cli.evaluation.evaluate import posteriors
+from paradise_cli.evaluation.passes import posteriors
 from paradise_cli.information.rate import ExactRate, exact_rate
 from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.training.loop import Fit, Reporter

@@ -16,8 +16,9 @@ from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.randomness import generator
 from paradise_cli.data import DataInfo, Preprocessing, Target, synthetic
 from paradise_cli.evaluation import evaluate as evaluation
-from paradise_cli.evaluation.evaluate import posteriors, validation_of
+from paradise_cli.evaluation.evaluate import validation_of
 from paradise_cli.evaluation.evaluation_data import fit_labels, open_split
+from paradise_cli.evaluation.passes import noise_of, posteriors
 from paradise_cli.inference.loading import load
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.latents import latents
@@ -133,10 +134,8 @@ def test_evaluation_sees_the_very_posteriors_that_encoding_gives(tmp_path):
 
 def test_the_noise_of_an_image_does_not_depend_on_the_batch():
     _, _, model = digits()
-    whole = evaluation._noise(7, 0, 600, model)
-    parts = [
-        evaluation._noise(7, first, min(20, 600 - first), model) for first in range(0, 600, 20)
-    ]
+    whole = noise_of(7, 0, 600, model)
+    parts = [noise_of(7, first, min(20, 600 - first), model) for first in range(0, 600, 20)]
     assert torch.equal(whole, torch.cat(parts))
 
 

@@ -77,14 +77,7 @@ def evaluate(
     paradise evaluate runs/photos --data holiday/
     paradise evaluate runs/digits --per-example costs.csv    what each image costs, and a picture
     """
-    from paradise_cli.evaluation.cost_table import check_out
-    from paradise_cli.inference.find_model import find_model
-
-    # Mistakes of the command line are told before torch is loaded.
-    if per_example is not None:
-        check_out(per_example)
-    find_model(model)
-
+    _refuse_mistakes(model, per_example)
     from paradise_cli.core.results import place, replacing
     from paradise_cli.evaluation.image_costs import write_image_costs
     from paradise_cli.inference.loading import load
@@ -109,6 +102,16 @@ def evaluate(
             picture = found.picture or "none, without rates"
             note(f"{per_example}: {len(opened.split):,} rows; picture: {picture}")
         deliver(document, out, as_json, lambda: print_evaluation(measured.evaluation, found))
+
+
+def _refuse_mistakes(model: str, per_example: Path | None) -> None:
+    """What is wrong with the command line is told before torch is loaded."""
+    from paradise_cli.evaluation.cost_table import check_out
+    from paradise_cli.inference.find_model import find_model
+
+    if per_example is not None:
+        check_out(per_example)
+    find_model(model)
 
 
 def _open(

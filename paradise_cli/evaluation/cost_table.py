@@ -55,6 +55,7 @@ def _write_csv(table: Table, path: Path) -> None:
             rows.writerows(zip(*(column.values for column in table.values()), strict=True))
 
 
+# The endings that a user may choose; each writer publishes a whole file or none.
 _WRITERS: dict[str, Callable[[Table, Path], None]] = {
     ".parquet": _write_parquet,
     ".csv": _write_csv,

@@ -1,23 +1,21 @@
 """What a trained model is worth on a split: accuracy, calibration, distortion and exact rate."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import pad
+from torch import Tensor
 
 from paradise_cli.build import build_objective
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.core.machine import describe, fast_layout, full_fp32
+from paradise_cli.core.machine import describe, fast_layout
 from paradise_cli.core.randomness import generator
-from paradise_cli.data.base import DataInfo, Split, batches, on_device
+from paradise_cli.data.base import DataInfo, Split
 from paradise_cli.evaluation.cautions import collapse_caution
 from paradise_cli.evaluation.metrics import Classification, Distortion, TaskScores
-from paradise_cli.inference.batches import block_size
+from paradise_cli.evaluation.passes import Progress, one_pass
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.latents import Latents, latents
 from paradise_cli.information.rate import drawn_rates
@@ -36,7 +34,6 @@ LEARNED_Q = (
     "not measured: q was learned in training and is not saved with the weights; see metrics.jsonl"
 )
 
-Progress = Callable[[int], None]
 T = TypeVar("T")
 
 
@@ -88,6 +85,7 @@ class Evaluation:
 
     def title(self, recipe: Recipe) -> str:
         """Data, n, alpha, rate and accuracy, or distortion, in one line for a figure."""
+        # One number of what was kept and one of what it cost, with what they depend on.
         parts = [f"{self.data}, n = {self.n:,}", f"alpha = {recipe.objective.alpha:g}"]
         if self.rate is not None:
             parts.append(f"rate {self.rate.population}")
@@ -136,12 +134,8 @@ def measure(
     model.to(device).to(memory_format=fast_layout(device, "fp32", model))
     objective = build_objective(recipe, info).to(device)
     scores = tuple(TaskScores(task) for task in objective.tasks)
-    posterior = _pass(model, split, device, scores, seed, progress)
-    # Every number below would be NaN, without a reason.
-    if not bool(posterior.mu.isfinite().all() & posterior.sigma.isfinite().all()):
-        raise ParadiseError(
-            "the model gives numbers that are not finite: its training diverged; train again"
-        )
+    posterior = one_pass(model, split, device, scores, seed, progress)
+    _require_finite(posterior)
     no_rate = _no_rate(model, len(split))
     rates = None
     if no_rate is None:
@@ -166,6 +160,14 @@ def measure(
     return Measurement(evaluation, posterior, scores, rates)
 
 
+def _require_finite(posterior: DiagonalGaussian) -> None:
+    """Raise ParadiseError where every number would be NaN, without a reason."""
+    if not bool(posterior.mu.isfinite().all() & posterior.sigma.isfinite().all()):
+        raise ParadiseError(
+            "the model gives numbers that are not finite: its training diverged; train again"
+        )
+
+
 def _present(values: Iterable[T | None]) -> tuple[T, ...]:
     return tuple(value for value in values if value is not None)
 
@@ -185,17 +187,11 @@ def _warnings(
     supervised = [score for score in scores if score.task.distortion.supervised]
     cautions = []
     for score in supervised:
+        # By the name of its task, where it could be another's.
         if caution := score.caution(info.targets[score.task.target].classes):
             task = f"{score.task.name}: " if len(supervised) > 1 else ""
             cautions.append(task + caution)
     return tuple(cautions)
-
-
-def posteriors(
-    model: StochasticEncoder, split: Split, device: torch.device, progress: Progress | None = None
-) -> DiagonalGaussian:
-    """The posterior of every image of a split, in fp32 on `device`, [N, K]."""
-    return _pass(model.to(device), split, device, [], None, progress)
 
 
 def validation_of(
@@ -215,7 +211,7 @@ def validation_of(
     def validate() -> Validation:
         scores = [TaskScores(task) for task in objective.tasks]
         # In fp32 whatever the training's precision: which weights are best must not hang on it.
-        _pass(model, split, device, scores, None, None)
+        one_pass(model, split, device, scores, None, None)
         # Of several classifiers the first one decides, as the recipe's author ordered them.
         metrics = {f"distortion/{score.task.name}": score.mean() for score in scores}
         accuracies = {
@@ -233,6 +229,7 @@ def _no_rate(model: StochasticEncoder, n: int) -> str | None:
     """Why the rate is not measured, if it is not."""
     if not model.stochastic:
         return NO_RATE
+    # Of fewer images the interval has no variance to rest on.
     return None if n >= FEWEST else f"not defined for fewer than {FEWEST} images"
 
 
@@ -263,69 +260,3 @@ def _training_rate(
         estimand="I_B" if rate.estimand == "I_B" else "I_N",
         cap=cap if math.isfinite(cap) else None,
     )
-
-
-def _noise(seed: int, first: int, rows: int, model: StochasticEncoder) -> Tensor:
-    """The noise of `rows` images from number `first` on, [rows, K], however they are batched."""
-    # So many images shared a draw before batches were as small as now: their numbers stay.
-    shared = 256 if math.prod(model.in_shape) <= 3 * 64 * 64 else 32
-    draws = range(first // shared, (first + rows - 1) // shared + 1)
-    size = (shared, model.latent_dim)
-    noise = torch.cat(
-        [torch.randn(size, generator=generator(seed, "evaluate", draw)) for draw in draws]
-    )
-    offset = first - draws[0] * shared
-    return noise[offset : offset + rows]
-
-
-def _pass(
-    model: StochasticEncoder,
-    split: Split,
-    device: torch.device,
-    scores: Sequence[TaskScores],
-    seed: int | None,
-    progress: Progress | None,
-) -> DiagonalGaussian:
-    """Every image once through the model, at one shape: its posterior, and the tasks' scores.
-
-    The shape is that of encoding, so that both give the same posteriors. Without a seed the scores
-    are those of z = mu only.
-    """
-    rows = block_size(model.in_shape)
-    # Kept on the device: one copy at the end, not a wait for each batch.
-    found: list[DiagonalGaussian] = []
-    order = torch.arange(len(split))
-    with _frozen(model, device):
-        for k, batch in enumerate(batches(split, order=order, batch_size=rows, device=device)):
-            n = len(batch.images)
-            # Padded: the last batch too has the one shape, whose rounding all images share.
-            posterior = model.encode(pad(batch.images, (0, 0) * 3 + (0, rows - n)))
-            found.append(DiagonalGaussian(posterior.mu[:n], posterior.sigma[:n]))
-            if scores:
-                at_mean = model.decode(posterior.mu)
-                at_sample = {}
-                if seed is not None:
-                    noise = _noise(seed, k * rows, rows, model)
-                    at_sample = model.decode(posterior.rsample(on_device(noise, device)))
-                for score in scores:
-                    name, sampled = score.task.name, at_sample.get(score.task.name)
-                    sampled = None if sampled is None else sampled[:n]
-                    score.add(at_mean[name][:n], sampled, batch.images, batch.labels)
-            if progress:
-                progress(n)
-        mu, sigma = (torch.cat(column) for column in zip(*found, strict=True))
-    return DiagonalGaussian(mu, sigma)
-
-
-@contextmanager
-def _frozen(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Eval mode, no gradients, and on CUDA no TF32; afterwards each module's own mode again."""
-    # Each by itself: a frozen part of a model in training stays frozen.
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.inference_mode(), full_fp32(device):
-            yield
-    finally:
-        for module in training:
-            module.training = True

@@ -58,6 +58,7 @@ def fit_labels(labels: Tensor, data: DataInfo, model: DataInfo) -> tuple[Tensor,
     columns, notes = [], []
     for wanted_target in model.targets:
         place = _place(wanted_target, data.targets, len(model.targets))
+        # Unlabelled, not refused: rate and reconstruction need no label.
         if place is None:
             columns.append(torch.full((len(labels),), -1))
             notes.append(
@@ -77,6 +78,7 @@ def _place(wanted: Target, targets: Sequence[Target], count: int) -> int | None:
     names = [target.name for target in targets]
     if wanted.name in names:
         return names.index(wanted.name)
+    # Among several, one of an unknown name could be any of them.
     return 0 if len(names) == count == 1 else None
 
 
@@ -95,6 +97,7 @@ def _fit_classes(
 
 
 def _pixel_notes(data: DataInfo, model: DataInfo) -> list[str]:
+    # Said, not refused: images of one shape may have been prepared in another way on purpose.
     if data.preprocessing == model.preprocessing:
         return []
     return [f"image files are read as {data.preprocessing}, in training as {model.preprocessing}"]

@@ -45,7 +45,7 @@ def test_show_prints_the_text_as_it_is() -> None:
 def test_show_resolved_is_a_complete_recipe_with_its_overrides(tmp_path: Path) -> None:
     result = run("show", "digits", "--resolved", "--set", "train.epochs=7")
     shown = parse(result.stdout, "shown").data
-    assert shown["train"]["epochs"] == 7 and shown["train"]["precision"] == "auto"
+    assert shown["train"]["epochs"] == 7 and shown["train"]["channels_last"] == "auto"
     copy = tmp_path / "copy.yaml"
     copy.write_text(result.stdout)
     assert run("check", str(copy)).exit_code == 0

@@ -33,9 +33,11 @@ class Group(TyperGroup):
         except ParadiseError as error:
             if debug:
                 raise
+            # Without rich's markup: a message may hold brackets, and paths of any kind.
             label = "stopped" if isinstance(error, Interrupted) else "error"
             print(f"{label}: {error}", file=sys.stderr)
             raise typer.Exit(error.exit_code) from error
+        # `paradise ... | head` has read enough: no reason for a traceback.
         except BrokenPipeError as error:
             raise typer.Exit(1) from error
 
@@ -44,6 +46,7 @@ app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
     rich_markup_mode=None,
+    # A local may be a gigabyte of weights.
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -77,6 +80,7 @@ def root(
     """
 
 
+# In the order of the help: what one does first comes first.
 app.command()(train.train)
 app.command()(sweep.sweep)
 app.command()(evaluate.evaluate)

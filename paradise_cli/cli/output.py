@@ -9,12 +9,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+# Without wrapping: in a pipe or a log a line must not break at the width of an absent terminal.
 console = Console(highlight=False, soft_wrap=True)
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def note(text: str) -> None:
     """A line on stderr, with no markup read into it."""
+    # Text: a class folder may be called [bold].
     notes.print(Text(text))
 
 

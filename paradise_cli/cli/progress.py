@@ -8,25 +8,32 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from paradise_cli.cli.output import note, notes
 
+# Between two plain lines where stderr is not a terminal: a log is read, not watched.
 QUIET_SECONDS = 30.0
-"""Between two plain lines where stderr is not a terminal."""
 
 
 class ProgressLine:
     """One task's progress on stderr."""
 
     def __init__(self, label: str, total: int | None) -> None:
-        self._label, self._total = label, total
+        self._label = label
+        self._total = total
         self._bar: Progress | None = None
         self._started = self._last = time.monotonic()
         self._done = self._first = 0
         self._begun = False
         if notes.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
                 TextColumn("{task.fields[detail]}"),
-                console=notes, transient=True, redirect_stdout=False,
-            )  # fmt: skip
+                console=notes,
+                transient=True,
+                # stdout holds the result alone, and may be a file.
+                redirect_stdout=False,
+            )
             self._task = self._bar.add_task(label, total=total, detail="")
             self._bar.start()
 
@@ -34,17 +41,22 @@ class ProgressLine:
         """`done` items of `total` are finished."""
         self._total = total if total is not None else self._total
         if not self._begun:
-            self._first, self._begun, self._started = done, True, time.monotonic()
+            # What was done before, in an earlier process, says nothing of today's speed.
+            self._begun = True
+            self._first = done
+            self._started = time.monotonic()
         self._done = done
         now = time.monotonic()
         if self._bar:
             self._bar.update(self._task, completed=done, total=self._total, detail=detail)
         elif now - self._last >= QUIET_SECONDS:
             self._last = now
-            of = "" if self._total is None else f" of {self._total:,}"
-            note(" ".join(filter(None, [f"{self._label}: {done:,}{of}", self._to_go(now), detail])))
+            total_text = "" if self._total is None else f" of {self._total:,}"
+            parts = [f"{self._label}: {done:,}{total_text}", self._to_go(now), detail]
+            note(" ".join(filter(None, parts)))
 
     def _to_go(self, now: float) -> str:
+        # By today's speed alone: earlier work may have been done on another machine.
         fresh = self._done - self._first
         if self._total is None or fresh <= 0:
             return ""
@@ -58,7 +70,8 @@ class ProgressLine:
 @contextmanager
 def progress_bar(total: int | None, label: str) -> Iterator[Callable[[int], None]]:
     """Give a function that advances the progress by so many items."""
-    line, done = ProgressLine(label, total), 0
+    line = ProgressLine(label, total)
+    done = 0
 
     def advance(items: int) -> None:
         nonlocal done
@@ -73,7 +86,7 @@ def progress_bar(total: int | None, label: str) -> Iterator[Callable[[int], None
 
 def duration(seconds: float) -> str:
     """`12s`, `3m 20s`, `2h 05m`."""
-    whole = round(seconds)
+    whole = round(seconds)  # no fractions: this is an estimate
     if whole < 60:
         return f"{whole}s"
     if whole < 3600:

@@ -41,6 +41,8 @@ Sigma = Annotated[
         show_default=False,
     ),
 ]
+BatchSize = Annotated[int, typer.Option(min=2, help="Of the in-batch bound, at most log of it.")]
+Draws = Annotated[int, typer.Option(min=1, help="z for each point in the exact rate.")]
 
 
 def rate(
@@ -49,10 +51,8 @@ def rate(
     labels: Labels = None,
     sigma: Sigma = None,
     seed: SeedOption = 0,
-    batch_size: Annotated[
-        int, typer.Option(min=2, help="Of the in-batch bound, at most log of it.")
-    ] = 128,
-    draws: Annotated[int, typer.Option(min=1, help="z for each point in the exact rate.")] = 1,
+    batch_size: BatchSize = 128,
+    draws: Draws = 1,
     out: OutOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -74,6 +74,7 @@ def rate(
     """
     from paradise_cli.core.arrays import require_files
 
+    # A misspelt name is answered before torch is loaded.
     require_files(posterior, widths, labels)
 
     from paradise_cli.cli.progress import progress_bar
@@ -83,9 +84,11 @@ def rate(
     gaussians, classes = read_posterior(posterior, widths, sigma=sigma)
     if labels is not None:
         classes = read_labels(labels, len(gaussians.mu))
-    elif classes is not None and (reason := unfit(classes)):  # they came along unasked
+    # Labels that came along unasked are no reason to refuse the posteriors beside them.
+    elif classes is not None and (reason := unfit(classes)):
         note(f"note: the labels in {posterior} are left out: {reason}")
         classes = None
+    # The exact rate compares each point with all of them: it is what takes the time.
     with progress_bar(draws * len(gaussians.mu), "exact rate") as advance:
         measured = report(
             gaussians, classes, seed=seed, batch_size=batch_size, draws=draws, progress=advance
@@ -93,10 +96,10 @@ def rate(
     deliver(measured.to_json(), out, as_json, lambda: print_report(str(posterior), measured))
 
 
-def print_report(source: str, report: "PosteriorReport") -> None:
+def print_report(name: str, report: "PosteriorReport") -> None:
     """The measurements as a table on stdout, what they leave open on stderr."""
     print_sections(
-        f"{source}: {report.n:,} posteriors",
+        f"{name}: {report.n:,} posteriors",
         ("what", "value", "bound or unit"),
         [
             rate_rows(report.rate),
@@ -105,6 +108,7 @@ def print_report(source: str, report: "PosteriorReport") -> None:
             latent_rows(report.latents),
         ],
     )
+    # On stderr: a doubt about the numbers must be seen where the table is piped away.
     if report.rate.warning is not None:
         note(f"rate: {report.rate.warning}")
     if report.labelled is not None:
@@ -114,6 +118,7 @@ def print_report(source: str, report: "PosteriorReport") -> None:
 def _labelled(labelled: "Labelled | None") -> list[Row]:
     if labelled is None:
         return []
+    # At its cap I_N is too small, and so is the excess: the last column says so.
     rows = [
         (
             f"H(Y), {labelled.classes} classes, n = {labelled.n:,}",

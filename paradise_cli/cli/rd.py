@@ -1,7 +1,8 @@
 """`paradise rd`."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -83,34 +84,59 @@ def rd(
     _check(source, distortion, list(chosen))
     wanted = parse_range(slopes, "--slopes") if slopes is not None else None
 
+    # Only now what needs torch: nothing that can be said without it is left.
+    known = _open(source, distortion, given)
+    folder = out or Path("curves") / Path(source).stem
+    asked = Asked(wanted, points, tol, at_distortion or (), at_rate or ())
+    _deliver(*_solve(known, asked, folder, free=out is None, overwrite=overwrite), as_json)
+
+
+class Asked(NamedTuple):
+    """What is asked of a source: slopes, or how many of them, a gap, and places on the curve."""
+
+    slopes: list[float] | None
+    points: int
+    tolerance: float
+    distortions: Sequence[float]
+    rates: Sequence[float]
+
+
+def _solve(
+    known: "KnownSource", asked: Asked, usual: Path, *, free: bool, overwrite: bool
+) -> tuple["RateDistortion", Path]:
+    """The solved curve, and the folder in which it does not overwrite another one."""
     from paradise_cli.cli.progress import progress_bar
-    from paradise_cli.theory.picture import draw_curve
     from paradise_cli.theory.rate_distortion import default_slopes, place_of, question_of, solve
 
-    known = _open(source, distortion, given)
-    wanted = wanted or default_slopes(known, points)
-    distortions = at_distortion or ()
-    rates = at_rate or ()
-    question = question_of(known, wanted, tol, distortions, rates)
-    usual = out or Path("curves") / Path(source).stem
-    folder = usual if overwrite else place_of(question, usual, free=out is None)
+    slopes = asked.slopes or default_slopes(known, asked.points)
+    question = question_of(known, slopes, *asked[2:])
+    # Before anything is solved: an hour of work must not end in a refusal.
+    folder = usual if overwrite else place_of(question, usual, free=free)
     if folder != usual:
         note(f"{usual} holds another result; this one goes to {folder}")
-    with progress_bar(len(wanted), "solving") as advance:
+    with progress_bar(len(slopes), "solving") as advance:
         solved = solve(
             known,
-            wanted,
-            tolerance=tol,
-            distortions=distortions,
-            rates=rates,
+            slopes,
+            tolerance=asked.tolerance,
+            distortions=asked.distortions,
+            rates=asked.rates,
             progress=advance,
         )
+    return solved, folder
+
+
+def _deliver(solved: "RateDistortion", folder: Path, as_json: bool) -> None:
+    """Write the curve and its picture, and show the one or the other."""
+    from paradise_cli.theory.picture import draw_curve
+
     solved.write(folder)
     draw_curve(solved, folder / "curve.png")
     if as_json:
         print_json(solved.to_json())
     else:
         _print(solved)
+    # The bounds still hold; they are only further apart than was asked for.
     if solved.unfinished:
         worst = max(point.gap for point in solved.unfinished)
         note(
@@ -125,6 +151,7 @@ def _check(source: str, distortion: str | None, options: list[str]) -> None:
     from paradise_cli.core.errors import UsageError
     from paradise_cli.information.source_names import KINDS, check_measure, check_source
 
+    # Built-in sources have plain names; whatever has a suffix is meant as a file.
     if not Path(source).suffix:
         check_source(source)
         if distortion is not None:
@@ -150,9 +177,11 @@ def _open(source: str, distortion: str | None, given: dict[str, float | None]) -
 
 
 def _print(solved: "RateDistortion") -> None:
+    """The curve as a table, in the columns of the CSV file but for the iterations."""
     rows = [
         [
             "D_min" if row["slope"] is None else f"{row['slope']:.4g}",
+            # In significant digits: D is in the user's unit, and may be of any size.
             f"{row['distortion']:.4g}",
             *(f"{row[name]:.5f}" for name in ("lower_nats", "upper_nats")),
             f"{row['gap_nats']:.0e}",

@@ -22,6 +22,7 @@ def ls(as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
+    # Plain lines, for grep and cut.
     width = max((len(row["name"]) for row in rows), default=0)
     for row in rows:
         typer.echo(f"{row['name']:<{width}}  {row['shows']}")
@@ -37,6 +38,7 @@ def show(
     from paradise_cli.recipe.files import find_recipe, read_text
 
     path, _ = find_recipe(name)
+    # The text with its comments, but where values are asked for that the text does not hold.
     if resolved or overrides:
         from paradise_cli.core.yaml import dump
         from paradise_cli.recipe.schema import load_recipe
@@ -72,6 +74,7 @@ def check(
                 {"at": p.place.text, "key": p.path, "problem": p.text} for p in error.problems
             ]
             messages.append(str(error))
+        # No such file, say: the other files are checked all the same.
         except UsageError as error:
             problems = [{"at": path, "key": "", "problem": str(error)}]
             messages.append(str(error))
@@ -81,5 +84,6 @@ def check(
     else:
         for result in results:
             typer.echo(f"{result['recipe']}: {'wrong' if result['problems'] else 'ok'}")
+    # Last, so that the list of what is right has been printed.
     if messages:
         raise UsageError("\n".join(messages))

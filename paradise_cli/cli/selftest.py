@@ -18,6 +18,7 @@ def selftest(device: DeviceOption = "auto", as_json: JsonOption = False) -> None
     from paradise_cli.core.machine import choose_device
     from paradise_cli.runs.selftest import CHECKS, run_checks
 
+    # All of them, also after one that fails: which identities hold says where to look.
     done = []
     with progress_bar(len(CHECKS), "checking") as advance:
         for check in run_checks(choose_device(device)):
@@ -37,6 +38,7 @@ def selftest(device: DeviceOption = "auto", as_json: JsonOption = False) -> None
             for c in done
         ]
         print_table("selftest", ["identity", "off by", "allowed", "seconds", ""], rows)
+    # The exit code is for scripts, which read no table.
     failed = [check.name for check in done if not check.passed]
     if failed:
         raise ParadiseError(f"{len(failed)} of {len(done)} checks failed: {'; '.join(failed)}")

@@ -54,6 +54,7 @@ def sweep(
     from paradise_cli.recipe.files import find_recipe
     from paradise_cli.sweep.axes import alpha_axis, parse_axis
 
+    # What is misspelt here is answered before torch is loaded.
     find_recipe(recipe)
     axes = [alpha_axis(alpha)] if alpha is not None else []
     axes += [parse_axis(text) for text in grid or ()]
@@ -66,11 +67,13 @@ def sweep(
     from paradise_cli.sweep.summary import summarise
 
     check_split(split)
+    # A file of the user's that is not found must not become a shipped recipe in silence.
     if (shipped := load_recipe(recipe, overrides or ()).note) is not None:
         note(shipped)
     points = plan(recipe, axes, seeds=seeds, overrides=overrides or ())
     folder = out or Path("sweeps") / points[0].recipe.name
     note(f"{folder}: {len(points)} runs")
+    # In epochs: runs are few and long, and do not end one after the other.
     with progress_bar(sum(point.recipe.train.epochs for point in points), "epochs") as advance:
         finished = run_points(
             points, folder, split=split, device=device, jobs=jobs, progress=advance
@@ -90,6 +93,7 @@ def _deliver(result: "SweepResult", folder: Path, as_json: bool) -> None:
     for name, error in result.failed:
         note(f"failed: {name}: {error}")
     note(f"{folder}: sweep.csv, sweep.json, frontier.png; each run in points/")
+    # After everything was printed: the points that succeeded are worth seeing.
     if result.failed:
         raise typer.Exit(1)
 
@@ -97,6 +101,7 @@ def _deliver(result: "SweepResult", folder: Path, as_json: bool) -> None:
 def _print(result: "SweepResult") -> None:
     measured = [row for row in result.rows if row["error"] is None]
     classified = all("accuracy" in row for row in measured)
+    # On training data, which the encoder has seen, nothing is certified of other images.
     certified = "I_N certified" if result.split == "train" else "I(X;Z)"
     columns = ["run", "D", "rate I_N", certified, "accuracy" if classified else "active"]
     rows = [

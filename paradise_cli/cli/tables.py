@@ -23,6 +23,7 @@ def print_sections(title: str, columns: Row, sections: Sequence[Sequence[Row]]) 
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for rows in sections:
         for row in rows:
+            # Text: names of classes and files are no markup.
             table.add_row(*(Text(cell) for cell in row))
         table.add_section()
     console.print(table)
@@ -31,6 +32,7 @@ def print_sections(title: str, columns: Row, sections: Sequence[Sequence[Row]]) 
 def rate_rows(rate: "RateInterval") -> list[Row]:
     """The two intervals of a rate, and the exact value."""
     exact, population, empirical = rate.exact, rate.population, rate.empirical
+    # Two digits: the ends carry margins of several hundredths of a nat.
     low, high = (f"{bits:.2f}" for bits in population.bits)
     by = f"{low} to {high} bits; ends: {population.lower_by}; {population.upper_by}"
     error = (
@@ -47,6 +49,7 @@ def bound_rows(rate: "RateInterval") -> list[Row]:
     """Every bound of a rate, and after its margin what it says of which information."""
     rows = []
     for bound in rate.bounds:
+        # A bound says `at least` or `at most` of its estimand; a point says neither.
         sign = {"lower": " >= ", "upper": " <= ", "point": ": "}[bound.side]
         end = "a point, no bound" if bound.end is None else f"{bound.end:.4f}"
         cap = "" if bound.cap is None else f" (cap {bound.cap:.4f})"
@@ -56,6 +59,7 @@ def bound_rows(rate: "RateInterval") -> list[Row]:
 
 def latent_rows(latents: "Latents") -> list[Row]:
     """Active and concentric dimensions, and relative sigma."""
+    # Without a unit: sigma alone means nothing, as the scale of z is free.
     sigma = "-" if latents.relative_sigma is None else f"{latents.relative_sigma:.4g}"
     concentric = (
         f"{latents.concentric} more are concentric: they differ in sigma, not in mean"

@@ -114,7 +114,7 @@ class Document:
                 self.complain((*path, problem.path) if problem.path else path, problem.text, place)
             return
         parent: Any = self.data
-        # Sections that are missing on the way are made, as if the file had them empty.
+        # A section that is missing on the way is added, as if the file had it empty.
         for depth, part in enumerate(path):
             here = path[:depth]
             if isinstance(parent, list):
@@ -232,7 +232,7 @@ class _Builder:
                 self._scalar(key_node) if isinstance(key_node, yaml.ScalarNode) else None
             )
             place = self.place(key_node.start_mark)
-            # A problem is recorded and the rest read on, so that all are told at once.
+            # A problem is recorded and the rest read on, so that one message has them all.
             if not isinstance(key, str):
                 self.document.complain(path, "keys must be plain words", place)
                 continue

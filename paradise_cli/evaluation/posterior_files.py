@@ -52,7 +52,7 @@ def read_posterior(
         raise UsageError(
             f"{widths}: a second file belongs to an .npy of means; {path} holds everything"
         )
-    # Under its own name each width is told; an archive needs no flag.
+    # An archive names its widths, and needs no flag.
     arrays, names = read_archive(path, (*MEANS, *WIDTHS, *LABELS))
     mean, width = (_only(path, arrays, names, allowed) for allowed in (MEANS, WIDTHS))
     posterior = posterior_of(

@@ -68,7 +68,7 @@ def _draw(axes: Axes, block: Block, top: float, width: float, height: float, col
         row, column = divmod(number, columns)
         x = column * (width + GAP) + GAP / 2
         y = top + HEADING + row * (height + _caption_height(block))
-        # Large photographs are made smaller: nearest pixels would not do.
+        # Large photographs shrink here: nearest pixels would not do.
         axes.imshow(
             image, extent=(x, x + width, y + height, y), cmap="gray", vmin=0, vmax=1, aspect="auto",
             interpolation="antialiased",

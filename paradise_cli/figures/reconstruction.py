@@ -43,7 +43,7 @@ def draw_reconstructions(
             x = column * cell[0] + width * GAP / 2
             y = row * cell[1] + height * (GAP / 2 + place * (1 + GAP / 2))
             extent = (x, x + width, y + height, y)
-            # Without smoothing: what the decoder made of a pixel is to be seen.
+            # Without smoothing, which would hide what single pixels came out as.
             axes.imshow(image, extent=extent, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axes.set_xlim(0, columns * cell[0])
     axes.set_ylim(rows * cell[1], 0)

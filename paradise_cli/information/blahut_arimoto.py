@@ -102,9 +102,9 @@ def blahut_arimoto(
     `slopes` [S] are the betas > 0, in nats per unit of distortion: 1 / alpha of the neural
     objective. Where `max_iterations` do not suffice, the gap that was reached is returned. `memory`
     past iterates accelerate the iteration (Anderson; 0 is the plain one), a step that loses is
-    taken again plainly. A slope starts from the solution of a larger one. `progress` is told of
-    every slope done. Time O(S n m) an iteration, on the source's device. Raises UsageError for
-    slopes that are not positive and finite.
+    taken again plainly. A slope starts from the solution of a larger one. `progress` is called with
+    how many slopes are done. Time O(S n m) an iteration, on the source's device. Raises UsageError
+    for slopes that are not positive and finite.
     """
     slopes = slopes.double().to(source.distortion.device)
     if slopes.ndim != 1 or len(slopes) == 0 or not bool((slopes.isfinite() & (slopes > 0)).all()):

@@ -135,13 +135,12 @@ def slope_check(found: Sequence[Slope]) -> FrontierCheck:
     """Whether every comparable slope is that of its alphas."""
     verdicts = [slope.verdict for slope in found]
     counts = {verdict: verdicts.count(verdict) for verdict in get_args(SlopeVerdict)}
-    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-    detail = f"-dD/dR within {SLOPE_TOLERANCE:.0%} of the alphas, {len(found)} neighbours: {told}"
+    tally = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    detail = f"-dD/dR within {SLOPE_TOLERANCE:.0%} of the alphas, {len(found)} neighbours: {tally}"
     if counts["differs"]:
         return FrontierCheck("slope", "violated", detail)
-    return FrontierCheck(
-        "slope", "holds" if counts["agrees"] and not counts["undecided"] else "undecided", detail
-    )
+    agreed = counts["agrees"] and not counts["undecided"]
+    return FrontierCheck("slope", "holds" if agreed else "undecided", detail)
 
 
 def above_labels(points: Sequence[FrontierPoint], entropy: float) -> FrontierCheck:
@@ -162,24 +161,21 @@ def above_labels(points: Sequence[FrontierPoint], entropy: float) -> FrontierChe
 
 def above_curve(points: Sequence[FrontierPoint], bounds: RateBounds) -> FrontierCheck:
     """No certified rate lies below the exact R(D); the detail says how far above it they are."""
-    broken, heights = [], []
+    broken = []
+    heights = []
     for point in points:
         error = ERRORS * point.distortion_error
         # The least and the most that R(D) can be at a distortion known only within its error.
-        least, most = (
-            bounds(point.distortion + error)[0],
-            bounds(max(point.distortion - error, TINY))[1],
-        )
+        least = bounds(point.distortion + error)[0]
+        most = bounds(max(point.distortion - error, TINY))[1]
         if point.upper < least:
             broken.append(f"{point.name} by {least - point.upper:.3g} nats")
         heights.append((point.lower - most, point.name))
     height, name = max(heights)
-    told = (
-        f"{name} is at least {height:.3g} nats above"
-        if height > 0
-        else "no point is certainly above"
-    )
-    return _check("not below R(D)", broken, told)
+    holds = "no point is certainly above"
+    if height > 0:
+        holds = f"{name} is at least {height:.3g} nats above"
+    return _check("not below R(D)", broken, holds)
 
 
 def _by_alpha(points: Sequence[FrontierPoint]) -> list[FrontierPoint]:

@@ -50,8 +50,8 @@ def exact_rate(
     """The exact empirical rate of all N points, float64 on the posterior's device (method.md 2.4).
 
     I_N = mean_i E[log p(z|x_i) - logsumexp_j log p(z|x_j) + log N], with z ~ p(z|x_i) drawn `draws`
-    times, a function of the seed. O(N^2 K) time, O(N K) memory; `progress` is told how many rows
-    were done. Raises ParadiseError as `point_rates`.
+    times, a function of the seed. O(N^2 K) time, O(N K) memory; `progress` is called with how
+    many rows are done. Raises ParadiseError as `point_rates`.
     """
     return ExactRate.of(drawn_rates(posterior, seed=seed, draws=draws, progress=progress))
 

@@ -182,10 +182,10 @@ def rate_interval(
     """All bounds of the rate of N >= 4 posteriors, float64 on their device (method.md 2.4).
 
     A function of the seed, not of how the work is cut. `draws` is how many z the exact rate takes
-    for each point; `progress` is told how many of its draws * N rows were done. `rates` are the
-    `drawn_rates` of this seed where they are known already. O(N^2 K) time, O(N K) memory. Raises
-    UsageError for fewer points or a batch of one, ParadiseError where mu or sigma is infinite or
-    sigma is 0.
+    for each point; `progress` is called with how many of its draws * N rows are done. `rates` are
+    the `drawn_rates` of this seed where they are known already. O(N^2 K) time, O(N K) memory.
+    Raises UsageError for fewer points or a batch of one, ParadiseError where mu or sigma is
+    infinite or sigma is 0.
     """
     n = len(posterior.mu)
     if n < FEWEST:

@@ -24,7 +24,7 @@ class SweepPoint:
 
     @property
     def group(self) -> tuple[tuple[str, str], ...]:
-        """The settings that tell frontiers apart: all but alpha and the seed."""
+        """The settings that distinguish a frontier from others: all but alpha and the seed."""
         return tuple(
             (key, value) for key, value in self.settings.items() if key not in (ALPHA, SEED)
         )
@@ -65,7 +65,7 @@ def plan(
         points.append(SweepPoint(",".join(parts), settings, loaded.recipe))
     if len({point.name for point in points}) == len(points):
         return points
-    # What was left out of the names may have been all that told two points apart.
+    # What the names leave out may be all that distinguishes two points.
     return [
         replace(point, name=f"{number},{point.name}")
         for number, point in enumerate(points, start=1)

@@ -59,9 +59,9 @@ def run_points(
     """Train and evaluate every point in `folder`, going on where an earlier sweep there stopped.
 
     A point that fails leaves the others alone. `jobs` is how many run at a time: by default as many
-    as there are GPUs, else processor cores, which they share. `progress` is told of every epoch
-    that is done. Raises UsageError where the folder holds runs of other recipes or the data lack
-    the split, Interrupted after a signal, when every run has saved its state.
+    as there are GPUs, else processor cores, which they share. `progress` is called with how
+    many epochs are done. Raises UsageError where the folder holds runs of other recipes or the data
+    lack the split, Interrupted after a signal, when every run has saved its state.
     """
     # What would fail in every run is said once, before the first.
     choose_device(device)

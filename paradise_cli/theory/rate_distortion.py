@@ -176,8 +176,9 @@ def solve(
 ) -> RateDistortion:
     """Points at these slopes, and certified answers at these distortions and rates (nats).
 
-    The curve of a finite source also gets its end, D_min. `progress` is told of every slope done.
-    Raises UsageError for slopes that are not positive and questions outside the curve.
+    The curve of a finite source also gets its end, D_min. `progress` is called with how many
+    slopes are done. Raises UsageError for slopes that are not positive, and questions outside the
+    curve.
     """
 
     def sweep(slopes: Sequence[float], tolerance: float) -> Curve:

@@ -24,12 +24,11 @@ class Threat(ABC):
 
     def project(self, x: Tensor, images: Tensor) -> Tensor:
         """The points of the ball, within [0, 1], that stand for x."""
+        # In this order: the box holds the image, so that clamping leads no further away from it.
         return self._into_ball(x, images).clamp(0, 1)
 
     def contains(self, x: Tensor, images: Tensor) -> Tensor:
-        """Whether each x is an image and lies in the ball, bool [B]; false for what is not a
-        number.
-        """
+        """Whether each x is an image in the ball, bool [B]; false for what is not a number."""
         pixels = x.flatten(1)
         inside = (pixels.amin(1) >= 0) & (pixels.amax(1) <= 1)
         return inside & (self.distance(x, images) <= self.eps + TOLERANCE)
@@ -44,9 +43,7 @@ class Threat(ABC):
 
     @abstractmethod
     def second_moment(self, gradient: Tensor) -> Tensor:
-        """What Adam divides by the root of: squares of each pixel, or their mean where direction
-        counts.
-        """
+        """What Adam divides by the root of: each pixel's square, or the mean for a direction."""
 
     @abstractmethod
     def random(self, uniform: Tensor) -> Tensor:
@@ -83,6 +80,7 @@ class L2(Threat):
     name = "l2"
 
     def distance(self, x: Tensor, images: Tensor) -> Tensor:
+        # In double: the sum of many small squares would lose more than TOLERANCE in fp32.
         length: Tensor = vector_norm((x - images).flatten(1), dim=1, dtype=torch.float64)
         return length.to(x.dtype)
 
@@ -103,6 +101,7 @@ class L2(Threat):
         return direction * per_image(radius * self.eps)
 
     def _into_ball(self, x: Tensor, images: Tensor) -> Tensor:
+        # No closer than eps / 2, so that the image itself is not divided by a length of 0.
         shrink = (self.eps / self.distance(x, images).clamp(min=self.eps / 2)).clamp(max=1)
         return images + (x - images) * per_image(shrink)
 

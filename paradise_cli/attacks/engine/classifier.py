@@ -68,8 +68,7 @@ class Behaviour:
 
 
 class Classifier:
-    """Images [B, C, H, W] in [0, 1] to logits [B, classes] in fp32, whatever way the function
-    answers.
+    """Images [B, C, H, W] in [0, 1] to logits [B, classes] in fp32 or better.
 
     Called, it answers once and is differentiable, through `quick` if there is one: a faster version
     of the function that leaves its input alone. `judge` decides: always `width` images together, in
@@ -98,14 +97,15 @@ class Classifier:
         self._layouts = {kind: fast_layout(device, kind, *modules) for kind in kinds}
 
     def __call__(self, images: Tensor) -> Tensor:
-        return self._logits(images, self.quick or self.answer)
+        return self._logits(images, self.quick or self.ask)
 
     def judge(self, images: Tensor, draws: int = DRAWS) -> Tensor:
         """Logits [N, classes] of any number of images."""
         found = []
         with torch.no_grad(), torch.autocast(self.device.type, enabled=False):
             if not len(images):
-                return self._logits(images.to(self.device), self.answer)
+                return self._logits(images.to(self.device), self.ask)
+            # Always one shape: how a point is decided must not depend on how many are asked about.
             for part in torch.split(images, self.width):
                 padding = part[:1].expand(self.width - len(part), *part.shape[1:])
                 batch = torch.cat([part, padding]).to(self.device)
@@ -116,7 +116,7 @@ class Classifier:
         """The same, surer: what a claimed success has to stand up to after `judge`."""
         return self.judge(images, SURE_DRAWS if self.random else DRAWS)
 
-    def answer(self, images: Tensor) -> Any:
+    def ask(self, images: Tensor) -> Any:
         """What the function returns for images of its own, which it may write into."""
         with self._turn():
             fresh = images.contiguous(memory_format=self.layout)
@@ -131,20 +131,21 @@ class Classifier:
 
     def _decide(self, batch: Tensor, draws: int) -> Tensor:
         if not self.random:
-            return self._logits(batch, self.answer)
-        each = [log_softmax(self._logits(batch, self.answer), 1) for _ in range(draws)]
+            return self._logits(batch, self.ask)
+        # The mean of probabilities, up to a constant that changes no decision.
+        each = [log_softmax(self._logits(batch, self.ask), 1) for _ in range(draws)]
         return torch.stack(each).logsumexp(0)
 
-    def _logits(self, images: Tensor, answer: Function) -> Tensor:
+    def _logits(self, images: Tensor, ask: Function) -> Tensor:
         if not len(images):  # many functions fail at an empty batch: it is not theirs to answer
             blank = images.new_zeros(1, *images.shape[1:])
-            classes = self.behaviour.classes or self._logits(blank, answer).shape[1]
+            classes = self.behaviour.classes or self._logits(blank, ask).shape[1]
             return torch.zeros(0, classes, device=self.device)
         asked = images
         if len(images) == 1 and not self.behaviour.alone:
             asked = images.expand(2, *images.shape[1:])
         with self._turn():
-            logits = answer(asked)
+            logits = ask(asked)
             kind = torch.promote_types(logits.dtype, torch.float32)
             # What keeps something may write its next answer into the memory of this one.
             logits = logits.to(kind, copy=self.behaviour.keeps)
@@ -196,14 +197,15 @@ def examine(
     way = _way_of(function, some, device, precision)
     door = Classifier(function, device=device, width=len(some), behaviour=way)
     with torch.no_grad():
-        whole = _answer(door, some)
+        whole = _checked_logits(door, some)
+        # Looked at after the first calls, which may fill what stays as it is from then on.
         before = Memory(function)
-        again = _answer(door, some)
+        again = _checked_logits(door, some)
         # In other company: the first image alone where that works, and fewer neighbours.
-        first = _if_it_works(lambda: _answer(door, some[:1]))
+        first = _if_it_works(lambda: _checked_logits(door, some[:1]))
         parts = [] if first is None else [first]
         if len(some) > 1:
-            parts.append(_answer(door, some[len(parts) : 8]))
+            parts.append(_checked_logits(door, some[len(parts) : 8]))
         apart = torch.cat(parts)
         keeps = not Memory(function).same_as(before)
     _check_classes(whole, labels)
@@ -284,7 +286,7 @@ def _gradient(door: Classifier, images: Tensor, in_bf16: bool) -> Gradient | Non
 
     def climb() -> Gradient:
         x = images.clone().requires_grad_(True)
-        answer = door.answer(x)
+        answer = door.ask(x)
         if not isinstance(answer, Tensor) or not answer.requires_grad:
             return "cut off"
         (slope,) = torch.autograd.grad(answer.sum(), [x], allow_unused=True)
@@ -302,7 +304,7 @@ def _gradient(door: Classifier, images: Tensor, in_bf16: bool) -> Gradient | Non
         if found is not None:
             return found
         with torch.no_grad():
-            answers = _if_it_works(lambda: [door.answer(images)])
+            answers = _if_it_works(lambda: [door.ask(images)])
     return None if answers is None else "refused"
 
 
@@ -314,13 +316,11 @@ def _if_it_works(call: Callable[[], T]) -> T | None:
         return None
 
 
-def _answer(door: Classifier, images: Tensor) -> Tensor:
-    """The function's logits [B, classes] in fp32, or the ParadiseError that says what it should
-    return.
-    """
+def _checked_logits(door: Classifier, images: Tensor) -> Tensor:
+    """Logits [B, classes] in fp32; raises ParadiseError, saying what should be returned."""
     wanted = "return one float tensor of logits, [batch, classes]"
     try:
-        answer = door.answer(images)
+        answer = door.ask(images)
     except Exception as error:
         given = f"{list(images.shape)} on {images.device}"
         raise ParadiseError(
@@ -333,6 +333,7 @@ def _answer(door: Classifier, images: Tensor) -> Tensor:
     if answer.ndim != 2 or len(answer) != len(images) or not answer.is_floating_point():
         kind = f"{answer.dtype} {list(answer.shape)}".removeprefix("torch.")
         raise ParadiseError(f"for {len(images)} images the classifier returns {kind}: {wanted}")
+    # Under attack infinite logits count as fooled; on clean images the model itself is broken.
     if bad := int((~answer.isfinite()).any(1).sum()):
         raise ParadiseError(
             f"the classifier returns NaN or infinite logits for {bad} of {len(images)} clean"
@@ -342,5 +343,6 @@ def _answer(door: Classifier, images: Tensor) -> Tensor:
 
 
 def _are_probabilities(logits: Tensor) -> bool:
+    # Logits may sum to 1 by chance for one image, but hardly for all, and with no negative one.
     in_range = bool((logits >= 0).all() and (logits <= 1).all())
     return in_range and bool(((logits.sum(1) - 1).abs() < 1e-3).all())

@@ -19,6 +19,7 @@ def compiled(classifier: Classifier, images: Tensor, compute: Compute) -> Functi
     Raises ParadiseError where it cannot be compiled, as without a C++ compiler, or where the
     gradients of its logits come out differently.
     """
+    # The one shape that will be asked about: another would be compiled for anew.
     copies = -(-compute.width // len(images))
     batch = images.repeat(copies, 1, 1, 1)[: compute.width].to(compute.device)
     plain = _gradient(classifier, batch, compute)

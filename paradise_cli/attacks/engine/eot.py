@@ -1,6 +1,4 @@
-"""Expectation over transformation: attacks on the mean probability of a classifier that draws at
-random.
-"""
+"""Expectation over transformation: attacks on a classifier that draws at random."""
 
 import math
 
@@ -14,8 +12,7 @@ from paradise_cli.core.randomness import keyed_normal
 
 
 class Averaged(Attack):
-    """The attack given, on the log of the mean probability of `draws` answers (Athalye et al.
-    2018).
+    """An attack on the log of the mean probability of several draws (Athalye et al. 2018).
 
     A stochastic encoder is sampled at the latent, with noise keyed by lane, step and draw; any
     other classifier is asked that often. Raises UsageError for fewer than one draw.
@@ -31,8 +28,11 @@ class Averaged(Attack):
             targets=attack.targets,
             restarts=attack.restarts,
         )
-        self.attack, self.draws = attack, draws
-        self.gradient, self.cycle = attack.gradient, attack.cycle
+        self.attack = attack
+        self.draws = draws
+        # It stands for the attack in the engine, which must ask it as it would ask that one.
+        self.gradient = attack.gradient
+        self.cycle = attack.cycle
 
     def start(self, lanes: Lanes, victim: Victim) -> State:
         return self.attack.start(lanes, _Mean(victim, lanes, self.draws))
@@ -53,12 +53,16 @@ class _Mean:
     """Images of these lanes to the log of the mean probability, [B, classes]."""
 
     def __init__(self, victim: Victim, lanes: Lanes, draws: int) -> None:
-        self.victim, self.lanes, self.draws, self.latent = victim, lanes, draws, victim.latent
+        self.victim = victim
+        self.lanes = lanes
+        self.draws = draws
+        self.latent = victim.latent
 
     def __call__(self, images: Tensor) -> Tensor:
         if self.latent is None:
             each = torch.stack([self.victim(images) for _ in range(self.draws)])
         else:
+            # One pass through the encoder serves all draws: only what follows z is asked again.
             posterior = self.latent.encode(images)
             noise = [
                 keyed_normal(self.lanes.key, posterior.mu.shape[1:], self.lanes.step, draw)
@@ -66,4 +70,5 @@ class _Mean:
             ]
             z = posterior.rsample(torch.stack(noise))  # [draws, B, K]
             each = self.latent.decode(z.flatten(0, 1)).view(self.draws, len(images), -1)
+        # Probabilities are averaged, as the classifier's decisions are, and not logits.
         return log_softmax(each, 2).logsumexp(0) - math.log(self.draws)

@@ -76,9 +76,7 @@ class Queue:
 
 
 def reached(goal: Goal, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """Whether a run may end, bool [B]; logits that are not numbers are no class, neither right nor
-    target.
-    """
+    """Whether a run may end, bool [B]; logits that are no numbers are neither right nor target."""
     predicted = logits.argmax(1)
     if goal == "fool":
         return (predicted != labels) | ~logits.isfinite().all(1)
@@ -88,9 +86,8 @@ def reached(goal: Goal, logits: Tensor, labels: Tensor, targets: Tensor) -> Tens
 
 
 def digests(images: Tensor) -> list[str]:
-    """What identifies each image [N, C, H, W] wherever it stands: noise is keyed by it, not by its
-    row.
-    """
+    """What identifies each image [N, C, H, W] wherever it stands: noise is keyed by it."""
+    # In fp32, as the classifier sees it: images given in other types are the same images.
     return [
         hashlib.sha256(image.contiguous().numpy().tobytes()).hexdigest()
         for image in images.float().cpu()
@@ -106,8 +103,7 @@ def jobs_of(
     rows: Iterable[int],
     seed: int = 0,
 ) -> list[Job]:
-    """The runs of an attack on the images of these rows; clean logits [N, classes], labels [N], N
-    ids.
+    """The runs of an attack on the images of these rows; clean logits [N, classes], labels [N].
 
     Runs of an image are in the order in which they count: each restart passes over all targets, the
     likeliest first.
@@ -135,5 +131,6 @@ def jobs_of(
 
 def _drawn(label: int, classes: int, seed: int, image: str) -> int:
     """A wrong class, uniformly."""
+    # A shift of 1 to classes - 1 never leads back to the label, so that none is drawn again.
     shift = int(torch.randint(1, classes, (), generator=generator(seed, image, "target")))
     return (label + shift) % classes

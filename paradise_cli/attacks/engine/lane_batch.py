@@ -185,6 +185,7 @@ class _Block:
         for lane, job in list(self.jobs.items()):
             if not queue.counts(job):
                 del self.jobs[lane]
+        # A lane keeps its job until that has ended: moving jobs together would cost copies.
         free = [lane for lane in range(self.compute.width) if lane not in self.jobs]
         fresh = dict(zip(free, queue.take(len(free)), strict=False))
         self.jobs |= fresh

@@ -1,5 +1,6 @@
-"""APGD of Croce and Hein (2020): gradient ascent whose step halves where it stops paying (method.md
-5.3).
+"""APGD of Croce and Hein (2020): gradient ascent whose step halves where it stops paying.
+
+See method.md 5.3.
 """
 
 from functools import cache
@@ -37,6 +38,7 @@ moves.
 
 def checkpoints(moves: int) -> list[int]:
     """After how many moves the step is looked at, ascending."""
+    # At least one move each: with few moves the parts would round to no period at all.
     period, shrink, shortest = (max(int(part * moves), 1) for part in (FIRST, SHRINK, SHORTEST))
     found = [period]
     while True:
@@ -48,12 +50,13 @@ def checkpoints(moves: int) -> list[int]:
 
 @cache
 def _periods(moves: int, device: torch.device) -> Tensor:
-    """After each number of moves the length of the period that ends there, or 0; int64 [moves +
-    2].
-    """
-    lengths, last = [0] * (moves + 2), 0
+    """The length of the period that ends after each number of moves, or 0; int64 [moves + 2]."""
+    # A table instead of a search, so that every lane looks up its own step without a branch.
+    lengths = [0] * (moves + 2)
+    last = 0
     for checkpoint in checkpoints(moves):
-        lengths[checkpoint], last = checkpoint - last, checkpoint
+        lengths[checkpoint] = checkpoint - last
+        last = checkpoint
     return torch.tensor(lengths, device=device)
 
 
@@ -83,6 +86,7 @@ class AutoStep(Attack):
     def start(self, lanes: Lanes, victim: Victim) -> State:
         x = lanes.begin
         if self.begin == "sphere":
+            # As AutoAttack starts: a random direction, stretched until it touches the sphere.
             away = self.threat.random(keyed_uniform(lanes.key, lanes.images.shape[1:]))
             length = self.threat.distance(away, torch.zeros_like(away))
             x = lanes.images + away * per_image(self.threat.eps / length)
@@ -108,9 +112,11 @@ class AutoStep(Attack):
     def step(self, lanes: Lanes, state: State, answer: Answer) -> State:
         state = self._learned(lanes, state, answer)
         period = _periods(self.moves, lanes.step.device)[lanes.step]
+        # Right after a halving a run has had no time yet to get on with its shorter step.
         stuck = ~state["halved"] & (state["checked"] >= state["highest"])
         check = period > 0
         halve = check & ((state["raised"] <= PAYING * period) | stuck)
+        # From the best point its own gradient leads on, which was kept for this.
         x = kept(halve, state["best"], state["x"])
         gradient = kept(halve, state["gradient"], answer.gradient)
         length = torch.where(halve, state["length"] / 2, state["length"])
@@ -134,6 +140,7 @@ class AutoStep(Attack):
             "best": kept(better, state["x"], state["best"]),
             "gradient": kept(better, answer.gradient, state["gradient"]),
             "highest": torch.where(better, answer.loss, state["highest"]),
+            # The start counts as the first checkpoint.
             "checked": torch.where(moved, state["checked"], answer.loss),
             "loss": answer.loss,
             "raised": state["raised"] + (moved & (answer.loss > state["loss"])),
@@ -144,6 +151,7 @@ class AutoStep(Attack):
     ) -> Tensor:
         """The next point from x; the first move has nothing before it and is all new."""
         new = per_image(torch.where(lanes.step > 0, MOMENTUM, 1.0))
+        # Projected twice, as the authors do: the momentum is added to a point of the ball.
         ascended = self.threat.project(
             x + per_image(length) * self.threat.steepest(gradient), lanes.images
         )
@@ -173,9 +181,7 @@ def apgd_targeted(
     restarts: int = 1,
     start: Start = "sphere",
 ) -> Attack:
-    """APGD towards each of the likeliest wrong classes in turn; AutoAttack runs it on the targeted
-    DLR.
-    """
+    """APGD towards each of the likeliest wrong classes in turn; AutoAttack runs it on DLR."""
     return AutoStep(
         threat, moves=steps, loss=loss, start=start, aim="each", targets=targets, restarts=restarts
     )

@@ -1,5 +1,6 @@
-"""FAB of Croce and Hein (2020): the nearest point of another class, plane by plane (method.md
-5.3).
+"""FAB of Croce and Hein (2020): the nearest point of another class, plane by plane.
+
+See method.md 5.3.
 """
 
 import torch
@@ -13,6 +14,7 @@ from paradise_cli.perturbations.threat import Threat, per_image
 LARGEST_MIX = 0.1
 """The most that the projection of the image weighs beside that of the point."""
 OVERSHOOT = 1.05
+"""How far a point goes, as a multiple of the way to the plane: on it nothing is decided."""
 BACKWARD = 0.9
 """How much of its perturbation a point keeps that fooled."""
 NEWTON_STEPS = 8
@@ -20,12 +22,12 @@ NEWTON_STEPS = 8
 
 
 def change_to_plane(threat: Threat, x: Tensor, gap: Tensor, normal: Tensor) -> Tensor:
-    """The smallest change in the threat's norm, [N, C, H, W], that brings each x onto a plane
-    within [0, 1].
+    """The smallest change within [0, 1] that brings each x onto a plane, [N, C, H, W].
 
-    The plane is where gap + normal . change = 0, with gap [N] and normal [N, C, H, W]. Where the
-    box does not meet it, the change is to the corner nearest to it. Croce and Hein (2020), FAB,
-    section 3.2; exact as far as NEWTON_STEPS lead, beyond which the change falls a little short.
+    Smallest is meant in the threat's norm. The plane is where gap + normal . change = 0, with gap
+    [N] and normal [N, C, H, W]. Where the box does not meet it, the change is to the corner nearest
+    to it. Croce and Hein (2020), FAB, section 3.2; exact as far as NEWTON_STEPS lead, beyond which
+    the change falls a little short.
 
     Every pixel goes the way that closes the gap, `pace` times a common amount, as far as it has
     room. What this closes is concave in the amount, so Newton's steps from 0 never pass the amount
@@ -35,14 +37,17 @@ def change_to_plane(threat: Threat, x: Tensor, gap: Tensor, normal: Tensor) -> T
     slope, pace = normal.flatten(1).abs(), threat.steepest(normal).flatten(1).abs()
     room = torch.where(way > 0, 1 - x.flatten(1), x.flatten(1))
     least = 1e-12  # a pace below it never fills a pixel
-    enough, closes, rate = room / pace.clamp(min=least), slope * room, slope * pace  # [N, P]
-    amount, tiny = torch.zeros_like(gap), torch.finfo(x.dtype).tiny
+    enough = room / pace.clamp(min=least)  # the amount that fills each pixel, [N, P]
+    closes = slope * room  # how much of the gap a full pixel closes
+    rate = slope * pace  # and how much one that is not full closes for each unit of the amount
+    amount = torch.zeros_like(gap)
+    tiny = torch.finfo(x.dtype).tiny
     for _ in range(NEWTON_STEPS):
         full = (amount[:, None] - enough).relu().sign()  # as a comparison, in a quarter of its time
         left = gap.abs() - vecdot(full, closes)
-        amount = torch.maximum(amount, left / vecdot(1 - full, rate).clamp(min=tiny)).clamp(
-            max=1 / least
-        )
+        step = left / vecdot(1 - full, rate).clamp(min=tiny)
+        # Where every pixel is full the box does not meet the plane, and the amount has no end.
+        amount = torch.maximum(amount, step).clamp(max=1 / least)
     return (way * torch.minimum(amount[:, None] * pace, room)).view_as(x)
 
 
@@ -82,12 +87,14 @@ class BoundarySteps(Attack):
 
     def step(self, lanes: Lanes, state: State, answer: Answer) -> State:
         x, images = state["x"], lanes.images
-        inside, far = self.threat.project(x, images), self.threat.distance(x, images)
+        inside = self.threat.project(x, images)
+        far = self.threat.distance(x, images)
+        # Only a point beyond a plane counts: where the ball is entered is asked about on the side.
         fooled = state["tried"] & (answer.logits.argmax(1) != lanes.labels)
         enters = fooled & (far < state["nearest"]) & (BACKWARD * far <= self.threat.eps)
         retreats = fooled | state["entry"]
         back = kept(fooled, torch.lerp(images, x, BACKWARD), state["back"])
-        looked = len(answer.gradient) == 0
+        looked = len(answer.gradient) == 0  # a point that was asked about without its gradient
         # Where the loss is no number there is no plane, and x stays.
         moved = (
             x
@@ -111,14 +118,14 @@ class BoundarySteps(Attack):
 
     def _moved(self, x: Tensor, images: Tensor, gap: Tensor, gradient: Tensor) -> Tensor:
         """Beyond the plane, from x and a little from the image, by how far either is from it."""
+        # The image's own gap to the same plane, by linearity: no second gradient is needed.
         gap_of_image = gap + (gradient * (images - x)).flatten(1).sum(1)
         both = torch.cat([x, images])
         change = change_to_plane(
             self.threat, both, torch.cat([gap, gap_of_image]), torch.cat([gradient, gradient])
         )
-        far, far_of_image = (
-            self.threat.distance(change, torch.zeros_like(change)).clamp(min=1e-8).chunk(2)
-        )
+        lengths = self.threat.distance(change, torch.zeros_like(change))
+        far, far_of_image = lengths.clamp(min=1e-8).chunk(2)  # neither 0: they are divided by
         mix = per_image((far / (far + far_of_image)).clamp(max=LARGEST_MIX))
         beyond, beyond_image = (both + OVERSHOOT * change).chunk(2)
         return torch.lerp(beyond, beyond_image, mix).clamp(0, 1)

@@ -1,5 +1,6 @@
-"""Attacks that step along the gradient: FGSM and its kin, the iterative ones, PGD (method.md
-5.1).
+"""Attacks that step along the gradient: FGSM and its kin, the iterative ones, PGD.
+
+See method.md 5.1.
 """
 
 import math
@@ -46,6 +47,7 @@ class GradientSteps(Attack):
         restarts: int = 1,
         keep: Literal["best", "last"] = "best",
     ) -> None:
+        # One point more than moves: the last one is asked about as well.
         super().__init__(threat, steps=moves + 1, aim=aim, targets=targets, restarts=restarts)
         self.step_size, self.begin, self.keep = step_size, start, keep
         self._loss = (LOSSES if aim == "any" else TARGET_LOSSES)[loss]
@@ -55,8 +57,10 @@ class GradientSteps(Attack):
         if self.begin == "uniform":
             x = lanes.images + self.threat.random(keyed_uniform(lanes.key, shape))
         elif self.begin == "corner":
+            # Half of eps, so that the gradient has the other half to spend.
             away = self.threat.steepest(keyed_normal(lanes.key, shape))
             x = lanes.images + self.threat.eps / 2 * away
+        # Also what was begun at: given points need not lie in this ball.
         x = self.threat.project(x, lanes.images)
         return {"x": x, "best": x, "highest": torch.full_like(lanes.images[:, 0, 0, 0], -torch.inf)}
 
@@ -64,6 +68,7 @@ class GradientSteps(Attack):
         return self._loss(logits, lanes)
 
     def step(self, lanes: Lanes, state: State, answer: Answer) -> State:
+        # A loss that is no number is never higher, and its point never the best.
         better = answer.loss > state["highest"]
         moved = state["x"] + self.step_size * self.threat.steepest(answer.gradient)
         return {
@@ -86,9 +91,7 @@ def fgsm(threat: Threat, *, loss: LossName = "ce") -> Attack:
 
 @ATTACKS.register
 def r_fgsm(threat: Threat) -> Attack:
-    """Half of eps in a random direction, then half of eps along the gradient (Tramer et al.
-    2017).
-    """
+    """Half of eps in a random direction, then half along the gradient (Tramer et al. 2017)."""
     return GradientSteps(threat, moves=1, step_size=threat.eps / 2, start="corner", keep="last")
 
 
@@ -104,9 +107,11 @@ def step_rand(threat: Threat) -> Attack:
 def iter_rand(
     threat: Threat, *, steps: int | None = None, step_size: float | None = None
 ) -> Attack:
-    """Iterated steps towards a random wrong class; by default as many as Kurakin et al. (2016) take
-    for this eps.
+    """Iterated steps towards a random wrong class (Kurakin et al. 2016).
+
+    The number of steps is theirs for this eps by default, and the step at least a grey level.
     """
+    # Their rule counts in grey levels: eps + 4 of them, or a quarter more than eps.
     levels = threat.eps * 255
     moves = steps or max(1, math.ceil(min(levels + 4, 1.25 * levels)))
     size = step_size or max(1 / 255, threat.eps / moves)
@@ -125,9 +130,7 @@ def pgd(
     restarts: int = 1,
     start: Start = "uniform",
 ) -> Attack:
-    """Projected gradient ascent from a random start (Madry et al. 2018); the step is eps / 4 by
-    default.
-    """
+    """Projected gradient ascent from a random start (Madry et al. 2018), by default of eps / 4."""
     size = threat.eps / 4 if step_size is None else step_size
     return GradientSteps(
         threat, moves=steps, step_size=size, loss=loss, start=start, restarts=restarts
@@ -139,5 +142,6 @@ def pgd_rand(
     threat: Threat, *, steps: int = 200, step_size: float | None = None, restarts: int = 1
 ) -> Attack:
     """PGD towards a random wrong class; the step is max(1/255, eps / steps) by default."""
+    # A step below a grey level would move no pixel of an image of 8 bits.
     size = max(1 / 255, threat.eps / steps) if step_size is None else step_size
     return GradientSteps(threat, moves=steps, step_size=size, aim="random", restarts=restarts)

@@ -1,5 +1,6 @@
-"""Attacks on the posterior of a stochastic encoder rather than on its classes (method.md 5.5, row
-12).
+"""Attacks on the posterior of a stochastic encoder rather than on its classes.
+
+See method.md 5.5, row 12.
 """
 
 from abc import abstractmethod
@@ -23,11 +24,11 @@ from paradise_cli.perturbations.threat import Threat
 
 
 class LatentSteps(GradientSteps):
-    """PGD whose loss is read off the posterior, from a uniform start: at the image itself it has no
-    slope.
+    """PGD whose loss is read off the posterior, from a uniform start.
 
-    The classes are those of mu, decoded. Written by an author: `shift`. Raises UsageError at the
-    start for a classifier that does not go through latents.
+    At the image itself the loss is at its lowest, and has no slope. The classes are those of mu,
+    decoded. Written by an author: `shift`. Raises UsageError at the start for a classifier that
+    does not go through latents.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class LatentSteps(GradientSteps):
         """What is maximised, [B]; the posterior of the image itself is `state`'s mu and sigma."""
 
     def start(self, lanes: Lanes, victim: Victim) -> State:
+        # Encoded once: what the posterior is pushed away from stays the same all along.
         clean = _latent(victim).encode(lanes.images)
         return super().start(lanes, victim) | {"mu": clean.mu, "sigma": clean.sigma}
 
@@ -49,9 +51,11 @@ class LatentSteps(GradientSteps):
     ) -> tuple[Tensor, Tensor]:
         latent = _latent(victim)
         posterior = latent.encode(x)
+        # Logits and loss come from one pass: the encoder costs as much as a classifier.
         return latent.decode(posterior.mu), self.shift(posterior, state)
 
     def step(self, lanes: Lanes, state: State, answer: Answer) -> State:
+        # The clean posterior is no part of the state that PGD knows, and would be lost.
         return state | super().step(lanes, state, answer)
 
 
@@ -79,6 +83,7 @@ class PosteriorShift(LatentSteps):
         return _with_density(super().start(lanes, victim))
 
     def shift(self, posterior: DiagonalGaussian, state: State) -> Tensor:
+        # In closed form: a draw would make the loss random, and its best point one of luck.
         return -posterior.entropy() - _expected_log_density(posterior, state)
 
 
@@ -94,12 +99,14 @@ class TowardsMean(LatentSteps):
         restarts: int,
         targets: int,
     ) -> None:
+        # Each wrong class has a run of its own, though no target's logit enters the loss.
         super().__init__(threat, steps, step_size, restarts, aim="each")
         self.means, self.targets = means, targets
 
     def start(self, lanes: Lanes, victim: Victim) -> State:
         state = super().start(lanes, victim)
         mu = state["mu"]
+        # Checked here and not where it is made: only the victim says how many latents there are.
         if self.means.ndim != 2 or self.means.shape[1] != mu.shape[1]:
             raise UsageError(
                 f"latent_towards: the class means are {list(self.means.shape)}, not [classes,"
@@ -145,9 +152,7 @@ def latent_towards(
     restarts: int = 1,
     targets: int = 9,
 ) -> Attack:
-    """Pull mu towards the mean of mu over each likely wrong class in turn, given as means [classes,
-    K].
-    """
+    """Pull mu towards the means [classes, K] of mu over each likely wrong class, in turn."""
     return TowardsMean(threat, means, steps, step_size, restarts, targets)
 
 
@@ -161,6 +166,7 @@ def _latent(victim: Victim) -> Latent:
 
 
 def _with_density(state: State) -> State:
+    # A width of 0 has no density, and log sigma no number to be pushed from.
     if not bool((state["sigma"] > 0).all()):
         raise UsageError(
             "this encoder is deterministic: of the latent attacks only those on mu apply"

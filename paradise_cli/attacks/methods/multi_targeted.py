@@ -14,22 +14,20 @@ RATE = 0.1
 
 
 def adam(threat: Threat, gradient: Tensor, state: State, count: Tensor) -> tuple[Tensor, State]:
-    """The ascent of Adam's update number `count` [B], counted from 1, and its new `mean` and
-    `square`.
+    """The ascent of Adam's update number `count` [B], from 1 on, and its new moments.
 
     For L2 the second moment is one number an image: Adam's own, one a pixel, would turn every
     gradient into its signs, which is the steepest direction for L-infinity alone.
     """
     mean = torch.lerp(gradient, state["mean"], BETA_1)
     square = torch.lerp(threat.second_moment(gradient), state["square"], BETA_2)
+    # Both moments start at 0, and are divided by what they lack of a mean (Kingma and Ba 2015).
     scale = (square / per_image(1 - BETA_2**count)).sqrt() + STABLE
     return mean / per_image(1 - BETA_1**count) / scale, {"mean": mean, "square": square}
 
 
 class AdamSteps(Attack):
-    """Adam on the perturbation in pixel units, projected after every step, from a uniform random
-    start.
-    """
+    """Adam in pixel units, projected after every step, from a uniform random start."""
 
     def __init__(
         self, threat: Threat, *, moves: int, aim: Aim, targets: int = 9, restarts: int = 1
@@ -46,9 +44,11 @@ class AdamSteps(Attack):
         return (margin if self.aim == "any" else target_margin)(logits, lanes)
 
     def step(self, lanes: Lanes, state: State, answer: Answer) -> State:
+        # Large steps find the region, small ones the point; the authors drop the rate twice.
         part = (2 * lanes.step >= self.moves).int() + (4 * lanes.step >= 3 * self.moves).int()
         rate = RATE * 0.1**part
         ascent, moments = adam(self.threat, answer.gradient, state, lanes.step + 1)
+        # Not the best point but the last goes on: Adam's moments belong to the path taken.
         moved = state["x"] + per_image(rate) * ascent
         return {"x": self.threat.project(moved, lanes.images), **moments}
 

@@ -9,9 +9,7 @@ from paradise_cli.perturbations.threat import Threat
 
 
 class NoisySteps(GradientSteps):
-    """PGD along a gradient averaged over `draws` points: x, and the others up to half of eps around
-    it.
-    """
+    """PGD along a gradient averaged over `draws` points: x itself and others within eps / 2."""
 
     def __init__(self, threat: Threat, *, moves: int, draws: int) -> None:
         super().__init__(threat, moves=moves, step_size=threat.eps / 4)
@@ -20,6 +18,7 @@ class NoisySteps(GradientSteps):
     def evaluate(
         self, victim: Victim, x: Tensor, lanes: Lanes, state: State
     ) -> tuple[Tensor, Tensor]:
+        # The logits are those of x alone: success is never decided by a noisy image.
         logits = victim(x)
         total = self.loss(logits, lanes)
         for draw in range(1, self.draws):

@@ -1,6 +1,4 @@
-"""Attacks that read logits alone and keep the best point they asked about; random search is the
-plainest.
-"""
+"""Attacks that read logits alone and keep the best point; random search is the plainest."""
 
 from abc import abstractmethod
 from typing import Literal
@@ -38,9 +36,11 @@ class Proposals(Attack):
         return margin(logits, lanes)
 
     def step(self, lanes: Lanes, state: State, answer: Answer) -> State:
+        # Strictly: an equal point is no progress, and the queries asked ahead rest on that.
         better = answer.loss > state["highest"]
         best = kept(better, state["x"], state["best"])
         return {
+            # Noise is keyed by the number of the point, and this is the next one.
             "x": self.propose(lanes._replace(step=lanes.step + 1), best),
             "best": best,
             "highest": torch.where(better, answer.loss, state["highest"]),
@@ -58,7 +58,7 @@ class RandomSearch(Proposals):
         self.kind = kind
 
     def first(self, lanes: Lanes) -> Tensor:
-        return self.propose(lanes, lanes.images)
+        return self.propose(lanes, lanes.images)  # draws do not build on each other
 
     def propose(self, lanes: Lanes, best: Tensor) -> Tensor:
         shape = lanes.images.shape[1:]
@@ -75,7 +75,5 @@ class RandomSearch(Proposals):
 def random_search(
     threat: Threat, *, draws: int = 10_000, kind: Literal["uniform", "corner"] = "uniform"
 ) -> Attack:
-    """So many independent draws, in the ball or (`corner`) at full strength (method.md 5.5, row
-    5).
-    """
+    """Independent draws, in the ball or (`corner`) at full strength (method.md 5.5, row 5)."""
     return RandomSearch(threat, draws=draws, kind=kind)

@@ -12,8 +12,7 @@ from paradise_cli.perturbations.threat import Threat, per_image
 
 
 class SPSA(Attack):
-    """Adam on a gradient estimated at each point from `samples` random directions, two queries
-    each.
+    """Adam on a gradient estimated from `samples` random directions, two queries each.
 
     A round asks about the point itself, which alone is where a run ends, and then about point +
     delta v and point - delta v, within [0, 1], for directions v of +-1 in every pixel.
@@ -38,11 +37,11 @@ class SPSA(Attack):
 
     def step(self, lanes: Lanes, state: State, answer: Answer) -> State:
         queries = 2 * self.samples + 1
-        turn = (
-            lanes.step % queries
-        )  # 0 at the point itself, odd at point + delta v, even at point - delta v
+        # 0 at the point itself, odd at point + delta v, even at point - delta v.
+        turn = lanes.step % queries
         at_point, ahead = turn == 0, turn % 2 == 1
         better = at_point & (answer.loss > state["highest"])
+        # Each query adds its loss times its own direction, so that a pair adds its difference.
         seen = torch.where(at_point, 0.0, answer.loss.nan_to_num(0.0, 0.0, 0.0))
         weight = seen / (2 * self.delta * self.samples)
         slope = state["slope"] + per_image(weight) * state["direction"]
@@ -51,6 +50,7 @@ class SPSA(Attack):
             name: kept(moves, new, state[name])
             for name, new in self._moved(lanes, state, slope).items()
         }
+        # Signs and not normal noise: a division by v is then a product with it.
         fresh = (keyed_uniform(lanes.key, lanes.images.shape[1:], lanes.step) - 0.5).sign()
         direction = kept(ahead, -state["direction"], fresh)  # both ends of each v
         x = (moved["point"] + self.delta * direction).clamp(0, 1)

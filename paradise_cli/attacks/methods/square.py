@@ -1,5 +1,6 @@
-"""Square attack: random search over windows that shrink (Andriushchenko et al. 2020; method.md
-5.3).
+"""Square attack: random search over windows that shrink (Andriushchenko et al. 2020).
+
+See method.md 5.3.
 """
 
 from functools import cache
@@ -21,8 +22,9 @@ _TINY = 1e-12
 
 
 class Window(NamedTuple):
-    """One square a lane: `rows` [B, H, 1] and `columns` [B, 1, W] count from its corner, `side` [B,
-    1, 1].
+    """One square for each lane: `rows` [B, H, 1] and `columns` [B, 1, W] count from its corner.
+
+    `side` is [B, 1, 1].
     """
 
     rows: Tensor
@@ -32,31 +34,34 @@ class Window(NamedTuple):
     @property
     def inside(self) -> Tensor:
         """1 for the pixels in it and 0 for the others, float [B, 1, H, W]."""
+        # A mask and no index: lanes have windows of different sizes, and no shape may depend on
+        # the data.
         tall = (self.rows >= 0) & (self.rows < self.side)
         wide = (self.columns >= 0) & (self.columns < self.side)
         return (tall.float() * wide.float())[:, None]
 
 
 class Square(Proposals):
-    """What both norms share: the schedule of p, and windows of p h w pixels anywhere in the
-    image.
-    """
+    """What both norms share: the schedule of p, and windows of p h w pixels anywhere."""
 
     def __init__(self, threat: Threat, *, queries: int, p: float, rescale: bool) -> None:
         super().__init__(threat, steps=queries)
         self.p, self.rescale = p, rescale
 
     def stage(self, step: Tensor) -> Tensor:
-        """How often p has halved when point number `step` is proposed, int64 [B]; the second is
-        number 1.
+        """How often p has halved when point number `step` is proposed, int64 [B].
+
+        The first point is number 0 and needs no window.
         """
         iteration = step - 1
+        # The schedule is written for 10,000 queries; few queries should see small windows too.
         if self.rescale:
             iteration = torch.div(iteration * 10_000, self.steps, rounding_mode="floor")
         return torch.bucketize(iteration, _halvings(step.device))
 
     def side(self, stage: Tensor, height: int, width: int) -> Tensor:
         """The side of a window, int64 [B]; at most the image's shorter side."""
+        # In double: a side that rounds otherwise on another device would be another attack.
         pixels = self.p * height * width * torch.pow(0.5, stage.double())
         return pixels.sqrt().round().long().clamp(1, min(height, width))
 
@@ -74,13 +79,14 @@ class SquareLinf(Square):
     """Vertical stripes of +-eps; each query fills one window with +-eps, one sign a channel."""
 
     def first(self, lanes: Lanes) -> Tensor:
+        # Convolutional networks are most sensitive to stripes, of all cheap patterns (section 3.4).
         channels, _, width = lanes.images.shape[1:]
-        return self._pushed(
-            lanes.images, (keyed_uniform(lanes.key, (channels, 1, width), 0) - 0.5).sign()
-        )
+        stripes = (keyed_uniform(lanes.key, (channels, 1, width), 0) - 0.5).sign()
+        return self._pushed(lanes.images, stripes)
 
     def propose(self, lanes: Lanes, best: Tensor) -> Tensor:
         channels, height, width = best.shape[1:]
+        # All of a query's noise in one draw: two for the corner, one for flips, one a channel.
         noise = keyed_uniform(lanes.key, (3 + channels,), lanes.step)
         inside = self.window(noise[:, :2], self.stage(lanes.step), height, width).inside
         signs = (noise[:, 3:] - 0.5).sign()[:, :, None, None]
@@ -98,11 +104,10 @@ class SquareLinf(Square):
 
 
 class SquareL2(Square):
-    """A grid of bumps; each query moves the length of two windows into one, shaped by a new
-    bump.
-    """
+    """A grid of bumps; each query moves the length of two windows into one, as a new bump."""
 
     def side(self, stage: Tensor, height: int, width: int) -> Tensor:
+        # A bump has a centre, so that its side is odd, and from 3 on it has a slope.
         odd = super().side(stage, height, width).clamp(min=3) | 1
         return odd.clamp(max=min(height, width))
 
@@ -116,7 +121,9 @@ class SquareL2(Square):
         change = ((noise[:, 1:] - 0.5).sign() * bumps).reshape(
             -1, channels, down * side, across * side
         )
-        below, beside = height - down * side, width - across * side
+        # The grid need not fill the image: what is left over is shared between the edges.
+        below = height - down * side
+        beside = width - across * side
         margins = (beside // 2, beside - beside // 2, below // 2, below - below // 2)
         return self._scaled(lanes.images, pad(change, margins))
 
@@ -126,9 +133,11 @@ class SquareL2(Square):
         stage = self.stage(lanes.step)
         window = self.window(noise[:, :2], stage, height, width)
         emptied = self.window(noise[:, 2:4], stage, height, width).inside
-        change, inside = best - lanes.images, window.inside
+        change = best - lanes.images
+        inside = window.inside
         old = change * inside
         signs = (noise[:, 5:] - 0.5).sign()[:, :, None, None]
+        # Half a new bump, half what was there: progress is changed and not thrown away.
         new = signs * self._bump(window, stage, noise[:, 4] > 0.5) + old / (_length(old) + _TINY)
         # A channel may use the length that it had in both windows and its share of what clipping
         # left.
@@ -142,12 +151,17 @@ class SquareL2(Square):
     def _bump(self, window: Window, stage: Tensor, lying: Tensor) -> Tensor:
         """The bump in each lane's window, 0 outside, [B, 1, H, W]."""
         height, width = window.rows.shape[1], window.columns.shape[2]
+        # All bumps that will ever be needed, in one table: lanes differ in stage, and pick theirs.
         every = torch.arange(len(HALVINGS) + 1)
         table = _bumps(tuple(self.side(every, height, width).tolist()), stage.device)
         last = table.shape[1] - 1
-        rows, columns = window.rows.clamp(0, last), window.columns.clamp(0, last)
-        lying, stage = lying[:, None, None], stage[:, None, None]
-        chosen = table[stage, torch.where(lying, columns, rows), torch.where(lying, rows, columns)]
+        # Clamped, so that pixels outside the window read something, which the mask then drops.
+        rows = window.rows.clamp(0, last)
+        columns = window.columns.clamp(0, last)
+        lying = lying[:, None, None]
+        down = torch.where(lying, columns, rows)
+        across = torch.where(lying, rows, columns)
+        chosen = table[stage[:, None, None], down, across]
         return chosen[:, None] * window.inside
 
     def _scaled(self, images: Tensor, change: Tensor) -> Tensor:
@@ -155,9 +169,7 @@ class SquareL2(Square):
 
 
 def bump(side: int) -> Tensor:
-    """Length 1: a hill over a hollow, each falling off as a sum of inverse squares, [side,
-    side].
-    """
+    """A hill over a hollow of length 1, each falling off as a sum of inverse squares."""
     return _unit(torch.cat([_hill(side // 2, side), -_hill(side - side // 2, side)])).float()
 
 
@@ -181,9 +193,7 @@ def _halvings(device: torch.device) -> Tensor:
 
 @cache
 def _bumps(sides: tuple[int, ...], device: torch.device) -> Tensor:
-    """The bumps of these sides in the corner of squares as large as the largest, [len(sides), S,
-    S].
-    """
+    """The bumps of these sides, each in the corner of a square of the largest side S, [n, S, S]."""
     largest = max(sides)
     return torch.stack([pad(bump(side), (0, largest - side) * 2) for side in sides]).to(device)
 

@@ -1,9 +1,10 @@
 """An attack as steps that many images take together, each at its own step.
 
-A lane is one run of one attack on one image. Each step asks the classifier about one point of every
-lane: whoever runs the attack (`engine.py`) passes the batch through the classifier once, decides
-which lanes have fooled it, and hands logits and gradient back. So lanes at different steps share a
-batch, a lane that is done makes room for another, and no attack ever judges itself.
+A lane is a slot of the batch of fixed shape: it works on one image in one run of the attack, and
+takes the next run when that one has ended. Each step asks the classifier about one point of every
+lane. Whoever runs the attack (`attacks/engine`) passes the batch through the classifier once,
+decides which lanes have fooled it, and hands logits and gradient back. So lanes at different steps
+share a batch, and no attack ever decides about its own success.
 """
 
 from abc import ABC, abstractmethod
@@ -18,14 +19,12 @@ from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.perturbations.threat import Threat
 
 Aim = Literal["any", "each", "random"]
-"""What a run aims at: any wrong class, each of the likeliest in turn, the least likely, or one
-drawn.
-"""
+"""What a run aims at: any wrong class, each of the likeliest in turn, or one drawn."""
 
 State = dict[str, Tensor]
-"""What a lane remembers, each [B, ...]; `x` is the point to ask about next.
+"""What an attack remembers of its lanes, each [B, ...]; `x` is the point to ask about next.
 
-`ended`, bool [B], if there is one, ends a lane before all steps are taken.
+`ended`, bool [B], if there is one, ends a lane's run before all steps are taken.
 """
 
 
@@ -45,18 +44,14 @@ class Lanes(NamedTuple):
 
 
 class Latent(NamedTuple):
-    """The way through a stochastic encoder: images to posteriors, z [B, K] to logits [B,
-    classes].
-    """
+    """The way through an encoder: images to posteriors, and z [B, K] to logits [B, classes]."""
 
     encode: Callable[[Tensor], DiagonalGaussian]
     decode: Callable[[Tensor], Tensor]
 
 
 class Victim(Protocol):
-    """What is attacked: images [B, C, H, W] to logits [B, classes]; `latent` if it is an
-    encoder.
-    """
+    """What is attacked: images [B, C, H, W] to logits [B, classes]; encoders have a `latent`."""
 
     latent: Latent | None
 
@@ -64,8 +59,9 @@ class Victim(Protocol):
 
 
 class Answer(NamedTuple):
-    """What came back for `x`: logits [B, classes], loss [B], its gradient [B, C, H, W] or, if none,
-    [0].
+    """What came back for `x`: logits [B, classes], loss [B] and its gradient [B, C, H, W].
+
+    The gradient is [0] at a point where nobody asked for it.
     """
 
     logits: Tensor
@@ -74,7 +70,7 @@ class Answer(NamedTuple):
 
 
 class Attack(ABC):
-    """One attack under one threat; `steps` points at most are asked about in each run.
+    """One attack under one threat; each run asks about `steps` points at most.
 
     `restarts` runs are made towards each target. Written by an author: `start`, `step`, and `loss`
     or `evaluate`.
@@ -84,20 +80,16 @@ class Attack(ABC):
     """Whether `step` needs the gradient of the loss."""
 
     cycle = 1
-    """Of so many points asked about in turn, the gradient is taken at the first alone; all runs
-    keep step.
-    """
+    """The gradient is taken at the first of so many points in turn; all lanes keep step."""
 
     def __init__(
         self, threat: Threat, *, steps: int, aim: Aim = "any", targets: int = 9, restarts: int = 1
     ) -> None:
-        self.threat, self.steps, self.aim, self.targets, self.restarts = (
-            threat,
-            steps,
-            aim,
-            targets,
-            restarts,
-        )
+        self.threat = threat
+        self.steps = steps
+        self.aim = aim
+        self.targets = targets
+        self.restarts = restarts
 
     @abstractmethod
     def start(self, lanes: Lanes, victim: Victim) -> State:
@@ -105,8 +97,9 @@ class Attack(ABC):
 
     @abstractmethod
     def step(self, lanes: Lanes, state: State, answer: Answer) -> State:
-        """The state with the next `x`, given the answer for this one. Without host
-        synchronisation.
+        """The state with the next `x`, given the answer for this one.
+
+        No value may be read by the host here: that would wait for the device in every step.
         """
 
     def loss(self, logits: Tensor, lanes: Lanes) -> Tensor:
@@ -132,11 +125,13 @@ ATTACKS: Registry[Attack] = Registry("attack")
 def input_gradient(loss: Tensor, x: Tensor) -> Tensor:
     """d loss [B] / d x, [B, C, H, W]; 0 where there is none, as behind a layer that cuts x off."""
     found = None
+    # The gradient of the pixels alone: `backward` would compute those of all weights as well.
     if loss.requires_grad:
         (found,) = torch.autograd.grad(loss.sum(), [x], allow_unused=True)
     if found is None:
         return torch.zeros_like(x)
     # From channels_last layers it comes so laid out, and would slow all that mixes it with images.
+    # What is no number would spread into the point, and from there into every later one.
     return found.contiguous().nan_to_num(0.0, 0.0, 0.0)
 
 

@@ -21,6 +21,7 @@ def cross_entropy(logits: Tensor, lanes: Lanes) -> Tensor:
 
 def margin(logits: Tensor, lanes: Lanes) -> Tensor:
     """max over j != y of z_j - z_y: above 0 once fooled (method.md 5.2)."""
+    # Gathered, and not indexed by a mask, whose shape the device would have to tell.
     true = logits.gather(1, lanes.labels[:, None])[:, 0]
     return others(logits, lanes.labels).amax(1) - true
 
@@ -32,6 +33,7 @@ def dlr(logits: Tensor, lanes: Lanes) -> Tensor:
     """
     if logits.shape[1] < 3:
         return margin(logits, lanes)
+    # Scaled by itself, it does not saturate where cross-entropy does: large logits cancel.
     top = logits.topk(3, 1).values
     return margin(logits, lanes) / (top[:, 0] - top[:, 2] + 1e-12)
 
@@ -48,8 +50,9 @@ def target_margin(logits: Tensor, lanes: Lanes) -> Tensor:
 
 
 def target_dlr(logits: Tensor, lanes: Lanes) -> Tensor:
-    """z_t - z_y over z_(1) - (z_(3) + z_(4)) / 2 (method.md 5.3); `target_margin` below four
-    classes.
+    """z_t - z_y over z_(1) - (z_(3) + z_(4)) / 2 (method.md 5.3).
+
+    Below four classes there is no fourth logit, and it is `target_margin`.
     """
     if logits.shape[1] < 4:
         return target_margin(logits, lanes)

@@ -145,6 +145,15 @@ def test_all_commands_take_the_same_names(model: LoadedModel, tmp_path: Path) ->
         assert len(document("predict", data, "-m", model.source)["images"]) == count
 
 
+def test_what_should_be_known_of_the_data_is_kept_with_the_number(
+    model: LoadedModel, tmp_path: Path
+) -> None:
+    holiday = photos(tmp_path / "holiday", names=["cat", "dog"])
+    notes = document("evaluate", model.source, "--data", holiday, "--device", "cpu")["notes"]
+    assert notes[0] == "holiday has no test split: all of its 24 images are taken"
+    assert "holiday has 2 of the model's 3 classes ('cat', 'dog')" in notes[1]
+
+
 def test_an_archive_is_judged_by_the_models_numbers(model: LoadedModel, tmp_path: Path) -> None:
     path = tmp_path / "own.npz"
     pixels = np.random.default_rng(0).random((40, 12, 12))

@@ -1,7 +1,7 @@
 """`paradise encode`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,17 +17,25 @@ from paradise_cli.cli.images import (
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption
 from paradise_cli.cli.output import note, print_json
 
+if TYPE_CHECKING:
+    from paradise_cli.inference.encoding import Encoded
+    from paradise_cli.inference.loading import LoadedModel
+
+
+Out = Annotated[Path, typer.Option("--out", "-o", help="z.npy (means) or z.npz (everything).")]
+Samples = Annotated[
+    int,
+    typer.Option(
+        min=0, help="K draws from each posterior, [N, K, latent_dim].", show_default="none"
+    ),
+]
+
 
 def encode(
     images: ImagesArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", help="z.npy (means) or z.npz (everything).")],
+    out: Out,
     model: ModelOption = None,
-    samples: Annotated[
-        int,
-        typer.Option(
-            min=0, help="K draws from each posterior, [N, K, latent_dim].", show_default="none"
-        ),
-    ] = 0,
+    samples: Samples = 0,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     batch_size: AheadOption = None,
     device: DeviceOption = "auto",
@@ -49,15 +57,16 @@ def encode(
     """
     loaded = load_and_say(model, device)
 
+    # Here, not above, as in every command: --help must not wait for torch.
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.core.results import replacing
     from paradise_cli.inference.encoding import encode_to_file, index_path
 
     source = loaded.open(in_order(images))
     made_by = made_from("encode", loaded, images)
-    if samples:
+    if samples:  # without draws the seed decides nothing
         made_by |= {"samples": samples, "seed": seed}
-    # The index is that of z.npy and of z.npz, whichever the model and the draws.
+    # The index is that of z.npy and of z.npz, whatever the model and the draws.
     rows = {"images": made_by["images"]}
     with (
         replacing(out, made_by, overwrite=overwrite),
@@ -67,6 +76,12 @@ def encode(
         done = encode_to_file(
             loaded, source, out, samples=samples, seed=seed, ahead=batch_size, progress=advance
         )
+    _report(done, loaded, as_json)
+
+
+def _report(done: "Encoded", loaded: "LoadedModel", as_json: bool) -> None:
+    """What was written; last the unreadable files, which end the command."""
+    skipped = [{"path": path, "error": reason} for path, reason in done.skipped]
     if as_json:
         print_json(
             {
@@ -76,11 +91,9 @@ def encode(
                 "latent_dim": loaded.model.latent_dim,
                 "images": done.images,
                 "rows": done.rows,
-                "skipped": [{"path": path, "error": reason} for path, reason in done.skipped],
+                "skipped": skipped,
             }
         )
-    note(
-        f"{done.out}: {done.rows:,} rows of {loaded.model.latent_dim} dimensions; index:"
-        f" {done.index}"
-    )
+    size = f"{done.rows:,} rows of {loaded.model.latent_dim} dimensions"
+    note(f"{done.out}: {size}; index: {done.index}")
     report_skipped(done.skipped, done.images, done.index)

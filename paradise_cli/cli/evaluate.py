@@ -47,18 +47,20 @@ PerExample = Annotated[
 ]
 
 
+Model = Annotated[str, typer.Argument(help="A run folder, a weights file, or a name from the zoo.")]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DATA",
+        help="A data set, a folder of class folders, or an .npz with images and labels.",
+        show_default="the data of the model's recipe",
+    ),
+]
+
+
 def evaluate(
-    model: Annotated[
-        str, typer.Argument(help="A run folder, a weights file, or a name from the zoo.")
-    ],
-    data: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DATA",
-            help="A data set, a folder of class folders, or an .npz with images and labels.",
-            show_default="the data of the model's recipe",
-        ),
-    ] = None,
+    model: Model,
+    data: Data = None,
     split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
     overrides: OverridesOption = None,
     device: DeviceOption = "auto",
@@ -79,7 +81,6 @@ def evaluate(
     """
     _refuse_mistakes(model, per_example)
     from paradise_cli.core.results import place, replacing
-    from paradise_cli.evaluation.image_costs import write_image_costs
     from paradise_cli.inference.loading import load
 
     draws = draws or (1 if per_example is None else DRAWS)
@@ -89,19 +90,16 @@ def evaluate(
         "model": place(str(loaded.source)), "data": data and place(data), "split": split,
         "settings": overrides or (), "seed": seed, "draws": draws,
     }  # fmt: skip
+    # Nothing is measured whose result may not be written.
     with ExitStack() as results:
         for path in filter(None, (out, per_example)):
             results.enter_context(replacing(path, made_by, overwrite=overwrite))
         measured = _measure(loaded, opened, device, seed, draws)
-        document, found = measured.evaluation.to_json(), None
-        if per_example is not None:
-            found = write_image_costs(
-                measured, loaded.recipe, loaded.info, opened.split, per_example
-            )
-            document["per_example"] = found.to_json()
-            picture = found.picture or "none, without rates"
-            note(f"{per_example}: {len(opened.split):,} rows; picture: {picture}")
-        deliver(document, out, as_json, lambda: print_evaluation(measured.evaluation, found))
+        costs = None if per_example is None else _costs(loaded, opened, measured, per_example)
+        # How classes and images were read belongs to the number, wherever it is quoted.
+        document = measured.evaluation.to_json() | {"notes": list(opened.notes)}
+        document |= {} if costs is None else {"per_example": costs.to_json()}
+        deliver(document, out, as_json, lambda: print_evaluation(measured.evaluation, costs))
 
 
 def _refuse_mistakes(model: str, per_example: Path | None) -> None:
@@ -136,12 +134,24 @@ def _measure(
     from paradise_cli.core.machine import choose_device
     from paradise_cli.evaluation import evaluate as evaluation
 
+    # Each image passes the model once, and each draw of each is a row of the exact rate.
     total = len(opened.split) * (1 + draws if loaded.model.stochastic else 1)
     with progress_bar(total, "evaluating") as advance:
         return evaluation.measure(
             loaded.model, loaded.recipe, loaded.info, opened.split, device=choose_device(device),
             data=opened.label, seed=seed, draws=draws, progress=advance,
         )  # fmt: skip
+
+
+def _costs(
+    loaded: "LoadedModel", opened: "EvaluationData", measured: "Measurement", table: Path
+) -> "ImageCosts":
+    from paradise_cli.evaluation.image_costs import write_image_costs
+
+    costs = write_image_costs(measured, loaded.recipe, loaded.info, opened.split, table)
+    picture = costs.picture or "none, without rates"
+    note(f"{table}: {len(opened.split):,} rows; picture: {picture}")
+    return costs
 
 
 def print_evaluation(evaluation: "Evaluation", costs: "ImageCosts | None" = None) -> None:
@@ -175,6 +185,7 @@ def print_evaluation(evaluation: "Evaluation", costs: "ImageCosts | None" = None
 
 
 def _classification(scores: "Classification", several: bool) -> list[Row]:
+    # One task needs no name; several may have other numbers of labels.
     of = f" ({scores.task}, n = {scores.n:,})" if several else ""
     rows = [(f"accuracy{of}", f"{scores.top1.value:.2%}", _interval(scores.top1))]
     if scores.top5 is not None:
@@ -190,7 +201,7 @@ def _distortion(distortion: "Distortion", several: bool) -> list[Row]:
 
     def row(what: str, value: float) -> Row:
         name = f"distortion{of}, {what}"
-        if distortion.unit == "nats":
+        if distortion.unit == "nats":  # shown in bits as well
             return (name, *nats(value))
         return (name, f"{value:.4f}", distortion.unit)
 
@@ -198,11 +209,13 @@ def _distortion(distortion: "Distortion", several: bool) -> list[Row]:
 
 
 def _rate(evaluation: "Evaluation") -> list[Row]:
+    # A deterministic encoder has no rate: the row stays, and says why.
     if evaluation.rate is None:
         return [("rate", "-", evaluation.rate_note or "")]
     rows = rate_rows(evaluation.rate)
     trained = evaluation.training_rate
     if trained is not None:
+        # Training sees a batch at a time, which can tell no more than its logarithm.
         cap = f", at most {trained.cap:.4f}" if trained.cap is not None else ""
         bound = f"{trained.bound} bound of {trained.estimand}{cap}"
         rows.append((f"rate as trained, q: {trained.q}", f"{trained.nats:.4f} nats", bound))
@@ -222,5 +235,6 @@ def _correlations(costs: "ImageCosts | None") -> list[Row]:
     ]
 
 
+# Two decimals: at 10,000 images a hundredth of a percent is one image.
 def _interval(share: "Proportion") -> str:
     return f"{share.low:.2%} to {share.high:.2%}"

@@ -11,7 +11,7 @@ from paradise_cli.cli.output import note
 if TYPE_CHECKING:
     from paradise_cli.inference.loading import LoadedModel
 
-_SHOWN = 20
+_SHOWN = 20  # unreadable files that are named
 
 ImagesArgument = Annotated[
     list[str],
@@ -43,6 +43,7 @@ def load_and_say(model: str | None, device: str) -> "LoadedModel":
     from paradise_cli.inference.loading import load
 
     loaded = load(model, device)
+    # Who names no model may not know that there is one, or that it has seen other pictures.
     if model is None:
         trained = f"trained on {loaded.info.label}"
         note(f"model: {DEFAULT_MODEL}, the packaged default, {trained} (--model names another)")
@@ -59,6 +60,7 @@ def made_from(command: str, loaded: "LoadedModel", images: Sequence[str]) -> dic
 
 def in_order(images: Sequence[str]) -> list[str]:
     """Names as given on a command line in one order, whatever the shell's language."""
+    # A shell sorts what it expands by its own locale, and may name a file twice.
     return sorted(set(images))
 
 
@@ -71,6 +73,7 @@ def report_skipped(skipped: Sequence[tuple[str, str]], images: int, listed: Path
     """List the unreadable files on stderr and end with exit code 1, if there are any."""
     if not skipped:
         return
+    # A folder of thousands must not push what was written off the screen.
     for path, reason in skipped[:_SHOWN]:
         note(printable(f"skipped {path}: {reason}"))
     if len(skipped) > _SHOWN:

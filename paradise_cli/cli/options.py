@@ -19,6 +19,8 @@ RecipeArgument = Annotated[
         help="A recipe file, or the name of a shipped recipe.", autocompletion=complete_recipe
     ),
 ]
+# One place for each, so that a command cannot give --seed or --device a meaning of its own.
+
 OverridesOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import closing, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -56,6 +56,7 @@ def predict(
     source = loaded.open(in_order(images))
     total = len(source.ids)
     made_by = made_from("predict", loaded, images) | {"top": top}
+    # On a terminal only the first images are looked at: closing the generator stops the threads.
     with (
         nullcontext() if out is None else replacing(out, made_by, overwrite=overwrite),
         progress_bar(total, "predicting") as advance,
@@ -66,16 +67,14 @@ def predict(
             skipped = [image for image in shown if image.error is not None]
         else:
             count, skipped = write_predictions(found, out)
-    document: dict[str, Any] = {"model": str(loaded.source)}
-    if out is None:
-        document["images"] = [image.to_json() for image in shown]
-        if not as_json:
-            _print(shown, total, str(loaded.source))
-    else:
-        document["out"] = str(out)
+    if out is not None:
         note(f"{out}: predictions for {count - len(skipped):,} images")
+    elif not as_json:
+        _print(shown, total, str(loaded.source))
     if as_json:
-        print_json(document)
+        # With --out the predictions are in the file, and the document says where.
+        where = {"out": str(out)} if out else {"images": [image.to_json() for image in shown]}
+        print_json({"model": str(loaded.source), **where})
     report_skipped([(image.path, image.error or "") for image in skipped], total, out)
 
 

@@ -41,16 +41,18 @@ def reconstruct(
 
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.core.results import replacing
-    from paradise_cli.inference.reconstruction import reconstruct_to_files
+    from paradise_cli.inference.reconstruction import GRID_IMAGES, reconstruct_to_files
 
     source = loaded.open(in_order(images))
     made_by = made_from("reconstruct", loaded, images)
+    # A folder may hold other files: the index shows whether results are in it.
     part = "" if out.suffix.lower() == ".png" else "index.csv"
     with (
         replacing(out, made_by, overwrite=overwrite, part=part),
         progress_bar(len(source.ids), "reconstructing") as advance,
     ):
         done = reconstruct_to_files(loaded, source, out, ahead=batch_size, progress=advance)
+    # Before the unreadable files, which end the command.
     if as_json:
         print_json(
             {
@@ -61,7 +63,8 @@ def reconstruct(
                 "skipped": [{"path": path, "error": reason} for path, reason in done.skipped],
             }
         )
-    note(f"{done.grid}: {min(done.rows, 32)} originals over their reconstructions")
+    # The grid holds the first ones, whatever the folder holds.
+    note(f"{done.grid}: {min(done.rows, GRID_IMAGES)} originals over their reconstructions")
     if done.index:
         note(f"{out}: {done.rows:,} reconstructions; index: {done.index}")
     report_skipped(done.skipped, len(source.ids), done.index)

@@ -92,11 +92,16 @@ def _missing(label: str, place: Path) -> ParadiseError:
 
 def _find(places: list[Path]) -> dict[str, tuple[Path, Path]] | None:
     """The four files of the first place that has them all."""
+    # Never from two places: labels of one set would meet images of another.
     for place in places:
-        files = {split: [_one(place, name) for name in names] for split, names in _FILES.items()}
-        # Never from two places: labels of one set would meet images of another.
-        if all(None not in pair for pair in files.values()):
-            return {split: (pair[0], pair[1]) for split, pair in files.items()}  # type: ignore[misc]
+        files = {}
+        for split, (images, labels) in _FILES.items():
+            image_file = _one(place, images)
+            label_file = _one(place, labels)
+            if image_file is not None and label_file is not None:
+                files[split] = (image_file, label_file)
+        if len(files) == len(_FILES):
+            return files
     return None
 
 

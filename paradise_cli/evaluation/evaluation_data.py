@@ -85,6 +85,7 @@ def _place(wanted: Target, targets: Sequence[Target], count: int) -> int | None:
 def _fit_classes(
     column: Tensor, given: Target, wanted: Target, data: DataInfo, model: DataInfo
 ) -> tuple[Tensor, str | None]:
+    # What the data call a class is a folder's name or a data set's: numbers alone would shift.
     found = match_classes(given.classes, wanted.classes, label=data.label)
     if found is None:
         raise ParadiseError(

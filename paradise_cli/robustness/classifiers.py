@@ -85,6 +85,7 @@ def _imported(name: str) -> Any:
             f"{name}: importing {module_name} fails: {type(error).__name__}: {error} (--debug"
             " shows where)"
         ) from error
+    # A class counts too: called without arguments, it makes the classifier.
     maker: Any = getattr(module, attribute, None)
     if not callable(maker):
         there = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]

@@ -161,7 +161,7 @@ def _placed(names: Sequence[str], numbers: Sequence[int], logits: int) -> tuple[
 
 def _own_names(function: Function) -> tuple[str, ...] | None:
     """The class names that a classifier carries, in the order of its logits."""
-    names = getattr(function, "classes", None)
+    names = getattr(function, "classes", None)  # as torchvision's data sets call them
     if isinstance(names, Sequence) and not isinstance(names, str):
         if names and all(isinstance(name, str) for name in names):
             return tuple(names)

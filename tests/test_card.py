@@ -359,6 +359,16 @@ def test_words_stay_whole_and_names_are_short(tmp_path, monkeypatch):
     assert {caption.splitlines()[0] for caption in attacked.captions} == {"goldfish"}
 
 
+def test_a_report_says_itself_in_a_line():
+    report, _ = made(50, 36)
+    assert repr(report) == (
+        "AttackReport(robust accuracy 72.0% of 50 images, clean 80.0%;"
+        " gradient masking: suspected (7 of 11 tests decided))"
+    )
+    bound = replace(report, verdict="obfuscated")
+    assert "robust accuracy 72.0%, upper bound, of 50 images" in repr(bound)
+
+
 def test_other_images_are_refused(tmp_path):
     report, images = made(12, 6)
     for wrong in (images[:11], images[..., :5]):

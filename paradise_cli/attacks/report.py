@@ -91,11 +91,12 @@ class AttackReport:
     provenance: Provenance
 
     def __repr__(self) -> str:
-        return (
-            f"AttackReport(robust accuracy {self.robust_accuracy.value:.1%} of"
-            f" {len(self.rows):,} images, clean {self.clean_accuracy.value:.1%}; gradient masking:"
-            f" {self.verdict})"
-        )
+        # The number never comes without what is known of its worth.
+        robust = f"robust accuracy {self.robust_accuracy.value:.1%}"
+        bound = f", {self.bound}," if self.bound else ""
+        clean = f"clean {self.clean_accuracy.value:.1%}"
+        n = f"{len(self.rows):,} images"
+        return f"AttackReport({robust}{bound} of {n}, {clean}; {self.audit.summary})"
 
     @property
     def lowest_transfer(self) -> StageRow | None:

@@ -97,8 +97,8 @@ class Beside:
     """What an attack needs beside its settings: other classifiers, and whom to keep informed.
 
     Suite `transfer` makes its images on the `sources`, by name; `base` is the model without its
-    defence, which the audit expects to break. `pulse` is told of progress, and `tell` what should
-    be known before the attack has ended.
+    defence, which the audit expects to break. `pulse` is called with progress, and `tell` with what
+    should be known before the attack has ended.
     """
 
     sources: Mapping[str, Function] = field(default_factory=dict)
@@ -191,13 +191,13 @@ class _Task:
         session.look_again(_points(found))
         # Only the audit gets the time that the suite has left over.
         with session.phase(deadline=self._after(1.0)):
-            judged = self._audit(session, found)
+            audit_found = self._audit(session, found)
         if not self.suite.transfer:
             # Under attackers who do not know the classifier, what the audit broke does not count.
             found = with_all_else(session, found, settings.eps, rows)
         session.look_again(_points(found))
         seconds = round(time.monotonic() - self.started, 1)
-        return summarised(session, self.suite, settings, rows, found, judged, hints, seconds)
+        return summarised(session, self.suite, settings, rows, found, audit_found, hints, seconds)
 
     def _audit(self, session: Session, found: Found) -> Audit:
         # What only a black box broke, after gradients had failed, is evidence against gradients.
@@ -248,7 +248,7 @@ def _points(found: Found) -> list[Tensor]:
 
 
 def _nobody(line: str) -> None:
-    """What is told where nobody listens."""
+    """Where nobody listens."""
 
 
 def _ledger(subject: Subject, out: Path | None, shard: Shard, fresh: bool) -> Ledger:

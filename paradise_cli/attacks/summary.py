@@ -28,7 +28,7 @@ def summarised(
     settings: AttackSettings,
     order: Sequence[int],
     found: Found,
-    judged: Audit,
+    audit_found: Audit,
     hints: Sequence[str],
     seconds: float,
 ) -> AttackReport:
@@ -43,7 +43,7 @@ def summarised(
     # As sure as a success must be: of a random classifier one answer says little.
     answers = subject.classifier.confirm(lattice).cpu()
     wrong = reached("fool", answers, labels, labels) | ~threat.contains(lattice, images)
-    judged = _unless_unfinished(judged, session.unfinished)
+    audit_found = _unless_unfinished(audit_found, session.unfinished)
     return AttackReport(
         clean_accuracy=Proportion.of(len(found.correct), n),
         robust_accuracy=found.interval,
@@ -53,8 +53,8 @@ def summarised(
             (level, Proportion.of(len(found.correct) - len(broken), n))
             for level, broken in found.curve
         ),
-        verdict=judged.verdict,
-        audit=judged,
+        verdict=audit_found.verdict,
+        audit=audit_found,
         rows=torch.tensor(rows),
         standing=torch.tensor([name is None for name in broken_by]),
         broken_by=tuple(broken_by),
@@ -64,7 +64,7 @@ def summarised(
         lattice=lattice,
         lattice_accuracy=Proportion.of(int((~wrong).sum()), n),
         unfinished=session.unfinished,
-        notes=(*hints, *_notes(subject, suite, settings, found, judged)),
+        notes=(*hints, *_notes(subject, suite, settings, found, audit_found)),
         settings=replace(settings, audited=min(settings.audited, n)),
         provenance=_provenance(subject, seconds),
     )
@@ -89,19 +89,19 @@ def _worst_points(
     return points, broken_by
 
 
-def _unless_unfinished(judged: Audit, unfinished: Sequence[str]) -> Audit:
+def _unless_unfinished(audit_found: Audit, unfinished: Sequence[str]) -> Audit:
     """The verdict, at least `suspect` if the suite was cut short.
 
     What was not attacked to the end stands only so far.
     """
     if not unfinished:
-        return judged
-    evidence = (*judged.evidence, f"the time ran out in: {', '.join(unfinished)}")
+        return audit_found
+    evidence = (*audit_found.evidence, f"the time ran out in: {', '.join(unfinished)}")
     # Of what the audit could not finish its own rows tell.
-    verdict = judged.verdict
+    verdict = audit_found.verdict
     if any(not name.startswith("audit") for name in unfinished):
         verdict = max(verdict, "suspect", key=VERDICTS.index)
-    return replace(judged, verdict=verdict, evidence=evidence)
+    return replace(audit_found, verdict=verdict, evidence=evidence)
 
 
 def _provenance(subject: Subject, seconds: float) -> Provenance:
@@ -116,14 +116,14 @@ def _provenance(subject: Subject, seconds: float) -> Provenance:
 
 
 def _notes(
-    subject: Subject, suite: Suite, settings: AttackSettings, found: Found, judged: Audit
+    subject: Subject, suite: Suite, settings: AttackSettings, found: Found, audit_found: Audit
 ) -> list[str]:
     notes = []
     if suite.transfer:
         # The one number at hand under an attacker who knows the classifier.
         known = [
             f"PGD-20 left {share:.1%} of {n}"
-            for level, share, n in judged.curve
+            for level, share, n in audit_found.curve
             if level == settings.eps
         ]
         notes.append(

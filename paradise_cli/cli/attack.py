@@ -148,7 +148,6 @@ def attack(
     seed: Seed = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """See `HELP`."""
     # What was typed wrongly is said before torch and the model take their time.
     name, numbers = _one(model, imported), _numbers(eps, curve, ci, budget)
     if ":" not in name:
@@ -234,11 +233,11 @@ def _attacked(
     """The report, and the notes that were shown before the attack began."""
     from paradise_cli.attacks.run import Beside, attack_with
 
-    told: list[str] = []
+    already_shown: list[str] = []
 
     # Once before the attack, where it can still be stopped, and not again after it.
     def tell(line: str) -> None:
-        told.append(line)
+        already_shown.append(line)
         if is_main():
             note(f"note: {line}")
 
@@ -261,7 +260,7 @@ def _attacked(
             )
     except KeyboardInterrupt as error:
         raise Interrupted("every run is kept, and the same command goes on from there") from error
-    return report, told
+    return report, already_shown
 
 
 def _show(
@@ -274,12 +273,12 @@ def _show(
 ) -> None:
     if not is_main():
         return
-    report, told = found
+    report, already_shown = found
     # The notes on the images were shown before the attack; what is saved needs them too.
     whole = replace(report, notes=(*report.notes, *examples.notes))
     saved = _save(whole, target, examples, folder, card)
     title = f"{target.label} on {examples.label}"
-    deliver(saved, None, as_json, lambda: print_report(report, title, told))
+    deliver(saved, None, as_json, lambda: print_report(report, title, already_shown))
 
 
 def _save(

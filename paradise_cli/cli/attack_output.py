@@ -35,8 +35,8 @@ def attack_progress() -> Iterator[Callable[[str, int, int, float], None]]:
             line.close()
 
 
-def print_report(report: "AttackReport", title: str, told: Collection[str] = ()) -> None:
-    """Accuracy, attacks, audit and verdict on stdout; notes on stderr, but for those `told`."""
+def print_report(report: "AttackReport", title: str, already_shown: Collection[str] = ()) -> None:
+    """Accuracy, attacks, audit and verdict on stdout, notes not `already_shown` on stderr."""
     from paradise_cli.attacks.audit.audit import MEANINGS
 
     settings = report.settings
@@ -53,7 +53,7 @@ def print_report(report: "AttackReport", title: str, told: Collection[str] = ())
     for line in report.audit.evidence:
         console.print(f"  {line}")
     for line in report.notes:
-        if line not in told:
+        if line not in already_shown:
             note(f"note: {line}")
 
 

@@ -14,6 +14,7 @@ from torch.nn.functional import linear, relu
 
 from paradise_cli.attacks import attack, run
 from paradise_cli.attacks.audit.audit import Audit
+from paradise_cli.attacks.audit.context import Siblings
 from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.settings import AttackSettings
@@ -121,6 +122,21 @@ def test_randomness_that_no_success_brought_to_light_is_found_at_the_end() -> No
     classifier = turning_random(model, lambda x, call: call >= 9)
     found = attack(classifier, images, labels, eps=1e-6, suite="small")
     assert any("others later" in note for note in found.notes)
+
+
+def test_a_base_that_turns_random_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def audited(session: Session, eps: float, *, siblings: Siblings, **_: object) -> Audit:
+        assert siblings.base is not None
+        siblings.base.attack("pgd", eps, range(12), hyper={"steps": 3})
+        return Audit("not detected", (), (), ())
+
+    monkeypatch.setattr(run, "audit", audited)
+    model = balanced(2, 0)
+    images, labels, standing = two_kinds(model, 0.01)
+    base = turning_random(model, lambda x, call: call >= 9)
+    found = attack(model, images, labels, eps=0.01, suite="small", base=base)
+    assert torch.equal(found.standing, standing)
+    assert not any("others later" in note for note in found.notes)
 
 
 def test_a_session_is_written_into_by_itself_alone() -> None:

@@ -238,7 +238,9 @@ def _siblings(
         other = Subject.examine(base, pixels, labels, subject.norm, subject.compute, subject.seed)
     except ParadiseError as error:
         raise type(error)(f"base: {error}") from error
-    return Siblings(Session(other), reference, known, calibration.EPS, keep=True)
+    # If the base turns random, that is no reason to attack the subject once more.
+    known_to_break = Session(other, watched=False)
+    return Siblings(known_to_break, reference, known, calibration.EPS, keep=True)
 
 
 def _points(found: Found) -> list[Tensor]:

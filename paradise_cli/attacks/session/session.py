@@ -41,7 +41,8 @@ class Session:
     """Attacks on one subject, whose runs are kept in a ledger and not made again.
 
     Nobody writes into a session: purpose, deadline and progress of attacks are those of the
-    `phase` that is entered.
+    `phase` that is entered. One that is `watched` raises TurnedRandom for a classifier that has
+    turned out to answer at random.
     """
 
     def __init__(
@@ -52,10 +53,12 @@ class Session:
         pulse: Pulse | None = None,
         deadline: float | None = None,
         shard: Shard | None = None,
+        watched: bool = True,
     ) -> None:
         self.subject = subject
         self.ledger = Ledger() if ledger is None else ledger
         self.shard = shard or Shard()
+        self._watched = watched
         # A folder may hold other attacks too: what counts here is what was made here.
         self._labels: set[str] = set()
         self._phase = Phase("", len(subject.images), deadline, pulse or silent)
@@ -215,7 +218,7 @@ class Session:
         classifier = self.subject.classifier
         if self.subject.behaviour.random:
             return classifier.judge, classifier.confirm
-        return asked_twice(classifier.judge), None
+        return asked_twice(classifier.judge) if self._watched else classifier.judge, None
 
     def _fooled(self, attack: Attack, outcomes: Sequence[Outcome]) -> list[bool]:
         """Whether the points that these runs ended at fool the subject from within the ball."""

@@ -111,8 +111,7 @@ paradise attack my_package.my_module:load --data images.npz --budget 10m
 paradise attack runs/cifar --suite transfer --source runs/other --card
 
 standard is AutoAttack's: APGD-CE, APGD-T, FAB-T and Square, each on the images still standing.
-Every success is confirmed, and an audit of fourteen tests ends in one verdict. A stopped
-command goes on.
+Every success is confirmed, and an audit ends in one verdict. A stopped command goes on.
 
 A classifier of your own is what a function without arguments returns: a torch module in eval
 mode, or any function, from pixels [B, C, H, W] in [0, 1] to logits [B, classes]; it normalises

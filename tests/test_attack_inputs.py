@@ -264,18 +264,39 @@ def answering_through(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor]
 @pytest.mark.parametrize(
     ("classifier", "message"),
     [
-        (answering(lambda logits: (logits, logits)), r"returns a tuple: return one float tensor.*first item"),
+        (
+            answering(lambda logits: (logits, logits)),
+            r"returns a tuple: return one float tensor.*first item",
+        ),
         (answering(lambda logits: {"logits": logits}), "returns a dict: return one float tensor"),
-        (answering(lambda logits: logits[:, 0]), r"for 12 images the classifier returns float32 \[12\]"),
-        (answering(lambda logits: logits.argmax(1)), r"returns int64 \[12\]: return one float tensor"),
-        (answering(lambda logits: logits[:, :1]), "1 class apart; an attack needs two or more"
-                                                  " logits"),
-        (answering(lambda logits: logits.mean(0, keepdim=True)), r"for 12 images.*float32 \[1, 3\]"),
-        (answering(lambda logits: logits.softmax(1)), "return the logits before the softmax, or"
-                                                      " log_softmax"),
-        (answering(lambda logits: logits.softmax(1).half()), "return the logits before the softmax"),
-        (answering(lambda logits: logits * torch.nan), "NaN or infinite logits for 12 of 12 clean"
-                                                       " images"),
+        (
+            answering(lambda logits: logits[:, 0]),
+            r"for 12 images the classifier returns float32 \[12\]",
+        ),
+        (
+            answering(lambda logits: logits.argmax(1)),
+            r"returns int64 \[12\]: return one float tensor",
+        ),
+        (
+            answering(lambda logits: logits[:, :1]),
+            "1 class apart; an attack needs two or more logits",
+        ),
+        (
+            answering(lambda logits: logits.mean(0, keepdim=True)),
+            r"for 12 images.*float32 \[1, 3\]",
+        ),
+        (
+            answering(lambda logits: logits.softmax(1)),
+            "return the logits before the softmax, or log_softmax",
+        ),
+        (
+            answering(lambda logits: logits.softmax(1).half()),
+            "return the logits before the softmax",
+        ),
+        (
+            answering(lambda logits: logits * torch.nan),
+            "NaN or infinite logits for 12 of 12 clean images",
+        ),
         (answering(lambda logits: logits / 0), "NaN or infinite logits for 12 of 12"),
         (of_wrong_size, r"fails on float32 images \[12, 1, 6, 6\] on cpu: RuntimeError"),
         (closing_over_a_model_in_training(), r"training mode.*model\.eval\(\)"),
@@ -286,7 +307,7 @@ def answering_through(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor]
         (UsingAGlobal(), r"training mode.*model\.eval\(\)"),
         (nn.Sequential(nn.Flatten(), nn.Linear(36, 3)), r"training mode.*model\.eval\(\)"),
     ],
-)  # fmt: skip
+)
 def test_classifiers_that_cannot_be_attacked(classifier: Any, message: str, tmp_path: Path) -> None:
     _, images, labels, _ = problem()
     with pytest.raises(ParadiseError, match=message):
@@ -319,11 +340,16 @@ IMAGES, LABELS = problem()[1:3]
         ({"eps": torch.inf, "norm": "l2"}, "eps must be finite"),
         ({"curve": [0.01, 2]}, "2 is too large"),
         ({"norm": "linff"}, "unknown norm 'linff'; did you mean 'linf'.; known: linf, l2"),
-        ({"suite": "standart"}, "unknown suite 'standart'; did you mean 'standard'.; known: quick,"
-                                " standard"),
+        (
+            {"suite": "standart"},
+            "unknown suite 'standart'; did you mean 'standard'.; known: quick, standard",
+        ),
         ({"suite": "transfer"}, "give sources"),
         ({"sources": {"a": balanced(3, 1)}}, "suite quick uses no sources"),
-        ({"suite": "transfer", "sources": {"a": balanced(2, 1)}}, "source a: labels run from 0 to 2"),
+        (
+            {"suite": "transfer", "sources": {"a": balanced(2, 1)}},
+            "source a: labels run from 0 to 2",
+        ),
         ({"suite": "transfer", "sources": {"b": of_wrong_size}}, "source b: the classifier fails"),
         ({"ci": 0.0}, "ci must lie between 0 and 0.5, not 0: write 1%"),
         ({"ci": 1}, "ci must lie between 0 and 0.5"),
@@ -332,7 +358,7 @@ IMAGES, LABELS = problem()[1:3]
         ({"batch_size": 0}, "batch size must be at least 1"),
         ({"precision": "fp16"}, "unknown precision 'fp16'; known: auto, fp32, bf16"),
     ],
-)  # fmt: skip
+)
 def test_arguments_that_mean_nothing(given: dict[str, Any], message: str) -> None:
     given = {"images": IMAGES, "labels": LABELS, **given}
     with pytest.raises(ParadiseError, match=message):
@@ -393,8 +419,10 @@ def test_a_source_of_the_same_name_is_another_source(tmp_path: Path) -> None:
             "eps": 3 * eps,
             "sources": {"a": balanced(3, seed)},
         }
-        assert same(judged(linear, images, labels, **given),
-                    judged(linear, images, labels, out=tmp_path, **given))  # fmt: skip
+        assert same(
+            judged(linear, images, labels, **given),
+            judged(linear, images, labels, out=tmp_path, **given),
+        )
 
 
 def changed(path: Path, change: Callable[[bytes], bytes]) -> None:
@@ -510,17 +538,49 @@ def test_data_sets_by_name() -> None:
     [
         ({"images": np.zeros((4, 2, 2), np.uint8)}, None, "has no array labels; it has: images"),
         ({"x": np.zeros(3)}, None, "has no array images or labels; it has: x"),
-        ({"images": np.zeros((4, 9)), "labels": np.zeros(4, int)}, None, r"shape \[4, 9\]; needed are"),
-        ({"images": np.zeros((4, 2, 2), int), "labels": np.zeros(4, int)}, None, "images of type int64"),
-        ({"images": np.zeros((4, 2, 2)), "labels": np.zeros(3, int)}, None, r"\[3\]; 4 integers are needed"),
+        (
+            {"images": np.zeros((4, 9)), "labels": np.zeros(4, int)},
+            None,
+            r"shape \[4, 9\]; needed are",
+        ),
+        (
+            {"images": np.zeros((4, 2, 2), int), "labels": np.zeros(4, int)},
+            None,
+            "images of type int64",
+        ),
+        (
+            {"images": np.zeros((4, 2, 2)), "labels": np.zeros(3, int)},
+            None,
+            r"\[3\]; 4 integers are needed",
+        ),
         ({"images": np.zeros((4, 2, 2)), "labels": np.zeros(4)}, None, "labels of type float64"),
-        ({"images": np.zeros((4, 2, 2)), "labels": -np.ones(4, int)}, None, "has no labelled images"),
-        ({"images": np.zeros((0, 2, 2)), "labels": np.zeros(0, int)}, None, "has no labelled images"),
-        ({"images": np.zeros((4, 2, 2)), "labels": np.zeros(4, int)}, 5, "--n 5: .* only 4 labelled images"),
-        ({"images": np.zeros((4, 2, 2)), "labels": np.zeros(4, int)}, 0, "--n must be at least 1, not 0"),
-        ({"images": np.zeros((4, 2, 2)), "labels": np.zeros(4, int)}, -1, "--n must be at least 1, not -1"),
+        (
+            {"images": np.zeros((4, 2, 2)), "labels": -np.ones(4, int)},
+            None,
+            "has no labelled images",
+        ),
+        (
+            {"images": np.zeros((0, 2, 2)), "labels": np.zeros(0, int)},
+            None,
+            "has no labelled images",
+        ),
+        (
+            {"images": np.zeros((4, 2, 2)), "labels": np.zeros(4, int)},
+            5,
+            "--n 5: .* only 4 labelled images",
+        ),
+        (
+            {"images": np.zeros((4, 2, 2)), "labels": np.zeros(4, int)},
+            0,
+            "--n must be at least 1, not 0",
+        ),
+        (
+            {"images": np.zeros((4, 2, 2)), "labels": np.zeros(4, int)},
+            -1,
+            "--n must be at least 1, not -1",
+        ),
     ],
-)  # fmt: skip
+)
 def test_archives_that_are_refused(
     tmp_path: Path, arrays: Any, n: int | None, message: str
 ) -> None:

@@ -170,8 +170,8 @@ def test_celeba_names_what_is_missing_or_damaged(tmp_path: Path) -> None:
 
 
 def test_a_folder_with_splits_and_classes(tmp_path: Path) -> None:
-    write_images(tmp_path, "train/b/1.png", "train/a/1.png", "train/a/x/2.png", "train/0.png", "val/a/1.jpg",
-                 "test/b/1.png", "test/b/2.png")  # fmt: skip
+    training = ("train/b/1.png", "train/a/1.png", "train/a/x/2.png", "train/0.png")
+    write_images(tmp_path, *training, "val/a/1.jpg", "test/b/1.png", "test/b/2.png")
     bundle = DATASETS["image_folder"](tmp_path, size=8, label="mine")
     assert list(bundle.train.ids) == [
         "train/0.png",

@@ -125,8 +125,8 @@ def test_a_pipe_is_written_into(model: Path, photos: Path) -> None:
 def test_a_body_that_fails_is_not_remembered(tmp_path: Path) -> None:
     out = tmp_path / "r.json"
 
-    def write(made_by: dict[str, object], body: Callable[[], object]) -> None:
-        with replacing(out, made_by):
+    def write(origin: dict[str, object], body: Callable[[], object]) -> None:
+        with replacing(out, origin):
             body()
 
     write({"seed": 1}, lambda: out.write_text("one"))
@@ -136,7 +136,7 @@ def test_a_body_that_fails_is_not_remembered(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"other seed \(1, now 2\)"):
         write({"seed": 2}, lambda: out.write_text("three"))
     assert out.read_text() == "two"
-    for damaged in ("hello", "{}", json.dumps({"made_by": {"seed": 1}, "file": None})):
+    for damaged in ("hello", "{}", json.dumps({"origin": {"seed": 1}, "file": None})):
         (tmp_path / ".r.json.json").write_text(damaged)
         with pytest.raises(UsageError, match="which this command did not make"):
             write({"seed": 1}, lambda: out.write_text("four"))

@@ -11,7 +11,7 @@ from paradise_cli.cli.images import (
     ModelOption,
     in_order,
     load_and_say,
-    made_from,
+    origin_of,
     report_skipped,
 )
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption
@@ -63,13 +63,13 @@ def encode(
     from paradise_cli.inference.encoding import encode_to_file, index_path
 
     source = loaded.open(in_order(images))
-    made_by = made_from("encode", loaded, images)
+    origin = origin_of("encode", loaded, images)
     if samples:  # without draws the seed decides nothing
-        made_by |= {"samples": samples, "seed": seed}
+        origin |= {"samples": samples, "seed": seed}
     # The index is that of z.npy and of z.npz, whatever the model and the draws.
-    rows = {"images": made_by["images"]}
+    rows = {"images": origin["images"]}
     with (
-        replacing(out, made_by, overwrite=overwrite),
+        replacing(out, origin, overwrite=overwrite),
         replacing(index_path(out), rows, overwrite=overwrite),
         progress_bar(len(source.ids), "encoding") as advance,
     ):

@@ -86,14 +86,14 @@ def evaluate(
     draws = draws or (1 if per_example is None else DRAWS)
     loaded = load(model, device)
     opened = _open(loaded, data, split, overrides or ())
-    made_by = {
+    origin = {
         "model": place(str(loaded.source)), "data": data and place(data), "split": split,
         "settings": overrides or (), "seed": seed, "draws": draws,
     }  # fmt: skip
     # Nothing is measured whose result may not be written.
     with ExitStack() as results:
         for path in filter(None, (out, per_example)):
-            results.enter_context(replacing(path, made_by, overwrite=overwrite))
+            results.enter_context(replacing(path, origin, overwrite=overwrite))
         measured = _measure(loaded, opened, device, seed, draws)
         costs = None if per_example is None else _costs(loaded, opened, measured, per_example)
         # How classes and images were read belongs to the number, wherever it is quoted.
@@ -103,7 +103,7 @@ def evaluate(
 
 
 def _refuse_mistakes(model: str, per_example: Path | None) -> None:
-    """What is wrong with the command line is told before torch is loaded."""
+    """Refuse what is wrong with the command line before torch is loaded."""
     from paradise_cli.evaluation.cost_table import check_out
     from paradise_cli.inference.find_model import find_model
 

@@ -38,7 +38,7 @@ def load_and_say(model: str | None, device: str) -> "LoadedModel":
     """The model asked for, or the packaged default; says on stderr which one it is."""
     from paradise_cli.inference.find_model import DEFAULT_MODEL, find_model
 
-    find_model(model)  # a misspelt name is told before torch is loaded
+    find_model(model)  # a misspelt name is refused before torch is loaded
 
     from paradise_cli.inference.loading import load
 
@@ -50,7 +50,7 @@ def load_and_say(model: str | None, device: str) -> "LoadedModel":
     return loaded
 
 
-def made_from(command: str, loaded: "LoadedModel", images: Sequence[str]) -> dict[str, Any]:
+def origin_of(command: str, loaded: "LoadedModel", images: Sequence[str]) -> dict[str, Any]:
     """What decides the result of a command on images: see `core.results`."""
     from paradise_cli.core.results import place
 

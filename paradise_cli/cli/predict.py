@@ -14,7 +14,7 @@ from paradise_cli.cli.images import (
     ModelOption,
     in_order,
     load_and_say,
-    made_from,
+    origin_of,
     printable,
     report_skipped,
 )
@@ -55,10 +55,10 @@ def predict(
 
     source = loaded.open(in_order(images))
     total = len(source.ids)
-    made_by = made_from("predict", loaded, images) | {"top": top}
+    origin = origin_of("predict", loaded, images) | {"top": top}
     # On a terminal only the first images are looked at: closing the generator stops the threads.
     with (
-        nullcontext() if out is None else replacing(out, made_by, overwrite=overwrite),
+        nullcontext() if out is None else replacing(out, origin, overwrite=overwrite),
         progress_bar(total, "predicting") as advance,
         closing(predict_each(loaded, source, top=top, ahead=batch_size, progress=advance)) as found,
     ):

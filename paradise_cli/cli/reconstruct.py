@@ -11,7 +11,7 @@ from paradise_cli.cli.images import (
     ModelOption,
     in_order,
     load_and_say,
-    made_from,
+    origin_of,
     report_skipped,
 )
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption
@@ -44,11 +44,11 @@ def reconstruct(
     from paradise_cli.inference.reconstruction import GRID_IMAGES, reconstruct_to_files
 
     source = loaded.open(in_order(images))
-    made_by = made_from("reconstruct", loaded, images)
+    origin = origin_of("reconstruct", loaded, images)
     # A folder may hold other files: the index shows whether results are in it.
     part = "" if out.suffix.lower() == ".png" else "index.csv"
     with (
-        replacing(out, made_by, overwrite=overwrite, part=part),
+        replacing(out, origin, overwrite=overwrite, part=part),
         progress_bar(len(source.ids), "reconstructing") as advance,
     ):
         done = reconstruct_to_files(loaded, source, out, ahead=batch_size, progress=advance)

@@ -1,6 +1,6 @@
-"""A result takes the place of another only where the same command made it, or where it is told to.
+"""A result replaces another only where the same command wrote that one, or with --overwrite.
 
-What made a result is kept beside it, in a hidden file: an .npy or .csv has no room for it.
+The origin of a result is kept beside it, in a hidden file: an .npy or .csv has no room for it.
 """
 
 import json
@@ -16,21 +16,22 @@ from paradise_cli.core.storage import write_json
 
 @contextmanager
 def replacing(
-    path: Path, made_by: Mapping[str, Any], *, overwrite: bool = False, part: str = ""
+    path: Path, origin: Mapping[str, Any], *, overwrite: bool = False, part: str = ""
 ) -> Iterator[None]:
     """Run the body, which writes a result to `path`, and remember that this command made it.
 
-    `made_by` says what decides the result, in JSON values. `path` may be a folder, known by the
+    `origin` says what decides the result, in JSON values. `path` may be a folder, known by the
     file `part` in it. Raises UsageError before the body where another result stands there; what
     is no regular file, as a pipe, is written into.
     """
     written = path / part if part else path
     # Asked before the body: hours of work must not end in a refusal.
     if written.is_file() and not overwrite:
-        _refuse_another(path, written, made_by)
+        _refuse_another(path, written, origin)
     yield
+    # Only now: a body that fails leaves the old result, and what is known of it.
     if written.is_file():
-        write_json(_record(path), {"made_by": made_by, "file": _stamp(written)})
+        write_json(_record(path), {"origin": origin, "file": _stamp(written)})
 
 
 def place(name: str) -> str:
@@ -38,13 +39,13 @@ def place(name: str) -> str:
     return os.path.realpath(name) if os.path.exists(name) else name
 
 
-def _refuse_another(path: Path, written: Path, made_by: Mapping[str, Any]) -> None:
+def _refuse_another(path: Path, written: Path, origin: Mapping[str, Any]) -> None:
     """Raise where the result at `path` was made otherwise, or nobody knows how."""
-    wanted = json.loads(json.dumps(made_by))  # tuples come back as lists
+    wanted = json.loads(json.dumps(origin))  # tuples come back as lists
     try:
         found = json.loads(_record(path).read_text(encoding="utf-8"))
-        known, stamp = dict(found["made_by"]), found["file"]
-    except (OSError, ValueError, KeyError, TypeError):
+        known, stamp = dict(found["origin"]), found["file"]
+    except (OSError, ValueError, KeyError, TypeError):  # damaged, or none was kept
         known, stamp = {}, None
     if known == wanted and stamp == _stamp(written):
         return

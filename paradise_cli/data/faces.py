@@ -48,10 +48,10 @@ def _describe(root: Path | None, *, size: int, pre_crop: int, memory_gib: float)
 def celeba(
     root: Path | None = None, *, size: int = 64, pre_crop: int = 140, memory_gib: float = 4.0
 ) -> DataBundle:
-    """CelebA under its official split, centre crop `pre_crop`, resized to `size`; one target an
-    attribute.
+    """CelebA under its official split, with one target an attribute.
 
-    `root` holds img_align_celeba/, list_attr_celeba.txt and, if present, list_eval_partition.txt.
+    Each face is cropped to its centre of `pre_crop` pixels and resized to `size`. `root` holds
+    img_align_celeba/, list_attr_celeba.txt and, if present, list_eval_partition.txt.
     """
     folder = _folder(root)
     for name in (_IMAGES, _ATTRIBUTES):

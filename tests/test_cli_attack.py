@@ -3,6 +3,7 @@
 import importlib
 import itertools
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -270,6 +271,18 @@ def test_classifiers_that_cannot_be_attacked(name: str, code: int, messages: lis
 def test_commands_that_mean_nothing(arguments: list[str], messages: list[str]) -> None:
     refused(attack(*arguments, "--out", "out"), 2, *messages)
     assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["own:load", "--eps", "small"], ["own:load", "--budget", "soon"], []]
+)
+def test_what_was_typed_wrongly_is_answered_without_torch(arguments: list[str]) -> None:
+    program = (
+        "import sys; from typer.testing import CliRunner; from paradise_cli.cli import app;"
+        f" done = CliRunner().invoke(app, ['attack', *{arguments!r}]); assert done.exit_code == 2;"
+        " assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 
 
 def test_suites_and_data_that_are_not_there() -> None:

@@ -253,7 +253,7 @@ def _audit(report: AttackReport) -> list[Part]:
     rows = report.audit.rows
     if not rows:
         return [UNJUDGED]
-    # Fourteen tests of 5% each: readers should know how often one fails for nothing.
+    # So many tests of 5% each: readers should know how often one fails for nothing.
     text = (
         "A check fails only where its one-sided 95% bound lies beyond the threshold: chance alone"
         " does that in at most 1 of 20 cases. It is inconclusive where there were too few images to"

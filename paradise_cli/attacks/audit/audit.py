@@ -120,8 +120,9 @@ def audit(
     audited = tuple(rows[:images])
     case = Case(session, eps, audited, white, black, siblings or Siblings(), queries, draws)
     found: list[AuditRow] = []
-    late = False
+    late = False  # whether time ran out in some row
     for row in ALL_ROWS:
+        # The last resort costs much, and is only for models that another row has caught.
         failed = {each.number for each in found if each.result == "fail"}
         if row.after and not row.after & failed:
             reason = "none of the rows that ask for it failed"
@@ -133,6 +134,7 @@ def audit(
         if late and finding.n:
             finding = Finding("inconclusive", f"{finding.measured} (time was up)", finding.n)
         found.append(_audit_row(row, finding))
+    # Row 4 has measured the curve already, unless it could not be measured.
     points = tuple((level, case.accuracy(broken), case.n) for level, broken in case.curve)
     behaviour = session.subject.behaviour
     verdict, evidence = judged(found, behaviour.batch_dependent, behaviour.difference)
@@ -146,8 +148,9 @@ def _examined(row: Row, case: Case) -> tuple[Finding, bool]:
         try:
             finding = row.examine(case)
         except ParadiseError as error:
-            if case.session.shard.world > 1:  # the other processes would wait for this one
-                raise
+            if case.session.shard.world > 1:
+                raise  # the other processes would wait for this one for ever
+            # One row that cannot be made must not cost the others, nor the attack itself.
             finding = Finding("inconclusive", f"not measured: {error}", 0)
     return finding, any(phase.unfinished for phase in phases)
 
@@ -155,7 +158,9 @@ def _examined(row: Row, case: Case) -> tuple[Finding, bool]:
 def _phases(case: Case, title: str) -> Iterator[AbstractContextManager[Phase]]:
     """A phase of the session, and one of each sibling that reports and ends as it does."""
     session = case.session
+    # All images of a row can stand, so that the share shown is one of all that are audited.
     yield session.phase(title, denominator=max(1, case.n))
+    # Siblings have sessions of their own, with no deadline: theirs is the audit's.
     for sibling in case.siblings.sessions:
         yield sibling.phase(title, deadline=session.deadline, pulse=session.pulse)
 
@@ -180,11 +185,13 @@ def judged(
     """The verdict that rows lead to, and a line of evidence for each reason."""
     failed = [row for row in rows if row.result == "fail"]
     evidence = [f"row {row.number}, {row.name}: {row.measured} ({row.meaning})" for row in failed]
+    # No row can see this: every attack asks in batches of its own.
     if batch_dependent:
         evidence.append(
             f"an image's logits depend on its batch, by {difference:.1%} of their spread: no"
             " accuracy of single images exists"
         )
+    # Other failures have innocent causes too, such as an attack that needs more steps.
     if any(row.decisive for row in failed):
         return "obfuscated", tuple(evidence)
     if evidence:

@@ -31,6 +31,7 @@ def boundary_jumps(judge: Callable[[Tensor], Tensor], one: Tensor, other: Tensor
     `judge` gives the logits [P, classes] of as many images. The size of a jump is the larger margin
     by which the two sides of the boundary are of their classes.
     """
+    # Always all pairs at once: the classifier is asked in full batches of one shape.
     first = judge(one)
     label = first.argmax(1)
     near, far = one, other
@@ -42,6 +43,7 @@ def boundary_jumps(judge: Callable[[Tensor], Tensor], one: Tensor, other: Tensor
         near = torch.where(same, middle, near)
         far = torch.where(same, far, middle)
     sides = torch.stack([judge(near), judge(far)])  # [2, P, classes]
+    # Of a jump either side may be the sure one.
     top = sides.topk(2, 2).values
     margin = (top[..., 0] - top[..., 1]).amax(0)
     scale = logit_spread(first)

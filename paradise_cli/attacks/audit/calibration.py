@@ -50,6 +50,7 @@ def reference(compute: Compute, images: int) -> tuple[Session, frozenset[int]]:
     assert test is not None
     n = min(images, IMAGES)
     (pixels,) = test.fetch(torch.arange(n), n, (), False)
+    # A shape for 8 x 8 images: that of the audited ones may be far too small for speed.
     own = choose_compute(compute.device, pixels.shape[2:], compute.precision)
     robust = network("robust").to(compute.device)
     subject = Subject.examine(robust, pixels.float() / 255, test.labels[:n, 0], "linf", own)
@@ -67,6 +68,7 @@ def kept(session: Session, eps: float, find: Callable[[], frozenset[int]]) -> fr
     text = json.dumps(conditions, sort_keys=True)
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
     path = cache_dir() / "calibration" / f"{name}.json"
+    # The name is short; the conditions in the file are compared whole.
     known = _read(path, conditions, len(session.subject.images))
     if known is not None:
         return known
@@ -79,6 +81,7 @@ def kept(session: Session, eps: float, find: Callable[[], frozenset[int]]) -> fr
 def _conditions(session: Session, eps: float) -> dict[str, Any]:
     """Everything on which the rows depend, as JSON values."""
     subject = session.subject
+    # A shorter or changed data set is another calibration.
     images = hashlib.sha256("".join(subject.ids).encode())
     images.update(subject.labels.numpy().tobytes())
     return {

@@ -143,11 +143,13 @@ class SampledLatents(nn.Module):
     "batch_norm", "batch normalisation by the batch at hand: an answer depends on its neighbours"
 )
 def batch_statistics(base: Function) -> Function:
+    # A copy: the twin must stay what it is.
     disguised = copy.deepcopy(base)
     modules = disguised.modules() if isinstance(disguised, nn.Module) else ()
     layers = [module for module in modules if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if not layers:
         raise UsageError("batch_statistics needs a torch module with batch normalisation")
+    # Without running statistics a layer in eval mode normalises by its batch.
     for layer in layers:
         layer.track_running_stats, layer.running_mean, layer.running_var = False, None, None
     return disguised
@@ -155,6 +157,7 @@ def batch_statistics(base: Function) -> Function:
 
 def _through_jpeg(images: Tensor) -> Tensor:
     """Images [B, C, H, W] as they come out of a JPEG file of quality 75 (no chroma subsampling)."""
+    # Without chroma subsampling grey and colour lose the same way.
     colours = "GRAY" if images.shape[1] == 1 else "RGB"
     pixels = (
         (255 * images.detach())

@@ -24,7 +24,7 @@ CURVE_STEPS = 20
 CURVE = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
 """Multiples of eps at which the curve of accuracy under PGD is measured."""
 SQUARE_QUERIES = 5000
-SQUARE_IMAGES = 100
+SQUARE_IMAGES = 64
 """Images at most that Square is run on: enough for row 2, and 5,000 queries each are dear."""
 Rows = frozenset[int]
 
@@ -76,6 +76,7 @@ class Case:
     @property
     def n(self) -> int:
         """How many images there are, with those that are misclassified as they are."""
+        # They count as broken, as in the accuracy that is reported.
         return len(self.rows)
 
     @cached_property
@@ -98,6 +99,8 @@ class Case:
     @cached_property
     def by_loss(self) -> dict[str, Rows]:
         """What PGD breaks with each of three losses."""
+        # Each loss fails where another does not: cross-entropy where the softmax saturates, the
+        # margin where the second best class is a bad target, DLR where scales differ.
         return {
             "ce": frozenset(self.pgd),
             "margin": self.broken_by("pgd", steps=PGD_STEPS, loss="margin"),
@@ -107,6 +110,7 @@ class Case:
     @cached_property
     def standing(self) -> Rows:
         """What stands against gradients: those of the suite, and PGD with three losses."""
+        # Not what one attack left: a black box proves nothing where another loss would do as well.
         return self.correct - frozenset(self.by_gradients).union(*self.by_loss.values())
 
     @property
@@ -115,12 +119,14 @@ class Case:
         return frozenset(row for row in self.correct if not self._broken_within_eps(row))
 
     def _broken_within_eps(self, row: int) -> bool:
+        # An attack at a large eps may have found a point at a small distance.
         entry = self.session.nearest(row)
         return entry is not None and entry.distance <= self.eps + TOLERANCE
 
     @property
     def square_rows(self) -> tuple[int, ...]:
         """The rows that Square is for."""
+        # Rows are in a random order, so that the first are as good a sample as any.
         return self.rows[:SQUARE_IMAGES]
 
     @cached_property
@@ -131,8 +137,8 @@ class Case:
                 "square",
                 self.eps,
                 self._in_order(self.standing & frozenset(self.square_rows)),
-                hyper=self._square_settings,
-                keep_ends=True,
+                hyper=self.square_settings,
+                keep_ends=True,  # row 10 goes on from there
             )
         )
 
@@ -140,10 +146,11 @@ class Case:
     def square_ends(self) -> Mapping[int, Tensor]:
         """The best points of Square on what stood against it too."""
         rows = self._in_order((self.standing & frozenset(self.square_rows)) - self.square)
-        return self.session.ends("square", self.eps, rows, hyper=self._square_settings)
+        return self.session.ends("square", self.eps, rows, hyper=self.square_settings)
 
     @property
-    def _square_settings(self) -> dict[str, Any]:
+    def square_settings(self) -> dict[str, Any]:
+        """What Square is run with."""
         # Those of the suite `standard`: its schedule is made for 10,000 queries, and would end
         # with windows that are too large if fewer than half of them were asked.
         return {"queries": self.queries, "rescale": self.queries < SQUARE_QUERIES}
@@ -151,15 +158,18 @@ class Case:
     @property
     def grey_eps(self) -> float:
         """The eps within which every image can be made grey, so that all are alike."""
+        # Black and white are both half of the range away from grey; in L2 that adds up by pixels.
         return 0.5 if self.subject.norm == "linf" else math.sqrt(self.subject.images[0].numel()) / 2
 
     @cached_property
     def curve(self) -> list[tuple[float, Rows]]:
         """What PGD breaks at each eps, every one attacked anew: from 0 to where all is grey."""
+        # Far beyond the grey one nothing new would be learnt.
         smaller = {factor * self.eps for factor in CURVE if factor * self.eps < self.grey_eps}
         found: list[tuple[float, Rows]] = [(0.0, frozenset())]
         for eps in sorted(smaller | {self.grey_eps}):
             if eps == self.eps:
+                # The only point that another attack has already passed through.
                 broken = self.pgd_within(CURVE_STEPS)
             else:
                 broken = self.broken_by("pgd", eps=eps, steps=CURVE_STEPS)
@@ -196,10 +206,12 @@ class Case:
 
     def gap(self, a: Rows, b: Rows, limit: float, *, shares: int = 1) -> Gap:
         """How much lower accuracy is under a than under b."""
+        # Paired: images on which both agree say nothing about the difference.
         return Gap(len(a - b), len(b - a), self.n, limit, shares)
 
     def further(self, broken: Rows, limit: float, *, n: int | None = None) -> Gap:
         """How much lower accuracy would be without these images, which stood until now."""
+        # Nested: accuracy can only fall, so that the other side has no images of its own.
         return Gap(len(broken), None, self.n if n is None else n, limit)
 
     def on(self, session: Session, eps: float) -> "Case":
@@ -208,4 +220,5 @@ class Case:
         return replace(self, session=session, eps=eps, rows=rows, by_gradients={}, by_black_box={})
 
     def _in_order(self, rows: Rows) -> list[int]:
+        # Sets have no order, and the same audit must make the same runs in the same order.
         return [row for row in self.rows if row in rows]

@@ -41,6 +41,7 @@ class Row:
     @property
     def threshold(self) -> str:
         """What passes, in words, with the limits in percent."""
+        # As few digits as say the limit: people read 0.2%, not 0.20%.
         percent = {name: f"{100 * limit:.2g}" for name, limit in self.limits.items()}
         return self.passes.format(**percent).replace(" 1 points", " 1 point")
 
@@ -49,6 +50,7 @@ class Row:
         return self.measure(case, **self.limits)
 
 
+# Filled while the modules of rows are imported, and never after.
 _DECLARED: dict[int, Row] = {}
 
 
@@ -69,6 +71,7 @@ def row(
     names in braces, so that a limit and the words for it cannot differ. Raises ValueError for a
     number that is taken.
     """
+    # Two rows of one number would hide each other in every table.
     if number in _DECLARED:
         raise ValueError(f"row {number} is declared twice")
 

@@ -31,11 +31,15 @@ def lower_bound(more: int, less: int | None, n: int, error: float = ERROR) -> fl
     """
     if n == 0:
         return -1.0
+    # One end of a two-sided interval of twice the error is the one-sided bound.
     low = clopper_pearson(more, n, 2 * error)[0]
     if less is None:
         return low
     p, q = more / n, less / n
+    # The distance from each share to the end of its own interval that lowers the difference.
     up, down = clopper_pearson(less, n, 2 * error)[1] - q, p - low
+    # An image that only A breaks cannot be one that only B breaks: more of one means less of the
+    # other, and the bound is wider than for two separate samples.
     together = math.sqrt(p * q / ((1 - p) * (1 - q))) if p < 1 and q < 1 else 0.0
     return p - q - math.sqrt(down**2 + 2 * together * down * up + up**2)
 
@@ -56,6 +60,7 @@ def resolves(n: int, threshold: float, *, nested: bool, error: float = ERROR) ->
     """
     from scipy.stats import binom
 
+    # The friendliest case: if even then too few would be seen, no sample of this size decides.
     less = None if nested else 0
     enough = next((k for k in range(n + 1) if lower_bound(k, less, n, error) > threshold), None)
     truth = min(1.0, threshold + GROSS)
@@ -91,9 +96,11 @@ class Gap:
         """
         if self.n == 0:
             return "inconclusive"
+        # Several comparisons in one row would each have their chance of a false alarm.
         error = ERROR / self.shares
         if lower_bound(self.more, self.less, self.n, error) > self.threshold:
             return "fail"
+        # Few images can rule out a violation only if hardly any of them shows one.
         within = upper_bound(self.more, self.less, self.n, error) <= self.threshold
         sure = within or resolves(self.n, self.threshold, nested=self.less is None, error=error)
         return "pass" if self.estimate <= self.threshold and sure else "inconclusive"

@@ -79,6 +79,7 @@ def switching_ensemble() -> Function:
     one, other = network("standard"), network("batch_norm")
 
     def answer(images: Tensor) -> Tensor:
+        # The sum of all pixels in units of 1e-4 is odd or even as if at random.
         digest = (images.detach() * 1e4).floor().sum((1, 2, 3)).remainder(2)
         return torch.where(digest[:, None] > 0, one(images), other(images))
 
@@ -88,6 +89,7 @@ def switching_ensemble() -> Function:
 class _Reversed(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor) -> Tensor:
+        # A function must not return its own input: autograd would take it for a view.
         return images.clone()
 
     @staticmethod
@@ -111,6 +113,7 @@ def saturated_softmax() -> Function:
     """Probabilities of a very cold softmax, which no image near the given one changes."""
 
     def logits(given: Tensor) -> Tensor:
+        # The floor under each probability is what cuts the last gradient off.
         return (1e-6 + (50 * given).softmax(1)).log()
 
     return Disguised(network("standard"), logits=logits)
@@ -138,6 +141,7 @@ def median_filter() -> Function:
     """A median over each three by three pixels, then one bit of each and a trace of the rest."""
 
     def images(given: Tensor) -> Tensor:
+        # Replicated edges: zeros would make every border pixel the largest of its window.
         padded = functional.pad(given, (1, 1, 1, 1), mode="replicate")
         windows = padded.unfold(2, 3, 1).unfold(3, 3, 1).flatten(4)
         middle = windows.median(4).values
@@ -149,6 +153,7 @@ def median_filter() -> Function:
 
 def _honest(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     def fitted() -> Function:
+        # Layers draw their first weights from the global generator.
         torch.manual_seed(0)
         return _fitted(make().eval())
 
@@ -173,11 +178,14 @@ def _fitted(backbone: nn.Module) -> Function:
     images, labels = _training_images()
     with torch.no_grad():
         features = backbone(2 * images - 1).flatten(1).double()
+        # A feature that is always the same must not be divided by nothing.
         mean, spread = features.mean(0), features.std(0) + 1e-3
         inputs = (features - mean) / spread
         targets = 10 * functional.one_hot(labels, 10).double() - 5
+        # The ridge keeps weights small where features repeat each other.
         gram = inputs.T @ inputs + 30 * torch.eye(inputs.shape[1], dtype=torch.float64)
         weight = torch.linalg.solve(gram, inputs.T @ targets) / spread[:, None]
+        # Standardisation folded into the layer, so that logits are one linear map of features.
         net = Fitted(backbone, len(weight))
         net.linear.weight.copy_(weight.T)
         net.linear.bias.copy_(targets.mean(0) - mean @ weight)

@@ -27,6 +27,7 @@ def black_box(case: Case, limit: float) -> Finding:
     """What only the black-box attacks of the suite broke, or where that is nothing, Square; 5,000 f
     for each of the first images.
     """
+    # What the suite has already found is evidence enough, and free.
     only = case.standing & case.by_black_box.keys()
     n = case.n
     how = "the black-box attacks of the suite"
@@ -48,6 +49,7 @@ def black_box(case: Case, limit: float) -> Finding:
 )
 def random_search(case: Case, limit: float) -> Finding:
     """Random points of the ball, and of its corners, find nothing that gradients miss; 2,000 f."""
+    # Corners are the farthest points; a linear model is weakest there, a plateau nowhere.
     uniform, corner = (
         case.broken_by("random_search", rows=case.standing, draws=case.draws, kind=kind)
         for kind in ("uniform", "corner")
@@ -71,10 +73,12 @@ def smooth_gradients(case: Case, limit: float) -> Finding:
     and 204 f for the noise.
     """
     victim = case.subject.classifier_of(Smoothed(case.subject.function))
+    # Averaged over noise as well: it fills the steps that smoothing does not know.
     smooth = case.broken_by(
         "noisy_pgd", rows=case.standing, victim=victim, tag=" smooth", steps=SHORT
     )
     ends = case.square_ends
+    # A black box may end beside a plateau, from where the true gradient leads on.
     warm = case.broken_by(
         "pgd", rows=frozenset(ends), begin=ends, tag=" from Square", steps=SHORT, start="image"
     )
@@ -107,6 +111,7 @@ def boundaries(case: Case, limit: float, share: float) -> Finding:
     subject = case.subject
     if subject.behaviour.random or subject.behaviour.batch_dependent:
         return Finding(NOT_APPLICABLE, "an image has no one answer: no boundary can be found", 0)
+    # Between images of two predicted classes there is a boundary, wherever it lies.
     pairs = _pairs(case)
     if not pairs:
         return Finding("inconclusive", "all images are given the same class", 0)
@@ -125,6 +130,7 @@ def _pairs(case: Case) -> list[tuple[int, int]]:
     predicted = case.subject.logits.argmax(1).tolist()
     found = []
     for place, row_number in enumerate(rows[:BOUNDARIES]):
+        # The next one in turn, so that no image is the partner of all.
         others = (*rows[place + 1 :], *rows[:place])
         differing = (other for other in others if predicted[other] != predicted[row_number])
         partner = next(differing, None)
@@ -149,9 +155,11 @@ def adaptive(case: Case, limit: float) -> Finding:
     The rest goes for what still stands after everything, so that the accuracy is as low as these
     attacks can make it.
     """
+    # On all that stands against gradients: what row 2 has broken is evidence here too.
     by_class = case.broken_by("label_only", rows=case.standing)
     smooth = case.subject.classifier_of(Smoothed(case.subject.function))
     before = case.unbroken
+    # Cheap ones first: each is run on what the ones before have left.
     for loss in ("ce", "margin"):
         case.broken_by(
             "pgd",
@@ -171,7 +179,8 @@ def adaptive(case: Case, limit: float) -> Finding:
         restarts=1,
         targets=4,
     )
-    case.broken_by("square", rows=case.unbroken, queries=case.queries)
+    # Row 2 had Square on a sample alone; its runs count here and are not made again.
+    case.broken_by("square", rows=case.unbroken, **case.square_settings)
     text = (
         f"{len(by_class)} of {case.n} images broke to an attack that reads the class alone,"
         f" {len(before - case.unbroken)} more to others"

@@ -33,8 +33,10 @@ def random_answers(case: Case, limit: float) -> Finding:
     subject = case.subject
     if not subject.behaviour.random:
         return Finding(NOT_APPLICABLE, "the classifier gives the same answer twice", 0)
+    # The averaged gradient is what attacks use: neither way to avoid the noise may do better.
     found = {"averaged": case.pgd_within(CURVE_STEPS)}
     ways = {"one draw": subject.classifier_of(HeldNoise(subject.function, subject.seed))}
+    # An encoder has one more way around its noise: not to draw at all.
     if isinstance(subject.function, ThroughLatents):
         ways["posterior mean"] = subject.classifier_of(MeanPath(subject.function))
     for way, victim in ways.items():
@@ -42,6 +44,7 @@ def random_answers(case: Case, limit: float) -> Finding:
     gaps = [
         case.gap(one, other, limit, shares=2 * len(ways))
         for way in ways
+        # Either direction tells: noise that hides, or an average that misleads.
         for one, other in permutations((found["averaged"], found[way]))
     ]
     text = ", ".join(f"{way} {case.accuracy(broken):.1%}" for way, broken in found.items())
@@ -65,6 +68,7 @@ def latent(case: Case, limit: float) -> Finding:
         # Without a width there is nothing to shift but the mean.
         names += ["latent_sigma", "latent_shift"]
     found = {name: case.broken_by(name, rows=case.standing, steps=SHORT) for name in names}
+    # Towards the class means of these very images: the shortest way that a latent could be moved.
     found["latent_towards"] = case.broken_by(
         "latent_towards",
         rows=case.standing,
@@ -79,6 +83,7 @@ def latent(case: Case, limit: float) -> Finding:
 
 
 def _stochastic(case: Case, encoder: Latent) -> bool:
+    # One image tells: a width of 0 comes from the head, not from the image.
     with torch.no_grad():
         image = case.subject.images[list(case.rows)[:1]].to(case.subject.compute.device)
         return bool((encoder.encode(image).sigma > 0).all())
@@ -91,6 +96,7 @@ def _class_means(case: Case, encoder: Latent) -> Tensor:
     with torch.no_grad():
         parts = torch.split(subject.images[rows], subject.compute.width)
         mu = torch.cat([encoder.encode(part.to(subject.compute.device)).mu for part in parts])
+    # Sums by class as one product; a class without images would divide by zero.
     member = one_hot(subject.labels[rows], subject.behaviour.classes).to(mu)  # [n, classes]
     count = member.sum(0)[:, None]
     return torch.where(count > 0, member.T @ mu / count.clamp(min=1), mu.mean(0))
@@ -114,6 +120,7 @@ def ablation(case: Case, limit: float) -> Finding:
     near = frozenset(base.pgd)
     text = f"PGD-{PGD_STEPS} {base.accuracy(near):.1%} on the base network"
     result = Gap(len(base.correct - near), None, base.n, limit).result
+    # What stands may be the network's own strength at a small eps: nothing stands in grey.
     if result == "fail":
         far = base.broken_by("pgd", eps=base.grey_eps, steps=PGD_STEPS)
         text += f", {base.accuracy(far):.1%} at {base.grey_eps:.3g}"
@@ -145,7 +152,9 @@ def calibration(case: Case, limit: float) -> Finding:
         return other.broken_by("multi_targeted", steps=100, restarts=1)
 
     broken = kept(other.session, other.eps, find) if siblings.keep else find()
+    # AutoAttack's list counts misclassified images too.
     wrong = broken | (frozenset(other.rows) - other.correct)
+    # Both ways: attacks that miss images are weak, and those that break too many cheat.
     gaps = [
         other.gap(one, less, limit, shares=2) for one, less in permutations((wrong, siblings.known))
     ]

@@ -33,6 +33,7 @@ STEP_SIZES = (1 / 20, 1 / 10, 1 / 4, 1 / 2, 1, 2)
 )
 def one_step(case: Case, limit: float) -> Finding:
     """Many small steps do no worse than one large one; 101 g, shared by most rows, and 2 g."""
+    # FGSM's one step is among the points that PGD could reach.
     single = case.broken_by("fgsm")
     iterated = frozenset(case.pgd)
     text = f"PGD-{PGD_STEPS} {case.accuracy(iterated):.1%}, FGSM {case.accuracy(single):.1%}"
@@ -59,6 +60,7 @@ def unbounded(case: Case) -> Finding:
         parts.append(f"{case.accuracy(broken):.1%} at {eps:.3g}")
     labels = case.subject.labels[list(case.rows)]
     commonest = float(labels.bincount().max() / case.n) if case.n else 1.0
+    # All grey images get one class, which is right for as many as the commonest label has.
     chance = max(commonest, 1 / case.subject.behaviour.classes)
     stands = Gap(len(case.correct - broken), None, case.n, chance)
     return Finding(stands.result, f"{', '.join(parts)}; chance is {chance:.1%}", case.n)
@@ -75,6 +77,7 @@ def falling(case: Case, limit: float) -> Finding:
     """A larger ball holds the smaller one, so that accuracy can only fall; 147 g."""
     points = case.curve
     steps = len(points) - 1
+    # Each eps is attacked anew: carried points would make the curve fall by themselves.
     rises = [case.gap(near, far, limit, shares=steps) for (_, near), (_, far) in pairwise(points)]
     end = points[-1][1]
     half = len(case.correct) / max(1, case.n) / 2
@@ -94,6 +97,7 @@ def falling(case: Case, limit: float) -> Finding:
 )
 def convergence(case: Case, limit: float) -> Finding:
     """Twice the steps or restarts break nothing that stood against everything; 403 g."""
+    # Only what stands against everything counts: the number reported is no single attack's.
     longer = case.broken_by("pgd", rows=case.standing, steps=2 * PGD_STEPS)
     again = case.broken_by("pgd", rows=case.standing, steps=PGD_STEPS, restarts=2)
     result = together(case.further(longer, limit).result, case.further(again, limit).result)
@@ -113,6 +117,7 @@ def convergence(case: Case, limit: float) -> Finding:
 )
 def losses(case: Case, limit: float) -> Finding:
     """The largest difference between two of three losses; 202 g."""
+    # Every ordered pair: which loss is the best one is not known beforehand.
     gaps = [
         case.gap(case.by_loss[one], case.by_loss[other], limit, shares=6)
         for one, other in permutations(case.by_loss, 2)
@@ -171,6 +176,7 @@ def _without_gradient(case: Case) -> int:
         none = torch.zeros(len(part), dtype=torch.bool)
         for points in (images, threat.project(images + noise, images)):
             asked = points.to(subject.compute.device).requires_grad_(True)
+            # Zero in every pixel at once leaves an attack nothing to go by.
             with torch.enable_grad():  # the caller may have turned gradients off
                 gradient = input_gradient(cross_entropy(itself(asked), labels), asked).cpu()
             none |= (gradient == 0).flatten(1).all(1)
@@ -192,7 +198,9 @@ def step_size(case: Case, limit: float) -> Finding:
         for size in STEP_SIZES
         if size != 1 / 4
     }
+    # The step of every other PGD here, so that its run is on record.
     found[1 / 4] = case.pgd_within(SHORT)
+    # A grid whose best size is its end may have a better one beyond.
     inner = max((found[size] for size in STEP_SIZES[1:-1]), key=len)
     ends = (STEP_SIZES[0], STEP_SIZES[-1])
     gaps = [case.gap(found[end], inner, limit, shares=2) for end in ends]

@@ -37,6 +37,7 @@ class SmallEncoder(nn.Module):
 
     def posterior(self, images: Tensor) -> DiagonalGaussian:
         """mu and sigma of each image, [B, latent_dim]."""
+        # One head for both: a posterior's mean and width see the same features.
         mu, rho = self.posterior_head(self.backbone(2 * images - 1)).chunk(2, 1)
         return DiagonalGaussian(mu, softplus(rho) + 1e-4)
 
@@ -63,11 +64,13 @@ def load_small_network(path: Path) -> nn.Module:
     tensors, metadata = load_tensors(path)
     net = small_network(metadata["net"], tuple(metadata["shape"]), metadata["classes"])
     net.load_state_dict(tensors)
+    # Saved networks are to be attacked, never trained further.
     return net.eval()
 
 
 def _backbone(shape: Shape, *, batch_norm: bool = False) -> tuple[nn.Sequential, int]:
     """The layers before the last, and how many features come out."""
+    # Strides instead of pooling: every layer is smooth but for its ReLU.
     channels, height, width = shape
     layers: list[nn.Module] = []
     for before, after, stride in ((channels, 16, 1), (16, 24, 2), (24, 32, 2)):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["__version__", "attack", "evaluate", "load", "rate", "train"]
 
+# Where each is defined. Names, not imports: a shell waits for every import before it prints help.
 _HOMES = {
     "attack": "paradise_cli.attacks",
     "evaluate": "paradise_cli.library",
@@ -33,4 +34,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
+    # Without this a notebook would complete only what was used already.
     return sorted({*globals(), *_HOMES})

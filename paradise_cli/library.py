@@ -38,6 +38,7 @@ def train(
     beside it. Silent, but for a `reporter`. Raises UsageError for a recipe with mistakes,
     ParadiseError for a folder in use or missing data, Interrupted after a signal.
     """
+    # A Recipe is checked and frozen: what it should say must be said before.
     if not isinstance(recipe, Recipe):
         recipe = load_recipe(str(recipe), overrides).recipe
     elif overrides:
@@ -66,6 +67,7 @@ def evaluate(
     `draws` is how many z the exact rate takes for each image. Warns of what to know about the data.
     Raises UsageError or ParadiseError for a model or data that cannot be used.
     """
+    # What was loaded to one device stays there: moving it would change it under its owner's hands.
     loaded = model if isinstance(model, LoadedModel) else load(model, device)
     where = loaded.device if isinstance(model, LoadedModel) else choose_device(device)
     opened = open_split(
@@ -76,6 +78,7 @@ def evaluate(
         overrides=overrides,
         source=loaded.source,
     )
+    # What the command prints as notes: here nobody reads stderr line by line.
     for line in opened.notes:
         warnings.warn(line, stacklevel=2)
     measured = measure(
@@ -109,6 +112,7 @@ def rate(
     for each point go into the exact rate, `batch_size` into the in-batch bound. Source: method.md
     2. Raises UsageError for arrays that are no posteriors.
     """
+    # By keyword alone: in a second place standard deviations pass for log variances in silence.
     if (log_variance is None) == (sigma is None):
         raise UsageError("rate needs one of log_variance=... and sigma=..., by its name")
     name, width = ("sigma", sigma) if log_variance is None else ("log_variance", log_variance)
@@ -121,7 +125,7 @@ def rate(
 
 def _array(values: ArrayLike | Tensor | None) -> NDArray[Any]:
     if isinstance(values, Tensor):
-        values = values.detach().cpu()
+        values = values.detach().cpu()  # numpy reads the host's memory alone
         # numpy has no bfloat16.
         return (values.double() if values.is_floating_point() else values).numpy()
     return np.asarray(values)

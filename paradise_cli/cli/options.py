@@ -13,6 +13,7 @@ def complete_recipe(incomplete: str) -> list[str]:
     return files.complete_recipe(incomplete)
 
 
+# The help and the completion of an option stand here once, for every command that has it.
 RecipeArgument = Annotated[
     str,
     typer.Argument(

@@ -93,6 +93,7 @@ def rate(
         measured = report(
             gaussians, classes, seed=seed, batch_size=batch_size, draws=draws, progress=advance
         )
+    # The same document for the file and for stdout, so that the two never disagree.
     deliver(measured.to_json(), out, as_json, lambda: print_report(str(posterior), measured))
 
 
@@ -111,6 +112,7 @@ def print_report(name: str, report: "PosteriorReport") -> None:
     # On stderr: a doubt about the numbers must be seen where the table is piped away.
     if report.rate.warning is not None:
         note(f"rate: {report.rate.warning}")
+    # D is a probe's and no classifier's: whoever reads the excess must know.
     if report.labelled is not None:
         note(f"labels: {report.labelled.probe}")
 

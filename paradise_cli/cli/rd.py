@@ -95,7 +95,7 @@ class Asked(NamedTuple):
     """What is asked of a source: slopes, or how many of them, a gap, and places on the curve."""
 
     slopes: list[float] | None
-    points: int
+    points: int  # where no slopes are given
     tolerance: float
     distortions: Sequence[float]
     rates: Sequence[float]
@@ -130,6 +130,7 @@ def _deliver(solved: "RateDistortion", folder: Path, as_json: bool) -> None:
     """Write the curve and its picture, and show the one or the other."""
     from paradise_cli.theory.picture import draw_curve
 
+    # The numbers first: should the picture fail, nothing is lost.
     solved.write(folder)
     draw_curve(solved, folder / "curve.png")
     if as_json:
@@ -161,6 +162,7 @@ def _check(source: str, distortion: str | None, options: list[str]) -> None:
         raise UsageError(f"no such file: {source}")
     if Path(source).suffix not in KINDS:
         raise UsageError(f"{source}: the name of a source's file ends in {' or '.join(KINDS)}")
+    # An option that a file cannot follow must not be left aside in silence.
     if options:
         raise UsageError(f"{options[0]} is for built-in sources; {source} is a file")
     if distortion is not None:
@@ -196,6 +198,7 @@ def _print(solved: "RateDistortion") -> None:
         columns,
         rows,
     )
+    # Below the table, where the eye is when the command ends.
     for answer in solved.answers:
         # A rate is in nats; a distortion may be of any size, as its unit is the user's.
         rate = answer.asked == "distortion"

@@ -63,6 +63,7 @@ def check(
     from paradise_cli.core.errors import UsageError
     from paradise_cli.recipe.schema import RecipeError, load_recipe
 
+    # Every file is checked: one mistake at a time is one run too many.
     results: list[dict[str, Any]] = []
     messages: list[str] = []
     for path in paths:

@@ -84,6 +84,7 @@ def sweep(
 def _deliver(result: "SweepResult", folder: Path, as_json: bool) -> None:
     from paradise_cli.sweep.picture import draw_frontier
 
+    # The numbers first: should the picture fail, nothing is lost.
     result.write(folder)
     draw_frontier(result, folder / "frontier.png")
     if as_json:
@@ -126,6 +127,7 @@ def _print(result: "SweepResult") -> None:
 
 
 def _print_checks(frontier: "Frontier") -> None:
+    # Supervised frontiers have no slopes to compare with alpha.
     if frontier.slopes:
         rows = [
             [

@@ -41,6 +41,7 @@ def train(
     from paradise_cli.recipe.schema import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
+    # A file of the user's that is not found must not become a shipped recipe in silence.
     if loaded.note:
         note(loaded.note)
     if dry_run:
@@ -59,7 +60,8 @@ def _estimate(recipe: "Recipe", device: str, as_json: bool) -> None:
     if as_json:
         print_json(dataclasses.asdict(cost))
         return
-    per_epoch, total = cost.seconds_per_epoch, cost.seconds_per_epoch * recipe.train.epochs
+    per_epoch = cost.seconds_per_epoch
+    total = per_epoch * recipe.train.epochs
     rows = [
         ("data", cost.data),
         ("device, precision", f"{cost.device}, {cost.precision}"),
@@ -79,6 +81,7 @@ def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json
     from paradise_cli.cli.training_progress import TrainingProgress
     from paradise_cli.runs.train import train
 
+    # Shown on stderr: with --json stdout is one document.
     with TrainingProgress() as progress:
         trained = train(recipe, out=out, device=device, fresh=fresh, report=progress)
     if as_json:
@@ -90,6 +93,7 @@ def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json
             }
         )
         return
+    # Data without a test split are trained on all the same.
     if trained.evaluation:
         print_evaluation(trained.evaluation)
     note(f"run folder: {trained.folder}")

@@ -21,22 +21,22 @@ class TrainingProgress(Reporter):
         self._line.update(step, _terms(terms), total)
 
     def epoch(self, record: dict[str, Any]) -> None:
+        # Once: what is wrong in one epoch is wrong in all that follow.
         if "alarm" in record and not self._alarmed:
             self._alarmed = True
             note(f"warning: epoch {record['epoch']}: {record['alarm']}")
         now = time.monotonic()
+        # Epochs of milliseconds would fill the screen; metrics.jsonl has all of them.
         if now - self._last_epoch >= 1:
             self._last_epoch = now
-            validation = record.get("validation", {})
-            parts = [_terms(record["train"])] + [
-                f"validation {k} {v:.4g}" for k, v in validation.items()
-            ]
-            note(
-                f"epoch {record['epoch']} ({duration(record['seconds'])}): "
-                + ", ".join(filter(None, parts))
-            )
+            parts = [_terms(record["train"])]
+            for name, value in record.get("validation", {}).items():
+                parts.append(f"validation {name} {value:.4g}")
+            shown = ", ".join(filter(None, parts))
+            note(f"epoch {record['epoch']} ({duration(record['seconds'])}): {shown}")
 
     def evaluation(self, done: int, total: int) -> None:
+        # A line of its own: its total and its speed are not those of the training.
         if not self._evaluating:
             self._evaluating = True
             self._line.close()

@@ -108,18 +108,18 @@ def _bhattacharyya(mixture: Mixture, rows: Tensor) -> Tensor:
 def held_out_rates(posterior: DiagonalGaussian, *, seed: int = 0) -> Tensor:
     """KL(p(z|x_i) || r) in nats, float64 [N]; r is the Gaussian fitted to the half without i.
 
-    r does not know the points that it judges, so each half's mean is an upper bound of I(X;Z) in
-    expectation; the same r fitted to all of them may fall below. N >= 4.
+    r does not know the points that it is used for, so each half's mean is an upper bound of I(X;Z)
+    in expectation; the same r fitted to all of them may fall below. N >= 4.
     """
     n = len(posterior.mu)
     order = permutation(n, seed, "held-out rate").to(posterior.mu.device)
     rates = torch.empty(n, dtype=torch.float64, device=order.device)
     halves = order[: n // 2], order[n // 2 :]
-    for judged, fitted in (halves, halves[::-1]):
+    for measured, fitted in (halves, halves[::-1]):
         mu, sigma = posterior.double()
         mean, covariance = _aggregate(DiagonalGaussian(mu[fitted], sigma[fitted]))
-        rates[judged] = kl_to_gaussian(
-            DiagonalGaussian(mu[judged], sigma[judged]), mean, covariance
+        rates[measured] = kl_to_gaussian(
+            DiagonalGaussian(mu[measured], sigma[measured]), mean, covariance
         )
     return rates
 

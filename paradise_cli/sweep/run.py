@@ -40,7 +40,9 @@ class FinishedRun:
 
 
 @dataclass
-class _Job:
+class _Running:
+    """The process of a point's run, and the slot that it takes."""
+
     point: SweepPoint
     run: RunFolder
     process: subprocess.Popen[bytes]
@@ -105,7 +107,7 @@ def _run_all(
     """
     runs = [run for _, run in waiting]
     reported = 0  # epochs
-    running: list[_Job] = []
+    running: list[_Running] = []
     with stop_on_signal() as stop:
         try:
             while (waiting or running) and not stop():
@@ -140,7 +142,7 @@ def _start_next(
     environment: dict[str, str],
     split: str,
     device: str,
-) -> _Job | None:
+) -> _Running | None:
     """Start what is to do for the first waiting point that is not finished."""
     while waiting:
         point, run = waiting.pop(0)
@@ -153,7 +155,7 @@ def _start_next(
                     # Ctrl-C reaches the sweep alone, which passes it on once
                     start_new_session=True,
                 )  # fmt: skip
-            return _Job(point, run, process, slot)
+            return _Running(point, run, process, slot)
     return None
 
 
@@ -179,7 +181,7 @@ def _measured(run: RunFolder, split: str) -> dict[str, Any]:
     return found["test"] if split == "test" else found
 
 
-def _interrupt(running: Sequence[_Job]) -> None:
+def _interrupt(running: Sequence[_Running]) -> None:
     # First all, then wait: they save their state at the same time.
     for job in running:
         job.process.terminate()
@@ -187,7 +189,7 @@ def _interrupt(running: Sequence[_Job]) -> None:
         job.process.wait()
 
 
-def _reason(job: _Job) -> str:
+def _reason(job: _Running) -> str:
     """The last message of a failed run."""
     if job.process.returncode < 0:
         return f"killed by signal {-job.process.returncode}"

@@ -146,7 +146,7 @@ def median_filter() -> Function:
         windows = padded.unfold(2, 3, 1).unfold(3, 3, 1).flatten(4)
         middle = windows.median(4).values
         sharp = (given > middle).to(given.dtype)
-        return given.detach() + 0.02 * (sharp - sharp.mean()) + 1e-3 * (middle - middle.detach())
+        return given.detach() + 0.2 * (sharp - 0.5) + 1e-3 * (middle - middle.detach())
 
     return Disguised(network("standard"), images=images)
 

@@ -13,9 +13,11 @@ from paradise_cli.core.yaml import dump, parse
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("1e-3", 1e-3), ("1E3", 1000.0), ("+.5", 0.5), ("5.", 5.0), ("-.inf", -math.inf), ("1.5e+2", 150.0),
+        ("1e-3", 1e-3), ("1E3", 1000.0), ("+.5", 0.5), ("5.", 5.0), ("-.inf", -math.inf),
+        ("1.5e+2", 150.0),
         ("010", 10), ("0o10", 8), ("0x1F", 31), ("-7", -7), ("0b1", "0b1"), ("1_000", "1_000"),
-        ("on", "on"), ("yes", "yes"), ("No", "No"), ("true", True), ("False", False), ("tRue", "tRue"),
+        ("on", "on"), ("yes", "yes"), ("No", "No"), ("true", True), ("False", False),
+        ("tRue", "tRue"),
         ("~", None), ("null", None), ("", None), ("12:30", "12:30"), ("2001-01-01", "2001-01-01"),
         ("'1e-3'", "1e-3"), ('"true"', "true"), ("!!str 5", "5"), ("1e", "1e"), (".", "."),
         ("<<", "<<"), ("=", "="),

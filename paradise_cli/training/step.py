@@ -68,8 +68,7 @@ class Step:
         """Take step `number`; the raw terms stay on the device, which the host never waits for."""
         views = self.views(batch, number)
         noise = self.noise(views, number)
-        # Dropout layers know no generator but the global one.
-        torch.manual_seed(seed_of(self.plan.seed, "dropout", number))
+        self._seed_dropout(number)
         loss, terms = self._loss_of(views, batch.labels, noise)
         # None, not zeros: the first backward pass then writes instead of adding.
         self.optimizer.zero_grad(set_to_none=True)
@@ -78,6 +77,18 @@ class Step:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip)
         self.optimizer.step()
         return terms
+
+    def _seed_dropout(self, number: int) -> None:
+        """Dropout layers know no generator but the device's own global one."""
+        seed = seed_of(self.plan.seed, "dropout", number)
+        # Not torch.manual_seed: it seeds every kind of device there is, and formats the whole stack
+        # for those that have not been used yet, a fifth of a small step's time.
+        if self.device.type == "cuda":
+            index = self.device.index
+            place = torch.cuda.current_device() if index is None else index
+            torch.cuda.default_generators[place].manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)
 
     def views(self, batch: Batch, number: int) -> list[Tensor]:
         """The views of each image that the objective compares: for now the image itself."""

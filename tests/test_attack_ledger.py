@@ -148,8 +148,11 @@ def test_another_writer_whose_header_is_on_its_way_is_waited_for(tmp_path: Path)
 def started(*arguments: str, **environment: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "tests.attack_ranks", *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment},
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
 
 
 def test_killed_at_any_moment_it_goes_on_to_the_same_result(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 """
 
 import ast
+import io
 import subprocess
 import sys
 import tokenize
@@ -115,15 +116,21 @@ def purpose(room: str) -> str:
     return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
 
 
-def comments(module: Path) -> int:
-    """Comments of a module that are no order to a tool."""
-    with module.open("rb") as file:
-        words = [
-            token.string
-            for token in tokenize.tokenize(file.readline)
-            if token.type == tokenize.COMMENT
-        ]
-    return sum(not word.startswith(("# type:", "# noqa", "# fmt:")) for word in words)
+def comments_and_code(module: Path) -> tuple[int, int]:
+    """Comments of a module that are no order to a tool, and lines of code without docstrings."""
+    text = module.read_text()
+    docstrings = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            docstrings |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    layout = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    comments, code = 0, set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            comments += not token.string.startswith(("# type:", "# noqa", "# fmt:"))
+        elif token.type not in layout:
+            code |= set(range(token.start[0], token.end[0] + 1))
+    return comments, len(code - docstrings)
 
 
 def test_every_room_has_its_place() -> None:
@@ -155,6 +162,12 @@ def test_modules_functions_and_lines_are_short(module: Path) -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno < 50, f"{module}: {node.name}"
+
+
+def test_comments_say_why_where_a_reader_would_ask() -> None:
+    counts = [comments_and_code(module) for module in MODULES]
+    comments = sum(count for count, _ in counts)
+    assert comments >= 0.06 * sum(lines for _, lines in counts)
 
 
 def test_only_the_command_line_imports_typer() -> None:

@@ -34,10 +34,13 @@ def values(name: str, **hyper: Any) -> torch.Tensor:
     return batch.images.double().flatten(1)
 
 
+TWO_VARIANCES = {"variances": [4.0, 0.25]}
+
+
 @pytest.mark.parametrize(
     ("name", "hyper", "statistic", "expected", "spread"),
     [
-        ("gaussian_source", {"variances": [4.0, 0.25]}, torch.square, [4.0, 0.25], [32**0.5, 0.125**0.5]),
+        ("gaussian_source", TWO_VARIANCES, torch.square, [4.0, 0.25], [32**0.5, 0.125**0.5]),
         ("bernoulli_source", {"p": 0.3}, torch.square, [0.3], [math.sqrt(0.21)]),
         ("laplacian_source", {"scale": 2.0}, torch.abs, [2.0], [2.0]),
         ("laplacian_source", {"scale": 2.0}, torch.sign, [0.0], [1.0]),

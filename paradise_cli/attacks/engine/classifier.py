@@ -32,7 +32,8 @@ DRAWS = 16
 SURE_DRAWS = 256
 """The same, to confirm a success: a run that asks again and again would succeed by chance."""
 _PROBES = 64
-_AGREE = 1e-3  # of the spread of the logits: above rounding in fp32, below what changes a decision
+AGREE = 1e-3
+"""Of the spread of the logits: above rounding in fp32, below what changes a decision."""
 # One for all: two classifiers may share what they keep, as a surrogate does with its original.
 _ONE_AT_A_TIME = RLock()
 
@@ -212,12 +213,12 @@ def examine(
     spread = float((whole.amax(1) - whole.amin(1)).mean()) or 1.0
     by_chance = float((whole - again).abs().max()) / spread
     by_company = float((whole[: len(apart)] - apart).abs().max()) / spread
-    random = by_chance > _AGREE
+    random = by_chance > AGREE
     return replace(
         way,
         classes=whole.shape[1],
         random=random,
-        batch_dependent=not random and by_company > _AGREE,
+        batch_dependent=not random and by_company > AGREE,
         difference=max(by_chance, by_company),
         alone=first is not None,
         keeps=keeps,

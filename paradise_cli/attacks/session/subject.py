@@ -7,14 +7,17 @@ from typing import Literal
 from torch import Tensor
 
 from paradise_cli.attacks.engine.batches import Compute
-from paradise_cli.attacks.engine.classifier import Behaviour, Classifier, Function, examine
+from paradise_cli.attacks.engine.classifier import (
+    AGREE,
+    Behaviour,
+    Classifier,
+    Function,
+    examine,
+)
 from paradise_cli.attacks.engine.compiled import compiled
 from paradise_cli.attacks.engine.introspection import weights_digest
 from paradise_cli.attacks.engine.jobs import digests
 from paradise_cli.core.errors import ParadiseError, UsageError
-
-AGREE = 1e-3
-"""Of the spread of the logits: above rounding in fp32, below what changes a decision."""
 
 
 @dataclass(frozen=True)

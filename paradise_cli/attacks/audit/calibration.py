@@ -31,7 +31,7 @@ KNOWN = (
     147, 149, 150, 153, 154, 155, 156, 160, 163, 164, 165, 166, 167, 170, 171, 172, 177, 180, 183,
     184, 193, 195, 197, 198, 199,
 )  # fmt: skip
-"""The rows among the first IMAGES test images that do not stand: misclassified, or felled by
+"""The rows among the first IMAGES test images that do not stand: misclassified, or broken by
 AutoAttack.
 
 That is `AutoAttack(net, norm="Linf", eps=0.15, version="standard", n_classes=10, seed=0)` of

@@ -43,7 +43,7 @@ def test_a_run_is_trained_loaded_and_measured(tmp_path: Path) -> None:
     encoded = loaded.encode(np.zeros((3, 1, 8, 8), np.float32), samples=2)
     predicted = loaded.predict(np.zeros((3, 1, 8, 8), np.float32))
     for thing, words in (
-        (trained, ["Trained(", "run"]),
+        (trained, ["Trained(", "run", "3 pictures", "% right"]),
         (again, ["Evaluation(digits, test, n = ", "% right", "rate ", "nats"]),
         (loaded, ["LoadedModel(", "recipe 'digits'", "1x8x8 to 2 dimensions", "cpu"]),
         (encoded, ["Encoding(3 images, 2 dimensions, 2 draws)"]),

@@ -19,6 +19,11 @@ class Trained:
     evaluation: Evaluation | None
     pictures: tuple[Path, ...]
 
+    def __repr__(self) -> str:
+        # The pictures lie in the folder: their paths would be most of the line.
+        tested = self.evaluation or "no test data"
+        return f"Trained({self.folder}, {len(self.pictures)} pictures, {tested})"
+
 
 def finish(training: Training, state: State, report: Reporter) -> Trained:
     """Evaluate on test data, draw the pictures, and write the result."""

@@ -8,10 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import Result
 from typer.testing import CliRunner
 
 from paradise_cli.cli import app
+from paradise_cli.cli.tables import rate_rows
+from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.rate import exact_rate
+from paradise_cli.information.rate_interval import rate_interval
 
 from .tiny_model import save_images, save_tiny
 
@@ -45,6 +50,26 @@ def test_a_table_for_people(files: Path) -> None:
     ):  # fmt: skip
         assert word in done.stdout
     assert "H(Y)" not in done.output
+
+
+def test_a_value_outside_its_certified_ends_is_said_to_be_a_draw() -> None:
+    """Three far clusters of eight near points: a few nats above log 3, which one draw can miss."""
+    centres = 100 * torch.eye(3, dtype=torch.float64).repeat_interleave(8, 0)
+    noise = torch.randn(24, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    posterior = DiagonalGaussian(centres + 0.3 * noise, torch.ones(24, 3, dtype=torch.float64))
+    truth = exact_rate(posterior, draws=2000)
+    said = set()
+    for seed in range(8):
+        rate = rate_interval(posterior, seed=seed)
+        ends = rate.empirical
+        (_, value, error), (_, _, certified) = rate_rows(rate)[1:]
+        assert ends.lower <= truth.nats <= ends.upper
+        assert f"certified: {ends.lower:.4f} to {ends.upper:.4f} nats" in certified
+        assert f"standard error {rate.exact.standard_error:.2g} nats" in error
+        outside = not ends.lower <= float(value.removesuffix(" nats")) <= ends.upper
+        assert ("more --draws" in certified) is outside
+        said.add(outside)
+    assert said == {True, False}
 
 
 def test_labels_add_the_excess_and_say_whose_distortion_it_is(files: Path) -> None:

@@ -30,18 +30,23 @@ def print_sections(title: str, columns: Row, sections: Sequence[Sequence[Row]]) 
 
 
 def rate_rows(rate: "RateInterval") -> list[Row]:
-    """The two intervals of a rate, and the exact value."""
+    """The two intervals of a rate, and the value drawn with its own error."""
     exact, population, empirical = rate.exact, rate.population, rate.empirical
     # Two digits: the ends carry margins of several hundredths of a nat.
     low, high = (f"{bits:.2f}" for bits in population.bits)
     by = f"{low} to {high} bits; ends: {population.lower_by}; {population.upper_by}"
-    error = (
-        f"{rate.standard_errors:g} standard errors: {empirical.lower:.4f} to {empirical.upper:.4f}"
+    # Bounds without the noise of z can exclude the value that was drawn.
+    outside = not empirical.lower <= exact.nats <= empirical.upper
+    ends = (
+        f"certified: {empirical.lower:.4f} to {empirical.upper:.4f} nats; ends:"
+        f" {empirical.lower_by}; {empirical.upper_by}"
+        f"{'; more --draws bring the value between them' if outside else ''}"
     )
+    error = f"standard error {exact.standard_error:.2g} nats; at most log N = {exact.cap:.4f}"
     return [
         ("rate I(X;Z)", str(population), by),
         (f"exact rate I_N, N = {exact.n:,}", f"{exact.nats:.4f} nats", error),
-        ("", f"{exact.nats * BITS:.4f} bits", f"at most log N = {exact.cap:.4f} nats"),
+        ("", f"{exact.nats * BITS:.4f} bits", ends),
     ]
 
 

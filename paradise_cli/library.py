@@ -12,7 +12,7 @@ from torch import Tensor
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.machine import choose_device
 from paradise_cli.evaluation.evaluate import Evaluation, measure
-from paradise_cli.evaluation.evaluation_data import open_split
+from paradise_cli.evaluation.evaluation_data import split_for
 from paradise_cli.evaluation.posterior_files import classes_of, posterior_of
 from paradise_cli.evaluation.posterior_report import PosteriorReport, report
 from paradise_cli.inference.loading import LoadedModel, load
@@ -70,14 +70,7 @@ def evaluate(
     # What was loaded to one device stays there: moving it would change it under its owner's hands.
     loaded = model if isinstance(model, LoadedModel) else load(model, device)
     where = loaded.device if isinstance(model, LoadedModel) else choose_device(device)
-    opened = open_split(
-        loaded.recipe,
-        loaded.info,
-        split=split,
-        data=data,
-        overrides=overrides,
-        source=loaded.source,
-    )
+    opened = split_for(loaded, split, data, overrides)
     # What the command prints as notes: here nobody reads stderr line by line.
     for line in opened.notes:
         warnings.warn(line, stacklevel=2)

@@ -116,12 +116,9 @@ def _open(
     loaded: "LoadedModel", data: str | None, split: str, overrides: Sequence[str]
 ) -> "EvaluationData":
     """The data to judge by; what should be known of them is said before anything is measured."""
-    from paradise_cli.evaluation.evaluation_data import open_split
+    from paradise_cli.evaluation.evaluation_data import split_for
 
-    opened = open_split(
-        loaded.recipe, loaded.info, split=split, data=data, overrides=overrides,
-        source=loaded.source,
-    )  # fmt: skip
+    opened = split_for(loaded, split, data, overrides)
     for line in opened.notes:
         note(f"note: {line}")
     return opened

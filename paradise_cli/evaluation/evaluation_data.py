@@ -9,6 +9,7 @@ from torch import Tensor
 
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.data import DataInfo, Split, Target, match_classes
+from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.inference.named_data import open_for_model
 from paradise_cli.recipe.schema import Recipe
 
@@ -39,6 +40,20 @@ def open_split(
     labels, notes = fit_labels(found.split.labels, found.info, info)
     everything = (*found.notes, *notes, *_pixel_notes(found.info, info))
     return EvaluationData(found.split.relabel(labels), found.label, everything)
+
+
+def split_for(
+    loaded: LoadedModel, split: str, data: str | None, overrides: Sequence[str]
+) -> EvaluationData:
+    """`open_split` for a model that was loaded."""
+    return open_split(
+        loaded.recipe,
+        loaded.info,
+        split=split,
+        data=data,
+        overrides=overrides,
+        source=loaded.source,
+    )
 
 
 def fit_labels(labels: Tensor, data: DataInfo, model: DataInfo) -> tuple[Tensor, list[str]]:

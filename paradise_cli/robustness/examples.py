@@ -14,7 +14,7 @@ from paradise_cli.build import named_tasks
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.randomness import permutation
 from paradise_cli.data import DATASETS, Split, check_split, match_logits
-from paradise_cli.evaluation.evaluation_data import open_split
+from paradise_cli.evaluation.evaluation_data import split_for
 from paradise_cli.inference.image_archive import is_archive, read_images
 from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.inference.named_data import open_for_anyone, refuse_overrides
@@ -111,14 +111,7 @@ def _column(loaded: LoadedModel, head: str | None) -> int:
 def _of_model(
     loaded: LoadedModel, head: str | None, data: str | None, split: str, overrides: Sequence[str]
 ) -> _Found:
-    opened = open_split(
-        loaded.recipe,
-        loaded.info,
-        split=split,
-        data=data,
-        overrides=overrides,
-        source=loaded.source,
-    )
+    opened = split_for(loaded, split, data, overrides)
     column = _column(loaded, head)
     classes = loaded.info.targets[column].classes
     return _Found(opened.split, opened.split.labels[:, column], opened.label, classes, opened.notes)

@@ -125,15 +125,17 @@ def test_all_commands_take_the_same_names(model: LoadedModel, tmp_path: Path) ->
     holiday = photos(tmp_path / "holiday")
     pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 12), np.uint8)
     np.savez(tmp_path / "own.npz", images=pixels, labels=np.arange(9) % 3)
+    # Of its own 30 training images three are held out, in every command.
     for data, count, label in (
         (holiday, COUNT, "all of holiday"),
         (tmp_path / "own.npz", 9, "own.npz"),
-        ("image_folder:train", 30, "cifar10-jpeg75, train"),
+        ("image_folder:train", 27, "cifar10-jpeg75, train"),
+        ("image_folder:validation", 3, "cifar10-jpeg75, validation"),
+        ("image_folder", 30, "cifar10-jpeg75, test"),
     ):
         found = document("evaluate", model.source, "--data", data, "--device", "cpu")
         assert found["data"] == label
-        # Of its own data, a part is held out of the training images.
-        assert found["n"] == (27 if data == "image_folder:train" else count)
+        assert found["n"] == count
         target = NamedClassifier(model.model.classifier(), "m", "m", model, "animal")
         examples = open_examples(target, str(data))
         assert (examples.label, len(examples.images)) == (label, found["n"])
@@ -143,6 +145,38 @@ def test_all_commands_take_the_same_names(model: LoadedModel, tmp_path: Path) ->
         with np.load(out) as z:
             assert z["labels"].shape == (count, 1) and z["labels"].min() == 0
         assert len(document("predict", data, "-m", model.source)["images"]) == count
+
+
+def test_a_split_that_is_not_there_is_refused_alike_in_all_commands(tmp_path: Path) -> None:
+    """Nothing was held out of the training, so there are no validation images."""
+    photos(tmp_path / "training", 6)
+    resolved = tiny_recipe().resolved()
+    resolved["data"] |= {"root": str(tmp_path / "training"), "validation": 0.0}
+    source = saved(parse_resolved(resolved, "a test"), tmp_path / "m.safetensors")
+    out = tmp_path / "z.npy"
+    for split in ("validation", "test"):
+        data = f"image_folder:{split}"
+        for command in (
+            ["evaluate", source, "--data", data],
+            ["attack", source, "--data", data],
+            ["encode", data, "--model", source, "--out", out],
+            ["predict", data, "--model", source],
+        ):
+            done = run(*command, "--device", "cpu")
+            assert done.exit_code == 1
+            assert f"training has no {split} split; it has: image_folder:train\n" in done.stderr
+    with pytest.raises(ParadiseError, match=r"training has no test split; it has: --split train$"):
+        opened(load(source))
+
+
+def test_labels_hidden_in_the_training_are_written_by_encode(tmp_path: Path) -> None:
+    photos(tmp_path / "training", 6)
+    resolved = tiny_recipe().resolved()
+    there = {"root": str(tmp_path / "training"), "validation": 0.0, "labelled": 3}
+    resolved["data"] |= there
+    model = load(saved(parse_resolved(resolved, "a test"), tmp_path / "m.safetensors"))
+    assert int((opened(model, split="train").split.labels >= 0).sum()) == 3
+    assert sorted(model.encode("image_folder:train").labels[:, 0]) == [0, 0, 1, 1, 2, 2]
 
 
 def test_what_should_be_known_of_the_data_is_kept_with_the_number(

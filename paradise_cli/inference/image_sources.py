@@ -21,13 +21,12 @@ from paradise_cli.data import (
     DataInfo,
     FolderSplit,
     Preprocessing,
-    Split,
     class_folders_of,
     decode,
     image_ids,
 )
 from paradise_cli.inference.image_archive import is_archive, read_images
-from paradise_cli.inference.named_data import named_split
+from paradise_cli.inference.named_data import open_for_model
 from paradise_cli.recipe.schema import Recipe
 
 Images = str | Path | Sequence[str | Path] | NDArray[Any] | Tensor
@@ -168,22 +167,17 @@ def _of_files(
 
 
 def _of_data_set(item: str, recipe: Recipe, info: DataInfo) -> ImageSource:
-    name, split_name = named_split(item, "test")
-    # The data the model learned from are found where they were then. Nothing is held out of them:
-    # who encodes digits:train wants all of it.
-    own = recipe.data.name == name
-    bundle = DATASETS[name](recipe.data.root, **recipe.data.hyper) if own else DATASETS[name](None)
-    there = bundle.splits()
-    wanted = split_name if ":" in item or split_name in there else "train"
-    if wanted not in there:
-        raise ParadiseError(f"{name} has no split '{wanted}'; it has: {', '.join(there)}")
-    split: Split = there[wanted]
+    # Always with a split, which an error then names in the same way. Where the model was taught few
+    # labels, the others are known all the same, and whoever encodes may want them.
+    named = item if ":" in item else f"{item}:test"
+    found = open_for_model(recipe, info, named, overrides=["data.labelled=null"])
+    split, data = found.split, found.info
     labels = split.labels.numpy()
-    names = bundle.info.targets[0].classes if bundle.info.targets else ()
+    names = data.targets[0].classes if data.targets else ()
     if isinstance(split, FolderSplit):
         files = [split.root / i for i in split.ids]
         return _of_files(files, split.ids, labels, split.preprocessing, info, names)
-    _check_shape(bundle.info.shape, info, item)
+    _check_shape(data.shape, info, item)
 
     def read(start: int, stop: int) -> NDArray[Any]:
         batch: NDArray[Any] = next(

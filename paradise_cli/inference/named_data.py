@@ -62,6 +62,7 @@ def open_for_model(
     nothing, so that all of them can judge it. Raises UsageError for a split or override that is
     not one, ParadiseError for what is not there or not of the model's size.
     """
+    given = data
     if data is not None:
         data, split = named_split(data, split)
     check_split(split)
@@ -78,7 +79,7 @@ def open_for_model(
         bundle = build_data(changed)
     else:
         bundle = _folder_for_model(changed, info)
-    return _chosen(bundle, split, own=own)
+    return _chosen(bundle, split, _way(given, data), own=own)
 
 
 def open_for_anyone(data: str, *, split: str = "test", overrides: Sequence[str] = ()) -> NamedData:
@@ -86,18 +87,20 @@ def open_for_anyone(data: str, *, split: str = "test", overrides: Sequence[str] 
 
     Raises UsageError or ParadiseError for what is not there.
     """
+    given = data
     data, split = named_split(data, split)
+    way = _way(given, data)
     if os.path.isdir(data):
-        given = _settings("image_folder", overrides)
-        names = given.pop("classes", None)
+        settings = _settings("image_folder", overrides)
+        names = settings.pop("classes", None)
         # Nothing says what the classifier reads: the images' own size is the best guess.
         usual, notes = _usual_shape(Path(data))
-        bundle = DATASETS["image_folder"](Path(data), **usual | given)
-        found = _chosen(bundle, split, own=False)
-        kept = found.notes if usual.keys() <= given.keys() else (*found.notes, *notes)
+        bundle = DATASETS["image_folder"](Path(data), **usual | settings)
+        found = _chosen(bundle, split, way, own=False)
+        kept = found.notes if usual.keys() <= settings.keys() else (*found.notes, *notes)
         return replace(found, notes=kept, logit_names=names and tuple(names))
     if data in DATASETS:
-        return _chosen(DATASETS[data](None, **_settings(data, overrides)), split, own=False)
+        return _chosen(DATASETS[data](None, **_settings(data, overrides)), split, way, own=False)
     raise _no_such_data(data)
 
 
@@ -111,6 +114,11 @@ def named_split(data: str, split: str) -> tuple[str, str]:
         data, split = name, own
     check_split(split)
     return data, split
+
+
+def _way(given: str | None, name: str | None) -> str:
+    """What stands before the name of a split where data were `given` as they were."""
+    return "--split " if given == name else f"{name}:"
 
 
 def refuse_overrides(overrides: Sequence[str], kind: str) -> None:
@@ -141,15 +149,18 @@ def _archive_for_model(data: str, info: DataInfo, overrides: Sequence[str]) -> N
     return NamedData(split, described, described.label)
 
 
-def _chosen(bundle: DataBundle, split: str, *, own: bool) -> NamedData:
-    """The split asked for; of data that have no splits, and taught the model nothing, all."""
+def _chosen(bundle: DataBundle, split: str, way: str, *, own: bool) -> NamedData:
+    """The split asked for; of data that have no splits, and taught the model nothing, all.
+
+    A split that is not there is refused with the others, named in the user's own `way`.
+    """
     there, label = bundle.splits(), bundle.info.label
     if not own and list(there) == ["train"]:
         images = there["train"]
         whole = f"{label} has no {split} split: all of its {len(images):,} images are taken"
         return NamedData(images, bundle.info, f"all of {label}", (whole, *bundle.notes))
     if split not in there:
-        known = " or ".join(f"--split {name}" for name in there)
+        known = " or ".join(f"{way}{name}" for name in there)
         raise ParadiseError(f"{label} has no {split} split; it has: {known}")
     return NamedData(there[split], bundle.info, f"{label}, {split}", bundle.notes)
 

@@ -162,7 +162,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_result(tmp_path: Path) -> N
     )
     moments = torch.randint(1, size, (MOMENTS,), generator=generator(0, "kill")).tolist()
     killed = started("kill", str(tmp_path), *map(str, moments))
-    _, errors = killed.communicate(timeout=600)
+    _, errors = killed.communicate(timeout=120)
     assert killed.returncode == 0, errors
     assert not whole.standing.all() and whole.standing.any()
     for number in range(MOMENTS):
@@ -179,7 +179,7 @@ def test_two_processes_share_one_folder_and_give_the_result_of_one(tmp_path: Pat
         port = str(free.getsockname()[1])
     given = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     ranks = [started("rank", str(tmp_path), RANK=str(rank), **given) for rank in range(2)]
-    said = [rank.communicate(timeout=600) for rank in ranks]
+    said = [rank.communicate(timeout=120) for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0, 0], said
     one = attacked(None)
     told = [json.loads((tmp_path / f"told-{rank}.json").read_text()) for rank in range(2)]

@@ -17,7 +17,6 @@ from paradise_cli.data.base import DataInfo, Preprocessing, Target
 from paradise_cli.figures import posterior as plane
 from paradise_cli.figures.captioned import Block, draw_captioned
 from paradise_cli.figures.posterior import WIDTH, draw_posteriors
-from paradise_cli.figures.reconstruction import draw_reconstructions
 from paradise_cli.information.gaussian import DiagonalGaussian
 
 
@@ -103,28 +102,6 @@ def test_what_cannot_be_drawn_leaves_no_file(tmp_path):
         with pytest.raises(ParadiseError, match=reason):
             draw_posteriors(posterior, numbers(5, 2), info(2), tmp_path / "no.png", "toy")
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(("n", "channels"), [(1, 1), (7, 3), (23, 1), (60, 3)])
-def test_reconstructions_stand_below_their_originals(tmp_path, n, channels):
-    images = torch.rand(n, channels, 8, 8, generator=generator("images"))
-    for name in ("a.png", "b.png"):
-        draw_reconstructions(images, images.flip(3), tmp_path / name, "toy")
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert (colours(tmp_path / "a.png") > 0) == (channels == 3)
-
-
-def test_a_black_image_over_a_white_one(tmp_path):
-    draw_reconstructions(torch.zeros(1, 1, 8, 8), torch.ones(1, 1, 8, 8), tmp_path / "a.png")
-    pixels = image.imread(tmp_path / "a.png")[..., 0]
-    height, width = pixels.shape
-    assert pixels[height // 4, width // 2] == 0
-    assert pixels[3 * height // 4, width // 2] == 1
-
-
-def test_reconstructions_of_another_shape_are_refused(tmp_path):
-    with pytest.raises(ParadiseError, match="one shape"):
-        draw_reconstructions(torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, 4, 4), tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.perturbations.threat import TOLERANCE
 
 PGD_STEPS = 100
+COMPARISON_STEPS = 50
+"""Steps of each run where a row compares several with each other."""
 CURVE_STEPS = 20
 CURVE = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
 """Multiples of eps at which the curve of accuracy under PGD is measured."""

@@ -4,13 +4,11 @@ Costs are as in `rows_strength.py`.
 """
 
 from paradise_cli.attacks.audit.boundaries import boundary_jumps
-from paradise_cli.attacks.audit.context import PGD_STEPS, Case
+from paradise_cli.attacks.audit.context import COMPARISON_STEPS, PGD_STEPS, Case
 from paradise_cli.attacks.audit.declare import NOT_APPLICABLE, Finding, row
 from paradise_cli.attacks.audit.evidence import Gap, together
 from paradise_cli.attacks.engine.surrogate import Smoothed
 
-SHORT = 50
-"""Steps of PGD."""
 BOUNDARIES = 100
 """Pairs of images at most between which a decision boundary is looked for."""
 
@@ -75,12 +73,17 @@ def smooth_gradients(case: Case, limit: float) -> Finding:
     victim = case.subject.classifier_of(Smoothed(case.subject.function))
     # Averaged over noise as well: it fills the steps that smoothing does not know.
     smooth = case.broken_by(
-        "noisy_pgd", rows=case.standing, victim=victim, tag=" smooth", steps=SHORT
+        "noisy_pgd", rows=case.standing, victim=victim, tag=" smooth", steps=COMPARISON_STEPS
     )
     ends = case.square_ends
     # A black box may end beside a plateau, from where the true gradient leads on.
     warm = case.broken_by(
-        "pgd", rows=frozenset(ends), begin=ends, tag=" from Square", steps=SHORT, start="image"
+        "pgd",
+        rows=frozenset(ends),
+        begin=ends,
+        tag=" from Square",
+        steps=COMPARISON_STEPS,
+        start="image",
     )
     n = len(case.square_rows)
     result = together(
@@ -175,7 +178,7 @@ def adaptive(case: Case, limit: float) -> Finding:
         rows=case.unbroken,
         victim=smooth,
         tag=" smooth",
-        steps=SHORT,
+        steps=COMPARISON_STEPS,
         restarts=1,
         targets=4,
     )

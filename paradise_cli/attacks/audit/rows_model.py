@@ -10,15 +10,12 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from paradise_cli.attacks.audit.calibration import kept
-from paradise_cli.attacks.audit.context import CURVE_STEPS, PGD_STEPS, Case, Rows
+from paradise_cli.attacks.audit.context import COMPARISON_STEPS, CURVE_STEPS, PGD_STEPS, Case, Rows
 from paradise_cli.attacks.audit.declare import NOT_APPLICABLE, Finding, row
 from paradise_cli.attacks.audit.evidence import Gap, together
 from paradise_cli.attacks.engine.classifier import ThroughLatents
 from paradise_cli.attacks.engine.surrogate import HeldNoise, MeanPath
 from paradise_cli.attacks.protocol.lanes import Latent
-
-SHORT = 50
-"""Steps of latent attacks."""
 
 
 @row(
@@ -67,13 +64,15 @@ def latent(case: Case, limit: float) -> Finding:
     if _stochastic(case, encoder):
         # Without a width there is nothing to shift but the mean.
         names += ["latent_sigma", "latent_shift"]
-    found = {name: case.broken_by(name, rows=case.standing, steps=SHORT) for name in names}
+    found = {
+        name: case.broken_by(name, rows=case.standing, steps=COMPARISON_STEPS) for name in names
+    }
     # Towards the class means of these very images: the shortest way that a latent could be moved.
     found["latent_towards"] = case.broken_by(
         "latent_towards",
         rows=case.standing,
         tag=" of the images",
-        steps=SHORT,
+        steps=COMPARISON_STEPS,
         targets=2,
         means=_class_means(case, encoder),
     )

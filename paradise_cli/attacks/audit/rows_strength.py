@@ -9,7 +9,7 @@ from itertools import pairwise, permutations
 import torch
 from torch.nn.functional import cross_entropy
 
-from paradise_cli.attacks.audit.context import PGD_STEPS, Case
+from paradise_cli.attacks.audit.context import COMPARISON_STEPS, PGD_STEPS, Case
 from paradise_cli.attacks.audit.declare import Finding, row
 from paradise_cli.attacks.audit.evidence import Gap, Result, together
 from paradise_cli.attacks.engine.surrogate import Scaled
@@ -17,8 +17,6 @@ from paradise_cli.attacks.protocol.lanes import input_gradient
 from paradise_cli.core.randomness import keyed_uniform, seed_of
 from paradise_cli.perturbations.threat import threat_model
 
-SHORT = 50
-"""Steps of PGD where a comparison needs many runs."""
 SCALES = (1e-3, 1e-1, 1e1, 1e3)
 STEP_SIZES = (1 / 20, 1 / 10, 1 / 4, 1 / 2, 1, 2)
 """As shares of eps; 1/4 is what PGD takes everywhere else."""
@@ -56,7 +54,7 @@ def unbounded(case: Case) -> Finding:
     radii = (64 / 255, case.grey_eps) if case.subject.norm == "linf" else (case.grey_eps,)
     for eps in radii:
         # From the image itself: a random start would leave a plateau by chance, and hide it.
-        broken = case.broken_by("pgd", eps=eps, steps=SHORT, start="image")
+        broken = case.broken_by("pgd", eps=eps, steps=COMPARISON_STEPS, start="image")
         parts.append(f"{case.accuracy(broken):.1%} at {eps:.3g}")
     labels = case.subject.labels[list(case.rows)]
     commonest = float(labels.bincount().max() / case.n) if case.n else 1.0
@@ -137,13 +135,13 @@ def losses(case: Case, limit: float) -> Finding:
 )
 def scale(case: Case, limit: float, zero: float) -> Finding:
     """Other scales of the logits lead no further, and gradients do not vanish; 206 g."""
-    own = case.pgd_within(SHORT)
+    own = case.pgd_within(COMPARISON_STEPS)
     parts = [f"1: {case.accuracy(own):.1%}"]
     lower = []
     everywhere: set[int] = set()
     for factor in SCALES:
         victim = case.subject.classifier_of(Scaled(case.subject.function, factor))
-        broken = case.broken_by("pgd", victim=victim, tag=f" x{factor:g}", steps=SHORT)
+        broken = case.broken_by("pgd", victim=victim, tag=f" x{factor:g}", steps=COMPARISON_STEPS)
         lower.append(case.gap(broken, own, limit, shares=len(SCALES)).result == "fail")
         everywhere |= broken
         parts.append(f"{factor:g}: {case.accuracy(broken):.1%}")
@@ -194,12 +192,12 @@ def _without_gradient(case: Case) -> int:
 def step_size(case: Case, limit: float) -> Finding:
     """Neither the smallest nor the largest step does better than all between; 255 g."""
     found = {
-        size: case.broken_by("pgd", steps=SHORT, step_size=size * case.eps)
+        size: case.broken_by("pgd", steps=COMPARISON_STEPS, step_size=size * case.eps)
         for size in STEP_SIZES
         if size != 1 / 4
     }
     # The step of every other PGD here, so that its run is on record.
-    found[1 / 4] = case.pgd_within(SHORT)
+    found[1 / 4] = case.pgd_within(COMPARISON_STEPS)
     # A grid whose best size is its end may have a better one beyond.
     inner = max((found[size] for size in STEP_SIZES[1:-1]), key=len)
     ends = (STEP_SIZES[0], STEP_SIZES[-1])

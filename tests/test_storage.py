@@ -2,10 +2,12 @@
 
 import ast
 import os
+import signal
 import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 
 import paradise_cli
 from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.processes import end_tidily
 from paradise_cli.core.storage import (
     load_tensors,
     publish,
@@ -22,6 +25,8 @@ from paradise_cli.core.storage import (
     save_tensors,
     write_json,
 )
+
+from .tiny_model import save_images, save_tiny
 
 
 def mode(path: Path) -> int:
@@ -49,6 +54,51 @@ def test_a_pipe_is_written_into_and_stays_a_pipe(tmp_path: Path) -> None:
     reader.join(timeout=30)
     assert read == [b"through"] and stat.S_ISFIFO(pipe.stat().st_mode)
     assert alone(tmp_path) == ["pipe"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_end_leaves_nothing_unfinished(tmp_path: Path, number: int) -> None:
+    write(tmp_path / "old", "old")
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as ended, end_tidily(), publish_text(tmp_path / "old") as file:
+        file.write("new")
+        os.kill(os.getpid(), number)
+    assert ended.value.code == 128 + number  # as a shell reports it
+    assert alone(tmp_path) == ["old"] and (tmp_path / "old").read_text() == "old"
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_that_somebody_handles_stays_theirs() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
+    try:
+        with end_tidily():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(("command", "out"), [("encode", "f.npz"), ("predict", "f.csv")])
+def test_a_command_that_is_ended_while_a_pipe_waits_leaves_nothing(
+    tmp_path: Path, command: str, out: str
+) -> None:
+    places = [tmp_path / name for name in ("out", "tmp")]
+    for place in places:
+        place.mkdir()
+    os.mkfifo(places[0] / out)
+    photos, model = save_images(tmp_path / "photos", 6), save_tiny(tmp_path / "tiny.safetensors")
+    given = [command, photos, "--model", model, "--device", "cpu", "--out", places[0] / out]
+    waiting = subprocess.Popen(
+        [sys.executable, "-m", "paradise_cli", *map(str, given)],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(places[1])},
+    )
+    # Nobody reads the pipe: once its content is complete, the command waits for a reader.
+    while not any(path.stat().st_size for path in places[1].glob("*/content")):
+        assert waiting.poll() is None
+        time.sleep(0.05)
+    waiting.terminate()
+    assert waiting.wait(timeout=120) == 128 + signal.SIGTERM
+    assert [alone(place) for place in places] == [[out], []]
 
 
 def test_a_device_is_written_into_and_stays_a_device(tmp_path: Path) -> None:

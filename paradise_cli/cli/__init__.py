@@ -21,6 +21,7 @@ from paradise_cli.cli import (
     train,
 )
 from paradise_cli.core.errors import Interrupted, ParadiseError
+from paradise_cli.core.processes import end_tidily
 
 
 class Group(TyperGroup):
@@ -29,7 +30,8 @@ class Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         debug = ctx.params.get("debug", False)
         try:
-            return super().invoke(ctx)
+            with end_tidily():
+                return super().invoke(ctx)
         except ParadiseError as error:
             if debug:
                 raise

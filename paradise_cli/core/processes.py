@@ -56,6 +56,30 @@ def any_process(holds: bool) -> bool:
 
 
 @contextmanager
+def end_tidily() -> Iterator[None]:
+    """SIGTERM and a closed terminal end the body as SystemExit, with 128 + the signal's number.
+
+    What the body has open is put away on the way out, as unfinished files are.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)  # what a shell reports of a process that a signal ended
+
+    numbers: list[int] = []
+    if threading.current_thread() is threading.main_thread():
+        # What somebody else handles stays theirs, and under nohup SIGHUP is ignored.
+        signals = (signal.SIGTERM, signal.SIGHUP)
+        numbers = [each for each in signals if signal.getsignal(each) == signal.SIG_DFL]
+    for number in numbers:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
     """Ctrl-C, SIGTERM and a closed terminal ask for a stop, after which everything is saved.
 

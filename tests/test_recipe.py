@@ -65,7 +65,7 @@ MISTAKES = [  # (text to replace, replacement, where and what the message says)
         "4:25: model.backbone.hiden: unknown hyper-parameter of backbone 'mlp'; did you mean"
         " 'hidden'?",
     ),
-    ("[8]", "8", "4:25: model.backbone.hidden: should be a list such as [1, 2] (got 8)"),
+    ("[8]", "8", "4:25: model.backbone.hidden: should be a list such as [8] (got 8)"),
     ("[8]", "[8, x]", "4:37: model.backbone.hidden.1: should be a valid integer (got 'x')"),
     (
         "latent_dim: 2",
@@ -155,7 +155,7 @@ MISTAKES = [  # (text to replace, replacement, where and what the message says)
     (
         "name: digits",
         "name: digits, augment: flip",
-        "2:22: data.augment: should be a list such as [1, 2] (got 'flip')",
+        "2:22: data.augment: should be a list such as ['flip'] (got 'flip')",
     ),
     (
         "name: digits",

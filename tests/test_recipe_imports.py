@@ -138,6 +138,14 @@ def with_imports(text: str) -> str:
         ("[leaving_one]", "2:11: imports.0: module 'leaving_one' fails while it is imported: "
                           "SystemExit"),
         ("[needy_one]", "2:11: imports.0: module 'needy_one' needs 'not_there', which is not"),
+        ("[torn_one]", "2:11: imports.0: module 'torn_one' fails while it is imported: "
+                       "SyntaxError: '(' was never closed ({path}/torn_one.py:2)"),
+        ("[calling_one]", "2:11: imports.0: module 'calling_one' fails while it is imported: "
+                          "SyntaxError: '(' was never closed ({path}/torn_one.py:2)"),
+        ("[computed_one]", "2:11: imports.0: module 'computed_one' fails while it is imported: "
+                           "SyntaxError: invalid syntax ({path}/computed_one.py:1)"),
+        ("[odd_one]", "2:11: imports.0: module 'odd_one' fails while it is imported: SyntaxError: "
+                      "source code string cannot contain null bytes"),
     ],
 )  # fmt: skip
 def test_a_module_that_cannot_be_imported_is_one_mistake_at_its_place(
@@ -148,12 +156,17 @@ def test_a_module_that_cannot_be_imported_is_one_mistake_at_its_place(
     (path / "broken_one.py").write_text("1 / 0\n")
     (path / "leaving_one.py").write_text("raise SystemExit(3)\n")
     (path / "needy_one.py").write_text("import not_there\n")
+    (path / "torn_one.py").write_text("x = 1\ny = (\n")
+    (path / "calling_one.py").write_text("import torn_one\n")
+    (path / "computed_one.py").write_text("eval('1 +')\n")
+    (path / "odd_one.py").write_bytes(b"x\0")
     Path("beside.py").write_text("")
     monkeypatch.setattr(sys, "path", [str(path.absolute()), *filter(None, sys.path)])
     importlib.invalidate_caches()
     # The recipe's backbone is unknown as well: that is no mistake while its module is missing.
     lines = lines_of(write(with_imports(imports)))
-    assert len(lines) == 1 and lines[0].startswith(f"r.yaml:{message}"), lines
+    expected = message.replace("{path}", str(path.absolute()))
+    assert len(lines) == 1 and lines[0].startswith(f"r.yaml:{expected}"), lines
 
 
 def test_an_override_names_modules_too(write: Write) -> None:
@@ -165,6 +178,8 @@ def test_an_override_names_modules_too(write: Write) -> None:
 def test_imports_that_are_no_names_are_refused(write: Write, imports: str) -> None:
     lines = lines_of(write(GOOD.replace("name: good\n", f"name: good\nimports: {imports}\n")))
     assert len(lines) == 1 and ": imports" in lines[0]
+    if imports == "json":
+        assert lines == ["r.yaml:2:1: imports: should be a list such as ['json'] (got 'json')"]
 
 
 def test_a_stored_recipe_whose_module_is_missing_names_the_weights(write: Write) -> None:

@@ -19,7 +19,7 @@ _PLAIN = {
     "model_type": _MAPPING,
     "model_attributes_type": _MAPPING,
     "dict_type": _MAPPING,
-    "list_type": "should be a list such as [1, 2]",
+    "list_type": "should be a list",
     "string_type": "should be text (quote it if it looks like a number)",
     "string_pattern_mismatch": "should start with a letter or digit and hold only letters, digits,"
     " . _ and -",
@@ -69,6 +69,9 @@ def _explain(
     if kind == UNKNOWN and step.choice:
         return _unknown_component(step, step.choice)
     text = _PLAIN.get(kind) or error["msg"]
+    # What was given alone is most often meant as the only one of a list.
+    if kind == "list_type" and isinstance(error["input"], str | int | float):
+        text += f" such as [{show(error['input'])}]"
     for pydantic, plain in _WORDS.items():
         text = text.replace(pydantic, plain)
     return step.path, text, f" (got {show(error['input'])})"

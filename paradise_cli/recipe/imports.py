@@ -38,12 +38,23 @@ def _problem(name: str, source: str) -> str | None:
         return f"module '{name}' needs '{error.name}', which is not installed"
     # A module may raise anything, and without a guard of its main program also leave.
     except (Exception, SystemExit) as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        return (
-            f"module '{name}' fails while it is imported: {type(error).__name__}: {error}"
-            f" ({last.filename}:{last.lineno})"
-        )
+        text = error.msg if isinstance(error, SyntaxError) else str(error)
+        kind = type(error).__name__
+        return f"module '{name}' fails while it is imported: {kind}: {text}{_place(error)}"
     return None
+
+
+def _place(error: BaseException) -> str:
+    """` (file:line)` of the user's own line that failed."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [(frame.filename, frame.lineno) for frame in frames]
+    # A line that cannot be parsed never ran: it is in no frame.
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        places.append((error.filename, error.lineno))
+    # Python's own import stands in the frames as well, and frozen there.
+    machinery = (__file__, importlib.__file__)
+    own = [place for place in places if place[0] not in machinery and not place[0].startswith("<")]
+    return f" ({own[-1][0]}:{own[-1][1]})" if own else ""
 
 
 def _remedy(name: str, source: str) -> str:

@@ -9,6 +9,7 @@ import torch
 from paradise_cli.build import build_info, build_model, build_objective, build_optimizer
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.storage import DIGEST, load_tensors, save_tensors
+from paradise_cli.inference.loading import load
 from paradise_cli.training.checkpoint import Checkpoints, Saved, State
 
 from .test_training import STEPS, assert_same, recipe, run, weights
@@ -78,6 +79,20 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_older(tmp_path: Path) -> N
     )
 
 
+def test_what_to_do_about_a_damaged_file_depends_on_what_it_is_for(tmp_path: Path) -> None:
+    """A checkpoint has another before it, or leaves nothing but --fresh; a model has neither."""
+    run(tmp_path)
+    newest = tmp_path / "checkpoints" / f"step-{STEPS:09d}.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-1])
+    warning, _ = run(tmp_path).said
+    assert f"{newest} is not a readable safetensors file" in warning
+    assert "going on from the checkpoint before it" in warning and "train again" not in warning
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:-1])
+    with pytest.raises(ParadiseError, match="cut short or .*; restore it or train again$"):
+        load(model)
+
+
 def test_where_all_are_damaged_nothing_is_trained(tmp_path: Path) -> None:
     run(tmp_path)
     paths = sorted((tmp_path / "checkpoints").glob("step-*"))
@@ -87,6 +102,7 @@ def test_where_all_are_damaged_nothing_is_trained(tmp_path: Path) -> None:
     with pytest.raises(ParadiseError, match="no checkpoint is left: use --fresh") as error:
         run(tmp_path)
     assert all(str(path) in str(error.value) for path in paths)
+    assert "train again" not in str(error.value)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 

@@ -221,6 +221,6 @@ def _opened(path: Path) -> Iterator[Any]:
         raise ParadiseError(f"no such file: {path}") from error
     except (SafetensorError, OSError) as error:
         raise ParadiseError(
-            f"{path} is not a readable safetensors file ({error}); it is damaged, cut short or of"
-            " another kind (pickled weights are never opened): restore it or train again"
+            f"{path} is not a readable safetensors file ({error}): damaged, cut short or of another"
+            " kind (pickled weights are never opened)"
         ) from error

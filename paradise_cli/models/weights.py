@@ -28,9 +28,9 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         tensors, metadata = load_tensors(path)
+    except ParadiseError as error:
+        raise ParadiseError(f"{error}; restore it or train again") from error
     except (ValueError, RecursionError) as error:
-        if isinstance(error, ParadiseError):
-            raise
         raise _damaged(path, f"its metadata cannot be read: {error}") from error
     # Before the digest, which a checkpoint has as well.
     if isinstance(metadata, dict) and "state" in metadata:

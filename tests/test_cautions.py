@@ -81,16 +81,32 @@ def test_the_table_counts_each_pair() -> None:
 def test_collapse_is_said_with_its_cause() -> None:
     dead = Latents(dimensions=3, active=0, concentric=0, relative_sigma=None)
     live = Latents(dimensions=3, active=2, concentric=0, relative_sigma=0.5)
-    assert collapse_caution(live, 2.3, 0.1) is None
-    assert collapse_caution(live, None, 0.0) is None
+    training = "train.epochs = 2 (40 steps)"
+    assert collapse_caution(live, 2.3, 0.1, training) is None
+    assert collapse_caution(live, None, 0.0, training) is None
     # Many inactive dimensions together may carry much.
-    assert collapse_caution(dead, 1.0, 0.1) is None
-    caution = collapse_caution(dead, 0.001, 1000.0)
+    assert collapse_caution(dead, 1.0, 0.1, training) is None
+    caution = collapse_caution(dead, 0.001, 1000.0, training)
     assert caution is not None
     assert "z carries 0.001 nats of the image, 0 of 3 dimensions are active" in caution
     assert "objective.alpha = 1000 is too large" in caution
-    caution = collapse_caution(dead, None, 0.0)
+    # A training that has hardly begun looks the same.
+    assert "or train.epochs = 2 (40 steps) is too small; lower the one or raise the" in caution
+    assert "likelier" not in caution
+    caution = collapse_caution(dead, None, 0.0, training)
     assert caution is not None and "all means of z are one" in caution and "optim.lr" in caution
+
+
+@pytest.mark.parametrize(
+    ("alpha", "worth", "named"), [(1.0, 1.0, True), (0.99, 1.0, False), (1.5, 2.0, False)]
+)
+def test_alpha_is_the_likelier_where_no_label_is_worth_its_rate(
+    alpha: float, worth: float, named: bool
+) -> None:
+    """D + alpha R >= H(Y) + (alpha - worth) R for labels, as I(Y;Z) <= I(X;Z) = R."""
+    dead = Latents(dimensions=3, active=0, concentric=0, relative_sigma=None)
+    caution = collapse_caution(dead, 0.001, alpha, "train.epochs = 1 (2 steps)", worth)
+    assert caution is not None and ("The first is likelier" in caution) == named
 
 
 def test_concentric_dimensions_are_counted_apart() -> None:

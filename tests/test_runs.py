@@ -312,6 +312,16 @@ def test_a_training_says_that_it_collapsed(tmp_path: Path) -> None:
     (warning,) = kept(tmp_path, "result.json")["test"]["warnings"]
     assert warning.startswith("collapsed: z carries 0.0")
     assert "objective.alpha = 1e+06 is too large" in warning
+    # 1437 images less a tenth, in batches of 100.
+    assert "train.epochs = 2 (24 steps) is too small" in warning
+    assert "a nat costs 1e+06, and saves at most 1" in warning
+
+
+def test_a_training_that_hardly_began_is_not_blamed_on_alpha_alone(tmp_path: Path) -> None:
+    fit(load_recipe("digits", ["train.epochs=1", "optim.lr=1e-6"]).recipe, tmp_path)
+    (warning,) = kept(tmp_path, "result.json")["test"]["warnings"]
+    assert "objective.alpha = 0.1 is too large" in warning and "likelier" not in warning
+    assert "train.epochs = 1 (20 steps) is too small" in warning
 
 
 def test_a_training_without_test_images_says_it_of_validation(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 Each caution is one sentence with its likely cause.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -17,22 +18,32 @@ MOST_CLASSES = 2000  # the table of answers grows with the square
 SHOWN = 3
 
 
-def collapse_caution(latents: Latents, rate: float | None, alpha: float) -> str | None:
-    """Whether z says nothing of the image; `rate` in nats, None for a deterministic encoder."""
+def collapse_caution(
+    latents: Latents, rate: float | None, alpha: float, training: str, worth: float = math.inf
+) -> str | None:
+    """Whether z says nothing of the image; `rate` in nats, None for a deterministic encoder.
+
+    `training` is the setting that says how long it was, `worth` how much of the distortion a nat in
+    z can save.
+    """
     carried = latents.active + latents.concentric
     if (rate is None and carried > 0) or (rate is not None and rate >= COLLAPSED):
         return None
     found = "all means of z are one" if rate is None else f"z carries {rate:.3f} nats of the image"
     # Without a rate term nothing pulls posteriors together but a training that went wrong.
-    cause = (
-        f"objective.alpha = {alpha:g} is too large for this distortion; lower it"
-        if alpha > 0
-        else "the training diverged or has hardly begun; lower optim.lr or train longer"
-    )
-    return (
-        f"collapsed: {found}, {latents.active} of {latents.dimensions} dimensions are active."
-        f" Likely cause: {cause}"
-    )
+    if alpha == 0:
+        cause = "Likely cause: the training diverged or has hardly begun; lower optim.lr or"
+        cause += f" raise {training}"
+    else:
+        cause = (
+            f"Likely causes: objective.alpha = {alpha:g} is too large for this distortion, or"
+            f" {training} is too small; lower the one or raise the other"
+        )
+        # Then the collapsed encoder is the best one, and no training leads away from it.
+        if alpha >= worth:
+            cause += f". The first is likelier: a nat costs {alpha:g}, and saves at most {worth:g}"
+    dimensions = f"{latents.active} of {latents.dimensions} dimensions are active"
+    return f"collapsed: {found}, {dimensions}. {cause}"
 
 
 def label_caution(predicted: Tensor, labels: Tensor, classes: Sequence[str]) -> str | None:

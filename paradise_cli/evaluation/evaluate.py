@@ -182,9 +182,14 @@ def _warnings(
     """Why the measurement should be doubted: collapse first, as it explains the rest."""
     nats = None if rate is None else rate.exact.nats
     # A classifier of a collapsed z is at chance: said twice, the cause would be lost.
-    if collapsed := collapse_caution(found, nats, recipe.objective.alpha):
-        return (collapsed,)
     supervised = [score for score in scores if score.task.distortion.supervised]
+    steps = recipe.train.epochs * (info.train_size // min(recipe.train.batch_size, info.train_size))
+    training = f"train.epochs = {recipe.train.epochs} ({steps:,} steps)"
+    # A nat about the image is at most one about each label (data processing).
+    of_labels = len(supervised) == len(scores) and recipe.objective.lagrangian == "linear"
+    worth = sum(score.task.weight for score in supervised) if of_labels else math.inf
+    if collapsed := collapse_caution(found, nats, recipe.objective.alpha, training, worth):
+        return (collapsed,)
     cautions = []
     for score in supervised:
         # By the name of its task, where it could be another's.

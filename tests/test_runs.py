@@ -1,6 +1,7 @@
 """Run folders: what is recorded and compared, weights to start from, logs and pictures."""
 
 import json
+import shlex
 import shutil
 import sys
 import types
@@ -13,7 +14,9 @@ import torch
 import yaml
 from matplotlib import image
 from PIL import Image
+from typer.testing import CliRunner
 
+from paradise_cli.cli import app
 from paradise_cli.core import machine
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.inference.loading import load
@@ -329,3 +332,30 @@ def test_a_training_without_test_images_says_it_of_validation(tmp_path: Path) ->
     said = fit(folder_recipe(root, "objective.alpha=1.0e+6"), tmp_path / "run").said
     assert any(text.startswith("warning: on validation images: ") for text in said)
     assert kept(tmp_path / "run", "result.json")["test"] is None
+
+
+@pytest.mark.parametrize(
+    ("validation", "n", "way"), [(0.1, 3, ["--split", "validation"]), (0.0, 30, ["--data", "DATA"])]
+)
+def test_a_training_without_test_images_says_why_nothing_is_measured_and_what_to_do(
+    tmp_path: Path, validation: float, n: int, way: list[str]
+) -> None:
+    root = pictures(tmp_path / "data", "bird", "cat", "dog")
+    out = tmp_path / "my run"
+    said = fit(folder_recipe(root, f"data.validation={validation}"), out).said
+    (line,) = [text for text in said if text.startswith("no measurement")]
+    assert line.startswith(
+        "no measurement, as data has no test split; to measure on other images: "
+    )
+    command = shlex.split(line.partition(": ")[2])
+    assert command == ["paradise", "evaluate", str(out), *way]
+    # What it says can be run; here on another folder of the same classes.
+    other = pictures(tmp_path / "other", "bird", "cat", "dog")
+    given = [str(other) if word == "DATA" else word for word in command[1:]]
+    done = CliRunner().invoke(app, [*given, "--device", "cpu", "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["n"] == n
+
+
+def test_a_training_with_test_images_says_nothing_of_it(tmp_path: Path) -> None:
+    assert not any("no measurement" in text for text in run(tmp_path, "train.epochs=1").said)

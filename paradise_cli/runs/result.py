@@ -1,5 +1,6 @@
 """What a finished training leaves: measurements on test images, pictures and `result.json`."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,13 @@ def finish(training: Training, state: State, report: Reporter) -> Trained:
         seen = _measure(training, data.validation, "validation", report).evaluation
         for warning in seen.warnings:
             report.say(f"warning: on validation images: {warning}")
+    if data.test is None:
+        # A training that ends without a number must not look like one that went wrong.
+        other = "--data DATA" if data.validation is None else "--split validation"
+        report.say(
+            f"no measurement, as {data.info.label} has no test split; to measure on other images:"
+            f" paradise evaluate {shlex.quote(str(folder.path))} {other}"
+        )
     pictures = _draw(training, measured)
     best = None
     if state.best_score is not None:

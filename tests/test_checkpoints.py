@@ -89,7 +89,7 @@ def test_what_to_do_about_a_damaged_file_depends_on_what_it_is_for(tmp_path: Pat
     assert "going on from the checkpoint before it" in warning and "train again" not in warning
     model = tmp_path / "model.safetensors"
     model.write_bytes(model.read_bytes()[:-1])
-    with pytest.raises(ParadiseError, match="cut short or .*; restore it or train again$"):
+    with pytest.raises(ParadiseError, match=r"cut short or .*; restore it or train again$"):
         load(model)
 
 

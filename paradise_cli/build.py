@@ -38,6 +38,9 @@ def build_info(recipe: Recipe) -> DataInfo:
 def build_data(recipe: Recipe) -> DataBundle:
     """The recipe's data, with its validation split and only the labels it may see."""
     data = recipe.data
+    # For all data sets here: each would say in its own way what it misses in a folder that is not.
+    if data.root is not None and not data.root.exists():
+        raise UsageError(f"{data.name}: no such folder: {data.root}; set data.root to one")
     bundle = DATASETS[data.name](data.root, **data.hyper)
     # Not the training's seed: runs of several seeds are then compared on the same images.
     bundle = hold_out(bundle, data.validation, seed=0)

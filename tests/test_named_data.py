@@ -1,6 +1,7 @@
 """What `--data` names, and what reports call it: the same in every command."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +207,8 @@ def test_an_archive_is_judged_by_the_models_numbers(model: LoadedModel, tmp_path
     ("arrays", "message"),
     [
         ({"images": np.zeros((4, 9, 9), np.uint8)}, r"images \[1, 9, 9\], the model reads \[1, 12"),
-        ({"images": np.zeros((4, 12, 12)), "labels": np.full(4, 3)}, "run from 3 to 3, but it has"),
+        ({"images": np.zeros((4, 12, 12)), "labels": np.full(4, 3)},
+         r"own\.npz: labels of 'class' run from 3 to 3, but it has"),
         ({"images": np.zeros((4, 12, 12)), "labels": np.zeros((4, 2), int)}, "4 integers are need"),
         ({"images": np.full((4, 12, 12), 255.0)}, r"must lie in \[0, 1\].*divide by 255"),
         ({"mean": np.zeros((4, 3))}, "has no array images or labels; it has: mean"),
@@ -231,6 +233,44 @@ def test_names_that_mean_nothing(model: LoadedModel, tmp_path: Path) -> None:
         opened(model, "nowhere.npz")
     with pytest.raises(UsageError, match=r"--data digts: no such folder or \.npz"):
         open_for_anyone("digts")
+    # What is there is not denied.
+    for name, reason in (("x.npy", "an .npy has no labels"), ("x.png", "this file holds no data")):
+        path = tmp_path / name
+        path.write_bytes(b"")
+        for ask in (partial(opened, model), open_for_anyone):
+            with pytest.raises(UsageError, match=f"{name}: {reason}.*; name an .npz with images"):
+                ask(str(path))
+
+
+def test_a_path_that_does_not_exist_ends_alike_in_every_command(
+    model: LoadedModel, tmp_path: Path
+) -> None:
+    nowhere, out = tmp_path / "nowhere", tmp_path / "z.npy"
+    for command in (
+        ["evaluate", nowhere],
+        ["evaluate", model.source, "--data", nowhere],
+        ["evaluate", model.source, "--data", f"{nowhere}.npz"],
+        ["evaluate", model.source, "--set", f"data.root={nowhere}"],
+        ["evaluate", model.source, "--data", "celeba", "--set", f"data.root={nowhere}"],
+        ["attack", model.source, "--data", nowhere],
+        ["attack", model.source, "--suite", "transfer", "--source", nowhere],
+        ["encode", nowhere, "--model", model.source, "--out", out],
+        ["encode", nowhere / "*.png", "--model", model.source, "--out", out],
+        ["predict", nowhere, "--model", model.source],
+        ["predict", f"{nowhere}.npz", "--model", model.source],
+        ["predict", tmp_path, "--model", nowhere],
+        ["reconstruct", nowhere, "--model", model.source, "--out", tmp_path / "a.png"],
+        ["train", nowhere],
+        ["train", "digits", "--set", f"data={{name: image_folder, root: {nowhere}}}"],
+        ["train", "digits", "--set", f"data={{name: mnist, root: {nowhere}}}"],
+        ["sweep", nowhere, "--alpha", "1"],
+        ["rate", f"{nowhere}.npz"],
+        ["rd", f"{nowhere}.npz"],
+    ):
+        done = run(*command, *([] if command[0] in ("rate", "rd") else ["--device", "cpu"]))
+        assert done.exit_code == 2, done.output
+        assert str(nowhere) in done.stderr and "Traceback" not in done.output
+    assert not list(tmp_path.glob("runs/*"))
 
 
 def test_a_grey_picture_or_a_thumbnail_does_not_decide_how_all_are_read(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ class DataBundle:
 
     def __post_init__(self) -> None:
         for name, split in self.splits().items():
-            _check(split, self.info, f"{self.info.label}, {name} split")
+            check_labels(split, self.info, f"{self.info.label}, {name} split")
 
     def splits(self) -> dict[str, Split]:
         """The splits that are there, by name."""
@@ -222,7 +222,8 @@ def check_split(split: str) -> None:
         )
 
 
-def _check(split: Split, info: DataInfo, where: str) -> None:
+def check_labels(split: Split, info: DataInfo, where: str) -> None:
+    """Raise ParadiseError, which names `where`, for a split that does not fit its description."""
     if len(split) == 0:
         raise ParadiseError(f"{where}: holds no image")
     if split.labels.shape != (len(split), len(info.targets)) or len(split.ids) != len(split):

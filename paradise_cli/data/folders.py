@@ -128,14 +128,10 @@ def _labels(images: Sequence[str], split: str, info: DataInfo) -> Tensor:
     return torch.tensor([number.get(_class_of(image, split), -1) for image in images])[:, None]
 
 
-def _present(root: Path | None, name: str) -> Path:
+def _named(root: Path | None, name: str) -> Path:
     if root is None:
         raise ParadiseError(
             f"{name}: name the folder: data.root in the recipe, or --set data.root=FOLDER"
-        )
-    if not root.is_dir():
-        raise ParadiseError(
-            f"{name}: no such folder: {root}; set data.root to the folder of images"
         )
     return root
 
@@ -236,7 +232,7 @@ def image_folder(
     the command, or is left out and said with `skip_unreadable`.
     """
     return open_folder(
-        _present(root, "image_folder"), Preprocessing(channels, size, (size, size)),
+        _named(root, "image_folder"), Preprocessing(channels, size, (size, size)),
         label=label, classes=classes, random_crop=train_crop == "random_resized",
         memory_gib=memory_gib, skip_unreadable=skip_unreadable,
     )  # fmt: skip
@@ -260,7 +256,7 @@ def imagenet(
 
     val/ is what the field reports on and becomes the test split, so that nothing is chosen on it.
     """
-    root = _present(root, "imagenet")
+    root = _named(root, "imagenet")
     listing = _listing(root)
     if "train" not in listing or "val" not in listing:
         raise ParadiseError(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.nn import functional
 
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.data.base import Preprocessing
 
 Pixels = NDArray[np.uint8]
@@ -40,11 +40,12 @@ class UnreadableImage(ParadiseError):
 def image_ids(folder: Path) -> list[str]:
     """Paths of all images in a folder and below, relative to it, with `/`, sorted.
 
-    Hidden files are skipped. Raises ParadiseError for a missing folder and for one without images.
+    Hidden files are skipped. Raises UsageError for a missing folder, ParadiseError for one without
+    images.
     """
     if not folder.is_dir():
         kind = "is a file, not a folder" if folder.exists() else "no such folder"
-        raise ParadiseError(f"{folder}: {kind}; name a folder of images")
+        raise UsageError(f"{folder}: {kind}; name a folder of images")
     found: list[str] = []
     others = 0  # files that are no images: an empty answer is easier to understand with them
     visited: set[str] = set()

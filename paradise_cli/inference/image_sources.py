@@ -60,8 +60,8 @@ def open_images(images: Images, recipe: Recipe, info: DataInfo) -> ImageSource:
     `photos/**/*.jpg` (sorted), a `.npy` array, an `.npz` with `images` and perhaps `labels`, or a
     data set such as `digits` or `fashion_mnist:train` (`:test` if no split is named); a list may
     hold several folders, files and patterns, in this order. Arrays are [N, H, W], [N, H, W, C] or
-    [N, C, H, W], uint8 or float in [0, 1], of the model's size. Raises ParadiseError for what does
-    not exist, holds no images or does not fit the model.
+    [N, C, H, W], uint8 or float in [0, 1], of the model's size. Raises UsageError for what does not
+    exist, ParadiseError for what holds no images or does not fit the model.
     """
     if isinstance(images, Tensor):
         images = images.detach().cpu().numpy()
@@ -104,13 +104,13 @@ def _paths(item: str, info: DataInfo) -> list[_Labelled]:
     if glob.has_magic(item):
         found = sorted(p for p in glob.glob(str(path), recursive=True) if not os.path.isdir(p))
         if not found:
-            raise ParadiseError(f"{item}: no file matches this pattern")
+            raise UsageError(f"{item}: no file matches this pattern")
         files = [Path(p) for p in found]
         return [_Labelled(file, _innermost(file.parts[:-1], known)) for file in files]
     name = item.partition(":")[0]
     if name in DATASETS:
         raise UsageError(f"{item}: a data set cannot be mixed with other images; give it alone")
-    raise ParadiseError(
+    raise UsageError(
         f"{item}: no such file or folder, and no data set of that"
         f" name{did_you_mean(name, list(DATASETS))}"
         f"\ndata sets: {', '.join(DATASETS)}; add :train or :validation for another split than test"

@@ -18,6 +18,7 @@ from paradise_cli.data import (
     DataBundle,
     DataInfo,
     Split,
+    check_labels,
     check_split,
     list_images,
     open_folder,
@@ -128,6 +129,12 @@ def refuse_overrides(overrides: Sequence[str], kind: str) -> None:
 
 
 def _no_such_data(name: str) -> UsageError:
+    if os.path.isfile(name):
+        kind = "an .npy has no labels" if name.endswith(".npy") else "this file holds no data set"
+        return UsageError(
+            f"--data {name}: {kind}; name an .npz with images and labels, or a folder of class"
+            " folders"
+        )
     hint = did_you_mean(name.partition(":")[0], list(DATASETS))
     return UsageError(
         f"--data {name}: no such folder or .npz, and no data set of that name{hint}; known:"
@@ -145,7 +152,8 @@ def _archive_for_model(data: str, info: DataInfo, overrides: Sequence[str]) -> N
     targets = () if archive.labels is None else info.targets
     labels = archive.columns(len(targets)) if targets else archive.unlabelled()
     described = replace(info, label=archive.path.name, targets=targets)
-    split = DataBundle(described, archive.split(labels)).train
+    split = archive.split(labels)
+    check_labels(split, described, data)
     return NamedData(split, described, described.label)
 
 

@@ -58,7 +58,7 @@ imports: [outside_components]
 data: {name: digits, augment: [nothing]}
 model:
   backbone: {name: scaled_pixels}
-  latent_dim: 2
+  latent_dim: 3  # is not drawn
 objective:
   tasks:
     - {distortion: {name: cross_entropy}, head: {name: linear}}
@@ -80,9 +80,9 @@ def run(*arguments):
 
 run("recipes", "check", "r.yaml")
 trial = json.loads(run("train", "r.yaml", "--dry-run", "--json"))
-run("train", "r.yaml", "--out", "runs/a", "--device", "cpu")
-evaluated = json.loads(run("evaluate", "runs/a", "--device", "cpu", "--json"))
 run("sweep", "r.yaml", "--alpha", "0.01", "--split", "validation", "--out", "s", "--device", "cpu")
+trained = "s/points/alpha=0.01"  # by `paradise train`
+evaluated = json.loads(run("evaluate", trained, "--device", "cpu", "--json"))
 sweep = json.load(open("s/sweep.json"))
 print(json.dumps({"trial": trial, "evaluated": evaluated, "failed": sweep["failed"]}))
 """
@@ -107,14 +107,15 @@ def test_every_command_finds_the_components_of_a_module_outside(tmp_path: Path) 
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
-    # 64 pixels to 2 means and 2 widths, and a classifier of 10 classes on 2 latents.
-    assert found["trial"]["parameters"] == 2 * (64 * 2 + 2) + 2 * 10 + 10
+    # 64 pixels to 3 means and 3 widths, and a classifier of 10 classes on 3 latents.
+    assert found["trial"]["parameters"] == 2 * (64 * 3 + 3) + 3 * 10 + 10
     assert found["evaluated"]["n"] > 300 and found["failed"] == []
-    stored = (tmp_path / "runs" / "a" / "recipe.yaml").read_text()
+    trained = "s/points/alpha=0.01"
+    stored = (tmp_path / trained / "recipe.yaml").read_text()
     assert "imports: [outside_components]" in stored and "factor: 2.0" in stored
     # Where the module is missing, the run says so in one message.
     alone = subprocess.run(
-        [sys.executable, "-P", "-m", "paradise_cli", "evaluate", "runs/a"],
+        [sys.executable, "-P", "-m", "paradise_cli", "evaluate", trained],
         capture_output=True, text=True, cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)},
     )  # fmt: skip

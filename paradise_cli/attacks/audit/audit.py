@@ -112,10 +112,11 @@ def audit(
     """Audit what a suite found at `eps` on these rows, on the first `images` of them.
 
     `white` are entries of images that gradients broke, `black` of those that a black box broke
-    after they had stood against these. `queries` are those of Square, and `draws` random points of
-    each kind (method.md asks for 10,000). A row fails only if a bound of 95% shows it, and passes
-    only if there are images enough; what the session's deadline cuts short is inconclusive. The
-    siblings' attacks end then too, and their progress goes where the session's does.
+    after they had stood against these. `queries` are the most of a run of a black box, and `draws`
+    random points of each kind (method.md asks for 10,000). A row fails only if a bound of 95% shows
+    it, and passes only if there are images enough; what the session's deadline cuts short is
+    inconclusive. The siblings' attacks end then too, and their progress goes where the session's
+    does.
     """
     audited = tuple(rows[:images])
     case = Case(session, eps, audited, white, black, siblings or Siblings(), queries, draws)

@@ -28,6 +28,8 @@ CURVE = (1 / 8, 1 / 4, 1 / 2, 1, 2, 4, 8)
 SQUARE_QUERIES = 5000
 SQUARE_IMAGES = 64
 """Images at most that Square is run on: enough for row 2, and 5,000 queries each are dear."""
+LABEL_QUERIES = 1000
+"""Of each of its four runs of an attack that reads the class alone."""
 Rows = frozenset[int]
 
 
@@ -57,8 +59,8 @@ class Case:
     """A classifier under audit at `eps` on some rows of its session.
 
     `by_gradients` are entries of images that the suite broke with gradients, and `by_black_box` of
-    those that only a black box broke. `queries` are those of Square for each image, `draws` the
-    random points of each kind.
+    those that only a black box broke. `queries` are the most of a black box for each image, `draws`
+    the random points of each kind.
     """
 
     session: Session

@@ -4,7 +4,12 @@ Costs are as in `rows_strength.py`.
 """
 
 from paradise_cli.attacks.audit.boundaries import boundary_jumps
-from paradise_cli.attacks.audit.context import COMPARISON_STEPS, PGD_STEPS, Case
+from paradise_cli.attacks.audit.context import (
+    COMPARISON_STEPS,
+    LABEL_QUERIES,
+    PGD_STEPS,
+    Case,
+)
 from paradise_cli.attacks.audit.declare import NOT_APPLICABLE, Finding, row
 from paradise_cli.attacks.audit.evidence import Gap, together
 from paradise_cli.attacks.engine.surrogate import Smoothed
@@ -159,7 +164,8 @@ def adaptive(case: Case, limit: float) -> Finding:
     attacks can make it.
     """
     # On all that stands against gradients: what row 2 has broken is evidence here too.
-    by_class = case.broken_by("label_only", rows=case.standing)
+    queries = min(LABEL_QUERIES, case.queries)
+    by_class = case.broken_by("label_only", rows=case.standing, queries=queries)
     smooth = case.subject.classifier_of(Smoothed(case.subject.function))
     before = case.unbroken
     # Cheap ones first: each is run on what the ones before have left.

@@ -157,10 +157,25 @@ def test_a_session_is_written_into_by_itself_alone() -> None:
     assert session.deadline == 5.0 and session.unfinished == ()
 
 
+@pytest.mark.parametrize(
+    ("norm", "radius", "text"),
+    [
+        ("linf", 0.0, "0"), ("linf", 8 / 255, "8/255"), ("linf", 0.1, "25.5/255"),
+        ("linf", 0.05, "12.8/255"), ("linf", 64 / 255, "64/255"), ("linf", 1.0, "255/255"),
+        ("linf", 0.001, "0.26/255"), ("linf", 2e-6, "0.00051/255"),
+        ("l2", 0.0, "0"), ("l2", 0.5, "0.5"), ("l2", 27.7128, "27.71"),
+    ],
+)  # fmt: skip
+def test_a_radius_is_written_in_steps_of_images_or_as_a_decimal(
+    norm: str, radius: float, text: str
+) -> None:
+    assert AttackSettings(eps=0.5, norm=norm).words_for(radius) == text
+
+
 def test_settings_check_themselves_and_say_their_radius() -> None:
     settings = AttackSettings(eps=8 / 255, curve=[4 / 255, 16 / 255])
     assert settings.levels == [4 / 255, 8 / 255, 16 / 255] and settings.eps_text == "8/255"
-    assert AttackSettings(eps=torch.tensor(0.5), norm="l2").eps_text == "1/2"  # type: ignore[arg-type]
+    assert AttackSettings(eps=torch.tensor(0.5), norm="l2").eps_text == "0.5"  # type: ignore[arg-type]
     with pytest.raises(FrozenInstanceError):
         settings.eps = 1.0  # type: ignore[misc]
     with pytest.raises(UsageError, match="unknown suite 'quik'; did you mean 'quick'"):

@@ -275,6 +275,20 @@ def test_logits_that_deflect_attacks_do_not_hide_the_latent() -> None:
     assert result(LINEAR, 12) == "not applicable"
 
 
+def test_what_is_measured_says_what_chance_is_and_eps_as_images_have_it() -> None:
+    images, _ = LINEAR.problem(40, seed=1)
+    labels = torch.arange(40) % 2
+    labels[:10] = 1  # 25 of 40
+    session = Session(
+        Subject.examine(LINEAR, images, labels, "linf", Compute(torch.device("cpu"), 40))
+    )
+    case = Case(session, EPS, tuple(range(40)), {}, {})
+    measured = examined(3, case)[1]
+    assert measured.endswith("; chance, the share of the most frequent class, is 62.5%")
+    assert " at 64/255, " in measured and " at 127.5/255;" in measured
+    assert " at 0, " in examined(4, case)[1] and " at 127.5/255;" in examined(4, case)[1]
+
+
 def test_siblings_show_whether_the_attacks_work() -> None:
     images, labels = LINEAR.problem(400, seed=1)  # enough to tell half from 10 points more
     labels[:5] = 1 - labels[:5]  # misclassified as they are
@@ -316,6 +330,7 @@ def test_the_shipped_reference_agrees_with_autoattack_but_for_one_image_in_a_hun
     siblings = Siblings(reference=session, known=known, reference_eps=calibration.EPS)
     found, measured, n = examined(14, Case(session_of(LINEAR), EPS, (), {}, {}, siblings))
     assert (found, n) == ("pass", 110), measured
+    assert measured.startswith("on a network of known robustness and 110 images of its own ")
     session, known = calibration.reference(Compute(torch.device("cpu"), 8), 1000)
     assert len(session.subject.images) == calibration.IMAGES == 200
     assert len(known) == 68 and session.subject.correct_rows()[0] == 0

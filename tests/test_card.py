@@ -21,6 +21,7 @@ from paradise_cli.core.proportions import Proportion
 from paradise_cli.core.randomness import generator
 from paradise_cli.robustness import pictures
 from paradise_cli.robustness.card import write_card
+from paradise_cli.robustness.card_contents import Table, contents, size_of_change
 from tests.attack_cases import Linear
 
 EPS = 8 / 255
@@ -170,6 +171,47 @@ def test_what_matters_most_comes_first(card):
     assert "3 passed and 4 failed; 4 had too few images to decide and 3 do not apply" in page.text
 
 
+def test_eps_is_written_in_one_way_wherever_it_stands(tmp_path, monkeypatch):
+    """0.1 is 25.5 steps of 1/255, 0.05 are 12.75 and 0.15 are 38.25."""
+    drawn = []
+    monkeypatch.setattr(pictures, "save", lambda figure, path: drawn.append(figure))
+    share = Proportion.of(720, 1000)
+    audit = replace(CHECKS, curve=((0.0, 0.9, 200), (0.05, 0.8, 200), (0.1, 0.5, 200)))
+    report, _ = made(
+        settings=AttackSettings(eps=0.1, curve=(0.05, 0.15)),
+        curve=((0.05, share), (0.1, share), (0.15, share)),
+        audit=audit, distance=torch.full((1000,), 0.05),
+    )  # fmt: skip
+    pictures.draw_accuracy(report, tmp_path / "accuracy.png")
+    (axes,) = drawn[0].axes
+    assert {label.get_text() for label in axes.get_xticklabels()} == {"0", "12.8", "25.5", "38.2"}
+    monkeypatch.undo()
+    card = contents(report, "net", "toy", (), "net")
+    numbers, _, curve = [part for part in _parts(card) if isinstance(part, Table)][:3]
+    assert numbers.rows[1][1] == "eps = 25.5/255, norm linf"
+    assert "by more than 25.5/255 of the way from black to white" in numbers.rows[1][2]
+    assert [row[0] for row in curve.rows] == [
+        "0", "12.8/255", "25.5/255", "38.2/255", "0", "12.8/255", "25.5/255"
+    ]  # fmt: skip
+    assert size_of_change(0.05, report.settings) == "up to 12.8/255"
+    assert size_of_change(0.05, AttackSettings(eps=1, norm="l2")) == "length 0.05"
+
+
+def _parts(card):
+    return [*card.first, *(part for _, parts in card.sections for part in parts)]
+
+
+def test_nothing_is_said_twice_or_of_nothing():
+    report, _ = made(12, 6)
+    card = contents(report, "runs/a/model.safetensors", "toy", (), "a")
+    assert card.title == "Robustness of a on toy"
+    assert ("Notes", ["All attacks were finished."]) in card.sections
+    basis = dict(card.sections)["What these numbers rest on"]
+    assert basis[0].count("Wilson") == 1
+    assert dict(basis[1].rows)["model"] == "runs/a/model.safetensors"
+    assert dict(basis[1].rows)["search in a compiled copy"] == "no"
+
+
 def test_every_row_of_the_audit_is_on_it(card):
     folder, _, page = card
     shown = {
@@ -182,7 +224,7 @@ def test_every_row_of_the_audit_is_on_it(card):
         [str(r.number), r.name, shown[r.result], r.measured, r.threshold, str(r.n), r.meaning]
         for r in CHECKS.rows
     ]
-    assert page.table("#", "Check") == wanted
+    assert page.table("#", "Test") == wanted
     assert (folder / "card.html").read_text().count('<tr class="marked">') == 4 + 1
 
 
@@ -242,7 +284,7 @@ def test_text_of_users_stays_text(tmp_path):
     assert "script" not in page.tags
     assert all(address.startswith("data:image/png;base64,") for address in page.addresses)
     assert page.text.count(HOSTILE) >= 8
-    assert page.table("#", "Check")[0][6] == HOSTILE
+    assert page.table("#", "Test")[0][6] == HOSTILE
     text = (tmp_path / "card.md").read_text()
     assert not re.search(r"(?<!\\)[<`*$]", text.replace("**", ""))
     assert [[table[0], *table[2:]] for table in markdown_tables(text)] == page.tables

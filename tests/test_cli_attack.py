@@ -41,6 +41,7 @@ softmax = lambda: lambda images: load()(images).softmax(1)
 broken = lambda: lambda images: load()(images) * float("nan")
 pair = lambda: lambda images: (load()(images), images)
 of_the_batch = lambda: lambda images: load()(images) - load()(images).mean(0)
+plain = lambda: lambda images: load()(images)
 nothing = lambda: None
 constant = 3
 
@@ -122,7 +123,7 @@ def test_a_table_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
     done = attack("--model", "own:load", "--eps", 0.001, "--n", 4)
     assert done.exit_code == 0, done.output
     for word in (
-        "own:load on data.npz: 4 images, linf 1/1000, suite"
+        "own:load on data.npz: 4 images, linf 0.26/255, suite"
         " quick", "clean", "APGD-CE", "Multi-Targeted",
         "worst case: robust accuracy", "8-bit images", "audit", "verdict: ", "Wilson 95%",
     ):  # fmt: skip
@@ -169,6 +170,17 @@ def test_every_number_after_obfuscated_is_called_an_upper_bound(
     monkeypatch.setattr(library, "audit", lambda *_, **__: replace(judged, verdict="suspect"))
     assert "upper bound" not in attack(*given).stdout
     assert "%, upper bound" not in Path("out/card.md").read_text()
+
+
+def test_a_card_is_headed_by_the_name_of_what_was_attacked() -> None:
+    given = ["--eps", EPS, "--out", "out", "--card"]
+    done = attack("own:load", *given)
+    told = [line for line in done.stderr.splitlines() if line.startswith("card")]
+    assert told == ["card in out: card.html, card.md, card.json and pictures"]
+    assert "<h1>Robustness of Linear on data.npz</h1>" in Path("out/card.html").read_text()
+    assert "| model | own:load |" in Path("out/card.md").read_text()
+    assert attack("own:plain", *given, "--fresh").exit_code == 0
+    assert "<h1>Robustness of own:plain on data.npz</h1>" in Path("out/card.html").read_text()
 
 
 def test_a_verdict_says_how_many_tests_it_rests_on(monkeypatch: pytest.MonkeyPatch) -> None:

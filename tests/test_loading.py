@@ -16,6 +16,7 @@ import paradise_cli
 from paradise_cli.build import build_model
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.storage import save_tensors, write_json
+from paradise_cli.inference.find_model import short_name
 from paradise_cli.inference.loading import load
 from paradise_cli.models import weights
 from paradise_cli.models.weights import read_model, save_model
@@ -174,6 +175,18 @@ def test_run_folders(tmp_path: Path) -> None:
     assert load(run.best).source == run.best
     save_tiny(run.model)
     assert load(run.path).source == run.model
+
+
+def test_weights_are_called_after_their_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(tmp_path / "alpha-0.3")
+    assert short_name(run.model) == "alpha-0.3"
+    assert short_name(run.best) == "alpha-0.3-best"
+    assert short_name(tmp_path / "mine.v2.safetensors") == "mine.v2"
+    run.path.mkdir()
+    monkeypatch.chdir(run.path)
+    assert short_name(Path("model.safetensors")) == "alpha-0.3"
 
 
 def test_an_unknown_name_lists_the_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

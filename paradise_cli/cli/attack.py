@@ -293,15 +293,15 @@ def _save(
     document = {"model": target.label, "data": examples.label, **report.to_json()}
     save_report(report, examples.images, examples.labels, folder, document)
     if card:
-        written = write_card(
+        write_card(
             report,
             examples.images,
             examples.labels,
             folder,
             model=target.label,
             data=examples.label,
+            title=target.title,
             classes=examples.classes,
         )
-        for path in written:
-            note(f"card: {path}")
+        note(f"card in {folder}: card.html, card.md, card.json and pictures")
     return document

@@ -1,5 +1,6 @@
 """Which weights file is meant by a name: answered before torch or anything heavy is loaded."""
 
+import os
 from pathlib import Path
 
 from paradise_cli.core.errors import ParadiseError, UsageError
@@ -33,6 +34,15 @@ def find_model(path_or_name: str | Path | None) -> Path:
         f"{path_or_name}: no such run folder or weights file, and no packaged model of that name"
         f"{hint}\npackaged models: {', '.join(zoo) or 'none'}"
     )
+
+
+def short_name(weights: Path) -> str:
+    """What tells weights apart in few words: the name of their run, else of their file."""
+    weights = Path(os.path.abspath(weights))  # a run may be the current folder
+    if weights == RunFolder(weights.parent).model:
+        return weights.parent.name
+    above = weights.parent.parent
+    return f"{above.name}-best" if weights == RunFolder(above).best else weights.stem
 
 
 def _runs_near(path: Path) -> list[Path]:

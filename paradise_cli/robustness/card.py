@@ -41,15 +41,16 @@ def write_card(
     *,
     model: str,
     data: str,
+    title: str | None = None,
     classes: Sequence[str] | None = None,
 ) -> list[Path]:
     """Write card.html, card.md with pictures card-*.png beside it, and card.json; gives what was
     written.
 
     Images [N, C, H, W] and labels [N] are those given to the attack, `model` and `data` what people
-    call both, `classes` the names of labels. The page needs no other file. Equal reports give equal
-    bytes. Raises UsageError for other images than those of the report, ParadiseError where the
-    folder cannot be written.
+    call both, `title` a shorter name of the model for the heading, `classes` the names of labels.
+    The page needs no other file. Equal reports give equal bytes. Raises UsageError for other images
+    than those of the report, ParadiseError where the folder cannot be written.
     """
     # The caller may give other images by mistake, and the card would show changes that are none.
     pixels, numbers = checked_images(images), checked_labels(labels, len(images))
@@ -62,7 +63,7 @@ def write_card(
     shown = [_name(number, classes) for number in numbers[report.rows].tolist()]
     seen = [_name(number, classes) for number in report.predicted.tolist()]
     pictures = _draw(report, pixels[report.rows], shown, seen, folder)
-    card = contents(report, model, data, pictures)
+    card = contents(report, model, data, pictures, title or model)
     write_json(folder / "card.json", report.to_json())
     # Pictures are there already: a page that is seen is whole.
     for path, text in ((folder / "card.md", markdown(card)), (folder / "card.html", html(card))):
@@ -97,8 +98,8 @@ def _draw(
     # These two draw nothing where there is nothing to see, and say so.
     if draw_transfer(report, transfer):
         pictures.append(Picture(transfer, "Transfer against white-box", TRANSFER))
-    norm = report.settings.norm
-    if draw_images(report, images, shown, seen, strip, lambda size: size_of_change(size, norm)):
+    settings = report.settings
+    if draw_images(report, images, shown, seen, strip, lambda size: size_of_change(size, settings)):
         pictures.append(Picture(strip, "Clean and attacked images", IMAGES))
     return pictures
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from paradise_cli.attacks.audit.audit import MEANINGS
 from paradise_cli.attacks.report import AttackReport, StageRow
+from paradise_cli.attacks.session.settings import AttackSettings
 from paradise_cli.attacks.session.suite import SUITES
 from paradise_cli.core.proportions import Proportion
 from paradise_cli.figures.canvas import shortened
@@ -56,7 +57,7 @@ class Card(NamedTuple):
     sections: Sequence[tuple[str, Sequence[Part]]]
 
 
-UNJUDGED = "No check of the audit was made: nothing is known of whether the attacks were fooled."
+UNJUDGED = "No test of the audit was made: nothing is known of whether the attacks were fooled."
 RESULTS = {
     "pass": "✓ pass",
     "fail": "✗ fail",
@@ -82,7 +83,7 @@ GLOSSES = {
 # The names of settings in the JSON, for people.
 LABELS = {
     "eps": "eps",
-    "eps_text": "eps as a fraction",
+    "eps_text": "eps as it is written here",
     "norm": "norm: how a change is measured",
     "suite": "suite of attacks",
     "seed": "seed of all random numbers",
@@ -118,16 +119,16 @@ WORDS = (
 )
 
 
-def contents(report: AttackReport, model: str, data: str, pictures: Sequence[Picture]) -> Card:
-    """The card of a report on `model` and `data`, as people call them."""
-    # An empty list would look as if something had been left out.
-    notes = report.notes or ("No remarks.",)
+def contents(
+    report: AttackReport, model: str, data: str, pictures: Sequence[Picture], title: str
+) -> Card:
+    """The card of a report on `model` and `data`, as people call them; `title` is the model's."""
     sections: list[tuple[str, Sequence[Part]]] = [
         ("Pictures", pictures),
         ("Attacks", [_how(report), _attacks(report), *_transfer(report)]),
         ("Accuracy at each eps", [_curve(report)]),
         ("Audit", _audit(report)),
-        ("Unfinished attacks and notes", [_unfinished(report), Items(notes)]),
+        ("Notes", [_unfinished(report), *([Items(report.notes)] if report.notes else [])]),
         ("What these numbers rest on", [_basis(report, data), _settings(report, model, data)]),
         ("Words", [Items(WORDS)]),
     ]
@@ -141,16 +142,16 @@ def contents(report: AttackReport, model: str, data: str, pictures: Sequence[Pic
         first.append(_tally(report))
     if report.audit.evidence:
         first.append(Items(report.audit.evidence))
-    title = f"Robustness of {_short(model)} on {_short(data)}"
+    heading = f"Robustness of {_short(title)} on {_short(data)}"
     robust = report.robust_accuracy
     so_far = " so far" if report.unfinished else ""
     headline = f"{_left(report, robust)}: robust accuracy{so_far} ({_span(robust)})"
-    return Card(title, headline, kind, masking, meaning, first, sections)
+    return Card(heading, headline, kind, masking, meaning, first, sections)
 
 
-def size_of_change(size: float, norm: str) -> str:
+def size_of_change(size: float, settings: AttackSettings) -> str:
     """A distance in words short enough for a caption."""
-    return f"up to {255 * size:.3g}/255" if norm == "linf" else f"length {size:.3g}"
+    return f"{'up to' if settings.norm == 'linf' else 'length'} {settings.words_for(size)}"
 
 
 def _numbers(report: AttackReport) -> Table:
@@ -158,7 +159,7 @@ def _numbers(report: AttackReport) -> Table:
     eps = settings.eps_text
     # In words, as eps says nothing to most readers.
     if settings.norm == "linf":
-        threat = f"no pixel changes by more than {eps}, where black is 0 and white is 1"
+        threat = f"no pixel changes by more than {eps} of the way from black to white"
     else:
         threat = f"the changes of all pixels, squared and summed, stay below the square of {eps}"
     n = f"{len(report.rows):,}"
@@ -173,7 +174,7 @@ def _numbers(report: AttackReport) -> Table:
         (
             "As 8-bit images",
             _under_attack(report, report.lattice_accuracy),
-            "the attacked images rounded as files hold them",
+            "the attacked images rounded to steps of 1/255, as image files hold them",
         ),
     ]
     return Table(("What", "Measured", "Meaning"), rows, (True, False, False, False))
@@ -234,18 +235,19 @@ def _transfer(report: AttackReport) -> list[Part]:
 
 def _curve(report: AttackReport) -> Table:
     n = f"{len(report.rows):,}"
+    words_for = report.settings.words_for
     clean = report.clean_accuracy
     # Accuracy without attack is the curve's beginning.
     rows = [("0", "no attack", _percent(clean.value), _span(clean), n)]
     for eps, share in report.curve:
         suite = f"suite {report.settings.suite}"
-        rows.append((_eps(report, eps), suite, _left(report, share), _span(share), n))
+        rows.append((words_for(eps), suite, _left(report, share), _span(share), n))
     # The audit attacks fewer images, by one attack: not to be mixed with the suite's.
     for eps, accuracy, images in report.audit.curve:
         share = Proportion.of(round(accuracy * images), images)
         # At eps 0 nothing is attacked, and the number is exact.
         left = _left(report, share) if eps else _percent(accuracy)
-        rows.append((_eps(report, eps), "PGD (audit)", left, _span(share), f"{images:,}"))
+        rows.append((words_for(eps), "PGD (audit)", left, _span(share), f"{images:,}"))
     return Table(("eps", "Attack", "Accuracy", "95% interval", "n"), rows)
 
 
@@ -255,7 +257,7 @@ def _audit(report: AttackReport) -> list[Part]:
         return [UNJUDGED]
     # So many tests of 5% each: readers should know how often one fails for nothing.
     text = (
-        "A check fails only where its one-sided 95% bound lies beyond the threshold: chance alone"
+        "A test fails only where its one-sided 95% bound lies beyond the threshold: luck alone"
         " does that in at most 1 of 20 cases. It is inconclusive where there were too few images to"
         " tell."
     )
@@ -263,14 +265,14 @@ def _audit(report: AttackReport) -> list[Part]:
         (f"{r.number}", r.name, RESULTS[r.result], r.measured, r.threshold, f"{r.n:,}", r.meaning)
         for r in rows
     ]
-    head = ("#", "Check", "Result", "Measured", "Threshold", "n", "Meaning")
+    head = ("#", "Test", "Result", "Measured", "Threshold", "n", "A failure means")
     return [text, Table(head, cells, [row.result == "fail" for row in rows])]
 
 
 def _tally(report: AttackReport) -> str:
     found = Counter(row.result for row in report.audit.rows)
     return (
-        f"Of {len(report.audit.rows)} checks {found['pass']} passed and {found['fail']} failed;"
+        f"Of {len(report.audit.rows)} tests {found['pass']} passed and {found['fail']} failed;"
         f" {found['inconclusive']} had too few images to decide and {found['not applicable']} do"
         " not apply to this model."
     )
@@ -288,8 +290,8 @@ def _unfinished(report: AttackReport) -> str:
 def _basis(report: AttackReport, data: str) -> str:
     return (
         f"The attacks were made on the same {len(report.rows):,} images of {data}, the audit on as"
-        f" many of them as its tables say. Interval of the robust accuracy: {report.interval};"
-        " others: Wilson 95%. card.json has every number, and for each image what broke it."
+        " many of them as its tables say. All intervals are Wilson's, of 95%, but where another is"
+        " named. card.json has every number, and for each image what broke it."
     )
 
 
@@ -315,11 +317,9 @@ def _flat(values: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:
 def _text(value: Any) -> str:
     if value is None:
         return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:.6g}" if isinstance(value, float) else f"{value}"
-
-
-def _eps(report: AttackReport, eps: float) -> str:
-    return f"{255 * eps:.4g}/255" if report.settings.norm == "linf" else f"{eps:.4g}"
 
 
 def _short(name: str) -> str:

@@ -4,6 +4,7 @@ import importlib
 import re
 import sys
 from dataclasses import dataclass
+from inspect import isroutine
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.registry import did_you_mean
+from paradise_cli.inference.find_model import short_name
 from paradise_cli.inference.loading import LoadedModel, load
 
 IMPORTABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
@@ -31,6 +33,14 @@ class NamedClassifier:
     name: str
     loaded: LoadedModel | None = None
     head: str | None = None
+
+    @property
+    def title(self) -> str:
+        """The name in a heading: of the run or weights, or of the class of somebody's own."""
+        if self.loaded is not None:
+            return self.name
+        # The class of a plain function would say nothing.
+        return self.label if isroutine(self.function) else type(self.function).__name__
 
 
 def open_classifier(
@@ -57,7 +67,7 @@ def open_classifier(
     classifier = loaded.model.classifier(head=head)
     function: Function = SampledLatents(classifier) if sampled else classifier
     head = head or next(n for n, module in loaded.model.heads.items() if module.kind == "logits")
-    return NamedClassifier(function, str(loaded.source), Path(name).stem, loaded, head)
+    return NamedClassifier(function, str(loaded.source), short_name(loaded.source), loaded, head)
 
 
 def _made(name: str, device: str) -> Function:

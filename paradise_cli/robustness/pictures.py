@@ -19,7 +19,7 @@ from paradise_cli.figures.captioned import Block, draw_captioned
 
 WIDTH = 5.2  # inches: ten points stay legible where the picture is as wide as a phone
 SHOWN = 4  # images of a kind
-GAP = 0.06  # between ticks, in widths of the plane
+LETTER = 0.018  # of a tick, in widths of the plane
 ROW, LINE, FOOT = 0.46, 0.21, 0.6  # inches of a row, of a line of the legend, and of the axis
 INK, SOFT = "#202124", "#5f6368"
 # Blue, orange and grey differ in brightness too, so that they stay apart for every reader.
@@ -219,15 +219,27 @@ def _eps_axis(axes: Axes, report: AttackReport, levels: Sequence[float]) -> None
     axes.set_xscale("function", functions=(place, lambda x: (2.0 ** np.asarray(x) - 1) * smallest))
     width = float(place(largest))
     axes.set_xlim((2 ** (-0.04 * width) - 1) * smallest, (2 ** (1.04 * width) - 1) * smallest)
+
+    def words(eps: float) -> str:
+        return report.settings.words_for(eps).removesuffix("/255")  # said below the axis
+
+    def touch(a: float, b: float) -> bool:
+        # Half of each, and a letter between them.
+        letters = (len(words(a)) + len(words(b))) / 2 + 1
+        return abs(float(place(a)) - float(place(b))) < letters * LETTER * width
+
     # The eps of the report first: of two ticks that would touch, the later one goes.
     ticks: list[float] = []
     for eps in dict.fromkeys((report.settings.eps, 0.0, largest, *levels)):
-        if all(abs(float(place(eps)) - float(place(tick))) > GAP * width for tick in ticks):
+        if not any(touch(eps, tick) for tick in ticks):
             ticks.append(eps)
-    pixels = report.settings.norm == "linf"
-    axes.set_xticks(ticks, [f"{255 * eps:.4g}" if pixels else f"{eps:.3g}" for eps in ticks])
+    axes.set_xticks(ticks, [words(eps) for eps in ticks])
     axes.minorticks_off()
-    unit = "change of a pixel, in 1/255" if pixels else "Euclidean length of the change"
+    unit = (
+        "change of a pixel, in 1/255"
+        if report.settings.norm == "linf"
+        else "Euclidean length of the change"
+    )
     axes.set_xlabel(f"eps: largest {unit}", fontsize=10)
 
 

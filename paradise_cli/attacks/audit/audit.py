@@ -29,7 +29,7 @@ MEANINGS: dict[str, str] = {
         " were fooled is not known."
     ),
     "suspect": (
-        "Checks of the audit failed, or attacks ran out of time, and may have missed images that"
+        "Tests of the audit failed, or attacks ran out of time, and may have missed images that"
         " they could have broken: the model may be less robust than the number says."
     ),
     "obfuscated": (

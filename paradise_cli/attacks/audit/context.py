@@ -17,7 +17,7 @@ from paradise_cli.attacks.protocol.lanes import Victim
 from paradise_cli.attacks.session.ledger import Entry
 from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.subject import Subject
-from paradise_cli.perturbations.threat import TOLERANCE
+from paradise_cli.perturbations.threat import TOLERANCE, radius_text
 
 PGD_STEPS = 100
 COMPARISON_STEPS = 50
@@ -203,6 +203,10 @@ class Case:
                 tag=tag,
             )
         )
+
+    def words_for(self, eps: float) -> str:
+        """A radius as people write it."""
+        return radius_text(self.subject.norm, eps)
 
     def accuracy(self, broken: Rows) -> float:
         """The share of the images that is classified correctly and not among these."""

@@ -122,7 +122,7 @@ def ablation(case: Case, limit: float) -> Finding:
     # What stands may be the network's own strength at a small eps: nothing stands in grey.
     if result == "fail":
         far = base.broken_by("pgd", eps=base.grey_eps, steps=PGD_STEPS)
-        text += f", {base.accuracy(far):.1%} at {base.grey_eps:.3g}"
+        text += f", {base.accuracy(far):.1%} at {base.words_for(base.grey_eps)}"
         if Gap(len(base.correct - far), None, base.n, limit).result != "fail":
             result = "inconclusive"
             text += ": at the audited eps the base itself stands"
@@ -158,7 +158,8 @@ def calibration(case: Case, limit: float) -> Finding:
         other.gap(one, less, limit, shares=2) for one, less in permutations((wrong, siblings.known))
     ]
     text = (
-        f"Multi-Targeted leaves {other.accuracy(wrong):.1%}, known"
+        f"on a network of known robustness and {other.n} images of its own Multi-Targeted leaves"
+        f" {other.accuracy(wrong):.1%}, known"
         f" {1 - len(siblings.known) / max(1, other.n):.1%}:"
         f" {len(siblings.known - wrong)} images missed, {len(wrong - siblings.known)} not known to"
         " break"

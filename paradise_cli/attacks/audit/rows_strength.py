@@ -55,13 +55,13 @@ def unbounded(case: Case) -> Finding:
     for eps in radii:
         # From the image itself: a random start would leave a plateau by chance, and hide it.
         broken = case.broken_by("pgd", eps=eps, steps=COMPARISON_STEPS, start="image")
-        parts.append(f"{case.accuracy(broken):.1%} at {eps:.3g}")
+        parts.append(f"{case.accuracy(broken):.1%} at {case.words_for(eps)}")
     labels = case.subject.labels[list(case.rows)]
-    commonest = float(labels.bincount().max() / case.n) if case.n else 1.0
-    # All grey images get one class, which is right for as many as the commonest label has.
-    chance = max(commonest, 1 / case.subject.behaviour.classes)
+    # All grey images get one class, which is right for as many as the most frequent label has.
+    chance = float(labels.bincount().max() / case.n) if case.n else 1.0
     stands = Gap(len(case.correct - broken), None, case.n, chance)
-    return Finding(stands.result, f"{', '.join(parts)}; chance is {chance:.1%}", case.n)
+    text = f"{', '.join(parts)}; chance, the share of the most frequent class, is {chance:.1%}"
+    return Finding(stands.result, text, case.n)
 
 
 @row(
@@ -80,7 +80,9 @@ def falling(case: Case, limit: float) -> Finding:
     end = points[-1][1]
     half = len(case.correct) / max(1, case.n) / 2
     flat = Gap(len(case.correct - end), None, case.n, half)
-    text = ", ".join(f"{case.accuracy(broken):.1%} at {eps:.3g}" for eps, broken in points)
+    text = ", ".join(
+        f"{case.accuracy(broken):.1%} at {case.words_for(eps)}" for eps, broken in points
+    )
     largest = max(rise.estimate for rise in rises)
     result = together(flat.result, *(rise.result for rise in rises))
     return Finding(result, f"{text}; largest rise {largest:.1%}", case.n)

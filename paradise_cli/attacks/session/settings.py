@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 from paradise_cli.attacks.session.suite import Suite, suite_named
 from paradise_cli.core.errors import UsageError
-from paradise_cli.perturbations.threat import threat_model
+from paradise_cli.perturbations.threat import radius_text, threat_model
 
 AUDITED = 200
 """Images that the audit attacks in its own ways."""
@@ -80,9 +79,11 @@ class AttackSettings:
     @property
     def eps_text(self) -> str:
         """The radius as people write it, 8/255 for 0.03137."""
-        # Denominators up to 1,000 hold 8/255 and every short decimal; others stay decimals.
-        fraction = Fraction(self.eps).limit_denominator(1000)
-        return str(fraction) if abs(float(fraction) - self.eps) < 1e-9 else f"{self.eps:g}"
+        return self.words_for(self.eps)
+
+    def words_for(self, radius: float) -> str:
+        """Any radius or distance of this norm, as people write it."""
+        return radius_text(self.norm, radius)
 
     def suite_with(self, sources: Mapping[str, Any]) -> Suite:
         """The stages; raises UsageError for sources that the suite lacks or has no use for."""

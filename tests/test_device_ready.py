@@ -4,6 +4,8 @@ behind.
 
 import subprocess
 import sys
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from paradise_cli.core.machine import (
     fast_bf16,
     fast_layout,
 )
-from paradise_cli.data import batches, synthetic
+from paradise_cli.data import Batch, batches, synthetic
 from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.recipe.schema import Recipe, load_recipe
 from paradise_cli.training.checkpoint import State
@@ -77,15 +79,12 @@ def test_the_mode_catches_what_it_should() -> None:
         torch.ones(2)[torch.tensor([True, False])]
 
 
-@pytest.mark.parametrize("rate", RATES)
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
-def test_a_training_step_never_waits(rate: str, optimizer: str) -> None:
-    chosen = recipe(rate, f"optim={{name: {optimizer}, lr: 0.01, clip: 1.0}}")
+def training(chosen: Recipe) -> tuple[Step, Iterator[Batch]]:
+    """A step of this recipe, and three batches for it."""
     info = build_info(chosen)
     model, objective = build_model(chosen, info).train(), build_objective(chosen, info).train()
     plan = build_plan(chosen, model, CPU)
     optim = build_optimizer(chosen, model.parameters(), objective.parameters())
-    step, state = Step(model, objective, optim, plan, CPU), State.new(CPU)
     data = batches(
         synthetic(info, 24).train,
         order=torch.arange(24),
@@ -93,15 +92,32 @@ def test_a_training_step_never_waits(rate: str, optimizer: str) -> None:
         device=CPU,
         augment=plan.augment,
     )
+    return Step(model, objective, optim, plan, CPU), data
+
+
+@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_a_training_step_never_waits(rate: str, optimizer: str) -> None:
+    step, data = training(recipe(rate, f"optim={{name: {optimizer}, lr: 0.01, clip: 1.0}}"))
+    state = State.new(CPU)
 
     def take(number: int) -> None:
         state.observe(step(next(data), number))
 
     take(0)  # makes the optimiser's state
-    with NoWaiting([entry["step"] for entry in optim.state.values() if "step" in entry]):
+    with NoWaiting([entry["step"] for entry in step.optimizer.state.values() if "step" in entry]):
         take(1)
         take(2)
     assert state.totals.isfinite().all() and state.means(3)["loss"] > 0
+
+
+def test_a_training_step_formats_no_stack_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    step, data = training(recipe(RATES[0]))
+    step(next(data), 0)  # what torch loads at first is not the step's
+    monkeypatch.setattr(traceback, "format_stack", lambda *_, **__: pytest.fail("formatted"))
+    step(next(data), 1)
+    with pytest.raises(pytest.fail.Exception):
+        torch.manual_seed(0)  # the mode of this test catches what it should
 
 
 @pytest.mark.parametrize(

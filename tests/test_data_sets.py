@@ -151,6 +151,7 @@ def test_celeba_follows_the_official_split(
     bundle = DATASETS["celeba"](tmp_path, size=32)
     assert (len(bundle.train), len(bundle.validation), len(bundle.test)) == sizes
     assert bundle.info == info_of("celeba", tmp_path, size=32) and bundle.info.shape == (3, 32, 32)
+    assert bundle.info.own_validation and info_of("celeba").own_validation
     assert [t.name for t in bundle.info.targets] == ["Smiling", "Young"]
     assert bundle.train.labels[:2].tolist() == [[0, 0], [1, 0]]
     assert bundle.train.images.shape[1:] == (3, 32, 32)

@@ -16,6 +16,7 @@ from matplotlib import image
 from PIL import Image
 from typer.testing import CliRunner
 
+from paradise_cli.build import build_data
 from paradise_cli.cli import app
 from paradise_cli.core import machine
 from paradise_cli.core.errors import ParadiseError, UsageError
@@ -204,6 +205,18 @@ def test_as_many_but_other_classes_are_other_classes(tmp_path: Path) -> None:
     started = fit(same, tmp_path / "third").said[0]
     assert started.endswith("takes the encoder, head cross_entropy")
     assert_same(weights(tmp_path / "first"), weights(tmp_path / "third"))
+
+
+@pytest.mark.parametrize(("validation", "trained_on"), [("val", 40), ("other", 30)])
+def test_a_dry_run_counts_the_steps_of_the_training(
+    tmp_path: Path, validation: str, trained_on: int
+) -> None:
+    """A quarter is held out of 40 images, but not where val/ holds a validation split."""
+    for folder, count in (("train", 20), (validation, 2)):
+        pictures(tmp_path / folder, "cat", "dog", count=count)
+    chosen = folder_recipe(tmp_path, "data.validation=0.25", "train.batch_size=5", "train.epochs=1")
+    assert dry_run(chosen, "cpu", steps=1).steps_per_epoch == trained_on // 5
+    assert len(build_data(chosen).train) == trained_on
 
 
 def test_a_dry_run_says_what_a_training_would_start_from(tmp_path: Path) -> None:

@@ -71,13 +71,18 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class DataInfo:
-    """What is known of a data set without reading its pixels; saved with the weights."""
+    """What is known of a data set without reading its pixels; saved with the weights.
+
+    `own_validation` says whether the data bring a validation split, which no model asks for later:
+    it is not saved.
+    """
 
     label: str
     shape: tuple[int, int, int]
     targets: tuple[Target, ...]
     train_size: int
     preprocessing: Preprocessing
+    own_validation: bool = dataclasses.field(default=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads."""

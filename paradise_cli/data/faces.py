@@ -34,14 +34,15 @@ def _folder(root: Path | None) -> Path:
 
 
 def _describe(root: Path | None, *, size: int, pre_crop: int, memory_gib: float) -> DataInfo:
-    names, train_size = _NAMES, _LAST["train"]
+    names, train_size, own_validation = _NAMES, _LAST["train"], True
     folder = _folder(root)
     if (folder / _ATTRIBUTES).is_file():
         names, rows = _attributes(folder / _ATTRIBUTES)
-        train_size = list(_parts(folder, list(rows)).values()).count("train")
+        parts = list(_parts(folder, list(rows)).values())
+        train_size, own_validation = parts.count("train"), "validation" in parts
     targets = tuple(Target(name, ("no", "yes")) for name in names)
     preprocessing = Preprocessing(3, size, (size, size), pre_crop)
-    return DataInfo("celeba", (3, size, size), targets, train_size, preprocessing)
+    return DataInfo("celeba", (3, size, size), targets, train_size, preprocessing, own_validation)
 
 
 @dataset(_describe)

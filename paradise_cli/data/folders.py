@@ -209,7 +209,10 @@ def _describe_folder(
     skip_unreadable: bool,
 ) -> DataInfo:
     name = label or ("image_folder" if root is None else root.resolve().name)
-    return _info(root, name, Preprocessing(channels, size, (size, size)), classes, unseen=10)
+    info = _info(root, name, Preprocessing(channels, size, (size, size)), classes, unseen=10)
+    # As in `_listing`: without train/ beside it, val/ is a class.
+    splits = root is not None and all((root / each).is_dir() for each in ("train", "val"))
+    return dataclasses.replace(info, own_validation=splits)
 
 
 @dataset(_describe_folder)

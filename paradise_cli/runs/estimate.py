@@ -55,9 +55,9 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
     step = Step(model, objective, optimizer, plan, where)
     seconds = _seconds_a_step(step, plan, info, where, steps)
-    # Data with a validation split of their own keep all of them: not known before they are read.
-    trained_on = round(info.train_size * (1 - recipe.data.validation))
-    per_epoch = max(1, trained_on // min(plan.batch_size, info.train_size))
+    # Data with a validation split of their own are trained on whole, as in `hold_out`.
+    held_out = 0 if info.own_validation else round(recipe.data.validation * info.train_size)
+    per_epoch = max(1, (info.train_size - held_out) // min(plan.batch_size, info.train_size))
     return Estimate(
         parameters=sum(p.numel() for p in model.parameters()),
         steps_per_epoch=per_epoch,

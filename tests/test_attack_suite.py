@@ -16,6 +16,7 @@ from torch import Tensor
 from paradise_cli.attacks import AttackReport, attack, run
 from paradise_cli.attacks.audit.audit import Audit
 from paradise_cli.attacks.audit.canaries import network
+from paradise_cli.attacks.audit.context import Case
 from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.methods.gradient import GradientSteps
 from paradise_cli.attacks.protocol.lanes import Attack, State
@@ -96,6 +97,18 @@ def outcome(session: Session, eps: float = EPS) -> list[tuple[Any, ...]]:
 
 def pixels(point: Tensor | None) -> bytes | None:
     return None if point is None else point.numpy().tobytes()
+
+
+def test_the_audit_asks_square_nothing_that_the_suite_has_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    session = session_of(IMAGES[:6], LABELS[:6])
+    results = run_suite(session, SUITES["standard"], 0.001, range(6))
+    case = Case(session, 0.001, tuple(range(6)), {}, {})
+    assert case.standing  # PGD is run here, and Square not yet
+    monkeypatch.setattr(session.ledger, "add", None)  # whatever runs now would be recorded
+    assert case.square == results[-1].broken.keys()
+    assert set(case.square_ends) == case.standing - case.square
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,18 @@ from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.sweep.axes import alpha_axis, parse_axis
 from paradise_cli.sweep.plan import SweepPoint, plan
-from paradise_cli.sweep.run import FinishedRun, environments
+from paradise_cli.sweep.run import FinishedRun, _reason, _Running, environments
 from paradise_cli.sweep.summary import components_cap, summarise
 from paradise_cli.theory.exact_curves import exact_curve
+from paradise_cli.training.run_folder import RunFolder
 
+WAITING = """
+import time
+from paradise_cli.core.processes import end_tidily
+with end_tidily():
+    print("ready", flush=True)
+    time.sleep(600)
+"""
 FAST = [
     "train.epochs=2",
     "data.validation=0.0",
@@ -352,6 +360,17 @@ def test_every_run_gets_its_share_of_the_machine(
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
     given = environments(4, device, jobs)
     assert [",".join(f"{key}={value}" for key, value in each.items()) for each in given] == expected
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_point_whose_training_was_killed_says_so(tmp_path: Path, number: int) -> None:
+    (tmp_path / "log.txt").write_text("note: the data are read\n")
+    killed = subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE)
+    assert killed.stdout is not None and killed.stdout.readline() == b"ready\n"
+    killed.send_signal(number)
+    killed.communicate()
+    point = SweepPoint("a", {}, load_recipe("digits").recipe)
+    assert _reason(_Running(point, RunFolder(tmp_path), killed, 0)) == f"killed by signal {number}"
 
 
 def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(tmp_path: Path) -> None:

@@ -191,8 +191,10 @@ def _interrupt(running: Sequence[_Running]) -> None:
 
 def _reason(job: _Running) -> str:
     """The last message of a failed run."""
-    if job.process.returncode < 0:
-        return f"killed by signal {-job.process.returncode}"
+    code = job.process.returncode
+    # A command that was still able to tidy up ends as a shell reports it, with 128 + the number.
+    if code < 0 or code > 128:
+        return f"killed by signal {-code if code < 0 else code - 128}"
     log = (job.run.path / LOG).read_text(encoding="utf-8", errors="replace").strip()
     # The command line ends with one message behind this word.
     return log.rpartition("error: ")[2] or "it ended without a message"

@@ -358,6 +358,11 @@ def test_a_change_is_magnified_until_the_largest_is_black_or_white(tmp_path, mon
     expected = torch.where(clean.images > 0.5, 0.0, 1.0)
     torch.testing.assert_close(change.images, expected, atol=1e-4, rtol=0)
     assert standing.captions == ["0", "2", "4", "6"]
+    drawn.clear()
+    stage = StageRow("FGSM", 40, 30, Proportion.of(10, 40), source="runs/a/model.safetensors")
+    moved = replace(report, stages=(stage,), broken_by=(stage.name,) * 40)
+    pictures.draw_images(moved, images[:40], names, seen, tmp_path / "a.png", str)
+    assert {caption.splitlines()[1] for caption in drawn[1].captions} == {"FGSM"}
     odd, two = made(12, 6, channels=2)
     assert not pictures.draw_images(odd, two[:12], names, seen, tmp_path / "b.png", str)
 

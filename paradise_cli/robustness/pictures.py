@@ -171,7 +171,10 @@ def _attacked(
     times = 0.5 / max(float(change.abs().max()), 1e-6)
     plain, marked = [False] * len(rows), [True] * len(rows)
     clean = [shown[i] for i in rows]
-    misread = [f"{seen[i]}\n{report.broken_by[i]}" for i in rows]
+    # The attack without its source, for whose name there is no room below an image.
+    attacks = {stage.name: stage.attack for stage in report.stages}
+    by = [report.broken_by[i] or "" for i in rows]
+    misread = [f"{seen[i]}\n{attacks.get(name, name)}" for i, name in zip(rows, by, strict=True)]
     distances = [size(float(report.distance[i])) for i in rows]
     return [
         Block("As they are", images[list(rows)], clean, plain),

@@ -237,6 +237,19 @@ def test_rows_that_compare_attacks(
     assert examined(row, case)[0] == expected
 
 
+@pytest.mark.parametrize(("followed", "expected"), [(0, "fail"), (5, "fail"), (10, "pass")])
+def test_what_more_gradients_break_as_well_does_not_break_to_a_black_box_alone(
+    followed: int, expected: str
+) -> None:
+    black = {row: Entry("square", row, 0, -1, 1, EPS, True, IMAGES[row]) for row in range(10)}
+    case = Scripted(session_of(LINEAR), EPS, tuple(range(N)), {}, black)
+    script = {"multi_targeted": followed}
+    object.__setattr__(case, "script", lambda given: script.get(given["name"], 0))
+    found, text, n = examined(2, case)
+    assert (found, n) == (expected, N)
+    assert text.startswith(f"{10 - followed} of 150 images broke only to the black-box attacks")
+
+
 def test_noise_that_hides_gradients_from_a_single_draw_is_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -16,6 +16,8 @@ from paradise_cli.attacks.engine.surrogate import Smoothed
 
 BOUNDARIES = 100
 """Pairs of images at most between which a decision boundary is looked for."""
+RESTARTS = 5
+"""Of gradients on images that a black box broke before them."""
 
 
 @row(
@@ -27,18 +29,23 @@ BOUNDARIES = 100
     limit=0.002,
 )
 def black_box(case: Case, limit: float) -> Finding:
-    """What only the black-box attacks of the suite broke, or where that is nothing, Square; 5,000 f
-    for each of the first images.
+    """What the black-box attacks of the suite broke and no gradients do, or where they broke
+    nothing, Square; 5,000 f for each of the first images, 4,500 g for each that it broke.
     """
     # What the suite has already found is evidence enough, and free.
-    only = case.standing & case.by_black_box.keys()
+    broken = case.standing & case.by_black_box.keys()
     n = case.n
     how = "the black-box attacks of the suite"
-    if not only:
-        only = case.square
+    if not broken:
+        broken = case.square
         n = len(case.square_rows)
         how = f"Square with {case.queries:,} queries"
+    # Where gradients lead there as well, the suite was too short, and they are not masked.
+    followed = case.broken_by("multi_targeted", rows=broken, steps=PGD_STEPS, restarts=RESTARTS)
+    only = broken - followed
     text = f"{len(only)} of {n} images broke only to {how}"
+    if followed:
+        text += f", {len(followed)} more to Multi-Targeted with {RESTARTS} restarts as well"
     return Finding(case.further(only, limit, n=n).result, text, n)
 
 

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from paradise_cli.cli import app
 from paradise_cli.cli.tables import rate_rows
+from paradise_cli.core.units import significant
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.rate import exact_rate
 from paradise_cli.information.rate_interval import rate_interval
@@ -64,7 +65,9 @@ def test_a_value_outside_its_certified_ends_is_said_to_be_a_draw() -> None:
         ends = rate.empirical
         (_, value, error), (_, _, certified) = rate_rows(rate)[1:]
         assert ends.lower <= truth.nats <= ends.upper
-        assert f"certified: {ends.lower:.4f} to {ends.upper:.4f} nats" in certified
+        assert (
+            f"certified: {significant(ends.lower)} to {significant(ends.upper)} nats" in certified
+        )
         assert f"standard error {rate.exact.standard_error:.2g} nats" in error
         outside = not ends.lower <= float(value.removesuffix(" nats")) <= ends.upper
         assert ("more --draws" in certified) is outside

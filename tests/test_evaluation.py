@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from paradise_cli.build import build_model, build_objective
 from paradise_cli.cli import app
+from paradise_cli.cli.evaluate import print_evaluation
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.randomness import generator
 from paradise_cli.data import DataInfo, Preprocessing, Target, synthetic
@@ -274,6 +275,18 @@ def test_json_has_bits_and_no_surprise():
     assert value["classification"][0]["top1"].keys() == {"value", "low", "high"}
 
 
+def test_small_distortions_are_not_rounded_away(capsys):
+    found = measure(n=60, recipe="digits_unsupervised")
+    tiny = dataclasses.replace(
+        found.distortion[0], unit="squared error", sampled=1.2345e-3, mean=4.2e-7
+    )
+    small = dataclasses.replace(found, distortion=(tiny,))
+    print_evaluation(small)
+    shown = capsys.readouterr().out
+    assert "0.001234" in shown and "4.200e-07" in shown
+    assert "distortion 4.200e-07 squared error" in small.title(digits()[0])
+
+
 def test_title_names_data_n_alpha_rate_and_accuracy():
     recipe, _, _ = digits()
     measured = measure(n=60)
@@ -282,7 +295,7 @@ def test_title_names_data_n_alpha_rate_and_accuracy():
         "digits",
         "n = 60",
         f"alpha = {recipe.objective.alpha:g}",
-        f"rate {measured.rate.population.lower:.2f} to {measured.rate.population.upper:.2f} nats",
+        f"rate {measured.rate.population}",
     ):
         assert part in title
     assert "accuracy" in title

@@ -21,6 +21,7 @@ from paradise_cli.evaluation.evaluate import measure
 from paradise_cli.evaluation.image_costs import (
     ImageCosts,
     RankCorrelation,
+    _numbers,
     per_example,
     rank_correlation,
     write_image_costs,
@@ -109,6 +110,12 @@ def test_evaluate_is_what_measure_found():
     assert found.evaluation == measure(model, recipe, info, split, device=CPU).evaluation
     assert sum(done) == 40 * (1 + 2)
     assert again.evaluation.distortion == found.evaluation.distortion
+
+
+def test_no_column_holds_a_zero_with_a_sign():
+    """-log p of a certain class is -0.0 in float64."""
+    column = _numbers(torch.tensor([-0.0, 0.0, -1.5, math.nan], dtype=torch.float64))
+    assert repr(column.values) == "[0.0, 0.0, -1.5, None]"
 
 
 def test_an_unlabelled_image_has_a_price_and_a_prediction_but_no_label():

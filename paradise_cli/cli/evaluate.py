@@ -17,6 +17,7 @@ from paradise_cli.cli.options import (
 )
 from paradise_cli.cli.output import console, deliver, note
 from paradise_cli.cli.tables import Row, latent_rows, nats, print_sections, rate_rows
+from paradise_cli.core.units import significant
 
 if TYPE_CHECKING:
     from paradise_cli.core.proportions import Proportion
@@ -188,8 +189,8 @@ def _classification(scores: "Classification", several: bool) -> list[Row]:
     if scores.top5 is not None:
         rows.append((f"top-5 accuracy{of}", f"{scores.top5.value:.2%}", _interval(scores.top5)))
     rows.append((f"log loss (NLL){of}", *nats(scores.nll)))
-    rows.append((f"calibration error (ECE){of}", f"{scores.ece:.4f}", ""))
-    rows.append((f"Brier score{of}", f"{scores.brier:.4f}", ""))
+    rows.append((f"calibration error (ECE){of}", significant(scores.ece), ""))
+    rows.append((f"Brier score{of}", significant(scores.brier), ""))
     return rows
 
 
@@ -200,7 +201,7 @@ def _distortion(distortion: "Distortion", several: bool) -> list[Row]:
         name = f"distortion{of}, {what}"
         if distortion.unit == "nats":  # shown in bits as well
             return (name, *nats(value))
-        return (name, f"{value:.4f}", distortion.unit)
+        return (name, significant(value), distortion.unit)
 
     return [row("sampled z", distortion.sampled), row("mean z", distortion.mean)]
 
@@ -213,9 +214,9 @@ def _rate(evaluation: "Evaluation") -> list[Row]:
     trained = evaluation.training_rate
     if trained is not None:
         # Training sees a batch at a time, which can tell no more than its logarithm.
-        cap = f", at most {trained.cap:.4f}" if trained.cap is not None else ""
+        cap = f", at most {significant(trained.cap)}" if trained.cap is not None else ""
         bound = f"{trained.bound} bound of {trained.estimand}{cap}"
-        rows.append((f"rate as trained, q: {trained.q}", f"{trained.nats:.4f} nats", bound))
+        rows.append((f"rate as trained, q: {trained.q}", nats(trained.nats)[0], bound))
     elif evaluation.training_rate_note is not None:
         rows.append(("rate as trained", "-", evaluation.training_rate_note))
     return rows

@@ -140,7 +140,7 @@ def _labelled(labelled: "Labelled | None") -> list[Row]:
         (
             name,
             nats(value)[0],
-            f"standard error {error:.4f}" + (f"; {more}" if more and labelled.at_cap else ""),
+            f"standard error {error:.2g}" + (f"; {more}" if more and labelled.at_cap else ""),
         )
         for name, value, error, more in rows
     ]

@@ -8,6 +8,7 @@ import typer
 
 from paradise_cli.cli.options import JsonOption, OverwriteOption
 from paradise_cli.cli.output import console, note, print_json, print_table
+from paradise_cli.core.units import significant
 
 if TYPE_CHECKING:
     from paradise_cli.information.known_sources import KnownSource
@@ -200,8 +201,6 @@ def _print(solved: "RateDistortion") -> None:
     )
     # Below the table, where the eye is when the command ends.
     for answer in solved.answers:
-        # A rate is in nats; a distortion may be of any size, as its unit is the user's.
-        rate = answer.asked == "distortion"
-        other = "R in nats" if rate else "D"
-        low, high = (f"{end:.6f}" if rate else f"{end:.6g}" for end in (answer.lower, answer.upper))
+        other = "R in nats" if answer.asked == "distortion" else "D"
+        low, high = (significant(end, 6) for end in (answer.lower, answer.upper))
         console.print(f"at {answer.asked} {answer.at:g}: {other} between {low} and {high}")

@@ -1,12 +1,13 @@
 """`paradise sweep`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, RecipeArgument
 from paradise_cli.cli.output import note, print_json, print_table
+from paradise_cli.core.units import END_DIGITS, significant
 
 if TYPE_CHECKING:
     from paradise_cli.sweep.result import Frontier, SweepResult
@@ -109,8 +110,7 @@ def _print(result: "SweepResult") -> None:
         [
             row["run"],
             f"{row['distortion']:.4g} ± {row['distortion_error']:.1g}",
-            f"{row['rate']:.3f} ± {row['rate_error']:.3f}" if "rate" in row else "-",
-            f"{row['rate_lower']:.2f} to {row['rate_upper']:.2f}" if "rate" in row else "-",
+            *_rates(row),
             f"{row['accuracy']:.2%}" if classified else f"{row['active']} of {row['dimensions']}",
         ]
         for row in measured
@@ -124,6 +124,14 @@ def _print(result: "SweepResult") -> None:
         _print_checks(frontier)
     for text in result.warnings:
         note(f"warning: {text}")
+
+
+def _rates(row: dict[str, Any]) -> tuple[str, str]:
+    """The exact rate with its standard error, and the ends of its interval."""
+    if "rate" not in row:
+        return "-", "-"
+    low, high = (significant(row[end], END_DIGITS) for end in ("rate_lower", "rate_upper"))
+    return f"{significant(row['rate'])} ± {row['rate_error']:.1g}", f"{low} to {high}"
 
 
 def _print_checks(frontier: "Frontier") -> None:

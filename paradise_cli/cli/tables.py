@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from paradise_cli.cli.output import console
-from paradise_cli.core.units import BITS
+from paradise_cli.core.units import BITS, END_DIGITS, significant
 
 if TYPE_CHECKING:
     from paradise_cli.information.latents import Latents
@@ -32,21 +32,22 @@ def print_sections(title: str, columns: Row, sections: Sequence[Sequence[Row]]) 
 def rate_rows(rate: "RateInterval") -> list[Row]:
     """The two intervals of a rate, and the value drawn with its own error."""
     exact, population, empirical = rate.exact, rate.population, rate.empirical
-    # Two digits: the ends carry margins of several hundredths of a nat.
-    low, high = (f"{bits:.2f}" for bits in population.bits)
+    low, high = (significant(bits, END_DIGITS) for bits in population.bits)
     by = f"{low} to {high} bits; ends: {population.lower_by}; {population.upper_by}"
     # Bounds without the noise of z can exclude the value that was drawn.
     outside = not empirical.lower <= exact.nats <= empirical.upper
     ends = (
-        f"certified: {empirical.lower:.4f} to {empirical.upper:.4f} nats; ends:"
+        f"certified: {significant(empirical.lower)} to {significant(empirical.upper)} nats; ends:"
         f" {empirical.lower_by}; {empirical.upper_by}"
         f"{'; more --draws bring the value between them' if outside else ''}"
     )
-    error = f"standard error {exact.standard_error:.2g} nats; at most log N = {exact.cap:.4f}"
+    cap = significant(exact.cap)
+    error = f"standard error {exact.standard_error:.2g} nats; at most log N = {cap}"
+    in_nats, in_bits = nats(exact.nats)
     return [
         ("rate I(X;Z)", str(population), by),
-        (f"exact rate I_N, N = {exact.n:,}", f"{exact.nats:.4f} nats", error),
-        ("", f"{exact.nats * BITS:.4f} bits", ends),
+        (f"exact rate I_N, N = {exact.n:,}", in_nats, error),
+        ("", in_bits, ends),
     ]
 
 
@@ -56,9 +57,9 @@ def bound_rows(rate: "RateInterval") -> list[Row]:
     for bound in rate.bounds:
         # A bound says `at least` or `at most` of its estimand; a point says neither.
         sign = {"lower": " >= ", "upper": " <= ", "point": ": "}[bound.side]
-        end = "a point, no bound" if bound.end is None else f"{bound.end:.4f}"
-        cap = "" if bound.cap is None else f" (cap {bound.cap:.4f})"
-        rows.append((bound.name, f"{bound.nats:.4f} nats", f"{bound.estimand}{sign}{end}{cap}"))
+        end = "a point, no bound" if bound.end is None else significant(bound.end)
+        cap = "" if bound.cap is None else f" (cap {significant(bound.cap)})"
+        rows.append((bound.name, nats(bound.nats)[0], f"{bound.estimand}{sign}{end}{cap}"))
     return rows
 
 
@@ -79,4 +80,4 @@ def latent_rows(latents: "Latents") -> list[Row]:
 
 def nats(value: float) -> tuple[str, str]:
     """A value in nats, and in bits."""
-    return f"{value:.4f} nats", f"{value * BITS:.4f} bits"
+    return f"{significant(value)} nats", f"{significant(value * BITS)} bits"

@@ -1,5 +1,14 @@
-"""Nats, in which everything is computed, as bits."""
+"""Nats, in which everything is computed, as bits, and how measured numbers are written."""
 
 import math
 
 BITS = 1 / math.log(2)  # of a nat
+END_DIGITS = 3  # of the ends of a rate, which carry margins of several hundredths of a nat
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """A number with so many significant digits, or all those before the point; never `-0`."""
+    # An exponent for the small alone: nobody counts nats as 1.2e+04.
+    if abs(value) >= 10**digits - 0.5:
+        return f"{value:.0f}"
+    return f"{value + 0.0:#.{digits}g}".rstrip(".")  # -0.0 + 0.0 is 0.0

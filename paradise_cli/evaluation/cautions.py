@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from paradise_cli.core.proportions import Proportion
+from paradise_cli.core.units import significant
 from paradise_cli.information.latents import Latents
 
 COLLAPSED = 0.05  # nats: a coin told right 58% of the time
@@ -29,7 +30,9 @@ def collapse_caution(
     carried = latents.active + latents.concentric
     if (rate is None and carried > 0) or (rate is not None and rate >= COLLAPSED):
         return None
-    found = "all means of z are one" if rate is None else f"z carries {rate:.3f} nats of the image"
+    found = "all means of z are one"
+    if rate is not None:
+        found = f"z carries {significant(rate, 2)} nats of the image"
     # Without a rate term nothing pulls posteriors together but a training that went wrong.
     if alpha == 0:
         cause = "Likely cause: the training diverged or has hardly begun; lower optim.lr or"

@@ -12,6 +12,7 @@ from paradise_cli.build import build_objective
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import describe, fast_layout
 from paradise_cli.core.randomness import generator
+from paradise_cli.core.units import significant
 from paradise_cli.data.base import DataInfo, Split
 from paradise_cli.evaluation.cautions import collapse_caution
 from paradise_cli.evaluation.metrics import Classification, Distortion, TaskScores
@@ -93,7 +94,7 @@ class Evaluation:
             parts.append(f"accuracy {self.classification[0].top1.value:.1%}")
         elif self.distortion:
             first = self.distortion[0]
-            parts.append(f"distortion {first.mean:.2f} {first.unit}")
+            parts.append(f"distortion {significant(first.mean)} {first.unit}")
         return " · ".join(parts)
 
 

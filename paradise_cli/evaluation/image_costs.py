@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from paradise_cli.core.proportions import NORMAL_95
-from paradise_cli.core.units import BITS
+from paradise_cli.core.units import BITS, significant
 from paradise_cli.data.base import DataInfo, Split, Target, batches
 from paradise_cli.evaluation.cost_table import Column, Table, check_out, write_table
 from paradise_cli.evaluation.evaluate import Measurement
@@ -152,7 +152,9 @@ def rank_correlation(table: Table, distortion: str, column: str) -> RankCorrelat
 
 
 def _numbers(values: Tensor) -> Column:
-    return Column("double", [value if math.isfinite(value) else None for value in values.tolist()])
+    # A distortion of exactly nothing may be -0.0, as a sum of logarithms of 1 is.
+    found = [value + 0.0 if math.isfinite(value) else None for value in values.tolist()]
+    return Column("double", found)
 
 
 def _truths(values: Tensor) -> Column:
@@ -180,7 +182,7 @@ def _extremes(table: Table, measured: Measurement, info: DataInfo, split: Split)
         numbers = rows.tolist()
         wrong = [labels[i] is not None and predicted[i] != labels[i] for i in numbers]
         captions = [
-            f"{bits[i]:.1f} bits\n{predicted[i] or ''}"
+            f"{significant(bits[i], 3)} bits\n{predicted[i] or ''}"
             + (f"\ntrue: {labels[i]}" if mistaken else "")
             for i, mistaken in zip(numbers, wrong, strict=True)
         ]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.randomness import generator, permutation
-from paradise_cli.core.units import BITS
+from paradise_cli.core.units import BITS, significant
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.latents import Latents, latents
 from paradise_cli.information.rate import ExactRate
@@ -60,12 +60,12 @@ class PosteriorReport:
     labelled: Labelled | None
 
     def __repr__(self) -> str:
-        parts = [f"I(X;Z) {self.rate.population}", f"I_N {self.rate.exact.nats:.3f} nats"]
+        parts = [f"I(X;Z) {self.rate.population}", f"I_N {significant(self.rate.exact.nats)} nats"]
         parts.append(f"{self.latents.active} of {self.latents.dimensions} dimensions active")
         if self.latents.concentric:
             parts.append(f"{self.latents.concentric} concentric")
         if self.labelled is not None:
-            parts.append(f"D + I_N - H(Y) {self.labelled.excess:.3f} nats")
+            parts.append(f"D + I_N - H(Y) {significant(self.labelled.excess)} nats")
         return f"PosteriorReport({self.n:,} posteriors: {', '.join(parts)})"
 
     def to_json(self) -> dict[str, Any]:

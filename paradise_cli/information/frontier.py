@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
 
+from paradise_cli.core.units import significant
+
 ERRORS = 3.0  # standard errors that every comparison allows
 SLOPE_TOLERANCE = 0.25  # of the slope that two alphas ask for
 TINY = 1e-300
@@ -155,7 +157,8 @@ def above_labels(points: Sequence[FrontierPoint], entropy: float) -> FrontierChe
         for point, value in zip(points, excess, strict=True)
         if -value > ERRORS * math.hypot(point.distortion_error, point.rate_error)
     ]
-    detail = f"excess over H(Y) = {entropy:.4f}: {min(excess):.3f} to {max(excess):.3f} nats"
+    least, most = significant(min(excess)), significant(max(excess))
+    detail = f"excess over H(Y) = {entropy:.4f}: {least} to {most} nats"
     return _check("D + R >= H(Y)", broken, detail)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from paradise_cli.core.errors import UsageError
-from paradise_cli.core.units import BITS
+from paradise_cli.core.units import BITS, END_DIGITS, significant
 from paradise_cli.information.bounds import batch_rates, held_out_rates, pairwise_rates
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.rate import ExactRate, drawn_rates
@@ -72,10 +72,8 @@ class Ends:
     cap: float | None
 
     def __str__(self) -> str:
-        return (
-            f"{self.lower:.2f}{'' if self.cap is None else ' (at its cap)'} to {self.upper:.2f}"
-            " nats"
-        )
+        low, high = significant(self.lower, END_DIGITS), significant(self.upper, END_DIGITS)
+        return f"{low}{'' if self.cap is None else ' (at its cap)'} to {high} nats"
 
     @property
     def bits(self) -> tuple[float, float]:

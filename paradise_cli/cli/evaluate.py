@@ -42,8 +42,7 @@ PerExample = Annotated[
     typer.Option(
         metavar="TABLE",
         help="Also write what each image costs, the size of its posterior and its distortion to a"
-        " .parquet or"
-        " .csv, and beside it as .png the most and least expensive images.",
+        " .parquet or .csv, and beside it as .png the most and least expensive images.",
     ),
 ]
 

@@ -38,9 +38,8 @@ class DiscreteSource:
         p, d = self.probabilities, self.distortion
         if p.ndim != 1 or d.ndim != 2 or len(p) != len(d) or d.numel() == 0:
             raise UsageError(
-                f"probabilities {list(p.shape)} and distortion {list(d.shape)} do not fit:"
-                " expected [n] and"
-                " [n, m], a row of distortions for each source letter"
+                f"probabilities {list(p.shape)} and distortion {list(d.shape)} do not fit: expected"
+                " [n] and [n, m], a row of distortions for each source letter"
             )
         if not bool(p.isfinite().all() and (p >= 0).all()):
             raise UsageError(
@@ -77,8 +76,7 @@ def check_fits(n: int, m: int) -> None:
     if need > have:
         raise UsageError(
             f"alphabets of {n:,} and {m:,} letters need about {need / 2**30:,.0f} GiB and this"
-            " machine has"
-            f" {have / 2**30:,.0f}: use fewer letters, or a coarser grid"
+            f" machine has {have / 2**30:,.0f}: use fewer letters, or a coarser grid"
         )
 
 

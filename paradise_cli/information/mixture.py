@@ -74,6 +74,5 @@ def _check(mu: Tensor, sigma: Tensor) -> None:
     if not bool((sigma > 0).all()):
         raise ParadiseError(
             "the rate is not defined: the encoder is deterministic (z = mu), its information about"
-            " distinct"
-            " images is infinite"
+            " distinct images is infinite"
         )

@@ -128,10 +128,9 @@ class RateInterval:
         if ends.cap is None:
             return None
         return (
-            f"the lower end of I(X;Z) is within {AT_CAP:g} nat of its cap, {ends.cap:.2f} nats,"
-            " and would be"
-            " the same for any larger information: only the upper end limits it; more points raise"
-            " the cap"
+            f"the lower end of I(X;Z) is within {AT_CAP:g} nat of its cap, {ends.cap:.2f} nats, and"
+            " would be the same for any larger information: only the upper end limits it; more"
+            " points raise the cap"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -81,8 +81,7 @@ class NonFinite(ParadiseError):
         culprits = [term for term in terms if term not in ("loss", "distortion")] or terms
         super().__init__(
             f"training stopped: {' and '.join(culprits)} not finite at step {step}."
-            f" {_cause(culprits)}"
-            " The last checkpoint holds the state before it"
+            f" {_cause(culprits)} The last checkpoint holds the state before it"
         )
 
 

@@ -24,6 +24,7 @@ COLUMNS = {
     "under attack": "{robust:.1%}",
     "verdict": "{verdict}",
     "tests failed": "{failed}",
+    "decided": "{decided}",
 }
 
 
@@ -72,7 +73,7 @@ if __name__ == "__main__":
         }
         rows.append(row)
         cells = " | ".join(form.format(**row) for form in COLUMNS.values())
-        print(f"| {cells} | {row['decided']} | {time.monotonic() - started:.0f} s |", flush=True)
+        print(f"| {cells} | {time.monotonic() - started:.0f} s |", flush=True)
     if not chosen.only:
         save(
             "canaries",

@@ -184,16 +184,16 @@ def test_eps_is_written_in_one_way_wherever_it_stands(tmp_path, monkeypatch):
     )  # fmt: skip
     pictures.draw_accuracy(report, tmp_path / "accuracy.png")
     (axes,) = drawn[0].axes
-    assert {label.get_text() for label in axes.get_xticklabels()} == {"0", "12.8", "25.5", "38.2"}
+    assert {label.get_text() for label in axes.get_xticklabels()} == {"0", "12.75", "25.5", "38.25"}
     monkeypatch.undo()
     card = contents(report, "net", "toy", (), "net")
     numbers, _, curve = [part for part in _parts(card) if isinstance(part, Table)][:3]
     assert numbers.rows[1][1] == "eps = 25.5/255, norm linf"
     assert "by more than 25.5/255 of the way from black to white" in numbers.rows[1][2]
     assert [row[0] for row in curve.rows] == [
-        "0", "12.8/255", "25.5/255", "38.2/255", "0", "12.8/255", "25.5/255"
+        "0", "12.75/255", "25.5/255", "38.25/255", "0", "12.75/255", "25.5/255"
     ]  # fmt: skip
-    assert size_of_change(0.05, report.settings) == "up to 12.8/255"
+    assert size_of_change(0.05, report.settings) == "up to 12.75/255"
     assert size_of_change(0.05, AttackSettings(eps=1, norm="l2")) == "length 0.05"
 
 

@@ -88,8 +88,10 @@ def test_collapse_is_said_with_its_cause() -> None:
     assert collapse_caution(dead, 1.0, 0.1, training) is None
     caution = collapse_caution(dead, 0.001, 1000.0, training)
     assert caution is not None
-    assert "z carries 0.0010 nats of the image, 0 of 3 dimensions are active" in caution
+    assert "z carries 0.001 nats of the image, 0 of 3 dimensions are active" in caution
     assert "objective.alpha = 1000 is too large" in caution
+    # Information is never negative, though a draw of its estimate can be.
+    assert "z carries 0.000 nats" in str(collapse_caution(dead, -0.003, 1000.0, training))
     # A training that has hardly begun looks the same.
     assert "or train.epochs = 2 (40 steps) is too small; lower the one or raise the" in caution
     assert "likelier" not in caution

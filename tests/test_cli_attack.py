@@ -123,7 +123,7 @@ def test_a_table_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
     done = attack("--model", "own:load", "--eps", 0.001, "--n", 4)
     assert done.exit_code == 0, done.output
     for word in (
-        "own:load on data.npz: 4 images, linf 0.26/255, suite"
+        "own:load on data.npz: 4 images, linf 0.255/255, suite"
         " quick", "clean", "APGD-CE", "Multi-Targeted",
         "worst case: robust accuracy", "8-bit images", "audit", "verdict: ", "Wilson 95%",
     ):  # fmt: skip

@@ -11,14 +11,16 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
+from paradise_cli.build import build_info
 from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.data import DataInfo, Preprocessing, decode
 from paradise_cli.inference.image_archive import read_images
+from paradise_cli.inference.image_sources import open_images
 from paradise_cli.inference.loading import LoadedModel, load
 from paradise_cli.inference.named_data import open_for_anyone, open_for_model
 from paradise_cli.models.weights import save_model
-from paradise_cli.recipe.schema import Recipe, parse_resolved
+from paradise_cli.recipe.schema import Recipe, load_recipe, parse_resolved
 from paradise_cli.robustness.classifiers import NamedClassifier
 from paradise_cli.robustness.examples import open_examples
 
@@ -109,6 +111,20 @@ def test_the_recipes_own_data_keep_their_parts(model: LoadedModel, tmp_path: Pat
         opened(model, str(holiday), split="validation")
 
 
+def test_a_name_with_a_split_is_the_data_set_whatever_folders_there_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """scikit-learn's digits: 1,797 images, of which 360 are for tests."""
+    photos(tmp_path / "digits", 6)
+    monkeypatch.chdir(tmp_path)
+    assert len(open_for_anyone("digits:test").split) == 360
+    assert len(open_for_anyone("digits").split) == 6  # the folder itself
+    recipe = load_recipe("digits").recipe
+    info = build_info(recipe)
+    assert len(open_for_model(recipe, info, "digits:test").split) == 360
+    assert len(open_images("digits:test", recipe, info).ids) == 360
+
+
 def test_a_folder_is_read_as_the_training_images_were(tmp_path: Path) -> None:
     """With the crop before the resize, which an image_folder of its own has not."""
     recipe = tiny_recipe(decoder=False)
@@ -165,8 +181,9 @@ def test_a_split_that_is_not_there_is_refused_alike_in_all_commands(tmp_path: Pa
         ):
             done = run(*command, "--device", "cpu")
             assert done.exit_code == 1
-            assert f"training has no {split} split; it has: image_folder:train\n" in done.stderr
-    with pytest.raises(ParadiseError, match=r"training has no test split; it has: --split train$"):
+            whose = "training, which the model learned from,"
+            assert f"{whose} has no {split} split; it has: image_folder:train\n" in done.stderr
+    with pytest.raises(ParadiseError, match=r"from, has no test split; it has: --split train$"):
         opened(load(source))
 
 

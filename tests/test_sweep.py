@@ -373,6 +373,14 @@ def test_a_point_whose_training_was_killed_says_so(tmp_path: Path, number: int) 
     assert _reason(_Running(point, RunFolder(tmp_path), killed, 0)) == f"killed by signal {number}"
 
 
+def test_an_exit_code_that_is_no_signal_leaves_the_last_message(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text("error: it is broken\n")
+    ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(255)"])
+    ended.wait()
+    point = SweepPoint("a", {}, load_recipe("digits").recipe)
+    assert _reason(_Running(point, RunFolder(tmp_path), ended, 0)) == "it is broken"
+
+
 def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(tmp_path: Path) -> None:
     more = ("--alpha", "0.1,1", "--jobs", "2", "--set", "train.epochs=20")
     process = subprocess.Popen(

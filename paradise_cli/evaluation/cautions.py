@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from paradise_cli.core.proportions import Proportion
-from paradise_cli.core.units import significant
 from paradise_cli.information.latents import Latents
 
 COLLAPSED = 0.05  # nats: a coin told right 58% of the time
@@ -32,7 +31,7 @@ def collapse_caution(
         return None
     found = "all means of z are one"
     if rate is not None:
-        found = f"z carries {significant(rate, 2)} nats of the image"
+        found = f"z carries {max(0.0, rate):.3f} nats of the image"
     # Without a rate term nothing pulls posteriors together but a training that went wrong.
     if alpha == 0:
         cause = "Likely cause: the training diverged or has hardly begun; lower optim.lr or"

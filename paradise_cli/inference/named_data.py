@@ -64,14 +64,16 @@ def open_for_model(
     not one, ParadiseError for what is not there or not of the model's size.
     """
     given = data
+    folder = _folder(data)
     if data is not None:
         data, split = named_split(data, split)
     check_split(split)
     if data is not None and is_archive(data):
         return _archive_for_model(data, info, overrides)
-    if data is not None and data not in DATASETS and not os.path.isdir(data):
+    if data is not None and data not in DATASETS and folder is None:
         raise _no_such_data(data)
-    changed = _changed(recipe, info, data, overrides, source)
+    section = _section(recipe, info, data, folder, overrides)
+    changed = _changed(recipe, section, overrides, source)
     # The label, the classes and the held-out part of a recipe are those of its own data alone.
     own = _is_own(recipe, changed.data.name, changed.data.root)
     # A folder is read as the training images were, with all crops, unless a size is asked for.
@@ -89,20 +91,27 @@ def open_for_anyone(data: str, *, split: str = "test", overrides: Sequence[str] 
     Raises UsageError or ParadiseError for what is not there.
     """
     given = data
+    folder = _folder(data)
     data, split = named_split(data, split)
     way = _way(given, data)
-    if os.path.isdir(data):
+    if folder is not None:
         settings = _settings("image_folder", overrides)
         names = settings.pop("classes", None)
         # Nothing says what the classifier reads: the images' own size is the best guess.
-        usual, notes = _usual_shape(Path(data))
-        bundle = DATASETS["image_folder"](Path(data), **usual | settings)
+        usual, notes = _usual_shape(folder)
+        bundle = DATASETS["image_folder"](folder, **usual | settings)
         found = _chosen(bundle, split, way, own=False)
         kept = found.notes if usual.keys() <= settings.keys() else (*found.notes, *notes)
         return replace(found, notes=kept, logit_names=names and tuple(names))
     if data in DATASETS:
         return _chosen(DATASETS[data](None, **_settings(data, overrides)), split, way, own=False)
     raise _no_such_data(data)
+
+
+def _folder(data: str | None) -> Path | None:
+    """The folder that stands in the command as it is."""
+    # Not the name without its split: `digits:test` is the data set beside a folder `digits` too.
+    return Path(data) if data is not None and os.path.isdir(data) else None
 
 
 def named_split(data: str, split: str) -> tuple[str, str]:
@@ -169,17 +178,18 @@ def _chosen(bundle: DataBundle, split: str, way: str, *, own: bool) -> NamedData
         return NamedData(images, bundle.info, f"all of {label}", (whole, *bundle.notes))
     if split not in there:
         known = " or ".join(f"{way}{name}" for name in there)
-        raise ParadiseError(f"{label} has no {split} split; it has: {known}")
+        whose = ", which the model learned from," if own else ""
+        raise ParadiseError(f"{label}{whose} has no {split} split; it has: {known}")
     return NamedData(there[split], bundle.info, f"{label}, {split}", bundle.notes)
 
 
 def _changed(
-    recipe: Recipe, info: DataInfo, data: str | None, overrides: Sequence[str], source: Path | str
+    recipe: Recipe, section: dict[str, Any], overrides: Sequence[str], source: Path | str
 ) -> Recipe:
     """The recipe with the data section that is meant."""
     # Through the recipe's own checks: a `--set` is refused here as it is in training.
     document = Document(str(source), recipe.resolved())
-    document.data["data"] = _section(recipe, info, data, overrides)
+    document.data["data"] = section
     for number, text in enumerate(overrides, start=1):
         if not _key(text).startswith("data."):
             raise UsageError(f"--set {text}: only data can be changed here, as in data.root=FOLDER")
@@ -192,11 +202,14 @@ def _changed(
 
 
 def _section(
-    recipe: Recipe, info: DataInfo, data: str | None, overrides: Sequence[str]
+    recipe: Recipe,
+    info: DataInfo,
+    data: str | None,
+    folder: Path | None,
+    overrides: Sequence[str],
 ) -> dict[str, Any]:
     """The data section to begin with, before it is changed by `--set`."""
     own: dict[str, Any] = recipe.resolved()["data"]
-    folder = Path(data) if data is not None and os.path.isdir(data) else None
     name = "image_folder" if folder is not None else data or recipe.data.name
     # The root decides whether the data are the recipe's own: it is looked up before --set applies.
     root = folder or next(

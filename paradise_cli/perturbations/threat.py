@@ -129,13 +129,11 @@ def threat_model(norm: str, eps: float) -> Threat:
 
 
 def radius_text(norm: str, radius: float) -> str:
-    """A radius as people write it: in L-infinity 8/255, rounded to a tenth of a step, else 0.5."""
+    """A radius as people write it, to four digits: 8/255 in L-infinity, else 0.5."""
     # 8-bit images change in steps of 1/255; the length of a whole change has no such unit.
     if norm != "linf" or radius == 0:
         return f"{radius:.4g}"
-    steps = 255 * radius
-    # A tenth would leave nothing of far less than a step.
-    return f"{steps:.1f}".removesuffix(".0") + "/255" if steps >= 1 else f"{steps:.2g}/255"
+    return f"{255 * radius:.4g}/255"
 
 
 def per_image(values: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -193,8 +194,9 @@ def _reason(job: _Running) -> str:
     """The last message of a failed run."""
     code = job.process.returncode
     # A command that was still able to tidy up ends as a shell reports it, with 128 + the number.
-    if code < 0 or code > 128:
-        return f"killed by signal {-code if code < 0 else code - 128}"
+    number = -code if code < 0 else code - 128
+    if number in signal.valid_signals():
+        return f"killed by signal {number}"
     log = (job.run.path / LOG).read_text(encoding="utf-8", errors="replace").strip()
     # The command line ends with one message behind this word.
     return log.rpartition("error: ")[2] or "it ended without a message"

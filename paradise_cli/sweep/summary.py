@@ -10,7 +10,6 @@ from scipy.stats import norm, t
 
 from paradise_cli.build import build_info, build_objective, named_tasks
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.core.units import significant
 from paradise_cli.information import frontier
 from paradise_cli.information.frontier import FrontierPoint
 from paradise_cli.information.rate_interval import AT_CAP
@@ -247,7 +246,7 @@ def _collapse(run: _Run) -> list[str]:
         return [*texts, f"{name}: {run.evaluation['rate_note']}"]
     rate, cap = run.rate["exact"]["nats"], run.rate["exact"]["cap"]
     if rate < NO_RATE:
-        texts.append(f"{name}: collapsed, the rate is {significant(rate, 2)} nats")
+        texts.append(f"{name}: collapsed, the rate is {max(0.0, rate):.3f} nats")
     if rate > cap - AT_CAP:
         texts.append(f"{name}: the rate is at its cap log N = {cap:.2f} nats; it may be any larger")
     if rate > run.components - COMPONENT_MARGIN:

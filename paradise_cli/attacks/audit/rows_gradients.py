@@ -45,7 +45,7 @@ def black_box(case: Case, limit: float) -> Finding:
     only = broken - followed
     text = f"{len(only)} of {n} images broke only to {how}"
     if followed:
-        text += f", {len(followed)} more to Multi-Targeted with {RESTARTS} restarts as well"
+        text += f"; {len(followed)} also to Multi-Targeted with {RESTARTS} restarts"
     return Finding(case.further(only, limit, n=n).result, text, n)
 
 

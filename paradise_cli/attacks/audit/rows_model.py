@@ -160,7 +160,6 @@ def calibration(case: Case, limit: float) -> Finding:
     text = (
         f"on a network of known robustness and {other.n} images of its own Multi-Targeted leaves"
         f" {other.accuracy(wrong):.1%}, known {1 - len(siblings.known) / max(1, other.n):.1%}:"
-        f" {len(siblings.known - wrong)} images missed, {len(wrong - siblings.known)} not known to"
-        " break"
+        f" {len(siblings.known - wrong)} missed, {len(wrong - siblings.known)} not known to break"
     )
     return Finding(together(*(gap.result for gap in gaps)), text, other.n)

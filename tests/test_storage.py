@@ -8,6 +8,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -56,25 +58,31 @@ def test_a_pipe_is_written_into_and_stays_a_pipe(tmp_path: Path) -> None:
     assert alone(tmp_path) == ["pipe"]
 
 
+@contextmanager
+def handled(number: int, handler: signal.Handlers) -> Iterator[None]:
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_end_leaves_nothing_unfinished(tmp_path: Path, number: int) -> None:
     write(tmp_path / "old", "old")
-    before = signal.getsignal(number)
-    with pytest.raises(SystemExit) as ended, end_tidily(), publish_text(tmp_path / "old") as file:
-        file.write("new")
-        os.kill(os.getpid(), number)
+    # The tests themselves may run under nohup.
+    with handled(number, signal.SIG_DFL):
+        with pytest.raises(SystemExit) as ended, end_tidily(), publish_text(tmp_path / "old") as f:
+            f.write("new")
+            os.kill(os.getpid(), number)
+        assert signal.getsignal(number) == signal.SIG_DFL
     assert ended.value.code == 128 + number  # as a shell reports it
     assert alone(tmp_path) == ["old"] and (tmp_path / "old").read_text() == "old"
-    assert signal.getsignal(number) == before
 
 
 def test_a_signal_that_somebody_handles_stays_theirs() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as under nohup
-    try:
-        with end_tidily():
-            os.kill(os.getpid(), signal.SIGHUP)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    with handled(signal.SIGHUP, signal.SIG_IGN), end_tidily():  # as under nohup
+        os.kill(os.getpid(), signal.SIGHUP)
 
 
 @pytest.mark.parametrize(("command", "out"), [("encode", "f.npz"), ("predict", "f.csv")])

@@ -33,12 +33,12 @@ def rate_rows(rate: "RateInterval") -> list[Row]:
     """The two intervals of a rate, and the value drawn with its own error."""
     exact, population, empirical = rate.exact, rate.population, rate.empirical
     low, high = (significant(bits, END_DIGITS) for bits in population.bits)
-    by = f"{low} to {high} bits; ends: {population.lower_by}; {population.upper_by}"
+    by = f"{low} to {high} bits; ends: {population.by}"
     # Bounds without the noise of z can exclude the value that was drawn.
     outside = not empirical.lower <= exact.nats <= empirical.upper
     ends = (
         f"certified: {significant(empirical.lower)} to {significant(empirical.upper)} nats; ends:"
-        f" {empirical.lower_by}; {empirical.upper_by}"
+        f" {empirical.by}"
         f"{'; more --draws bring the value between them' if outside else ''}"
     )
     cap = significant(exact.cap)

@@ -76,6 +76,11 @@ class Ends:
         return f"{low}{'' if self.cap is None else ' (at its cap)'} to {high} nats"
 
     @property
+    def by(self) -> str:
+        """The bounds that both ends come from, once where they are one."""
+        return "; ".join(dict.fromkeys((self.lower_by, self.upper_by)))
+
+    @property
     def bits(self) -> tuple[float, float]:
         """Lower and upper end in bits."""
         return self.lower * BITS, self.upper * BITS

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 
-import torch
+from canaries import digits
 from results import save
 from timing import machine, options
 
@@ -11,7 +11,6 @@ from paradise_cli.attacks import attack
 from paradise_cli.attacks.audit.canaries import network
 from paradise_cli.attacks.audit.kinds import HONEST
 from paradise_cli.attacks.engine.classifier import Function
-from paradise_cli.data import DATASETS
 
 NETWORKS: dict[str, tuple[Callable[[], Function], float]] = {
     "robust": (partial(network, "robust"), 0.15),
@@ -36,10 +35,7 @@ COLUMNS = {
 if __name__ == "__main__":
     chosen = options(__doc__, n=200)
     machine()
-    test = DATASETS["digits"](None).test
-    assert test is not None
-    images = torch.cat(list(test.fetch(torch.arange(chosen.n), chosen.n, (), False)))
-    labels = test.labels[: chosen.n, 0]
+    images, labels = digits(chosen.n)
     rows = []
     for name, (make, eps) in NETWORKS.items():
         fp32, bf16 = (

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from results import save
 from timing import machine, options
+from torch import Tensor
 
 from paradise_cli.attacks import attack
 from paradise_cli.attacks.audit.canaries import CANARIES, network
@@ -41,12 +42,18 @@ def _standard() -> Function:
     return network("standard")
 
 
+def digits(n: int) -> tuple[Tensor, Tensor]:
+    """The first n test images, [n, 1, 8, 8], and their classes, [n]."""
+    test = DATASETS["digits"](None).test
+    assert test is not None
+    (images,) = test.fetch(torch.arange(n), n, (), False)
+    return images, test.labels[:n, 0]
+
+
 if __name__ == "__main__":
     chosen = options(__doc__, n=200, eps="0.1", suite="standard", only="")
     machine()
-    test = DATASETS["digits"](None).test
-    assert test is not None
-    images = torch.cat(list(test.fetch(torch.arange(chosen.n), chosen.n, (), False)))
+    images, labels = digits(chosen.n)
     rows = []
     for name, (twin, make) in classifiers().items():
         if chosen.only not in name:
@@ -56,7 +63,7 @@ if __name__ == "__main__":
         found = attack(
             make(),
             images,
-            test.labels[: chosen.n, 0],
+            labels,
             eps=float(chosen.eps),
             suite=chosen.suite,
             audited=chosen.n,

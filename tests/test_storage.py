@@ -82,6 +82,7 @@ def test_a_signal_to_end_leaves_nothing_unfinished(tmp_path: Path, number: int) 
 
 def test_a_signal_that_somebody_handles_stays_theirs() -> None:
     with handled(signal.SIGHUP, signal.SIG_IGN), end_tidily():  # as under nohup
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         os.kill(os.getpid(), signal.SIGHUP)
 
 

@@ -72,9 +72,7 @@ def _sections(report: "AttackReport") -> list[list[Row]]:
     worst = f"worst case: robust accuracy{so_far}"
     # A single point is the robust accuracy once more.
     curve = report.curve if len(report.curve) > 1 else ()
-    eps_rows = []
-    for eps, share in curve:
-        eps_rows.append(_row(f"eps {report.settings.words_for(eps)}", share, report.bound))
+    words_for = report.settings.words_for
     return [
         [_row("clean", report.clean_accuracy)],
         stages,
@@ -83,7 +81,7 @@ def _sections(report: "AttackReport") -> list[list[Row]]:
             _row(worst, report.robust_accuracy, report.bound),
             _row("the same points as 8-bit images", report.lattice_accuracy, report.bound),
         ],
-        eps_rows,
+        [_row(f"eps {words_for(eps)}", share, report.bound) for eps, share in curve],
     ]
 
 

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
@@ -65,18 +65,10 @@ def end_tidily() -> Iterator[None]:
     def end(number: int, frame: FrameType | None) -> None:
         raise SystemExit(128 + number)  # what a shell reports of a process that a signal ended
 
-    numbers: list[int] = []
-    if threading.current_thread() is threading.main_thread():
-        # What somebody else handles stays theirs, and under nohup SIGHUP is ignored.
-        signals = (signal.SIGTERM, signal.SIGHUP)
-        numbers = [each for each in signals if signal.getsignal(each) == signal.SIG_DFL]
-    for number in numbers:
-        signal.signal(number, end)
-    try:
+    # What somebody else handles stays theirs, and under nohup SIGHUP is ignored.
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    with _handled([each for each in signals if signal.getsignal(each) == signal.SIG_DFL], end):
         yield
-    finally:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
@@ -86,10 +78,6 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     A second one is obeyed at once.
     """
     asked = threading.Event()
-    # Python delivers signals to the main thread alone; elsewhere they are the caller's.
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
     numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
         numbers.append(signal.SIGHUP)
@@ -100,10 +88,22 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
         for each, handler in before.items():
             signal.signal(each, handler)
 
-    for number in before:
-        signal.signal(number, ask)
-    try:
+    with _handled(numbers, ask):
         yield asked.is_set
+
+
+@contextmanager
+def _handled(
+    numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]
+) -> Iterator[None]:
+    """Signals go to a handler within the body, and afterwards to whom they went before."""
+    # Python delivers signals to the main thread alone; elsewhere they are the caller's.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, previous in before.items():
+            signal.signal(number, previous)

@@ -19,18 +19,19 @@ _SHOWN = 5  # files or folders that a note names
 _SYSTEM = {"__MACOSX", "__pycache__", "@eaDir", "lost+found"}  # left by programs, no classes
 
 
-def _listing(root: Path) -> dict[str, list[str]]:
-    """Image paths relative to `root` by sub-folder.
-
-    The sub-folders are train, val and test where train/ is there, else the folder itself, "".
-    """
+def _split_folders(root: Path) -> list[str]:
+    """Those of train, val and test that are there beside train, else the folder itself, ""."""
     # A class may be called test; only train/ beside it makes it a split.
     if not (root / "train").is_dir():
-        return {"": image_ids(root)}
+        return [""]
+    return [name for name in _SPLITS if (root / name).is_dir()]
+
+
+def _listing(root: Path) -> dict[str, list[str]]:
+    """Image paths relative to `root` by sub-folder, as in `_split_folders`."""
     return {
-        name: [f"{name}/{image}" for image in image_ids(root / name)]
-        for name in _SPLITS
-        if (root / name).is_dir()
+        name: [f"{name}/{image}" if name else image for image in image_ids(root / name)]
+        for name in _split_folders(root)
     }
 
 
@@ -93,7 +94,7 @@ def class_folders_of(root: Path, images: Sequence[str]) -> list[str | None]:
     """
     # Here only folders that hold an image count: nothing is trained, and no number depends on it.
     names: dict[str, str | None] = {}
-    for split in _SPLITS if (root / "train").is_dir() else ("",):
+    for split in _split_folders(root):
         inside = [image for image in images if not split or image.startswith(f"{split}/")]
         if len(_folders_of(inside, split)) > 1:
             names |= {image: _class_of(image, split) for image in inside}
@@ -210,9 +211,8 @@ def _describe_folder(
 ) -> DataInfo:
     name = label or ("image_folder" if root is None else root.resolve().name)
     info = _info(root, name, Preprocessing(channels, size, (size, size)), classes, unseen=10)
-    # As in `_listing`: without train/ beside it, val/ is a class.
-    splits = root is not None and all((root / each).is_dir() for each in ("train", "val"))
-    return dataclasses.replace(info, own_validation=splits)
+    own_validation = root is not None and "val" in _split_folders(root)
+    return dataclasses.replace(info, own_validation=own_validation)
 
 
 @dataset(_describe_folder)

@@ -26,6 +26,7 @@ from paradise_cli.objective.objective import Objective
 from paradise_cli.objective.rates import Rate
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.training.loop import Validation
+from paradise_cli.training.step import steps_per_epoch
 
 NO_RATE = (
     "not defined: the encoder is deterministic (z = mu), its information about distinct"
@@ -182,13 +183,14 @@ def _warnings(
 ) -> tuple[str, ...]:
     """Why the measurement should be doubted: collapse first, as it explains the rest."""
     nats = None if rate is None else rate.exact.nats
-    # A classifier of a collapsed z is at chance: said twice, the cause would be lost.
     supervised = [score for score in scores if score.task.distortion.supervised]
-    steps = recipe.train.epochs * (info.train_size // min(recipe.train.batch_size, info.train_size))
-    training = f"train.epochs = {recipe.train.epochs} ({steps:,} steps)"
+    epochs = recipe.train.epochs
+    steps = epochs * steps_per_epoch(info.train_size, recipe.train.batch_size)
+    training = f"train.epochs = {epochs} ({steps:,} steps)"
     # A nat about the image is at most one about each label (data processing).
     of_labels = len(supervised) == len(scores) and recipe.objective.lagrangian == "linear"
     worth = sum(score.task.weight for score in supervised) if of_labels else math.inf
+    # A classifier of a collapsed z is at chance: said twice, the cause would be lost.
     if collapsed := collapse_caution(found, nats, recipe.objective.alpha, training, worth):
         return (collapsed,)
     cautions = []

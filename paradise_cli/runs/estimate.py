@@ -19,7 +19,7 @@ from paradise_cli.core.machine import choose_device
 from paradise_cli.data import DataInfo, batches, synthetic
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.initial_weights import start_from
-from paradise_cli.training.step import Plan, Step
+from paradise_cli.training.step import Plan, Step, steps_per_epoch
 
 WARM_UP = 2  # steps that also allocate memory, choose kernels and compile
 
@@ -57,7 +57,7 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
     seconds = _seconds_a_step(step, plan, info, where, steps)
     # Data with a validation split of their own are trained on whole, as in `hold_out`.
     held_out = 0 if info.own_validation else round(recipe.data.validation * info.train_size)
-    per_epoch = max(1, (info.train_size - held_out) // min(plan.batch_size, info.train_size))
+    per_epoch = steps_per_epoch(info.train_size - held_out, plan.batch_size)
     return Estimate(
         parameters=sum(p.numel() for p in model.parameters()),
         steps_per_epoch=per_epoch,

@@ -15,7 +15,7 @@ from paradise_cli.data.base import Split, batches
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.objective.objective import Objective
 from paradise_cli.training.checkpoint import Checkpoints, Saved, State
-from paradise_cli.training.step import Plan, Step
+from paradise_cli.training.step import Plan, Step, steps_per_epoch
 
 CHECK_SECONDS = 1.0  # between two looks at the loss, for which the host waits
 
@@ -73,7 +73,7 @@ class Fit:
         state = self._begin(train)
         # Of fewer images than a batch, one batch is made.
         batch_size = min(plan.batch_size, len(train))
-        per_epoch = len(train) // batch_size
+        per_epoch = steps_per_epoch(len(train), batch_size)
         total = plan.epochs * per_epoch
         base_rates = [group["lr"] for group in self.optimizer.param_groups]
         clock = _Clock(plan.checkpoint_seconds, state.seconds)

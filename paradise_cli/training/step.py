@@ -15,6 +15,12 @@ from paradise_cli.objective.objective import Objective
 from paradise_cli.training.optim import Schedule
 
 
+def steps_per_epoch(images: int, batch_size: int) -> int:
+    """How many steps an epoch of so many images takes."""
+    # The last, smaller batch is left out; of fewer images than a batch, one batch is made.
+    return max(1, images // batch_size)
+
+
 @dataclass(frozen=True)
 class Plan:
     """How a training runs: all that is not a model, an objective, an optimiser or data."""

@@ -29,6 +29,7 @@ from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.recipe.schema import Recipe, load_recipe
 from paradise_cli.training.checkpoint import State
 from paradise_cli.training.step import Step
+from tests.sampler_cases import SETTINGS, drawn, keys, sampler
 
 CPU = torch.device("cpu")
 RATES = ["{q: batch, gradient: full}", "{q: batch, gradient: paper}", "{q: batch, gradient: path}"]
@@ -251,3 +252,17 @@ def test_the_objective_stays_on_its_device(rate: str) -> None:
         loss, terms = objective.train()(model, [images, images], labels, torch.randn(16, 4))
     assert loss.device.type == "cuda"
     assert {value.device.type for value in terms.values()} == {"cuda"}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_sampler_never_waits_compiles_whole_and_stays_on_its_device(name: str) -> None:
+    chosen, images = sampler(name), torch.rand(4, 3, 8, 8)
+    with NoWaiting([]):
+        eager = drawn(chosen, images, keys(4))
+    torch._dynamo.reset()
+    # To trace it is what can fail: `eager` then runs the graph as it is.
+    compiled = torch.compile(drawn, backend="eager", fullgraph=True, dynamic=False)
+    torch.testing.assert_close(compiled(chosen, images, keys(4)), eager)
+    with FakeTensorMode(), torch.device("cuda"):
+        views = drawn(chosen, torch.rand(4, 3, 8, 8), torch.arange(4))
+    assert views.device.type == "cuda" and views.shape == images.shape

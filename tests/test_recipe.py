@@ -100,6 +100,13 @@ MISTAKES = [  # (text to replace, replacement, where and what the message says)
     ("alpha: 1e-3", "alpha: '1'", "9:3: objective.alpha: should be a valid number (got '1')"),
     (
         "alpha: 1e-3",
+        "alpha: 8/0",
+        "9:3: objective.alpha: should be a number, or a fraction of two such as 8/255, the lower",
+    ),
+    ("alpha: 1e-3", "alpha: -8/255", "9:3: objective.alpha: should be at least 0 (got -0.03"),
+    ("epochs: 3", "epochs: 8/2", "12:9: train.epochs: should be a valid integer (got '8/2')"),
+    (
+        "alpha: 1e-3",
         "alpha: 1\n  matching: {gamma: 1}",
         "10:3: objective.matching: unknown key; known: tasks, alpha, rate, lagrangian",
     ),

@@ -20,6 +20,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
     [
         ("model.latent_dim=5", ("model", "latent_dim"), 5),
         ("optim.lr=1e-4", ("optim", "lr"), 1e-4),
+        ("optim.lr=8/255", ("optim", "lr"), 8 / 255),
+        ("data.root=8/255", ("data", "root"), "8/255"),
         ("objective.tasks.0.weight=2", ("objective", "tasks", 0, "weight"), 2.0),
         ("model.backbone.hidden=[1, 2]", ("model", "backbone", "hidden"), [1, 2]),
         ("model.backbone.hidden.0=3", ("model", "backbone", "hidden", 0), 3),

@@ -69,6 +69,9 @@ def _explain(
     if kind == UNKNOWN and step.choice:
         return _unknown_component(step, step.choice)
     text = _PLAIN.get(kind) or error["msg"]
+    # Whole fractions are numbers by now.
+    if kind == "float_type" and isinstance(error["input"], str) and "/" in error["input"]:
+        text = "should be a number, or a fraction of two such as 8/255, the lower one not 0"
     # What was given alone is most often meant as the only one of a list.
     if kind == "list_type" and isinstance(error["input"], str | int | float):
         text += f" such as [{show(error['input'])}]"

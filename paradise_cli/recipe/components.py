@@ -18,6 +18,8 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.ranges import number
 from paradise_cli.core.registry import Registry
 from paradise_cli.core.yaml import KeyPath
 
@@ -129,8 +131,13 @@ def unwrap(kind: Any) -> tuple[Any, OneOf | None]:
 
 
 def expand(kind: Any, value: Any) -> Any:
-    """The value with every component that is written as its name alone turned into a mapping."""
+    """The value with what people write in short spelt out.
+
+    A component's name alone becomes a mapping, and a fraction such as 8/255 a number.
+    """
     kind, choice = unwrap(kind)
+    if kind is float and isinstance(value, str):
+        return _number(value)
     if choice:
         if isinstance(value, str):
             value = {choice.key: value}
@@ -145,6 +152,15 @@ def expand(kind: Any, value: Any) -> Any:
             key: expand(kinds[key], item) if key in kinds else item for key, item in value.items()
         }
     return value
+
+
+def _number(text: str) -> float | str:
+    """The number that a fraction is; other text as it is, for the schema to refuse."""
+    try:
+        # Only fractions: a quoted number is text in YAML, and most often a mistake.
+        return number(text, "") if "/" in text else text
+    except UsageError:
+        return text
 
 
 def fields(kind: Any, value: Any, path: KeyPath = ()) -> Iterator[KeyPath]:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
 
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.yaml import Document, KeyPath, Place, Problem, parse
@@ -217,9 +219,18 @@ def parse_resolved(data: dict[str, Any], source: str) -> Recipe:
     return recipe
 
 
+class _Schema(GenerateJsonSchema):
+    """A JSON schema in which a number may be written as a fraction."""
+
+    def float_schema(self, schema: core_schema.FloatSchema) -> JsonSchemaValue:
+        fraction = {"type": "string", "pattern": r"^[-+0-9.eE ]+/[-+0-9.eE ]+$"}
+        return {"anyOf": [super().float_schema(schema), fraction]}
+
+
 def json_schema() -> dict[str, Any]:
     """The JSON schema of recipe files, for editors."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Recipe.model_json_schema()}
+    found = Recipe.model_json_schema(schema_generator=_Schema)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}
 
 
 def _expand(document: Document) -> None:

@@ -12,6 +12,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "blur": {"sigma": 0.8},
     "box_jitter": {"place": 0.1, "size": 0.2},
     "brightness_contrast": {"brightness": 0.2, "contrast": 0.5},
+    "composition": {"of": [SAMPLERS["corner"](eps=0.05), SAMPLERS["rotation"](degrees=5.0)]},
     "corner": {"eps": 8 / 255},
     "crop": {"share": 0.7},
     "gaussian": {"sigma": 0.1},

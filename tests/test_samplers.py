@@ -2,7 +2,7 @@
 
 import io
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pytest
@@ -13,8 +13,11 @@ from torchvision.transforms.functional import gaussian_blur
 
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.randomness import keyed_uniform
+from paradise_cli.core.yaml import parse
 from paradise_cli.perturbations.jpeg import round_trip
 from paradise_cli.perturbations.samplers import SAMPLERS, window
+from paradise_cli.recipe.check import validate
+from paradise_cli.recipe.components import Component, OneOf, Strict, expand
 from tests.sampler_cases import SETTINGS, drawn, keys, sampler, smooth_images
 
 GREY = torch.full((16, 3, 32, 32), 0.5)
@@ -114,6 +117,71 @@ def test_noise_has_its_mean_and_variance(
     assert abs(float(change.mean())) < 4 * math.sqrt(variance / count)
     spread = math.sqrt((fourth - variance**2) / count)
     assert abs(float(change.square().mean()) - variance) < 4 * spread
+
+
+def test_the_parts_of_a_composition_draw_by_themselves() -> None:
+    """Two independent signs agree upwards for a quarter of all values, and downwards too."""
+    both = sampler("composition", of=[sampler("corner", eps=0.1)] * 2)
+    change = drawn(both, GREY, keys(16)) - GREY
+    count = change.numel()
+    for value, share in ((0.2, 0.25), (0.0, 0.5), (-0.2, 0.25)):
+        found = float(((change - value).abs() < 1e-6).double().mean())
+        assert abs(found - share) < 4 * math.sqrt(share * (1 - share) / count)
+
+
+def test_the_parts_of_a_composition_follow_each_other() -> None:
+    """Without noise first, contrast has nothing to stretch in a grey image."""
+    noise, stretch = (
+        sampler("corner", eps=0.1),
+        sampler("brightness_contrast", brightness=0.0, contrast=0.9),
+    )
+    first = drawn(sampler("composition", of=[stretch, noise]), GREY, keys(16))
+    torch.testing.assert_close((first - 0.5).abs(), torch.full_like(first, 0.1), rtol=0, atol=1e-6)
+    last = drawn(sampler("composition", of=[noise, stretch]), GREY, keys(16))
+    assert float(((last - 0.5).abs() - 0.1).abs().mean()) > 0.01
+
+
+class Views(Strict):
+    """A section of a recipe that lists samplers."""
+
+    views: list[Annotated[Component, OneOf(SAMPLERS)]]
+
+
+def views_of(text: str) -> tuple[Views | None, list[str]]:
+    """The section, and what is wrong with it."""
+    document = parse(text, "r.yaml")
+    document.data = expand(Views, document.data)
+    found = validate(Views, document)
+    return found, [str(problem) for problem in document.problems]
+
+
+def test_a_recipe_lists_the_parts_of_a_composition() -> None:
+    found, problems = views_of(
+        "views: [image, {name: composition, of: [image, {name: corner, eps: 51/255}]}]"
+    )
+    assert found is not None and not problems
+    parts = [{"name": "image"}, {"name": "corner", "eps": 0.2}]
+    assert found.model_dump()["views"] == [parts[0], {"name": "composition", "of": parts}]
+    spec = found.views[1]
+    views = drawn(SAMPLERS[spec.name](**spec.hyper), GREY, keys(16))
+    torch.testing.assert_close((views - 0.5).abs(), torch.full_like(views, 0.2), rtol=0, atol=1e-6)
+    assert "sampler_composition" in Views.model_json_schema()["$defs"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ("[]", "views.0.of: should not be empty (got [])"),
+        ("corner", "views.0.of: should be a list such as ['corner'] (got 'corner')"),
+        ("[corner]", "views.0.of.0.eps: required by sampler 'corner', but missing"),
+        ("[{name: corner, eps: 8}]", "views.0.of.0.eps: should be at most 1 (got 8)"),
+        ("[conrer]", "views.0.of.0.name: unknown sampler 'conrer'; did you mean 'corner'? known: "),
+        ("[{name: composition}]", "views.0.of.0.name: unknown sampler 'composition'; known: "),
+    ],
+)
+def test_a_wrong_part_is_named_at_its_place(parts: str, said: str) -> None:
+    _, (problem,) = views_of(f"views: [{{name: composition, of: {parts}}}]")
+    assert said in problem
 
 
 def numbers(*values: float) -> Tensor:

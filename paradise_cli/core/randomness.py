@@ -35,13 +35,19 @@ def keyed_uniform(
     integers on the keys' device: it gives every device the same numbers, in any batch, and never
     waits for the host.
     """
-    for part in purpose:
-        keys = _mixed(keys * 3 + part)
+    keys = derived_keys(keys, *purpose)
     count = math.prod(shape)
     counter = torch.arange(1, count + 1, device=keys.device) * _GOLDEN
     bits = _mixed(keys[:, None] + counter)  # [B, count]
     # 23 bits: with 24 the half would round the largest up to 1, whose normal is infinite.
     return (_shifted(bits, 41).to(torch.float32) + 0.5).mul_(2.0**-23).view(len(keys), *shape)
+
+
+def derived_keys(keys: torch.Tensor, *purpose: torch.Tensor | int) -> torch.Tensor:
+    """Keys int64 [B] for these purposes; what is drawn by them is independent of other draws."""
+    for part in purpose:
+        keys = _mixed(keys * 3 + part)
+    return keys
 
 
 def keyed_normal(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import grid_sample
 
 from paradise_cli.core.errors import UsageError
-from paradise_cli.core.randomness import keyed_normal, keyed_uniform
+from paradise_cli.core.randomness import derived_keys, keyed_normal, keyed_uniform
 from paradise_cli.core.registry import Registry
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.perturbations.jpeg import round_trip
@@ -71,6 +71,20 @@ def checked(factory: Callable[P, Sampler]) -> Callable[P, Sampler]:
             ) from error
 
     return made
+
+
+@SAMPLERS.register
+@checked
+def composition(*, of: Annotated[list[Sampler], Field(min_length=1), SAMPLERS]) -> Sampler:
+    """One sampler after the other, each on what the one before has made."""
+
+    def sampler(images: Tensor, labels: Tensor, model: Encoder, keys: Tensor) -> Tensor:
+        for number, part in enumerate(of):
+            # Of the same key, two parts of one kind would draw the same numbers.
+            images = part(images, labels, model, derived_keys(keys, number))
+        return images
+
+    return sampler
 
 
 # Noise on each value. --------------------------------------------------------------------------

@@ -86,11 +86,11 @@ def _component(step: Walk) -> str:
 
 
 def _unknown_component(step: Walk, choice: OneOf) -> tuple[KeyPath, str, str]:
-    known = f"known: {', '.join(choice.registry)}"
+    known = f"known: {', '.join(choice.names)}"
     if not isinstance(step.data, dict) or choice.key not in step.data:
         return step.path, f"lacks its '{choice.key}'; {known}", ""
     name = step.data[choice.key]
-    hint = did_you_mean(name, list(choice.registry)) if isinstance(name, str) else ""
+    hint = did_you_mean(name, choice.names) if isinstance(name, str) else ""
     text = f"unknown {choice.registry.kind} {show(name)}{hint or ';'} {known}"
     return (*step.path, choice.key), text, ""
 

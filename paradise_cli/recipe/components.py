@@ -36,11 +36,15 @@ class Configured(Strict):
     """A factory's name and hyper-parameters."""
 
     hyper_names: ClassVar[tuple[str, ...]] = ()
+    parts: ClassVar[dict[str, Registry[Any]]] = {}  # hyper-parameters that list components
 
     @property
     def hyper(self) -> dict[str, Any]:
-        """The factory's keyword arguments, every default filled in."""
-        return {name: getattr(self, name) for name in self.hyper_names}
+        """The factory's keyword arguments, every default filled in and every part made."""
+        found = {name: getattr(self, name) for name in self.hyper_names}
+        for name, registry in self.parts.items():
+            found[name] = [registry[part.name](**part.hyper) for part in found[name]]
+        return found
 
 
 class Component(Configured):
@@ -52,16 +56,21 @@ class Component(Configured):
 class OneOf:
     """Annotation that turns a `Configured` field into a choice among a registry's components.
 
-    `key` is the field that names the component. Fields that the annotated class declares itself
-    stay as declared there.
+    `key` is the field that names the component, and `but` a component that is no choice. Fields
+    that the annotated class declares itself stay as declared there.
     """
 
-    def __init__(self, registry: Registry[Any], key: str = "name") -> None:
-        self.registry, self.key = registry, key
+    def __init__(self, registry: Registry[Any], key: str = "name", but: str | None = None) -> None:
+        self.registry, self.key, self.but = registry, key, but
+
+    @property
+    def names(self) -> list[str]:
+        """The components to choose from."""
+        return [name for name in self.registry if name != self.but]
 
     def model(self, base: type[BaseModel], name: object) -> type[BaseModel] | None:
         """The pydantic model of one component, or None for an unknown name."""
-        known = isinstance(name, str) and name in self.registry
+        known = isinstance(name, str) and name in self.names
         return _component_model(base, self.registry, self.key, str(name)) if known else None
 
     def __get_pydantic_core_schema__(
@@ -85,10 +94,10 @@ class OneOf:
     ) -> JsonSchemaValue:
         base = schema["metadata"]["base"]
         mapping = handler(TypeAdapter(self._union(base)).core_schema)
-        return {"anyOf": [{"type": "string", "enum": list(self.registry)}, mapping]}
+        return {"anyOf": [{"type": "string", "enum": self.names}, mapping]}
 
     def _union(self, base: type[BaseModel]) -> Any:
-        models = tuple(self.model(base, name) for name in self.registry)
+        models = tuple(self.model(base, name) for name in self.names)
         if len(models) == 1:
             return models[0]
         union: Any = Union[models]  # noqa: UP007 (a computed union)
@@ -102,7 +111,14 @@ def _component_model(
     """The pydantic model of one component: its factory's signature is its schema."""
     own: dict[str, Any] = {key: (Literal[name], ...)}
     hyper = registry.hyper_parameters(name)
+    parts: dict[str, Registry[Any]] = {}
     for parameter, (kind, default) in hyper.items():
+        notes = get_args(kind)[1:]
+        nested = next((note for note in notes if isinstance(note, Registry)), None)
+        if nested is not None:
+            parts[parameter] = nested
+            # Not of its own kind: its schema would hold itself, without end.
+            kind = Annotated[list[Annotated[Component, OneOf(nested, but=name)]], *notes]
         # What the section declares itself, as `lr`, keeps the bounds declared there.
         if parameter not in base.model_fields:
             own[parameter] = (kind, ... if default is inspect.Parameter.empty else default)
@@ -112,6 +128,7 @@ def _component_model(
     document = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     model: type[BaseModel] = create_model(title, __base__=base, __doc__=document, **own)
     model.hyper_names = tuple(hyper)  # type: ignore[attr-defined]
+    model.parts = parts  # type: ignore[attr-defined]
     return model
 
 

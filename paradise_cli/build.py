@@ -26,8 +26,9 @@ from paradise_cli.objective.objective import Objective, Task
 from paradise_cli.objective.rates import RATES
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.recipe.schema import Task as TaskSpec
+from paradise_cli.training.average import Average
 from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
-from paradise_cli.training.step import Plan
+from paradise_cli.training.step import Plan, steps_per_epoch
 
 
 def build_info(recipe: Recipe) -> DataInfo:
@@ -112,6 +113,15 @@ def build_plan(recipe: Recipe, model: nn.Module, device: torch.device) -> Plan:
         clip=optim.clip,
         checkpoint_seconds=60 * train.checkpoint_minutes,
     )
+
+
+def build_average(recipe: Recipe, model: StochasticEncoder, images: int) -> Average | None:
+    """The average of the model's weights that the recipe asks for, for so many training images."""
+    train = recipe.train
+    if train.average is None:
+        return None
+    steps = train.epochs * steps_per_epoch(images, train.batch_size)
+    return Average(model, train.average.share * steps)
 
 
 def settled(recipe: Recipe, plan: Plan) -> Recipe:

@@ -1,5 +1,6 @@
 """Checkpoints: every bit verified, and an older whole one taken where the newest is damaged."""
 
+import json
 import random
 from pathlib import Path
 
@@ -34,7 +35,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     state = State.new(torch.device("cpu"))
     state.observe({"loss": torch.tensor(1.0)})
     state.step = 7
-    Checkpoints(folder, {"recipe": "digits"}).save(state, model, objective, optimizer)
+    Checkpoints(folder, {"recipe": "digits"}).save(
+        state, {"model": model, "objective": objective}, optimizer
+    )
     (path,) = folder.iterdir()
     return path
 
@@ -107,11 +110,26 @@ def test_where_all_are_damaged_nothing_is_trained(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_an_older_version_goes_on(tmp_path: Path) -> None:
-    """It carries no digest and does not say which data it stands on."""
+    """It carries no digest, does not say which data it stands on, and knows one kind of weights."""
     run(tmp_path)
     newest = tmp_path / "checkpoints" / f"step-{STEPS:09d}.safetensors"
     tensors, metadata = load_tensors(newest)
     assert metadata.pop(DIGEST) and metadata.pop("data")
-    save_tensors(newest, tensors, metadata)
+    (score,), step = metadata["state"].pop("best")["plain"].values()
+    save_tensors(newest, tensors, metadata | {"state": metadata["state"] | older(score, step)})
+    before = (tmp_path / "result.json").read_text()
     (opening,) = run(tmp_path).said
     assert f"going on from step {STEPS}" in opening
+    assert (tmp_path / "result.json").read_text() == before
+    # Nothing was validated yet.
+    metadata["state"] |= older(None, 0)
+    save_tensors(newest, tensors, metadata)
+    assert Saved.read(newest).metadata["state"]["best_score"] is None
+    run(tmp_path)
+    weights = json.loads((tmp_path / "result.json").read_text())["weights"]
+    assert [row["weights"] for row in weights] == ["last plain"]
+
+
+def older(score: float | None, step: int) -> dict[str, float | int | None]:
+    """The best weights as older versions wrote them."""
+    return {"best_score": score, "best_step": step}

@@ -17,9 +17,9 @@ from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.randomness import generator
 from paradise_cli.data import DataInfo, Preprocessing, Target, synthetic
 from paradise_cli.evaluation import evaluate as evaluation
-from paradise_cli.evaluation.evaluate import validation_of
 from paradise_cli.evaluation.evaluation_data import fit_labels, open_split
 from paradise_cli.evaluation.passes import noise_of, posteriors
+from paradise_cli.evaluation.validation import validation_of
 from paradise_cli.inference.loading import load
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.latents import latents
@@ -309,12 +309,12 @@ def test_validation_scores_and_leaves_every_mode_as_it_was():
     model.train()
     model.heads.eval()
     modes = [module.training for module in model.modules()]
-    found = validation_of(model, build_objective(recipe, info), split, CPU)()
+    found = validation_of({"plain": model}, build_objective(recipe, info), split, CPU)()
     assert [module.training for module in model.modules()] == modes
     measured = evaluate(model, recipe, info, split, device=CPU)
-    assert (
-        found.score == measured.classification[0].top1.value == found.metrics["accuracy/classify"]
-    )
+    accuracy = measured.classification[0].top1.value
+    assert found.scores == {"plain": (accuracy,)}
+    assert found.metrics["accuracy/classify"] == accuracy
     for distortion in measured.distortion:
         assert found.metrics[f"distortion/{distortion.task}"] == pytest.approx(
             distortion.mean, rel=1e-12
@@ -324,18 +324,19 @@ def test_validation_scores_and_leaves_every_mode_as_it_was():
 def test_validation_without_classes_scores_by_distortion():
     recipe, info, model = digits(recipe="digits_unsupervised")
     objective = build_objective(recipe, info)
-    found = validation_of(model, objective, synthetic(info, 40).validation, CPU)()
-    assert found.score == -found.metrics["distortion/squared_error"] < 0
+    validate = validation_of({"plain": model}, objective, synthetic(info, 40).validation, CPU)
+    found = validate()
+    (score,) = found.scores["plain"]
+    assert score == -found.metrics["distortion/squared_error"] < 0
     halved = dataclasses.replace(objective.tasks[0], weight=0.5)
     objective.tasks = (halved,)
-    again = validation_of(model, objective, synthetic(info, 40).validation, CPU)()
-    assert again.score == pytest.approx(found.score / 2)
+    assert validate().scores["plain"][0] == pytest.approx(score / 2)
 
 
 def test_evaluation_leaves_the_gradients_of_training_possible():
     recipe, info, model = digits()
     measure_first = validation_of(
-        model, build_objective(recipe, info), synthetic(info, 8).validation, CPU
+        {"plain": model}, build_objective(recipe, info), synthetic(info, 8).validation, CPU
     )
     measure_first()
     images = torch.rand(4, 1, 8, 8)

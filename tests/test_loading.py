@@ -183,6 +183,9 @@ def test_weights_are_called_after_their_run(
     run = RunFolder(tmp_path / "alpha-0.3")
     assert short_name(run.model) == "alpha-0.3"
     assert short_name(run.best) == "alpha-0.3-best"
+    assert short_name(run.path / "averaged.safetensors") == "alpha-0.3-averaged"
+    best_averaged = run.checkpoints / "best_averaged.safetensors"
+    assert short_name(best_averaged) == "alpha-0.3-best-averaged"
     assert short_name(tmp_path / "mine.v2.safetensors") == "mine.v2"
     run.path.mkdir()
     monkeypatch.chdir(run.path)

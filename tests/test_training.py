@@ -353,8 +353,7 @@ def test_a_q_that_is_not_finite_is_not_saved(tmp_path: Path) -> None:
     with pytest.raises(NonFinite):
         Checkpoints(tmp_path, {}).save(
             State.new(torch.device("cpu")),
-            model,
-            objective,
+            {"model": model, "objective": objective},
             build_optimizer(chosen, model.parameters()),
         )
     assert not list(tmp_path.iterdir())

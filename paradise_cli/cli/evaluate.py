@@ -85,6 +85,7 @@ def evaluate(
 
     draws = draws or (1 if per_example is None else DRAWS)
     loaded = load(model, device)
+    note(loaded.label)
     opened = _open(loaded, data, split, overrides or ())
     origin = {
         "model": place(str(loaded.source)), "data": data and place(data), "split": split,
@@ -98,6 +99,7 @@ def evaluate(
         costs = None if per_example is None else _costs(loaded, opened, measured, per_example)
         # How classes and images were read belongs to the number, wherever it is quoted.
         document = measured.evaluation.to_json() | {"notes": list(opened.notes)}
+        document["weights"] = loaded.provenance.get("weights")
         document |= {} if costs is None else {"per_example": costs.to_json()}
         deliver(document, out, as_json, lambda: print_evaluation(measured.evaluation, costs))
 

@@ -1,5 +1,6 @@
 """`paradise train`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -7,9 +8,11 @@ import typer
 
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, RecipeArgument
 from paradise_cli.cli.output import note, print_json, print_table
+from paradise_cli.core.units import significant
 
 if TYPE_CHECKING:
     from paradise_cli.recipe.schema import Recipe
+    from paradise_cli.runs.weights import Weights
 
 
 def train(
@@ -88,6 +91,7 @@ def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json
         print_json(
             {
                 "folder": str(trained.folder),
+                "weights": [each.to_json() for each in trained.weights],
                 "pictures": [str(picture) for picture in trained.pictures],
                 "test": trained.evaluation and trained.evaluation.to_json(),
             }
@@ -96,6 +100,21 @@ def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json
     # Data without a test split are trained on all the same.
     if trained.evaluation:
         print_evaluation(trained.evaluation)
+    _print_weights(trained.weights)
     note(f"run folder: {trained.folder}")
     if trained.pictures:
         note(f"pictures:   {', '.join(picture.name for picture in trained.pictures)}")
+
+
+def _print_weights(weights: "Sequence[Weights]") -> None:
+    """The weights files of a run beside each other, with what validation images say of them."""
+    names = list(dict.fromkeys(name for each in weights for name in each.validation))
+    # Without validation images there is one file, and nothing to compare.
+    if not names:
+        return
+    rows = []
+    for each in weights:
+        values = [each.validation.get(name) for name in names]
+        shown = ["-" if value is None else significant(value) for value in values]
+        rows.append((each.name, f"{each.step:,}", *shown, str(each.file)))
+    print_table("weights, on validation images", ("weights", "step", *names, "file"), rows)

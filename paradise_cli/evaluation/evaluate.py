@@ -1,7 +1,7 @@
 """What a trained model is worth on a split: accuracy, calibration, distortion and exact rate."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, TypeVar
 
@@ -22,10 +22,8 @@ from paradise_cli.information.latents import Latents, latents
 from paradise_cli.information.rate import drawn_rates
 from paradise_cli.information.rate_interval import FEWEST, RateInterval, rate_interval
 from paradise_cli.models import StochasticEncoder
-from paradise_cli.objective.objective import Objective
 from paradise_cli.objective.rates import Rate
 from paradise_cli.recipe.schema import Recipe
-from paradise_cli.training.loop import Validation
 from paradise_cli.training.step import steps_per_epoch
 
 NO_RATE = (
@@ -200,37 +198,6 @@ def _warnings(
             task = f"{score.task.name}: " if len(supervised) > 1 else ""
             cautions.append(task + caution)
     return tuple(cautions)
-
-
-def validation_of(
-    model: StochasticEncoder,
-    objective: Objective,
-    split: Split,
-    device: torch.device,
-) -> Callable[[], Validation]:
-    """What a training loop calls after an epoch: distortions and accuracies at z = mu.
-
-    The score is the accuracy of the first supervised task, else minus the weighted distortion. Each
-    module's mode is as it was afterwards.
-    """
-    # Once: moving the images each epoch would cost more than looking at them.
-    split = split.to(device)
-
-    def validate() -> Validation:
-        scores = [TaskScores(task) for task in objective.tasks]
-        # In fp32 whatever the training's precision: which weights are best must not hang on it.
-        one_pass(model, split, device, scores, None, None)
-        # Of several classifiers the first one decides, as the recipe's author ordered them.
-        metrics = {f"distortion/{score.task.name}": score.mean() for score in scores}
-        accuracies = {
-            f"accuracy/{score.task.name}": score.accuracy()
-            for score in scores
-            if score.task.distortion.supervised
-        }
-        distortion = sum(score.task.weight * score.mean() for score in scores)
-        return Validation(metrics | accuracies, next(iter(accuracies.values()), -distortion))
-
-    return validate
 
 
 def _no_rate(model: StochasticEncoder, n: int) -> str | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.registry import close_matches
 from paradise_cli.core.resources import resource_dir
-from paradise_cli.training.run_folder import RunFolder
+from paradise_cli.training.run_folder import PLAIN, RunFolder
 
 DEFAULT_MODEL = "cifar10_jpeg75_rn20"
 """The packaged model that is used where none is named."""
@@ -39,10 +39,12 @@ def find_model(path_or_name: str | Path | None) -> Path:
 def short_name(weights: Path) -> str:
     """What tells weights apart in few words: the name of their run, else of their file."""
     weights = Path(os.path.abspath(weights))  # a run may be the current folder
-    if weights == RunFolder(weights.parent).model:
-        return weights.parent.name
-    above = weights.parent.parent
-    return f"{above.name}-best" if weights == RunFolder(above).best else weights.stem
+    for run in (RunFolder(weights.parent), RunFolder(weights.parent.parent)):
+        for which, path in run.weights.items():
+            if path == weights:
+                # The last plain ones are what a run is known by.
+                return "-".join([run.path.name, *(w for w in which if w not in ("last", PLAIN))])
+    return weights.stem
 
 
 def _runs_near(path: Path) -> list[Path]:

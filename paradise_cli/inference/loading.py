@@ -112,6 +112,14 @@ class LoadedModel:
             f" {self.model.latent_dim} dimensions, {self.device})"
         )
 
+    @property
+    def label(self) -> str:
+        """Where it comes from and, where the file says so, which of a run's weights it holds."""
+        which = self.provenance.get("weights")
+        if which is None:  # of an older version, or somebody's own file
+            return str(self.source)
+        return f"{self.source} ({which} weights, step {self.provenance['step']:,})"
+
     def open(self, images: Images) -> ImageSource:
         """The images as this model reads them; errors as `open_images`."""
         return open_images(images, self.recipe, self.info)

@@ -108,6 +108,15 @@ class Optim(Component):
     )
 
 
+class Averaging(Strict):
+    """Weights averaged over the last steps, kept beside the plain ones."""
+
+    # Of the run and not in steps: a decay that suits long runs is none at all in short ones.
+    share: float = Field(
+        0.05, gt=0, le=1, description="Of the run's steps, the share that the average looks back"
+    )
+
+
 class Train(Strict):
     """How long and how the loop runs."""
 
@@ -124,6 +133,9 @@ class Train(Strict):
         None,
         description="Run folder, weights file or zoo name to start from; a head for other classes"
         " starts anew",
+    )
+    average: Averaging | None = Field(
+        None, description="Also keep averaged weights; null: only plain ones"
     )
     checkpoint_minutes: Positive = 5.0
     log: Literal["tensorboard"] | None = Field(

@@ -67,7 +67,7 @@ def open_classifier(
     classifier = loaded.model.classifier(head=head)
     function: Function = SampledLatents(classifier) if sampled else classifier
     head = head or next(n for n, module in loaded.model.heads.items() if module.kind == "logits")
-    return NamedClassifier(function, str(loaded.source), short_name(loaded.source), loaded, head)
+    return NamedClassifier(function, loaded.label, short_name(loaded.source), loaded, head)
 
 
 def _made(name: str, device: str) -> Function:

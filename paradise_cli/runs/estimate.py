@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from paradise_cli.build import (
+    build_average,
     build_info,
     build_model,
     build_objective,
@@ -53,10 +54,11 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
         init = start_from(model, recipe, info, recipe.train.init)
     plan = build_plan(recipe, model, where)
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
-    step = Step(model, objective, optimizer, plan, where)
-    seconds = _seconds_a_step(step, plan, info, where, steps)
     # Data with a validation split of their own are trained on whole, as in `hold_out`.
     held_out = 0 if info.own_validation else round(recipe.data.validation * info.train_size)
+    average = build_average(recipe, model, info.train_size - held_out)
+    step = Step(model, objective, optimizer, plan, where, average)
+    seconds = _seconds_a_step(step, plan, info, where, steps)
     per_epoch = steps_per_epoch(info.train_size - held_out, plan.batch_size)
     return Estimate(
         parameters=sum(p.numel() for p in model.parameters()),

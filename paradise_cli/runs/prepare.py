@@ -5,18 +5,27 @@ from typing import Any
 
 import torch
 
-from paradise_cli.build import build_data, build_model, build_objective, build_plan, settled
+from paradise_cli.build import (
+    build_average,
+    build_data,
+    build_model,
+    build_objective,
+    build_plan,
+    settled,
+)
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.machine import environment
 from paradise_cli.data import DataBundle, DataInfo
 from paradise_cli.models import StochasticEncoder
+from paradise_cli.models.weights import save_model
 from paradise_cli.objective.objective import Objective
 from paradise_cli.recipe.schema import Recipe, load_recipe
 from paradise_cli.runs.initial_weights import start_from
+from paradise_cli.training.average import Average
 from paradise_cli.training.checkpoint import Checkpoints, Saved
 from paradise_cli.training.data_identity import differences, identity
 from paradise_cli.training.loop import Reporter
-from paradise_cli.training.run_folder import RunFolder
+from paradise_cli.training.run_folder import AVERAGED, PLAIN, RunFolder
 from paradise_cli.training.step import Plan
 
 
@@ -32,6 +41,7 @@ class Training:
     folder: RunFolder
     data: DataBundle
     model: StochasticEncoder
+    average: Average | None
     objective: Objective
     plan: Plan
     device: torch.device
@@ -52,9 +62,16 @@ class Training:
             "compile": self.plan.compile,
         }
 
-    def weights_metadata(self, step: int) -> dict[str, Any]:
-        """See the function of that name."""
-        return weights_metadata(self.recipe, self.data.info, self.device, step)
+    @property
+    def models(self) -> dict[str, StochasticEncoder]:
+        """The model by kind of weights: plain, and averaged where the recipe asks for it."""
+        return {PLAIN: self.model} | ({AVERAGED: self.average.model} if self.average else {})
+
+    def save(self, moment: str, kind: str, step: int) -> None:
+        """Write the weights of that kind, `last` or `best`, as they are after `step` steps."""
+        which = f"{moment} {kind}"
+        metadata = weights_metadata(self.recipe, self.data.info, self.device, step, which)
+        save_model(self.folder.weights[moment, kind], self.models[kind], metadata)
 
 
 def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Reporter) -> Training:
@@ -87,6 +104,7 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
         folder=folder,
         data=data,
         model=model,
+        average=build_average(recipe, model, len(data.train)),
         objective=build_objective(recipe, data.info).to(device),
         plan=plan,
         device=device,
@@ -128,11 +146,19 @@ def _extension(
 
 
 def weights_metadata(
-    recipe: Recipe, info: DataInfo, device: torch.device, step: int
+    recipe: Recipe,
+    info: DataInfo,
+    device: torch.device,
+    step: int,
+    weights: str | None = None,
 ) -> dict[str, Any]:
-    """What a weights file says of itself: everything needed to rebuild and judge the model."""
+    """What a weights file says of itself: everything needed to rebuild and judge the model.
+
+    `weights` says which of a run's weights they are, as `best averaged`: a file that was moved or
+    renamed still knows.
+    """
     return {
         "recipe": recipe.resolved(),
         "data": info.to_json(),
-        "provenance": environment(device) | {"step": step},
+        "provenance": environment(device) | {"step": step, "weights": weights},
     }

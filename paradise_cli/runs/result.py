@@ -8,17 +8,21 @@ from paradise_cli.core.storage import write_json
 from paradise_cli.data import Split
 from paradise_cli.evaluation.evaluate import Evaluation, Measurement, measure
 from paradise_cli.runs.prepare import Training
+from paradise_cli.runs.weights import Weights, weights_of
 from paradise_cli.training.checkpoint import State
 from paradise_cli.training.loop import Reporter
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a finished training leaves: its folder, and its test results and pictures, if any."""
+    """What a finished training leaves: its folder, its weights files, and its test results and
+    pictures, if any. The test results are those of the last plain weights.
+    """
 
     folder: Path
     evaluation: Evaluation | None
     pictures: tuple[Path, ...]
+    weights: tuple[Weights, ...] = ()
 
     def __repr__(self) -> str:
         # The pictures lie in the folder: their paths would be most of the line.
@@ -46,9 +50,7 @@ def finish(training: Training, state: State, report: Reporter) -> Trained:
             f" paradise evaluate {shlex.quote(str(folder.path))} {other}"
         )
     pictures = _draw(training, measured)
-    best = None
-    if state.best_score is not None:
-        best = {"step": state.best_step, "score": state.best_score}
+    weights = weights_of(training, state)
     # In one file and sorted, so that the results of two runs can be compared line by line.
     result = {
         "name": training.recipe.name,
@@ -57,13 +59,13 @@ def finish(training: Training, state: State, report: Reporter) -> Trained:
         "seconds": round(state.seconds, 3),
         "parameters": sum(p.numel() for p in training.model.parameters()),
         "training": training.environment(),
-        "best_on_validation": best,
+        "weights": [each.to_json() for each in weights],
         "test": evaluation and evaluation.to_json(),
     }
     if extensions := folder.extensions():
         result["extended"] = extensions
     write_json(folder.result, result)
-    return Trained(folder.path, evaluation, pictures)
+    return Trained(folder.path, evaluation, pictures, weights)
 
 
 def _measure(training: Training, split: Split, name: str, report: Reporter) -> Measurement:

@@ -7,8 +7,7 @@ from typing import Any
 from paradise_cli.build import build_optimizer
 from paradise_cli.core.machine import choose_device, full_fp32
 from paradise_cli.core.processes import stop_on_signal
-from paradise_cli.evaluation.evaluate import validation_of
-from paradise_cli.models.weights import save_model
+from paradise_cli.evaluation.validation import validation_of
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.epoch_log import EpochLog, TensorBoardLog, require_tensorboard
 from paradise_cli.runs.prepare import Training, prepare
@@ -45,7 +44,9 @@ def train(
             report.say(f"warning: {moved}")
         report.say(_opening(training))
         state = _fit(training, report, stop)
-        save_model(folder.model, training.model, training.weights_metadata(state.step))
+        # The plain ones last: where they are, the training is taken for finished.
+        for kind in reversed(training.models):
+            training.save("last", kind, state.step)
         return finish(training, state, report)
 
 
@@ -73,15 +74,12 @@ def _fit(training: Training, report: Reporter, stop: Callable[[], bool]) -> Stat
     objective, validation = training.objective, training.data.validation
     validate = None
     if validation is not None:
-        validate = validation_of(model, objective, validation, training.device)
+        validate = validation_of(training.models, objective, validation, training.device)
     # The records of steps that will be taken again.
     folder.truncate_metrics(training.step)
     log = None
     if recipe.train.log == "tensorboard":
         log = TensorBoardLog(folder.tensorboard, training.step)
-
-    def keep_best(state: State) -> None:
-        save_model(folder.best, model, training.weights_metadata(state.step))
 
     fit = Fit(
         model,
@@ -90,10 +88,11 @@ def _fit(training: Training, report: Reporter, stop: Callable[[], bool]) -> Stat
         training.plan,
         training.device,
         _Recorder(folder, report, log),
+        average=training.average,
         saved=training.saved,
         checkpoints=training.checkpoints,
         validate=validate,
-        keep_best=keep_best,
+        keep_best=lambda kind, step: training.save("best", kind, step),
         stop=stop,
     )
     # Closed also after a signal, so that the last points reach the file.

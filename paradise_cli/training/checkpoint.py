@@ -1,7 +1,7 @@
 """What a training must remember to go on as if it had never stopped."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,20 @@ from torch.optim import Optimizer
 
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.storage import DIGEST, content_digest, load_tensors, save_tensors
+from paradise_cli.training.run_folder import PLAIN
 
 KEPT = 2  # one to go on from, and one before it should that be damaged
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best score of one kind of weights so far, and the step after which they had it.
+
+    A score is a tuple, higher is better; its later numbers decide between equal earlier ones.
+    """
+
+    score: tuple[float, ...]
+    step: int
 
 
 @dataclass
@@ -21,15 +33,15 @@ class State:
     """Where a training stands: steps done, sums over the running epoch, best validation so far.
 
     `totals` [terms] sums each logged term over the epoch's steps; `first_bad` [terms] is the first
-    step at which a term was not finite, else -1. Both live on the device.
+    step at which a term was not finite, else -1. Both live on the device. `best` is by kind of
+    weights: plain ones and averaged ones are chosen each for themselves.
     """
 
     totals: Tensor
     first_bad: Tensor
     step: int = 0
     seconds: float = 0.0
-    best_score: float | None = None
-    best_step: int = 0
+    best: dict[str, Best] = field(default_factory=dict)
     terms: list[str] = field(default_factory=list)
 
     @classmethod
@@ -51,6 +63,14 @@ class State:
         # Masks, not branches: a branch on a value would wait for the device.
         fresh_bad = (self.first_bad < 0) & ~values.isfinite()
         self.first_bad.masked_fill_(fresh_bad, self.step)
+
+    def improved(self, scores: Mapping[str, tuple[float, ...]]) -> Iterator[str]:
+        """Each kind of weights whose score is its best so far, which is noted."""
+        for kind, score in scores.items():
+            # Of equal scores the first is kept: a later one was trained longer for nothing.
+            if kind not in self.best or score > self.best[kind].score:
+                self.best[kind] = Best(score, self.step)
+                yield kind
 
     def start_epoch(self) -> None:
         """Forget the sums."""
@@ -106,13 +126,15 @@ class Checkpoints:
         self.folder = folder
         self.metadata = metadata
 
-    def save(
-        self, state: State, model: nn.Module, objective: nn.Module, optimizer: Optimizer
-    ) -> None:
-        """Publish `step-N.safetensors`, then drop all but the last two; NonFinite for bad state."""
+    def save(self, state: State, modules: Mapping[str, nn.Module], optimizer: Optimizer) -> None:
+        """Publish `step-N.safetensors`, then drop all but the last two; NonFinite for bad state.
+
+        `modules` are all that training changes, by names without a dot.
+        """
         state.means(1)  # raises for a term that is not finite
-        tensors = _prefixed("model", model.state_dict())
-        tensors |= _prefixed("objective", objective.state_dict())
+        tensors: dict[str, Tensor] = {}
+        for name, module in modules.items():
+            tensors |= _prefixed(name, module.state_dict())
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
             # The loss was finite, but the update after it was not.
             raise NonFinite({"weights": state.step})
@@ -182,15 +204,27 @@ class Saved:
         """How many steps were done."""
         return int(self.metadata["state"]["step"])
 
-    def restore(self, model: nn.Module, objective: nn.Module, optimizer: Optimizer) -> State:
-        """Load the checkpoint into the three and return its state."""
-        device = next(model.parameters()).device
-        model.load_state_dict(_under("model", self.tensors))
-        objective.load_state_dict(_under("objective", self.tensors))
+    def restore(
+        self, modules: Mapping[str, nn.Module], optimizer: Optimizer, device: torch.device
+    ) -> State:
+        """Load the checkpoint into the modules and the optimiser and return its state."""
+        for name, module in modules.items():
+            module.load_state_dict(_under(name, self.tensors))
         _load_optimizer(optimizer, _under("optimizer", self.tensors))
         totals = self.tensors["totals"].to(device)
         first_bad = self.tensors["first_bad"].to(device)
-        return State(totals, first_bad, **self.metadata["state"])
+        return State(totals, first_bad, **_scalars(self.metadata["state"]))
+
+
+def _scalars(stored: dict[str, Any]) -> dict[str, Any]:
+    """A state's numbers as a checkpoint of this or an older version holds them."""
+    stored = dict(stored)
+    if "best" in stored:
+        best = {kind: Best(tuple(b["score"]), b["step"]) for kind, b in stored["best"].items()}
+        return stored | {"best": best}
+    # Older versions knew plain weights alone.
+    score, step = stored.pop("best_score"), stored.pop("best_step")
+    return stored if score is None else stored | {"best": {PLAIN: Best((score,), step)}}
 
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

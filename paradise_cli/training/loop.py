@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
 from paradise_cli.core.errors import Interrupted
@@ -14,7 +15,9 @@ from paradise_cli.core.randomness import permutation
 from paradise_cli.data.base import Split, batches
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.objective.objective import Objective
+from paradise_cli.training.average import Average
 from paradise_cli.training.checkpoint import Checkpoints, Saved, State
+from paradise_cli.training.run_folder import AVERAGED
 from paradise_cli.training.step import Plan, Step, steps_per_epoch
 
 CHECK_SECONDS = 1.0  # between two looks at the loss, for which the host waits
@@ -38,10 +41,12 @@ class Reporter:
 
 @dataclass(frozen=True)
 class Validation:
-    """Measurements on validation data, and the score, higher is better, that chooses `best`."""
+    """Measurements on validation data, and for each kind of weights the score that chooses its
+    best: see `Best`.
+    """
 
     metrics: dict[str, float]
-    score: float
+    scores: dict[str, tuple[float, ...]]
 
 
 @dataclass
@@ -54,10 +59,11 @@ class Fit:
     plan: Plan
     device: torch.device
     report: Reporter
+    average: Average | None = None
     saved: Saved | None = None
     checkpoints: Checkpoints | None = None
     validate: Callable[[], Validation] | None = None
-    keep_best: Callable[[State], None] | None = None
+    keep_best: Callable[[str, int], None] = lambda kind, step: None
     stop: Callable[[], bool] = lambda: False
 
     def run(self, train: Split) -> State:
@@ -68,7 +74,7 @@ class Fit:
         so, NonFinite when a term of the loss is not finite; both leave a good checkpoint.
         """
         plan, device = self.plan, self.device
-        step = Step(self.model, self.objective, self.optimizer, plan, device)
+        step = Step(self.model, self.objective, self.optimizer, plan, device, self.average)
         train = train.to(device)
         state = self._begin(train)
         # Of fewer images than a batch, one batch is made.
@@ -106,7 +112,7 @@ class Fit:
     def _begin(self, train: Split) -> State:
         """The state of the checkpoint to go on from, else that before the first step."""
         if self.saved is not None:
-            return self.saved.restore(self.model, self.objective, self.optimizer)
+            return self.saved.restore(self._modules(), self.optimizer, self.device)
         rate = self.objective.rate
         if rate is not None and rate.examples:
             # A learned q begins from training images, from the first again where it wants more.
@@ -116,10 +122,15 @@ class Fit:
             rate.start(batch.images)
         return State.new(self.device)
 
+    def _modules(self) -> dict[str, nn.Module]:
+        """All that the training changes, by the names that checkpoints know it by."""
+        averaged = {} if self.average is None else {AVERAGED: self.average.model}
+        return {"model": self.model, "objective": self.objective, **averaged}
+
     def _save(self, state: State, clock: "_Clock", total: int) -> None:
         state.seconds = clock.seconds()
         if self.checkpoints:
-            self.checkpoints.save(state, self.model, self.objective, self.optimizer)
+            self.checkpoints.save(state, self._modules(), self.optimizer)
         if self.stop() and state.step < total:
             raise Interrupted(
                 f"stopped at step {state.step} of {total}; the same command goes on from there"
@@ -139,10 +150,8 @@ class Fit:
         if self.validate:
             validation = self.validate()
             record["validation"] = validation.metrics
-            # Of equal scores the first is kept: a later one was trained longer for nothing.
-            if self.keep_best and (state.best_score is None or validation.score > state.best_score):
-                state.best_score, state.best_step = validation.score, state.step
-                self.keep_best(state)
+            for kind in state.improved(validation.scores):
+                self.keep_best(kind, state.step)
         self.report.epoch(record)
         state.start_epoch()
 

@@ -12,6 +12,8 @@ from paradise_cli.core import yaml
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.storage import publish_text, write_json
 
+PLAIN, AVERAGED = "plain", "averaged"
+"""Kinds of weights: as the optimiser left them, and their average over the last steps."""
 ABSENT = "(absent)"
 EPOCHS = "train.epochs"
 
@@ -27,6 +29,13 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.best = self.checkpoints / "best.safetensors"
         self.model = path / "model.safetensors"
+        # Last or best, plain or averaged: four numbers that are easily mixed up.
+        self.weights: dict[tuple[str, str], Path] = {
+            ("last", PLAIN): self.model,
+            ("last", AVERAGED): path / "averaged.safetensors",
+            ("best", PLAIN): self.best,
+            ("best", AVERAGED): self.checkpoints / "best_averaged.safetensors",
+        }
         self.result = path / "result.json"
         self.posteriors = path / "posterior.png"
         self.curves = path / "curves.png"

@@ -12,6 +12,7 @@ from paradise_cli.core.randomness import generator, seed_of
 from paradise_cli.data.base import Augmentation, Batch, on_device
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.objective.objective import Objective
+from paradise_cli.training.average import Average
 from paradise_cli.training.optim import Schedule
 
 
@@ -38,7 +39,7 @@ class Plan:
 
 
 class Step:
-    """One update of a model and its objective.
+    """One update of a model and its objective, and of the average of its weights if there is one.
 
     All that a step draws is a function of the plan's seed and the step's number, so that a resumed
     training and every device take the same steps. Making one puts the model in the plan's layout.
@@ -51,9 +52,13 @@ class Step:
         optimizer: Optimizer,
         plan: Plan,
         device: torch.device,
+        average: Average | None = None,
     ) -> None:
         layout = torch.channels_last if plan.channels_last else torch.preserve_format
         self.model = model.to(memory_format=layout)
+        self.average = average
+        if average is not None:
+            average.model.to(memory_format=layout)
         self.optimizer = optimizer
         self.plan = plan
         self.device = device
@@ -82,6 +87,8 @@ class Step:
         if self.plan.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update(number + 1)
         return terms
 
     def _seed_dropout(self, number: int) -> None:

@@ -5,17 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from paradise_cli.attacks import attack as attack
+    from paradise_cli.evaluation.certify import certify as certify
     from paradise_cli.inference.loading import load as load
     from paradise_cli.library import evaluate as evaluate
     from paradise_cli.library import rate as rate
     from paradise_cli.library import train as train
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "attack", "evaluate", "load", "rate", "train"]
+__all__ = ["__version__", "attack", "certify", "evaluate", "load", "rate", "train"]
 
 # Where each is defined. Names, not imports: a shell waits for every import before it prints help.
 _HOMES = {
     "attack": "paradise_cli.attacks",
+    "certify": "paradise_cli.evaluation.certify",
     "evaluate": "paradise_cli.library",
     "load": "paradise_cli.inference.loading",
     "rate": "paradise_cli.library",

@@ -49,6 +49,8 @@ MISTAKES = [
     (["reconstruct", "x/", "--out", "y", "--model", "nothing"], "nothing: no such run folder"),
     (["attack", "runs/min-e"], "did you mean 'runs/min_e'?"),
     (["attack", "runs/min_e", "--eps", "x"], "--eps x: not a number"),
+    (["certify", "runs/min-e", "--sigma", "1"], "did you mean 'runs/min_e'?"),
+    (["certify", "runs/min_e", "--sigma", "0"], "sigma must be a number above 0, not 0"),
     (["train"], "Missing argument"),
     (["train", "digits", "--dry_run"], "--dry-run"),
     (["trian", "digits"], "trian"),

@@ -18,12 +18,16 @@ from typer.testing import CliRunner
 from paradise_cli.cli import app
 from tests.pages import ROOT, Block, blocks, pages
 
-ORDER = ("README.md", "train.md", "rate.md", "measure.md", "use.md", "sweep.md", "attack.md")
+ORDER = (
+    "README.md", "train.md", "rate.md", "measure.md", "use.md", "sweep.md", "attack.md",
+    "certify.md",
+)  # fmt: skip
 """README's main job leaves the run that other pages go on with."""
 SHORTER = {
     "train": ["--set", "train.epochs=1"],
     "sweep": ["--set", "train.epochs=1"],
     "attack": ["--suite", "quick", "--n", "6", "--audited", "1"],
+    "certify": ["--n", "3", "--samples", "200"],
 }
 ALL = [block for page in pages() for block in blocks(page)]
 

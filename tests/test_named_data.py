@@ -271,6 +271,7 @@ def test_a_path_that_does_not_exist_ends_alike_in_every_command(
         ["evaluate", model.source, "--data", "celeba", "--set", f"data.root={nowhere}"],
         ["attack", model.source, "--data", nowhere],
         ["attack", model.source, "--suite", "transfer", "--source", nowhere],
+        ["certify", model.source, "--sigma", "1", "--data", nowhere],
         ["encode", nowhere, "--model", model.source, "--out", out],
         ["encode", nowhere / "*.png", "--model", model.source, "--out", out],
         ["predict", nowhere, "--model", model.source],

@@ -9,6 +9,7 @@ from typer.core import TyperGroup
 from paradise_cli import __version__
 from paradise_cli.cli import (
     attack,
+    certify,
     encode,
     evaluate,
     predict,
@@ -73,6 +74,7 @@ def root(
     paradise train digits                          seconds, nothing to download
     paradise evaluate runs/digits                  accuracy, distortion and rate, with intervals
     paradise attack runs/digits --eps 0.1          robust accuracy, and whether to believe it
+    paradise certify runs/mine --sigma 0.25        accuracy under any small change, by proof
     paradise rate mu.npy logvar.npy                the rate of any VAE, as an interval
     paradise encode photos/ --out z.npy            embeddings from a folder of images
     paradise rd bernoulli --p 0.3                  exact rate-distortion, between certified bounds
@@ -87,6 +89,7 @@ app.command()(train.train)
 app.command()(sweep.sweep)
 app.command()(evaluate.evaluate)
 app.command(help=attack.HELP)(attack.attack)
+app.command(help=certify.HELP)(certify.certify)
 app.command()(rate.rate)
 app.command()(encode.encode)
 app.command()(predict.predict)

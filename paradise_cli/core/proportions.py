@@ -39,8 +39,16 @@ def clopper_pearson(k: int, n: int, error: float = 0.05) -> tuple[float, float]:
 
     It misses the probability with at most that `error`.
     """
+    # What failures are not at least, successes are at most.
+    return lower_bound(k, n, error / 2), 1.0 - lower_bound(n - k, n, error / 2)
+
+
+def lower_bound(k: int, n: int, error: float) -> float:
+    """Exact lower bound of a probability after k successes in n trials (Clopper and Pearson 1934).
+
+    It lies above the probability with at most that `error`: at the bound, k successes or more are
+    as likely as that.
+    """
     from scipy.stats import beta
 
-    low = 0.0 if k == 0 else float(beta.ppf(error / 2, k, n - k + 1))
-    high = 1.0 if k == n else float(beta.ppf(1 - error / 2, k + 1, n - k))
-    return low, high
+    return 0.0 if k == 0 else float(beta.ppf(error, k, n - k + 1))

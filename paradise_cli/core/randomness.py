@@ -26,10 +26,10 @@ def permutation(n: int, *key: int | str) -> torch.Tensor:
 _GOLDEN, _MIX_1, _MIX_2 = -0x61C8864680B583EB, -0x40A7B892E31B1A47, -0x6B2FB644ECCEEE15
 
 
-def keyed_uniform(
+def keyed_bits(
     keys: torch.Tensor, shape: Sequence[int], *purpose: torch.Tensor | int
 ) -> torch.Tensor:
-    """Uniform float32 in (0, 1), [B, *shape], row i a function of keys[i] and the purposes alone.
+    """64 random bits each, int64 [B, *shape], row i a function of keys[i] and the purposes alone.
 
     Keys and purposes (such as a step) are int64 [B] or one number. SplitMix64 over a counter, in
     integers on the keys' device: it gives every device the same numbers, in any batch, and never
@@ -38,9 +38,16 @@ def keyed_uniform(
     keys = derived_keys(keys, *purpose)
     count = math.prod(shape)
     counter = torch.arange(1, count + 1, device=keys.device) * _GOLDEN
-    bits = _mixed(keys[:, None] + counter)  # [B, count]
+    return _mixed(keys[:, None] + counter).view(len(keys), *shape)
+
+
+def keyed_uniform(
+    keys: torch.Tensor, shape: Sequence[int], *purpose: torch.Tensor | int
+) -> torch.Tensor:
+    """Uniform float32 in (0, 1), [B, *shape], keyed as `keyed_bits`."""
     # 23 bits: with 24 the half would round the largest up to 1, whose normal is infinite.
-    return (_shifted(bits, 41).to(torch.float32) + 0.5).mul_(2.0**-23).view(len(keys), *shape)
+    bits = shifted(keyed_bits(keys, shape, *purpose), 41)
+    return (bits.to(torch.float32) + 0.5).mul_(2.0**-23)
 
 
 def derived_keys(keys: torch.Tensor, *purpose: torch.Tensor | int) -> torch.Tensor:
@@ -73,12 +80,14 @@ def normal_draws(rows: torch.Tensor, draws: int, size: int, *key: int | str) -> 
 
 
 def _mixed(z: torch.Tensor) -> torch.Tensor:
-    z = z + _GOLDEN
-    z = (z ^ _shifted(z, 30)) * _MIX_1
-    z = (z ^ _shifted(z, 27)) * _MIX_2
-    return z ^ _shifted(z, 31)
+    """SplitMix64's mixing, which overwrites its argument."""
+    # In place: images are a million numbers, and fresh memory for each step costs most of the time.
+    z = z.add_(_GOLDEN)
+    z = z.bitwise_xor_(shifted(z, 30)).mul_(_MIX_1)
+    z = z.bitwise_xor_(shifted(z, 27)).mul_(_MIX_2)
+    return z.bitwise_xor_(shifted(z, 31))
 
 
-def _shifted(z: torch.Tensor, bits: int) -> torch.Tensor:
-    """Shift to the right without the sign."""
-    return (z >> bits) & ((1 << (64 - bits)) - 1)
+def shifted(z: torch.Tensor, bits: int) -> torch.Tensor:
+    """A fresh int64 tensor shifted to the right without the sign."""
+    return (z >> bits).bitwise_and_((1 << (64 - bits)) - 1)

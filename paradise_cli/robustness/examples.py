@@ -27,11 +27,15 @@ _BATCH = 64  # images read at a time
 
 @dataclass(frozen=True)
 class Examples:
-    """Images float32 [N, C, H, W] in [0, 1], labels int64 [N], and the data's label with split."""
+    """Images float32 [N, C, H, W] in [0, 1], labels int64 [N], and the data's label with split.
+
+    `ids` name the images in their data.
+    """
 
     images: Tensor
     labels: Tensor
     label: str
+    ids: tuple[str, ...]
     classes: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
 
@@ -42,12 +46,13 @@ def open_examples(
     *,
     split: str = "test",
     n: int | None = None,
+    most: int = DEFAULT_N,
     every: bool = False,
     overrides: Sequence[str] = (),
 ) -> Examples:
     """The first n of the labelled images in a random order that is always the same.
 
-    Without n they are 1,000 if there are so many, or `every` one.
+    Without n they are `most` if there are so many, or `every` one.
 
     `data` is a data set, a folder of class folders, or an .npz with images and labels; without it,
     the data of the model's recipe. Labels are class numbers of the target: see `match_classes` and
@@ -55,6 +60,8 @@ def open_examples(
     model, or is less than n.
     """
     check_split(split)
+    if n is not None and n < 1:
+        raise UsageError(f"--n must be at least 1, not {n}")
     if data is not None and is_archive(data):
         refuse_overrides(overrides, "an .npz")
         found = _of_archive(Path(data), target)
@@ -69,18 +76,17 @@ def open_examples(
     labelled = (found.labels != UNLABELLED).nonzero().flatten()
     if not len(labelled):
         raise ParadiseError(f"{found.label} has no labelled images: accuracy needs labels")
-    if n is not None and n < 1:
-        raise UsageError(f"--n must be at least 1, not {n}")
     if n is not None and n > len(labelled):
         raise UsageError(f"--n {n:,}: {found.label} has only {len(labelled):,} labelled images")
     # Always the same order: 100 images are among any 200, and one model's among another's.
-    order = permutation(len(labelled), 0, "attack")[: n or (None if every else DEFAULT_N)]
+    order = permutation(len(labelled), 0, "attack")[: n or (None if every else most)]
     rows = labelled[order].sort().values  # reading in the data's order is faster
     notes = found.notes
     if left_out := len(found.labels) - len(labelled):
         notes += (f"{left_out:,} images without a label (-1) are left out",)
+    ids = tuple(found.split.ids[row] for row in rows.tolist())
     return Examples(
-        _pixels(found.split, rows), found.labels[rows], found.label, found.classes, notes
+        _pixels(found.split, rows), found.labels[rows], found.label, ids, found.classes, notes
     )
 
 

@@ -1,22 +1,21 @@
 """What is already known of each image, recorded as it is learnt, and never twice."""
 
-import errno
-import fcntl
 import json
 import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from io import FileIO
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.journal import append, compare, damaged, lock, whole_lines
 
-_ROUNDING = 1e-3
+_WHAT = "attack"  # what the work is called in messages
 _TURNED_RANDOM = "turned random"  # the label of an entry that is no attack's
 
 
@@ -85,21 +84,12 @@ def discard(folder: Path) -> None:
         # Nothing is removed before it is known that nobody writes there.
         for path in folder.glob("ledger*.jsonl"):
             with path.open("ab") as lines:
-                _lock(lines, folder)
+                lock(lines, folder, _WHAT)
         for path in [*folder.glob("ledger*.jsonl"), *folder.glob("points*.f32")]:
             path.unlink()
     except OSError as error:
         raise ParadiseError(
             f"cannot clear {folder}: {error.strerror}; choose another place"
-        ) from error
-
-
-def _lock(lines: IO[bytes], folder: Path) -> None:
-    try:
-        fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise ParadiseError(
-            f"{folder} is in use by another attack: wait for it, or choose another"
         ) from error
 
 
@@ -128,7 +118,7 @@ class FolderLedger(Ledger):
                 f"cannot write {folder}: {error.strerror}; choose another place"
             ) from error
         try:
-            _lock(self._lines, folder)
+            lock(self._lines, folder, _WHAT)
             self._mend()
             self._read_all()
         except BaseException:
@@ -150,14 +140,7 @@ class FolderLedger(Ledger):
         self._append(self._lines, json.dumps(line).encode() + b"\n")
 
     def _append(self, file: FileIO, content: bytes) -> None:
-        try:
-            # A full disk may take a part, and say so by the number of bytes alone.
-            if file.write(content) < len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
-            raise ParadiseError(
-                f"cannot write {self._folder}: {error.strerror}; what was measured before is kept"
-            ) from error
+        append(file, self._folder, content)
 
     def settle(self) -> None:
         # Points before lines here too, as a machine may lose power between the two.
@@ -175,7 +158,7 @@ class FolderLedger(Ledger):
         """Cut off what a killed process left unfinished, or begin with the header."""
         entries = list(self._read(self._writer))
         # The header, and as many lines as have their points.
-        whole = _whole_lines(self._path(self._writer))[: len(entries) + 1]
+        whole = whole_lines(self._path(self._writer))[: len(entries) + 1]
         os.ftruncate(self._lines.fileno(), sum(len(line) + 1 for line in whole))
         if not whole:
             self._append(self._lines, json.dumps(self._header).encode() + b"\n")
@@ -189,7 +172,7 @@ class FolderLedger(Ledger):
 
     def _read(self, writer: int) -> Iterator[Entry]:
         path = self._path(writer)
-        for number, line in enumerate(_whole_lines(path), start=1):
+        for number, line in enumerate(whole_lines(path), start=1):
             try:
                 found = json.loads(line)
                 if number > 1:
@@ -200,14 +183,11 @@ class FolderLedger(Ledger):
                 # The machine died: a line came to the disk, and its point did not.
                 return
             except (ValueError, TypeError, KeyError) as error:
-                raise ParadiseError(
-                    f"{path} is damaged in line {number}: choose another folder, or begin again"
-                    " in this one (--fresh)"
-                ) from error
+                raise ParadiseError(damaged(path, number)) from error
             if number > 1:
                 yield entry
             else:
-                self._compare(found)
+                compare(found, self._header, self._folder, _WHAT)
 
     def _entry(self, found: dict[str, Any], writer: int) -> Entry:
         if found["point"] is not None:
@@ -218,28 +198,3 @@ class FolderLedger(Ledger):
             point = torch.from_numpy(array.astype(np.float32).reshape(self._header["shape"]))
             return Entry(**{**found, "point": point})
         return Entry(**found)
-
-    def _compare(self, header: dict[str, Any]) -> None:
-        # Through JSON, as theirs went: tuples become lists there, and numbers the nearest double.
-        ours = json.loads(json.dumps(self._header))
-        other = [key for key in {**header, **ours} if not _alike(header.get(key), ours.get(key))]
-        if other:
-            raise ParadiseError(
-                f"{self._folder} holds another attack, with other {', '.join(sorted(other))}:"
-                " repeat its settings to go on with it, choose another folder (--out), or begin"
-                " again (--fresh)"
-            )
-
-
-def _whole_lines(path: Path) -> list[bytes]:
-    """Lines with an end; what follows the last of them was cut off, or is being written."""
-    return path.read_bytes().split(b"\n")[:-1]
-
-
-def _alike(ours: Any, theirs: Any) -> bool:
-    """Whether two JSON values are the same but for rounding."""
-    if isinstance(ours, list) and isinstance(theirs, list):
-        return len(ours) == len(theirs) and all(map(_alike, ours, theirs))
-    if isinstance(ours, float) and isinstance(theirs, float):
-        return math.isclose(ours, theirs, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
-    return bool(ours == theirs)

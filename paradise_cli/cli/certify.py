@@ -1,0 +1,215 @@
+"""`paradise certify`."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption
+from paradise_cli.cli.output import deliver, note
+from paradise_cli.cli.tables import Row, print_sections
+from paradise_cli.core.errors import Interrupted
+from paradise_cli.core.ranges import number
+
+if TYPE_CHECKING:
+    from paradise_cli.core.proportions import Proportion
+    from paradise_cli.evaluation.certificates import Certification, CertifySettings
+    from paradise_cli.robustness.classifiers import NamedClassifier
+    from paradise_cli.robustness.examples import Examples
+
+IMAGES = 500
+"""As published certificates have it; each costs 10,100 passes through the network."""
+_ROWS = 5  # of the curve in the table; the document has all
+_UNTRAINED = 0.2  # of accuracy lost to noise, from which on training is the likely reason
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A run folder, a weights file, a packaged name, or package.module:function for a"
+        " classifier of your own.",
+    ),
+]
+Sigma = Annotated[
+    str, typer.Option(help="Standard deviation of the noise, where pixels lie in [0, 1].")
+]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        help="A data set, a folder of class folders, or an .npz with images and labels.",
+        show_default="the data of the model's recipe",
+    ),
+]
+Split = Annotated[str, typer.Option(help="test, validation or train.")]
+Count = Annotated[
+    int | None,
+    typer.Option("--n", help="Images, drawn at random.", show_default=f"at most {IMAGES}"),
+]
+Samples = Annotated[int, typer.Option(help="Noisy copies of each image, for the bound.")]
+Guess = Annotated[int, typer.Option("--n0", help="Others, for the guess of the class.")]
+Alpha = Annotated[float, typer.Option(help="The most probable a wrong certificate may be.")]
+Clip = Annotated[
+    bool,
+    typer.Option("--clip", help="Clip noisy images to [0, 1]: for a model trained on such."),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the ledger and the results.",
+        show_default="certified/MODEL-DATA-sigmaSIGMA-nN-sSEED",
+    ),
+]
+Fresh = Annotated[
+    bool, typer.Option("--fresh", help="Forget what was recorded in the folder, and begin again.")
+]
+Head = Annotated[str | None, typer.Option(help="Which of several classification heads.")]
+Seed = Annotated[int, typer.Option(help="Of all noise.")]
+
+# Not the docstring: with its options the function has room for nothing else.
+HELP = """Accuracy that no change of some Euclidean length can take away, by proof.
+
+\b
+paradise certify runs/mine --sigma 0.25
+paradise certify runs/mine --sigma 0.5 --n 100 --samples 1000      a first look
+paradise certify my_package.my_module:load --sigma 0.25 --data images.npz
+
+Randomised smoothing: the class that the model gives most often under Gaussian noise, and how
+far an image must move to change it. What is certified is that vote, not the model without
+noise, and it is only as good as the model is under noise: train it with noise of the same
+sigma. A stopped command goes on.
+
+sigma is of pixels in [0, 1], whatever the model makes of them. In published code it may be of
+pixels in [-1, 1], which is twice as much.
+"""
+
+
+def certify(
+    model: Model,
+    sigma: Sigma,
+    data: Data = None,
+    split: Split = "test",
+    overrides: OverridesOption = None,
+    n: Count = None,
+    samples: Samples = 10_000,
+    n0: Guess = 100,
+    alpha: Alpha = 0.001,
+    clip: Clip = False,
+    out: Folder = None,
+    fresh: Fresh = False,
+    head: Head = None,
+    device: DeviceOption = "auto",
+    seed: Seed = 0,
+    as_json: JsonOption = False,
+) -> None:
+    from paradise_cli.evaluation.certificates import CertifySettings
+
+    # What was typed wrongly is said before torch, the model and the data take their time.
+    settings = CertifySettings(
+        sigma=number(sigma, "--sigma"), samples=samples, n0=n0, alpha=alpha, seed=seed, clip=clip
+    )
+    if ":" not in model:
+        from paradise_cli.inference.find_model import find_model
+
+        find_model(model)
+    from paradise_cli.robustness.classifiers import open_classifier
+    from paradise_cli.robustness.examples import open_examples
+
+    target = open_classifier(model, device=device, head=head)
+    examples = open_examples(target, data, split=split, n=n, most=IMAGES, overrides=overrides or ())
+    folder = out or _folder(target, examples, settings, sigma)
+    found = _certified(settings, target, examples, folder, fresh, device)
+    document = _save(found, target, examples, folder)
+    title = f"{target.label} on {examples.label}"
+    deliver(document, None, as_json, lambda: print_certification(found, title))
+
+
+def _folder(
+    target: "NamedClassifier", examples: "Examples", settings: "CertifySettings", sigma: str
+) -> Path:
+    """Named after whatever people change between two certifications of one model."""
+    data = re.sub(r"[^\w.]+", "-", examples.label.removesuffix(".npz")).strip("-")
+    parts = (target.name, data, f"sigma{sigma}", f"n{len(examples.images)}", f"s{settings.seed}")
+    return Path("certified") / "-".join(parts).replace("/", "_")
+
+
+def _certified(
+    settings: "CertifySettings",
+    target: "NamedClassifier",
+    examples: "Examples",
+    folder: Path,
+    fresh: bool,
+    device: str,
+) -> "Certification":
+    from paradise_cli.attacks.session.inputs import device_of
+    from paradise_cli.cli.progress import progress_bar
+    from paradise_cli.evaluation.certify import certify_with
+
+    # A function of somebody's own has its weights where they are.
+    own = target.loaded is None and device == "auto"
+    for line in examples.notes:
+        note(f"note: {line}")
+    count = len(examples.images)
+    note(f"{target.label} on {examples.label}, {count:,} images; results in {folder}")
+    try:
+        with progress_bar(count * (settings.n0 + settings.samples), "noisy images") as advance:
+            return certify_with(
+                settings,
+                target.function,
+                examples.images,
+                examples.labels,
+                ids=examples.ids,
+                out=folder,
+                fresh=fresh,
+                device=device_of(target.function, None if own else device),
+                progress=advance,
+            )
+    except KeyboardInterrupt as error:
+        raise Interrupted("every image is kept, and the same command goes on from there") from error
+
+
+def _save(
+    found: "Certification", target: "NamedClassifier", examples: "Examples", folder: Path
+) -> dict[str, Any]:
+    from paradise_cli.evaluation.certificate_files import save_certification
+
+    document = {
+        "model": target.label,
+        "data": examples.label,
+        **found.to_json(),
+        "notes": list(examples.notes),
+    }
+    save_certification(found, folder, document)
+    return document
+
+
+def print_certification(found: "Certification", title: str) -> None:
+    """The accuracies as a table on stdout, and what should be known of them on stderr."""
+    settings, clean = found.settings, found.clean_accuracy
+    smoothed, *further = found.curve(_ROWS)
+    print_sections(
+        f"{title}: {len(found.images):,} images, L2, sigma {settings.sigma:g}, {settings.samples:,}"
+        f" samples, alpha {settings.alpha:g}",
+        ("accuracy", "share", "95% interval"),
+        [
+            [_row("classifier, without noise", clean)],
+            [
+                _row("smoothed classifier", smoothed[1]),
+                _row("abstains, an error", found.abstained),
+            ],
+            [_row(f"certified at radius {r:g}", share) for r, share in further],
+        ],
+    )
+    note(
+        f"so many samples prove radii up to {found.largest_radius:.3f}; each certificate is wrong"
+        f" with a probability of at most {settings.alpha:g}"
+    )
+    if clean.value - smoothed[1].value > _UNTRAINED:
+        note(
+            "note: most of the accuracy is lost to the noise alone; a model has to be trained with"
+            f" noise of sigma {settings.sigma:g} to be certified well"
+        )
+
+
+def _row(what: str, share: "Proportion") -> Row:
+    return (what, f"{share.value:.2%}", f"{share.low:.2%} to {share.high:.2%}")

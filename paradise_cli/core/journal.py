@@ -1,0 +1,148 @@
+"""Results as lines of JSON, each on the disk as soon as it is known, so that work can go on."""
+
+import errno
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from io import FileIO
+from pathlib import Path
+from typing import IO, Any
+
+from paradise_cli.core.errors import ParadiseError
+
+_ROUNDING = 1e-3
+
+
+class Journal:
+    """Entries in `<name>.jsonl` of a folder, and in `entries`, in the order they were added.
+
+    The first line is the `header`: what must be the same for the entries to count. `what` names the
+    work in messages. A line that was cut off is forgotten, so whenever the process dies, what the
+    file says is true. Raises ParadiseError where it is of other work, in use, damaged or not
+    writable.
+    """
+
+    def __init__(self, folder: Path, name: str, header: Mapping[str, Any], what: str) -> None:
+        self._folder, self._path = folder, folder / f"{name}.jsonl"
+        self.entries: list[dict[str, Any]] = []
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # Unbuffered: what is written has left this process when the call returns.
+            self._file = self._path.open("ab+", buffering=0)
+        except OSError as error:
+            raise ParadiseError(
+                f"cannot write {folder}: {error.strerror}; choose another place"
+            ) from error
+        try:
+            lock(self._file, folder, what)
+            self._read(header, what)
+        except BaseException:
+            self.close()
+            raise
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Append an entry, which is on the disk afterwards."""
+        append(self._file, self._folder, json.dumps(entry).encode() + b"\n")
+        os.fsync(self._file.fileno())
+        self.entries.append(entry)
+
+    def close(self) -> None:
+        """Let others have the file."""
+        self._file.close()
+
+    def _read(self, header: Mapping[str, Any], what: str) -> None:
+        lines = whole_lines(self._path)
+        if lines:
+            first, *self.entries = parsed_lines(self._path, lines)
+            compare(first, header, self._folder, what)
+        # Only what is ours is mended.
+        os.ftruncate(self._file.fileno(), sum(len(line) + 1 for line in lines))
+        if not lines:
+            append(self._file, self._folder, json.dumps(dict(header)).encode() + b"\n")
+
+
+def discard(folder: Path, name: str, what: str) -> None:
+    """Remove a journal, if there is one; raises ParadiseError where it is in use."""
+    path = folder / f"{name}.jsonl"
+    if not path.exists():
+        return
+    try:
+        with path.open("ab") as file:
+            lock(file, folder, what)
+        path.unlink()
+    except OSError as error:
+        raise ParadiseError(
+            f"cannot clear {folder}: {error.strerror}; choose another place"
+        ) from error
+
+
+def lock(file: IO[bytes], folder: Path, what: str) -> None:
+    """Keep others from the file until it is closed; raises ParadiseError where they have it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise ParadiseError(
+            f"{folder} is in use by another {what}: wait for it, or choose another"
+        ) from error
+
+
+def append(file: FileIO, folder: Path, content: bytes) -> None:
+    """Write all of it at the end of an unbuffered file, or raise ParadiseError."""
+    try:
+        # A full disk may take a part, and say so by the number of bytes alone.
+        if file.write(content) < len(content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise ParadiseError(
+            f"cannot write {folder}: {error.strerror}; what was measured before is kept"
+        ) from error
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """Lines with an end; what follows the last of them was cut off, or is being written."""
+    return path.read_bytes().split(b"\n")[:-1]
+
+
+def parsed_lines(path: Path, lines: list[bytes]) -> Iterator[dict[str, Any]]:
+    """Each line as the object that it holds; raises ParadiseError where it holds none."""
+    for number, line in enumerate(lines, start=1):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise ParadiseError(damaged(path, number))
+        yield found
+
+
+def damaged(path: Path, number: int) -> str:
+    """What is said of a line that cannot be read."""
+    return (
+        f"{path} is damaged in line {number}: choose another folder, or begin again in this one"
+        " (--fresh)"
+    )
+
+
+def compare(found: Mapping[str, Any], header: Mapping[str, Any], folder: Path, what: str) -> None:
+    """Raise ParadiseError where a header is of other work; numbers that are no integers may differ
+    by 0.001.
+    """
+    # Through JSON, as theirs went: tuples become lists there, and numbers the nearest double.
+    ours = json.loads(json.dumps(dict(header)))
+    other = [key for key in {**found, **ours} if not _alike(found.get(key), ours.get(key))]
+    if other:
+        raise ParadiseError(
+            f"{folder} holds another {what}, with other {', '.join(sorted(other))}: repeat its"
+            " settings to go on with it, choose another folder (--out), or begin again (--fresh)"
+        )
+
+
+def _alike(ours: Any, theirs: Any) -> bool:
+    """Whether two JSON values are the same but for rounding."""
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return len(ours) == len(theirs) and all(map(_alike, ours, theirs))
+    if isinstance(ours, float) and isinstance(theirs, float):
+        return math.isclose(ours, theirs, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
+    return bool(ours == theirs)

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.machine import choose_precision, fast_layout
-from paradise_cli.core.randomness import seed_of
+from paradise_cli.core.randomness import generator, seed_of
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.data import (
     AUGMENTATIONS,
@@ -20,15 +20,22 @@ from paradise_cli.data import (
     info_of,
     keep_labels,
 )
+from paradise_cli.information.distances import DISTANCES
 from paradise_cli.models import BACKBONES, HEADS, Head, StochasticEncoder
+from paradise_cli.models.encoder import EncoderWithHead
 from paradise_cli.objective.distortions import DISTORTIONS
+from paradise_cli.objective.linearity import Linearity
+from paradise_cli.objective.matching import Matching
 from paradise_cli.objective.objective import Objective, Task
 from paradise_cli.objective.rates import RATES
+from paradise_cli.perturbations import SAMPLERS
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.recipe.schema import Task as TaskSpec
 from paradise_cli.training.average import Average
 from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
-from paradise_cli.training.step import Plan, steps_per_epoch
+from paradise_cli.training.step import Plan, View, draw_views, steps_per_epoch
+
+_TRIED = 4  # random images on which samplers are tried before data are read
 
 
 def build_info(recipe: Recipe) -> DataInfo:
@@ -74,14 +81,75 @@ def build_objective(recipe: Recipe, info: DataInfo) -> Objective:
     tasks = []
     for name, spec in named_tasks(recipe).items():
         distortion = DISTORTIONS[spec.distortion.name](**spec.distortion.hyper)
-        tasks.append(Task(name, distortion, _target(info, spec), spec.weight))
+        seen = None if spec.views is None else tuple(spec.views)
+        tasks.append(Task(name, distortion, _target(info, spec), spec.weight, seen))
     objective, q = recipe.objective, None
     # Without noise the posteriors have no density, and their information is infinite.
     if recipe.model.stochastic:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(recipe.train.seed, "rate"))
             q = RATES[objective.rate.q](recipe.model.latent_dim, info, **objective.rate.hyper)
-    return Objective(tasks, q, objective.alpha, objective.lagrangian)
+    judged = next((task.name for task in tasks if task.distortion.supervised), "")
+    linearity = objective.linearity
+    return Objective(
+        tasks,
+        q,
+        objective.alpha,
+        objective.lagrangian,
+        matching=_matching(recipe, judged),
+        linearity=None if linearity is None else Linearity(**dict(linearity)),
+    )
+
+
+def _matching(recipe: Recipe, head: str) -> Matching | None:
+    spec = recipe.objective.matching
+    if spec is None:
+        return None
+    return Matching(
+        between=spec.between,
+        distance=DISTANCES[spec.distance.name](**spec.distance.hyper),
+        head=head,
+        gamma=spec.gamma,
+        warmup_steps=spec.warmup_steps,
+        other=spec.partner == "other",
+    )
+
+
+def build_views(recipe: Recipe) -> list[View]:
+    """How the recipe's views are drawn."""
+    return [View(SAMPLERS[view.name](**view.hyper), view.around) for view in recipe.views]
+
+
+def check_views(recipe: Recipe, info: DataInfo) -> None:
+    """Draw each view of a few random images.
+
+    Raises UsageError for views that the data do not allow or that are no images in [0, 1].
+    """
+    if all(view.name == "image" for view in recipe.views):
+        return
+    if not info.pictures:
+        named = ", ".join(view.name for view in recipe.views if view.name != "image")
+        raise UsageError(
+            f"views: {named} changes pixels in [0, 1], and {info.label} holds no pictures; use"
+            " views: [image]"
+        )
+    model = build_model(recipe, info)
+    judged = next(iter(head_classes(recipe, info)), None)
+    encoder = EncoderWithHead(model, model.heads[judged] if judged else None)
+    images = torch.rand(_TRIED, *info.shape, generator=generator(0, "views"))
+    labels = torch.zeros(_TRIED, dtype=torch.int64)
+    drawn = draw_views(build_views(recipe), images, labels, encoder, torch.arange(_TRIED), 0)
+    for number, (spec, view) in enumerate(zip(recipe.views, drawn, strict=True)):
+        if view.shape != images.shape:
+            shape = f"{list(view.shape[1:])} instead of {list(images.shape[1:])}"
+            raise UsageError(f"views.{number}: {spec.name} gives images of another shape, {shape}")
+        low, high = float(view.min()), float(view.max())
+        # Written so that NaN, which compares as nothing, is refused.
+        if not (low >= 0 and high <= 1):
+            raise UsageError(
+                f"views.{number}: {spec.name} gives pixels from {low:.3g} to {high:.3g}; a view"
+                " must stay in [0, 1]: let the sampler end with clamp(0, 1)"
+            )
 
 
 def build_optimizer(
@@ -110,6 +178,7 @@ def build_plan(recipe: Recipe, model: nn.Module, device: torch.device) -> Plan:
         precision=precision,
         channels_last=fast if train.channels_last == "auto" else train.channels_last,
         compile=train.compile,
+        views=build_views(recipe),
         clip=optim.clip,
         checkpoint_seconds=60 * train.checkpoint_minutes,
     )

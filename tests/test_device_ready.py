@@ -205,6 +205,21 @@ assert found() == before
     subprocess.run([sys.executable, "-W", "error", "-c", script], check=True)
 
 
+NEIGHBOURS = [
+    "views=[{name: corner, eps: 0.1}, {name: adversarial, eps: 0.1, loss: both, around: 0},"
+    " {name: adversarial, eps: 0.1, loss: linearity, batch_norm: batch}]",
+    "objective.matching={distance: symmetric_kl, gamma: 10, warmup_steps: 100}",
+]
+"""An adversarial search of each kind, and matching of what it finds."""
+
+
+def test_a_step_with_adversarial_views_never_waits() -> None:
+    step, data = training(recipe("{q: batch}", *NEIGHBOURS, "optim={name: sgd, lr: 0.01}"))
+    step(next(data), 0)
+    with NoWaiting([]):
+        step(next(data), 1)
+
+
 def test_encoding_never_waits() -> None:
     chosen = recipe("{q: batch}")
     info = build_info(chosen)
@@ -217,7 +232,7 @@ def test_encoding_never_waits() -> None:
     )
 
 
-@pytest.mark.parametrize("rate", RATES)
+@pytest.mark.parametrize("rate", [*RATES, "matching"])
 def test_a_step_compiles_whole_and_once(rate: str, monkeypatch: pytest.MonkeyPatch) -> None:
     real = torch.compile
     monkeypatch.setattr(
@@ -228,7 +243,9 @@ def test_a_step_compiles_whole_and_once(rate: str, monkeypatch: pytest.MonkeyPat
     # The residual network with the first and the last, which encodes images of its own; slow to
     # compile.
     small = [] if rate in (RATES[0], RATES[-1]) else ["model.backbone={name: mlp, hidden: [8]}"]
-    chosen = recipe(rate, "train.compile=true", *small)
+    # The weight of matching changes with each step.
+    more = NEIGHBOURS if rate == "matching" else [f"objective.rate={rate}"]
+    chosen = recipe("{q: batch}", "train.compile=true", *small, *more)
     info = build_info(chosen)
     model, objective = build_model(chosen, info).train(), build_objective(chosen, info).train()
     plan = build_plan(chosen, model, CPU)

@@ -107,8 +107,9 @@ MISTAKES = [  # (text to replace, replacement, where and what the message says)
     ("epochs: 3", "epochs: 8/2", "12:9: train.epochs: should be a valid integer (got '8/2')"),
     (
         "alpha: 1e-3",
-        "alpha: 1\n  matching: {gamma: 1}",
-        "10:3: objective.matching: unknown key; known: tasks, alpha, rate, lagrangian",
+        "alpha: 1\n  quux: {gamma: 1}",
+        "10:3: objective.quux: unknown key; known: tasks, alpha, rate, lagrangian, matching,"
+        " linearity",
     ),
     ("q: batch", "q: bach", "10:10: objective.rate.q: unknown rate 'bach'; did you mean 'batch'?"),
     (

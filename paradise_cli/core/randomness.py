@@ -57,6 +57,11 @@ def derived_keys(keys: torch.Tensor, *purpose: torch.Tensor | int) -> torch.Tens
     return keys
 
 
+def image_keys(index: torch.Tensor, *key: int | str) -> torch.Tensor:
+    """A key for each image, int64 [B] on the device of `index`: a function of both."""
+    return derived_keys(index, seed_of(*key))
+
+
 def keyed_normal(
     keys: torch.Tensor, shape: Sequence[int], *purpose: torch.Tensor | int
 ) -> torch.Tensor:

@@ -73,6 +73,7 @@ class Preprocessing:
 class DataInfo:
     """What is known of a data set without reading its pixels; saved with the weights.
 
+    `pictures` is false of values that are no pixels, as those of a random source.
     `own_validation` says whether the data bring a validation split, which no model asks for later:
     it is not saved.
     """
@@ -83,6 +84,7 @@ class DataInfo:
     train_size: int
     preprocessing: Preprocessing
     own_validation: bool = dataclasses.field(default=False, compare=False)
+    pictures: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads."""
@@ -92,6 +94,7 @@ class DataInfo:
             "targets": [{"name": t.name, "classes": list(t.classes)} for t in self.targets],
             "train_size": self.train_size,
             "preprocessing": self.preprocessing.to_json(),
+            "pictures": self.pictures,
         }
 
     @classmethod
@@ -105,6 +108,7 @@ class DataInfo:
                 targets=tuple(Target(t["name"], tuple(t["classes"])) for t in value["targets"]),
                 train_size=value["train_size"],
                 preprocessing=Preprocessing.from_json(value["preprocessing"]),
+                pictures=value.get("pictures", True),  # older weights do not say
             )
         except (KeyError, TypeError, ValueError) as error:
             # A ParadiseError is a ValueError too, and says already what is wrong.

@@ -86,7 +86,8 @@ def banana_source(root: Path | None = None, *, n: int = 50_000, test: int = 10_0
 
 def _info(name: str, dimensions: int, n: int) -> DataInfo:
     # One channel and one row: networks of images read vectors too.
-    return DataInfo(name, (1, 1, dimensions), (), n, Preprocessing(1, None, (1, dimensions)))
+    preprocessing = Preprocessing(1, None, (1, dimensions))
+    return DataInfo(name, (1, 1, dimensions), (), n, preprocessing, pictures=False)
 
 
 def _bundle(info: DataInfo, test: int, sample: Draw) -> DataBundle:

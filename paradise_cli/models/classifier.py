@@ -1,13 +1,13 @@
 """The classifier of a stochastic encoder, and what lies between its pixels and its classes."""
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
+from paradise_cli.core.modes import eval_mode
 from paradise_cli.information.gaussian import DiagonalGaussian
 
 
@@ -38,18 +38,6 @@ class PixelClassifier:
         """Log-probabilities [B, classes] of z [B, K], in eval mode and at least float32."""
         with eval_mode(self.decoder):
             return log_softmax(at_least_float32(self.decoder(z)), 1)
-
-
-@contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; afterwards each module's own mode again, also where they differed."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def at_least_float32(x: Tensor) -> Tensor:

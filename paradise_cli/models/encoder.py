@@ -1,17 +1,19 @@
 """The stochastic encoder: normalisation, backbone, Gaussian head and named task heads."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.modes import eval_mode
 from paradise_cli.core.randomness import normal_draws
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.models.base import Backbone, Head, Shape, require_positive
-from paradise_cli.models.classifier import PixelClassifier, at_least_float32, eval_mode
+from paradise_cli.models.classifier import PixelClassifier, at_least_float32
 
 
 class StochasticEncoder(nn.Module):
@@ -133,6 +135,26 @@ class StochasticEncoder(nn.Module):
             hint = did_you_mean(head, names)
             raise ParadiseError(f"no classification head '{head}'{hint}; this model has: {known}")
         return head or names[0]
+
+
+@dataclass(frozen=True)
+class EncoderWithHead:
+    """What samplers see of a model in training: posteriors and the logits of one head.
+
+    In whatever mode `module`, the whole model, is in.
+    """
+
+    module: StochasticEncoder
+    head: nn.Module | None
+
+    def encode(self, images: Tensor) -> DiagonalGaussian:
+        """See `StochasticEncoder.encode`."""
+        return self.module.encode(images)
+
+    def logits(self, z: Tensor) -> Tensor:
+        """Logits [B, classes] of z [B, K], at least float32."""
+        assert self.head is not None, "a recipe is refused whose sampler needs a head it lacks"
+        return at_least_float32(self.head(z))
 
 
 def _per_channel(

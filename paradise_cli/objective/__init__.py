@@ -1,4 +1,4 @@
-"""What training minimises: D + alpha R."""
+"""What training minimises: D + alpha R + gamma M."""
 
 from paradise_cli.objective.distortions import DISTORTIONS, Distortion
 from paradise_cli.objective.rates import RATES, Rate, RateValue

@@ -1,6 +1,6 @@
-"""The one line that training minimises: D + alpha R, or D + alpha R^2."""
+"""The one line that training minimises: D + alpha R + gamma M, or with R^2 for R."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,33 +9,55 @@ from torch import Tensor, nn
 
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.objective.distortions import Distortion
+from paradise_cli.objective.linearity import Linearity
+from paradise_cli.objective.matching import Matching
 from paradise_cli.objective.rates import Rate
+
+_WARM = 2**31  # a step at which every warm-up is over
 
 
 @dataclass(frozen=True)
 class Task:
-    """One distortion on one head; `target` is the label column it reads."""
+    """One distortion on one head; `target` is the label column it reads.
+
+    `views` says on which views of an image it is taken; None: on all of them.
+    """
 
     name: str
     distortion: Distortion
     target: int = 0
     weight: float = 1.0
+    views: tuple[int, ...] | None = None
+
+    def values(self, output: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """The distortion of each example, [B]; 0 for an unlabelled one where labels are read."""
+        return self.distortion.per_example(output, images, self._column(labels))
 
     def mean(self, output: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """Mean distortion over the examples it applies to: the labelled ones, or all."""
-        labels = labels[:, self.target] if self.distortion.supervised else labels
-        values = self.distortion.per_example(output, images, labels)  # [B]
+        values = self.values(output, images, labels)
         if not self.distortion.supervised:
             return values.mean()
-        return values.sum() / (labels >= 0).sum().clamp(min=1)
+        return values.sum() / (self._column(labels) >= 0).sum().clamp(min=1)
+
+    def over_views(
+        self, outputs: Sequence[Tensor], views: Sequence[Tensor], labels: Tensor
+    ) -> Tensor:
+        """The mean over this task's views of their mean distortions."""
+        seen = range(len(views)) if self.views is None else self.views
+        return torch.stack([self.mean(outputs[v], views[v], labels) for v in seen]).mean()
+
+    def _column(self, labels: Tensor) -> Tensor:
+        return labels[:, self.target] if self.distortion.supervised else labels
 
 
 class Objective(nn.Module):
-    """D + alpha R over a list of views of each image (paper Eq. 6, method.md 2.1).
+    """D + alpha R + gamma M over a list of views of each image (paper Eq. 6, 9, method.md 2.1).
 
     The `squared` Lagrangian, D + alpha R^2, has an optimum for each rate also where D falls
     linearly with R, as for labels that are a function of the image (method.md 2.6, Rodriguez Galvez
-    et al. 2020). A module because q may have a state of its own, which a checkpoint must hold.
+    et al. 2020). M matches two views (method.md 3.2). A module because q may have a state of its
+    own, which a checkpoint must hold.
     """
 
     def __init__(
@@ -44,37 +66,93 @@ class Objective(nn.Module):
         rate: Rate | None,
         alpha: float,
         lagrangian: Literal["linear", "squared"] = "linear",
+        matching: Matching | None = None,
+        linearity: Linearity | None = None,
     ) -> None:
         super().__init__()
         self.tasks = tuple(tasks)
         self.rate = rate
         self.alpha = alpha
         self.lagrangian = lagrangian
+        self.matching = matching
+        self.linearity = linearity
+
+    @property
+    def judged(self) -> Task | None:
+        """The first task that reads labels: by its answers a model is judged."""
+        return next((task for task in self.tasks if task.distortion.supervised), None)
+
+    def warm_up(self, step: int) -> Tensor:
+        """gamma of the matching and the share of the linearity's weights at this step, [2]."""
+        gamma = self.matching.weight(step) if self.matching else 0.0
+        share = self.linearity.share(step) if self.linearity else 0.0
+        return torch.tensor([gamma, share])
 
     def forward(
-        self, model: nn.Module, views: Sequence[Tensor], labels: Tensor, noise: Tensor
+        self,
+        model: nn.Module,
+        views: Sequence[Tensor],
+        labels: Tensor,
+        noise: Tensor,
+        warm_up: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and every term by itself, raw and detached.
 
         `views` are V batches [B, C, H, W] of the same B images, `labels` [B, T], `noise` [V*B, K].
-        The views go through the model as one batch; the rate is taken on each view by itself and
-        averaged.
+        The views go through the model as one batch, whose statistics batch normalisation uses; the
+        rate is taken on each view by itself and averaged. `warm_up` is the method's, a tensor so
+        that a compiled objective need not be compiled again; without it all weights are full.
         """
         images = torch.cat(list(views)) if len(views) > 1 else views[0]  # [V*B, C, H, W]
-        labels = labels.repeat(len(views), 1)
+        if self.linearity is not None:
+            images = images.detach().requires_grad_()
         posterior, z, outputs = model(images, noise)
-        distortions = {t.name: t.mean(outputs[t.name], images, labels) for t in self.tasks}
+        posteriors = _per_view(posterior, len(views))
+        seen = {name: output.chunk(len(views)) for name, output in outputs.items()}
+        distortions = {t.name: t.over_views(seen[t.name], views, labels) for t in self.tasks}
         distortion = torch.stack([t.weight * distortions[t.name] for t in self.tasks]).sum()
         terms = {f"distortion/{name}": value for name, value in distortions.items()}
         loss = distortion
         if self.rate is not None:
-            rate_loss, rate, fit = self._rate(self.rate, model, posterior, z, len(views))
+            rate_loss, rate, fit = self._rate(self.rate, model, posteriors, z)
             loss = distortion + self.alpha * self._penalty(rate_loss, rate)
             if fit is not None:
                 loss = loss + (fit - fit.detach())  # trains q, whatever alpha, and adds nothing
             terms |= {"rate": rate, "sigma": posterior.sigma.mean()}
+        penalty, found = self._regularisers(posteriors, seen, images, views, labels, warm_up)
+        loss = loss + penalty
+        terms |= found
         terms |= {"loss": loss, "distortion": distortion, "abs_mu": posterior.mu.abs().mean()}
         return loss, {name: value.detach() for name, value in terms.items()}
+
+    def _regularisers(
+        self,
+        posteriors: Sequence[DiagonalGaussian],
+        outputs: Mapping[str, Sequence[Tensor]],
+        images: Tensor,
+        views: Sequence[Tensor],
+        labels: Tensor,
+        warm_up: Tensor | None,
+    ) -> tuple[Tensor | float, dict[str, Tensor]]:
+        """What compares two views, weighted and summed, and its raw terms."""
+        penalty: Tensor | float = 0.0
+        terms: dict[str, Tensor] = {}
+        matching = self.matching
+        linearity = self.linearity
+        gamma, share = self.warm_up(_WARM) if warm_up is None else warm_up
+        if matching is not None:
+            terms |= matching.terms(posteriors, outputs)
+            penalty = penalty + gamma * terms["matching"]
+        if linearity is not None:
+            task = self.tasks[0]  # the first decides, as in the choice of the best weights
+            losses = [
+                task.values(output, view, labels)
+                for output, view in zip(outputs[task.name], views, strict=True)
+            ]
+            terms |= linearity.terms(losses, images, views)
+            weighted = linearity.gamma * terms["linearity"] + linearity.slope * terms["slope"]
+            penalty = penalty + share * weighted
+        return penalty, terms
 
     def _penalty(self, loss: Tensor, rate: Tensor) -> Tensor:
         if self.lagrangian == "linear":
@@ -85,23 +163,25 @@ class Objective(nn.Module):
 
     @staticmethod
     def _rate(
-        rate: Rate, model: nn.Module, posterior: DiagonalGaussian, z: Tensor, views: int
+        rate: Rate, model: nn.Module, posteriors: Sequence[DiagonalGaussian], z: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Batch means of the rate's loss, of its value and of q's own loss."""
         pseudo = rate.pseudo_inputs
         extra = [] if pseudo is None else [model.encode_settled(pseudo)]  # type: ignore[operator]
-        parts = [
-            DiagonalGaussian(mu, sigma)
-            for mu, sigma in zip(
-                posterior.mu.chunk(views), posterior.sigma.chunk(views), strict=True
-            )
-        ]
         values = [
-            rate(part, z_view, *extra) for part, z_view in zip(parts, z.chunk(views), strict=True)
+            rate(part, z_view, *extra)
+            for part, z_view in zip(posteriors, z.chunk(len(posteriors)), strict=True)
         ]
         if rate.training:
-            rate.remember(parts[0])  # a second view would be a second copy of each image
+            rate.remember(posteriors[0])  # a second view would be a second copy of each image
         loss = torch.stack([value.loss.mean() for value in values]).mean()
         fits = [value.fit.mean() for value in values if value.fit is not None]
         fit = torch.stack(fits).mean() if fits else None
         return loss, torch.stack([value.rate.mean() for value in values]).mean(), fit
+
+
+def _per_view(posterior: DiagonalGaussian, views: int) -> list[DiagonalGaussian]:
+    """The posteriors of each view, [B, K] each."""
+    mus = posterior.mu.chunk(views)
+    sigmas = posterior.sigma.chunk(views)
+    return [DiagonalGaussian(mu, sigma) for mu, sigma in zip(mus, sigmas, strict=True)]

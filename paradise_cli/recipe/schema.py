@@ -1,6 +1,6 @@
 """A recipe: everything that defines a training, checked before any data is touched."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,13 +10,16 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from paradise_cli.core.errors import ParadiseError, UsageError
-from paradise_cli.core.yaml import Document, KeyPath, Place, Problem, parse
+from paradise_cli.core.yaml import Document, Place, Problem, parse
 from paradise_cli.data import AUGMENTATIONS, DATASETS
+from paradise_cli.information.distances import DISTANCES
 from paradise_cli.models import BACKBONES, HEADS
 from paradise_cli.objective.distortions import DISTORTIONS
 from paradise_cli.objective.rates import RATES
+from paradise_cli.perturbations import SAMPLERS
 from paradise_cli.recipe.check import validate
 from paradise_cli.recipe.components import Component, Configured, OneOf, Strict, expand
+from paradise_cli.recipe.conflicts import conflicts
 from paradise_cli.recipe.files import find_recipe, read_text
 from paradise_cli.recipe.imports import import_modules
 from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
@@ -24,6 +27,7 @@ from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 Positive = Annotated[float, Field(gt=0)]
+ViewNumber = Annotated[int, Field(ge=0)]
 
 
 class Data(Component):
@@ -65,6 +69,14 @@ class Model(Strict):
     std: list[Positive] | None = Field(None, description="Per channel, divides the centred pixels")
 
 
+class View(Component):
+    """How the model sees each image."""
+
+    around: int | None = Field(
+        None, ge=0, description="Number of an earlier view that this one lies around; null: image"
+    )
+
+
 class Task(Strict):
     """One distortion, the head it is measured on, and its weight in D."""
 
@@ -75,6 +87,37 @@ class Task(Strict):
     distortion: Annotated[Component, OneOf(DISTORTIONS)]
     head: Annotated[Component, OneOf(HEADS)]
     weight: Positive = 1.0
+    views: list[ViewNumber] | None = Field(
+        None, min_length=1, description="Numbers of the views it is taken on; null: all of them"
+    )
+
+
+class Matching(Strict):
+    """gamma E D(., .) between two views: of their posteriors, or of the outputs of the first task
+    with labels.
+    """
+
+    between: tuple[ViewNumber, ViewNumber] = Field(
+        (0, 1), description="Numbers of the two views, from 0"
+    )
+    of: Literal["posterior", "outputs"] = "posterior"
+    distance: Annotated[Component, OneOf(DISTANCES)]
+    gamma: Positive = Field(description="Weight: distortion given up per unit of the distance")
+    warmup_steps: int = Field(0, ge=0, description="gamma rises linearly over these steps")
+    partner: Literal["same", "other"] = Field(
+        "same", description="other: each image is compared with the next one of its batch"
+    )
+
+
+class Linearity(Strict):
+    """The loss should be its own tangent between two views (LLR, second order)."""
+
+    between: tuple[ViewNumber, ViewNumber] = Field(
+        (0, 1), description="Numbers of the image's view and of the point near it"
+    )
+    gamma: Positive = Field(description="Weight of the distance from the tangent")
+    slope: float = Field(0.0, ge=0, description="Weight of how far the tangent rises")
+    warmup_steps: int = Field(0, ge=0, description="Both weights rise linearly over these steps")
 
 
 class Rate(Configured):
@@ -84,7 +127,7 @@ class Rate(Configured):
 
 
 class Objective(Strict):
-    """D + alpha R, or D + alpha R^2."""
+    """D + alpha R, or D + alpha R^2, plus what compares two views."""
 
     tasks: list[Task] = Field(min_length=1, description="Distortions; their weighted sum is D")
     # No default: it depends on the unit of the distortion, by a factor of thousands.
@@ -94,6 +137,8 @@ class Objective(Strict):
         "linear",
         description="squared: D + alpha R^2, which traces a frontier that is a straight line",
     )
+    matching: Matching | None = Field(None, description="Similar views, similar posteriors")
+    linearity: Linearity | None = Field(None, description="A loss that is linear near an image")
 
 
 class Optim(Component):
@@ -152,6 +197,12 @@ class Recipe(Strict):
     )
     data: Annotated[Data, OneOf(DATASETS)]
     model: Model
+    views: list[Annotated[View, OneOf(SAMPLERS)]] = Field(
+        [{"name": "image"}],
+        min_length=1,
+        validate_default=True,
+        description="What the model sees of each image",
+    )
     objective: Objective
     optim: Annotated[Optim, OneOf(OPTIMIZERS)]
     train: Train
@@ -263,29 +314,6 @@ def _check(document: Document) -> Recipe | None:
     recipe = validate(Recipe, document)
     # Only of a recipe whose single fields are right: else the same mistake is told twice.
     if recipe is not None:
-        for path, text in _conflicts(recipe):
+        for path, text in conflicts(recipe):
             document.complain(path, text)
     return None if document.problems else recipe
-
-
-def _conflicts(recipe: Recipe) -> Iterator[tuple[KeyPath, str]]:
-    """Fields that are fine alone but not together."""
-    model, objective = recipe.model, recipe.objective
-    mean, std = model.mean, model.std
-    if objective.alpha > 0 and not model.stochastic:
-        problem = "should be 0 where model.stochastic is false: without noise the rate is infinite"
-        yield ("objective", "alpha"), problem
-    # Centred but not scaled pixels are hardly ever meant.
-    if (mean is None) != (std is None):
-        yield (
-            ("model", "mean" if std is None else "std"),
-            "model.mean and model.std go together: give both",
-        )
-    elif mean is not None and std is not None and len(mean) != len(std):
-        yield ("model", "std"), f"has {len(std)} values and model.mean {len(mean)}: one per channel"
-    # A name is a head's and a column's in every table.
-    names = [task.name for task in objective.tasks]
-    for index, name in enumerate(names):
-        if name is not None and name in names[:index]:
-            problem = f"'{name}' is already the name of task {names.index(name)}"
-            yield ("objective", "tasks", index, "name"), problem

@@ -8,9 +8,11 @@ import torch
 from paradise_cli.build import (
     build_average,
     build_data,
+    build_info,
     build_model,
     build_objective,
     build_plan,
+    check_views,
     settled,
 )
 from paradise_cli.core.errors import UsageError
@@ -86,6 +88,7 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
         folder.refuse_change(started.resolved(), recipe.resolved(), longer=True)
         # A GPU must not go on in bf16 with what a CPU began in fp32.
         recipe = _decided_as(started, recipe)
+    check_views(recipe, build_info(recipe))
     data = build_data(recipe)
     for line in data.notes:
         report.say(f"note: {line}")

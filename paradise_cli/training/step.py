@@ -8,10 +8,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from paradise_cli.core.machine import Precision
-from paradise_cli.core.randomness import generator, seed_of
+from paradise_cli.core.randomness import generator, image_keys, seed_of
 from paradise_cli.data.base import Augmentation, Batch, on_device
 from paradise_cli.models import StochasticEncoder
+from paradise_cli.models.encoder import EncoderWithHead
 from paradise_cli.objective.objective import Objective
+from paradise_cli.perturbations import SAMPLERS, Encoder, Sampler
 from paradise_cli.training.average import Average
 from paradise_cli.training.optim import Schedule
 
@@ -23,6 +25,14 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
 
 
 @dataclass(frozen=True)
+class View:
+    """How one view is drawn: around the image, or around a view drawn before it."""
+
+    sampler: Sampler
+    around: int | None = None
+
+
+@dataclass(frozen=True)
 class Plan:
     """How a training runs: all that is not a model, an objective, an optimiser or data."""
 
@@ -31,11 +41,32 @@ class Plan:
     seed: int
     schedule: Schedule
     augment: Sequence[Augmentation] = ()
+    views: Sequence[View] = (View(SAMPLERS["image"]()),)
     precision: Precision = "fp32"
     channels_last: bool = False
     compile: bool = False
     clip: float | None = None
     checkpoint_seconds: float = 300.0
+
+
+def draw_views(
+    views: Sequence[View],
+    images: Tensor,
+    labels: Tensor,
+    encoder: Encoder,
+    index: Tensor,
+    *key: int | str,
+) -> list[Tensor]:
+    """Each view of these images, [B, C, H, W]; labels int64 [B], -1 = unlabelled.
+
+    What is drawn for an image is a function of its `index` (int64 [B]), the key and the view.
+    """
+    drawn: list[Tensor] = []
+    for number, view in enumerate(views):
+        source = images if view.around is None else drawn[view.around]
+        keys = image_keys(index, "view", number, *key)
+        drawn.append(view.sampler(source, labels, encoder, keys))
+    return drawn
 
 
 class Step:
@@ -62,14 +93,21 @@ class Step:
         self.optimizer = optimizer
         self.plan = plan
         self.device = device
+        judged = objective.judged
+        self._encoder = EncoderWithHead(model, model.heads[judged.name] if judged else None)
+        self.objective = objective
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16")
 
         def loss_of(
-            views: Sequence[Tensor], labels: Tensor, noise: Tensor
+            views: Sequence[Tensor], labels: Tensor, noise: Tensor, warm_up: Tensor
         ) -> tuple[Tensor, dict[str, Tensor]]:
             with autocast:
-                return objective(model, views, labels, noise)  # type: ignore[no-any-return]
+                found: tuple[Tensor, dict[str, Tensor]] = objective(
+                    model, views, labels, noise, warm_up
+                )
+                return found
 
+        self._autocast = autocast
         # Shapes never change within a training, so one graph of fixed shapes is enough.
         self._loss_of = (
             torch.compile(loss_of, fullgraph=True, dynamic=False) if plan.compile else loss_of
@@ -80,7 +118,8 @@ class Step:
         views = self.views(batch, number)
         noise = self.noise(views, number)
         self._seed_dropout(number)
-        loss, terms = self._loss_of(views, batch.labels, noise)
+        warm_up = on_device(self.objective.warm_up(number), self.device)
+        loss, terms = self._loss_of(views, batch.labels, noise, warm_up)
         # None, not zeros: the first backward pass then writes instead of adding.
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -104,11 +143,24 @@ class Step:
             torch.default_generator.manual_seed(seed)
 
     def views(self, batch: Batch, number: int) -> list[Tensor]:
-        """The views of each image that the objective compares: for now the image itself."""
+        """The views of each image that the objective compares, drawn for step `number`.
+
+        What is drawn for an image is a function of the seed, the image and the step.
+        """
+        task = self.objective.judged
+        labels = batch.labels[:, task.target] if task else batch.labels.new_zeros(len(batch.labels))
+        key = (self.plan.seed, number)
+        with self._autocast:
+            # Already before: an adversarial view puts images through the network.
+            images = self._laid_out(batch.images)
+            drawn = draw_views(self.plan.views, images, labels, self._encoder, batch.index, *key)
+        return [self._laid_out(view) for view in drawn]
+
+    def _laid_out(self, images: Tensor) -> Tensor:
         # In the layout of the weights, or every convolution would convert them.
         if self.plan.channels_last:
-            return [batch.images.contiguous(memory_format=torch.channels_last)]
-        return [batch.images]
+            return images.contiguous(memory_format=torch.channels_last)
+        return images
 
     def noise(self, views: Sequence[Tensor], number: int) -> Tensor:
         """The latent noise of step `number`, [V*B, K]: the same numbers on every device."""

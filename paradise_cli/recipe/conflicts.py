@@ -1,0 +1,153 @@
+"""What is wrong with a recipe whose fields are each fine alone, but not together."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, TypeAlias
+
+import torch
+
+from paradise_cli.core.yaml import KeyPath
+from paradise_cli.information.distances import DISTANCES, Distance
+from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.objective.distortions import DISTORTIONS
+
+if TYPE_CHECKING:
+    from paradise_cli.recipe.schema import Recipe, View
+
+Conflicts: TypeAlias = Iterator[tuple[KeyPath, str]]
+"""Where something stands, and what is wrong with it."""
+
+
+def conflicts(recipe: "Recipe") -> Conflicts:
+    """Everything that does not go together."""
+    found = [
+        *_in_model(recipe),
+        *_in_tasks(recipe),
+        *_in_views(recipe),
+        *_in_matching(recipe),
+        *_in_linearity(recipe),
+    ]
+    yield from found
+    # A number that was mistyped leaves a view unused: one mistake should not be told twice.
+    if not found:
+        yield from _unused_views(recipe)
+
+
+def _in_model(recipe: "Recipe") -> Conflicts:
+    mean, std = recipe.model.mean, recipe.model.std
+    # Centred but not scaled pixels are hardly ever meant.
+    if (mean is None) != (std is None):
+        yield (
+            ("model", "mean" if std is None else "std"),
+            "model.mean and model.std go together: give both",
+        )
+    elif mean is not None and std is not None and len(mean) != len(std):
+        yield ("model", "std"), f"has {len(std)} values and model.mean {len(mean)}: one per channel"
+
+
+def _in_tasks(recipe: "Recipe") -> Conflicts:
+    objective = recipe.objective
+    if objective.alpha > 0 and not recipe.model.stochastic:
+        problem = "should be 0 where model.stochastic is false: without noise the rate is infinite"
+        yield ("objective", "alpha"), problem
+    # A name is a head's and a column's in every table.
+    names = [task.name for task in objective.tasks]
+    for index, name in enumerate(names):
+        path: KeyPath = ("objective", "tasks", index)
+        if name is not None and name in names[:index]:
+            problem = f"'{name}' is already the name of task {names.index(name)}"
+            yield (*path, "name"), problem
+        views = objective.tasks[index].views
+        yield from _missing_views(recipe, (*path, "views"), views or [])
+
+
+def _in_views(recipe: "Recipe") -> Conflicts:
+    for index, view in enumerate(recipe.views):
+        path: KeyPath = ("views", index)
+        if view.around is not None and view.around >= index:
+            allowed = f"allowed: 0 to {index - 1}" if index else "leave it out for the first view"
+            problem = f"should be the number of an earlier view (got {view.around}); {allowed}"
+            yield (*path, "around"), problem
+        if view.name == "adversarial":
+            yield from _in_adversarial(recipe, path, view)
+
+
+def _in_adversarial(recipe: "Recipe", path: KeyPath, view: "View") -> Conflicts:
+    loss, distance = view.hyper["loss"], view.hyper["distance"]
+    if loss != "posterior" and not _classifies(recipe):
+        needed = "a task with labels, such as cross_entropy"
+        problem = f"'{loss}' needs {needed}, and this recipe has none; use posterior"
+        yield (*path, "loss"), problem
+    if loss in ("posterior", "both"):
+        yield from _unfit(recipe, (*path, "distance"), distance, DISTANCES[distance](), "posterior")
+
+
+def _in_matching(recipe: "Recipe") -> Conflicts:
+    matching = recipe.objective.matching
+    if matching is None:
+        return
+    path: KeyPath = ("objective", "matching")
+    distance = DISTANCES[matching.distance.name](**matching.distance.hyper)
+    yield from _missing_views(recipe, (*path, "between"), list(matching.between))
+    yield from _unfit(recipe, (*path, "distance"), matching.distance.name, distance, matching.of)
+    if matching.of == "outputs" and not _classifies(recipe):
+        problem = "outputs are those of a task with labels, and this recipe has none; use posterior"
+        yield (*path, "of"), problem
+    alone = matching.between[0] == matching.between[1] and matching.partner == "same"
+    if alone and matching.distance.name != "norm":
+        yield (*path, "between"), "a view does not differ from itself: name two views"
+
+
+def _in_linearity(recipe: "Recipe") -> Conflicts:
+    linearity = recipe.objective.linearity
+    if linearity is None:
+        return
+    path: KeyPath = ("objective", "linearity")
+    yield from _missing_views(recipe, (*path, "between"), list(linearity.between))
+    if linearity.between[0] == linearity.between[1]:
+        yield (*path, "between"), "an image lies on its own tangent: name two views"
+    if recipe.train.compile:
+        problem = "objective.linearity needs second derivatives, which are not compiled: use false"
+        yield ("train", "compile"), problem
+
+
+def _unused_views(recipe: "Recipe") -> Conflicts:
+    objective, every = recipe.objective, set(range(len(recipe.views)))
+    used = {view.around for view in recipe.views}
+    for task in objective.tasks:
+        used |= every if task.views is None else set(task.views)
+    for part in (objective.matching, objective.linearity):
+        used |= set(part.between) if part else set()
+    for index in sorted(every - used):
+        yield ("views", index), "nothing uses this view: name it in a task's views or in matching"
+
+
+def _missing_views(recipe: "Recipe", path: KeyPath, numbers: list[int]) -> Conflicts:
+    count = len(recipe.views)
+    missing = sorted({number for number in numbers if number >= count})
+    if missing:
+        found = "one view, 0" if count == 1 else f"{count} views, 0 to {count - 1}"
+        yield path, f"there is no view {' or '.join(map(str, missing))}: the recipe has {found}"
+
+
+def _unfit(recipe: "Recipe", path: KeyPath, name: str, distance: Distance, of: str) -> Conflicts:
+    if distance.of != of:
+        known = [each for each in DISTANCES if DISTANCES[each]().of == of]
+        yield (
+            path,
+            f"{name} is a distance of {distance.of}, not of {of}; of {of}: {', '.join(known)}",
+        )
+        return
+    # Asked rather than listed: also a distance of the user's own may need a density.
+    points = DiagonalGaussian(torch.tensor([[0.0], [1.0]]), torch.zeros(2, 1))
+    if of == "posterior" and not recipe.model.stochastic:
+        apart = distance.per_example(points, DiagonalGaussian(points.mu + 1, points.sigma))
+        if not bool(apart.isfinite().all()):
+            problem = f"{name} is infinite where model.stochastic is false; use l1 or wasserstein"
+            yield path, problem
+
+
+def _classifies(recipe: "Recipe") -> bool:
+    return any(
+        DISTORTIONS[task.distortion.name](**task.distortion.hyper).supervised
+        for task in recipe.objective.tasks
+    )

@@ -26,7 +26,8 @@ RANDOM = [name for name in NAMES if name != "image"]
 
 
 def test_every_sampler_that_draws_at_random_has_a_row() -> None:
-    assert set(SETTINGS) == set(SAMPLERS)
+    # An adversarial view depends on a model; tests/test_views.py has its promises.
+    assert set(SETTINGS) == set(SAMPLERS) - {"adversarial"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -115,9 +115,9 @@ class Step:
 
     def __call__(self, batch: Batch, number: int) -> dict[str, Tensor]:
         """Take step `number`; the raw terms stay on the device, which the host never waits for."""
+        self._seed_dropout(number)  # also of what an adversarial view is crafted with
         views = self.views(batch, number)
         noise = self.noise(views, number)
-        self._seed_dropout(number)
         warm_up = on_device(self.objective.warm_up(number), self.device)
         loss, terms = self._loss_of(views, batch.labels, noise, warm_up)
         # None, not zeros: the first backward pass then writes instead of adding.

@@ -13,7 +13,7 @@ import pytest
 
 from tests.pages import ROOT, blocks
 
-MODULES = ("my_attack.py", "my_data.py", "my_distortion.py", "my_rate.py")
+MODULES = ("my_attack.py", "my_data.py", "my_distortion.py", "my_rate.py", "my_sampler.py")
 
 DISTORTION_AND_RATE = """
 import math
@@ -49,6 +49,21 @@ assert bool((images[~upright] == images[~upright][..., :1]).all())  # columns ar
 """
 
 
+SAMPLER = """
+import torch
+import my_sampler
+from paradise_cli.perturbations import SAMPLERS
+
+images = torch.full((200, 3, 8, 6), 0.5)
+views = SAMPLERS["cutout"](side=3)(images, None, None, torch.arange(200))
+black = views == 0
+assert bool((black | (views == 0.5)).all())
+assert bool((black.sum((2, 3)) == 9).all())  # a whole square in each image and channel
+assert bool((black.any(3).sum(2) == 3).all()) and bool((black.any(2).sum(2) == 3).all())
+assert bool(black.any(0).all())  # and each pixel is in one of them
+"""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The page's modules and recipe, in a folder of their own."""
@@ -76,20 +91,18 @@ def python(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
-def test_the_page_shows_four_modules_of_about_fifteen_lines(folder: Path) -> None:
+def test_the_page_shows_five_modules_of_about_fifteen_lines(folder: Path) -> None:
     for name in MODULES:
         lines = (folder / name).read_text(encoding="utf-8").splitlines()
         code = [line for line in lines if line.strip() and not line.startswith("#")]
         assert len(code) <= 20, name
 
 
-def test_distortion_and_rate_have_their_closed_forms_and_the_data_their_stripes(
-    folder: Path,
-) -> None:
-    python(folder, "-c", DISTORTION_AND_RATE + STRIPES)
+def test_each_does_what_its_text_says(folder: Path) -> None:
+    python(folder, "-c", DISTORTION_AND_RATE + STRIPES + SAMPLER)
 
 
-def test_a_recipe_trains_with_all_three(folder: Path) -> None:
+def test_a_recipe_trains_with_all_four(folder: Path) -> None:
     """Stripes are told apart by one look along a row, so nearly every one is classified rightly."""
     shown = python(folder, "-m", "paradise_cli", "train", "mine.yaml", "--json")
     found = json.loads(shown)["test"]

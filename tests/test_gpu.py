@@ -23,6 +23,7 @@ from paradise_cli.perturbations.threat import NORMS
 from paradise_cli.runs.selftest import CHECKS
 from paradise_cli.training.step import Step
 from tests.attack_cases import attacked, fallen
+from tests.sampler_cases import SETTINGS, drawn, keys, sampler, smooth_images
 from tests.test_attacks import CASES
 from tests.test_device_ready import RATES, recipe
 
@@ -74,6 +75,17 @@ def test_an_attack_runs_without_tf32() -> None:
 
     attack(watched, *digits(4), eps=0.1, suite="quick", device=GPU, audited=1)
     assert seen == {False}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_sampler_draws_what_it_draws_on_the_cpu_and_never_waits(name: str) -> None:
+    chosen, images = sampler(name), smooth_images(16)
+    there, its_keys = images.to(GPU), keys(16).to(GPU)
+    drawn(chosen, there, its_keys)  # what is loaded at first is not the sampler's
+    with never_waiting():
+        views = drawn(chosen, there, its_keys)
+    # On average: a frequency half-way between two of JPEG's steps may go to the other one.
+    assert float((views.cpu() - drawn(chosen, images, keys(16))).abs().mean()) < 1e-4
 
 
 @pytest.mark.parametrize("rate", RATES)

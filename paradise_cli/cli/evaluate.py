@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from paradise_cli.cli.nuisance import print_nuisance, require_pictures, under_nuisance
 from paradise_cli.cli.options import (
     DeviceOption,
     JsonOption,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from paradise_cli.evaluation.evaluation_data import EvaluationData
     from paradise_cli.evaluation.image_costs import ImageCosts
     from paradise_cli.evaluation.metrics import Classification, Distortion
+    from paradise_cli.evaluation.nuisance import Nuisance
     from paradise_cli.inference.loading import LoadedModel
 
 DRAWS = 16  # with one, the cheapest images are those whose z lies far out
@@ -43,6 +45,14 @@ PerExample = Annotated[
         metavar="TABLE",
         help="Also write what each image costs, the size of its posterior and its distortion to a"
         " .parquet or .csv, and beside it as .png the most and least expensive images.",
+    ),
+]
+Nuisances = Annotated[
+    bool,
+    typer.Option(
+        "--nuisance",
+        help="Also measure the model under noise, crops, shifts, turns, blur, JPEG and light, each"
+        " at three strengths; with --out a picture is drawn beside it.",
     ),
 ]
 
@@ -68,6 +78,7 @@ def evaluate(
     draws: Draws = None,
     out: OutOption = None,
     per_example: PerExample = None,
+    nuisance: Nuisances = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -78,6 +89,7 @@ def evaluate(
     paradise evaluate model.safetensors --split validation --json
     paradise evaluate runs/photos --data holiday/
     paradise evaluate runs/digits --per-example costs.csv    what each image costs, and a picture
+    paradise evaluate runs/digits --nuisance                 under noise, shifts, blur, JPEG, ...
     """
     _refuse_mistakes(model, per_example)
     from paradise_cli.core.results import place, replacing
@@ -86,22 +98,45 @@ def evaluate(
     draws = draws or (1 if per_example is None else DRAWS)
     loaded = load(model, device)
     note(loaded.label)
+    if nuisance:
+        require_pictures(loaded)
     opened = _open(loaded, data, split, overrides or ())
     origin = {
         "model": place(str(loaded.source)), "data": data and place(data), "split": split,
         "settings": overrides or (), "seed": seed, "draws": draws,
-    }  # fmt: skip
+    } | ({"nuisance": True} if nuisance else {})  # fmt: skip
     # Nothing is measured whose result may not be written.
     with ExitStack() as results:
         for path in filter(None, (out, per_example)):
             results.enter_context(replacing(path, origin, overwrite=overwrite))
         measured = _measure(loaded, opened, device, seed, draws)
         costs = None if per_example is None else _costs(loaded, opened, measured, per_example)
-        # How classes and images were read belongs to the number, wherever it is quoted.
-        document = measured.evaluation.to_json() | {"notes": list(opened.notes)}
-        document["weights"] = loaded.provenance.get("weights")
-        document |= {} if costs is None else {"per_example": costs.to_json()}
-        deliver(document, out, as_json, lambda: print_evaluation(measured.evaluation, costs))
+        found = under_nuisance(loaded, opened, measured, seed, out) if nuisance else None
+        deliver(
+            _document(loaded, opened, measured, costs, found), out, as_json,
+            lambda: _show(measured, costs, found),
+        )  # fmt: skip
+
+
+def _document(
+    loaded: "LoadedModel",
+    opened: "EvaluationData",
+    measured: "Measurement",
+    costs: "ImageCosts | None",
+    found: "Nuisance | None",
+) -> dict[str, Any]:
+    """The result as JSON values."""
+    # How classes and images were read belongs to the number, wherever it is quoted.
+    document = measured.evaluation.to_json() | {"notes": list(opened.notes)}
+    document["weights"] = loaded.provenance.get("weights")
+    document |= {} if costs is None else {"per_example": costs.to_json()}
+    return document | ({} if found is None else {"nuisance": found.to_json()})
+
+
+def _show(measured: "Measurement", costs: "ImageCosts | None", found: "Nuisance | None") -> None:
+    print_evaluation(measured.evaluation, costs)
+    if found is not None:
+        print_nuisance(found)
 
 
 def _refuse_mistakes(model: str, per_example: Path | None) -> None:

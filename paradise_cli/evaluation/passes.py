@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 
 from paradise_cli.core.machine import full_fp32
 from paradise_cli.core.randomness import generator
-from paradise_cli.data.base import Split, batches, on_device
+from paradise_cli.data.base import Batch, Split, batches, on_device
 from paradise_cli.evaluation.metrics import TaskScores
 from paradise_cli.inference.batches import block_size
 from paradise_cli.information.gaussian import DiagonalGaussian
@@ -33,11 +33,12 @@ def one_pass(
     scores: Sequence[TaskScores],
     seed: int | None,
     progress: Progress | None,
+    view: Callable[[Batch], Tensor] | None = None,
 ) -> DiagonalGaussian:
     """Every image once through the model, at one shape: its posterior, and the tasks' scores.
 
     The shape is that of encoding, so that both give the same posteriors. Without a seed the scores
-    are those of z = mu only.
+    are those of z = mu only. With a `view` the model sees what that makes of each image.
     """
     rows = block_size(model.in_shape)
     # Kept on the device: one copy at the end, not a wait for each batch.
@@ -46,8 +47,9 @@ def one_pass(
     with _frozen(model, device):
         for k, batch in enumerate(batches(split, order=order, batch_size=rows, device=device)):
             n = len(batch.images)
+            images = batch.images if view is None else view(batch)
             # Padded: the last batch too has the one shape, whose rounding all images share.
-            posterior = model.encode(pad(batch.images, (0, 0) * 3 + (0, rows - n)))
+            posterior = model.encode(pad(images, (0, 0) * 3 + (0, rows - n)))
             found.append(DiagonalGaussian(posterior.mu[:n], posterior.sigma[:n]))
             if scores:
                 at_mean = model.decode(posterior.mu)

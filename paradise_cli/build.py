@@ -28,7 +28,7 @@ from paradise_cli.objective.linearity import Linearity
 from paradise_cli.objective.matching import Matching
 from paradise_cli.objective.objective import Objective, Task
 from paradise_cli.objective.rates import RATES
-from paradise_cli.perturbations import SAMPLERS
+from paradise_cli.perturbations import SAMPLERS, Sampler
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.recipe.schema import Task as TaskSpec
 from paradise_cli.training.average import Average
@@ -191,6 +191,33 @@ def build_average(recipe: Recipe, model: StochasticEncoder, images: int) -> Aver
         return None
     steps = train.epochs * steps_per_epoch(images, train.batch_size)
     return Average(model, train.average.share * steps)
+
+
+def build_attack(recipe: Recipe) -> tuple[Sampler, int] | None:
+    """What validation images are attacked by after each epoch, and how many of them, if any."""
+    chosen = recipe.train.validate
+    if chosen is None:
+        return None
+    attack = chosen.attack
+    # The margin, since it does not saturate where cross-entropy does; the start is random.
+    sampler = SAMPLERS["adversarial"](eps=attack.eps, steps=attack.steps, loss="margin")
+    return sampler, chosen.images
+
+
+def check_validation(recipe: Recipe, info: DataInfo) -> None:
+    """Raise UsageError for data whose validation images cannot be attacked as the recipe wants."""
+    if recipe.train.validate is None:
+        return
+    if not info.pictures:
+        raise UsageError(
+            f"train.validate: an attack changes pixels in [0, 1], and {info.label} holds no"
+            " pictures; use null"
+        )
+    if recipe.data.validation == 0 and not info.own_validation:
+        raise UsageError(
+            f"train.validate attacks validation images, and of {info.label} none are held out; set"
+            " data.validation to a share such as 0.1"
+        )
 
 
 def settled(recipe: Recipe, plan: Plan) -> Recipe:

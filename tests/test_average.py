@@ -3,9 +3,6 @@
 import copy
 import json
 import math
-import os
-import random
-import signal
 from itertools import chain
 from pathlib import Path
 
@@ -14,9 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from paradise_cli.build import build_average, build_data, build_info, build_model
-from paradise_cli.core.errors import Interrupted
 from paradise_cli.core.randomness import permutation
-from paradise_cli.core.storage import load_tensors
 from paradise_cli.data import batches
 from paradise_cli.evaluation.validation import metrics_of
 from paradise_cli.inference.loading import load
@@ -25,13 +20,13 @@ from paradise_cli.models.base import Backbone, linear
 from paradise_cli.models.weights import read_model
 from paradise_cli.runs.estimate import dry_run
 from paradise_cli.training.average import Average
-from paradise_cli.training.checkpoint import State
 from paradise_cli.training.run_folder import RunFolder
 
 from .test_device_ready import NoWaiting
-from .test_training import STEPS, assert_same, recipe, run
+from .test_training import assert_same, recipe, run
 
 AVERAGED = "train.average={share: 0.2}"
+ATTACK = "train.validate={attack: {eps: 0.1, steps: 2}, images: 50}"
 CPU = torch.device("cpu")
 CONVOLUTIONS = "model.backbone={name: preact_resnet, depth: 8}"
 
@@ -170,7 +165,7 @@ def test_an_update_never_waits_for_the_device() -> None:
 
 
 def test_both_kinds_are_left_last_and_best(tmp_path: Path) -> None:
-    listener = run(tmp_path, AVERAGED, "train.epochs=4")
+    listener = run(tmp_path, AVERAGED, ATTACK, "train.epochs=4")
     folder = RunFolder(tmp_path)
     result = json.loads(folder.result.read_text())
     assert [row["weights"] for row in result["weights"]] == [
@@ -181,18 +176,16 @@ def test_both_kinds_are_left_last_and_best(tmp_path: Path) -> None:
     ]
     for row, ((moment, kind), path) in zip(result["weights"], folder.weights.items(), strict=True):
         # The best step is where the record says so, the first of equal ones.
-        accuracies = [
-            metrics_of(kind, record["validation"])["accuracy/cross_entropy"]
-            for record in listener.records
-        ]
-        index = 3 if moment == "last" else accuracies.index(max(accuracies))
+        metrics = [metrics_of(kind, record["validation"]) for record in listener.records]
+        scores = [(m["robust/cross_entropy"], m["accuracy/cross_entropy"]) for m in metrics]
+        index = 3 if moment == "last" else scores.index(max(scores))
         assert row["step"] == listener.records[index]["step"]
-        assert row["validation"]["accuracy/cross_entropy"] == accuracies[index]
+        assert row["validation"] == metrics[index]
         assert tmp_path / row["file"] == path
         provenance = read_model(path)[1]["provenance"]
         assert (provenance["weights"], provenance["step"]) == (row["weights"], row["step"])
         assert f"({moment} {kind} weights, step {row['step']}" in load(path).label
-    # Trained as without an average, which only watches.
+    # Trained as without an average and an attack, which only watch.
     run(tmp_path / "without", "train.epochs=4")
     assert_same(*(read_model(p / "model.safetensors")[0] for p in (tmp_path, tmp_path / "without")))
 
@@ -201,34 +194,6 @@ def test_metrics_of_a_task_that_is_called_averaged_are_not_mixed_up() -> None:
     metrics = {"accuracy/averaged": 0.1, "accuracy/averaged/averaged": 0.2}
     assert metrics_of("plain", metrics) == {"accuracy/averaged": 0.1}
     assert metrics_of("averaged", metrics) == {"accuracy/averaged": 0.2}
-
-
-def test_stopping_and_going_on_changes_no_bit_of_the_four(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    chosen = [AVERAGED, "train.epochs=3"]
-    run(tmp_path / "whole", *chosen)
-    observe, rng = State.observe, random.Random(0)
-    for stop in sorted(rng.sample(range(1, STEPS), 3)):
-
-        def interrupt(self: State, terms: dict[str, Tensor], at: int = stop) -> None:
-            observe(self, terms)
-            if self.step + 1 == at:
-                os.kill(os.getpid(), signal.SIGTERM)
-
-        monkeypatch.setattr(State, "observe", interrupt)
-        with pytest.raises(Interrupted):
-            run(tmp_path / "parts", *chosen)
-    monkeypatch.setattr(State, "observe", observe)
-    run(tmp_path / "parts", *chosen)
-    whole, parts = RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "parts")
-    for which, path in whole.weights.items():
-        assert_same(load_tensors(path)[0], load_tensors(parts.weights[which])[0])
-    last = f"step-{STEPS:09d}.safetensors"
-    saved = [load_tensors(folder.checkpoints / last) for folder in (whole, parts)]
-    assert_same(saved[0][0], saved[1][0])
-    states = [{**metadata["state"], "seconds": 0} for _, metadata in saved]
-    assert states[0] == states[1] and set(states[0]["best"]) == {"plain", "averaged"}
 
 
 def test_a_dry_run_keeps_an_average_too() -> None:

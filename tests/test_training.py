@@ -148,6 +148,15 @@ def test_stopping_at_any_step_and_going_on_changes_no_bit(
     assert_same(*(load_tensors(tmp_path / part / last)[0] for part in ("whole", "parts")))
 
 
+# All that a training may have to remember: views that are crafted, and weights that are averaged.
+MATCHED = [
+    "views=[image, {name: adversarial, eps: 0.1, loss: posterior}]",
+    "objective.matching={distance: l1, gamma: 1, warmup_steps: 20}",
+    "train.average={share: 0.2}",
+    "train.validate={attack: {eps: 0.1, steps: 2}, images: 50}",
+]
+
+
 # A training process for each line it reads, forked after the slow imports; it tells what happens to
 # it.
 LIVES = """
@@ -156,7 +165,7 @@ from pathlib import Path
 import sklearn.datasets, torch._dynamo
 from paradise_cli.training.checkpoint import State
 from paradise_cli.runs.train import train
-from tests.test_training import Listener, recipe
+from tests.test_training import MATCHED, Listener, recipe
 
 observe = State.observe
 def told(self, terms):
@@ -169,7 +178,7 @@ for _ in sys.stdin:
         print("ended", os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
         continue
     State.observe = told
-    chosen = recipe("train.checkpoint_minutes=1.0e-9")
+    chosen = recipe("train.checkpoint_minutes=1.0e-9", *MATCHED)
     train(chosen, out=Path(sys.argv[1]), device="cpu", report=Listener())
     os._exit(0)
 """
@@ -178,7 +187,7 @@ for _ in sys.stdin:
 def test_kill_9_at_random_moments_loses_no_bit_and_leaves_no_unreadable_file(
     tmp_path: Path,
 ) -> None:
-    run(tmp_path / "whole", "train.checkpoint_minutes=1.0e-9")
+    run(tmp_path / "whole", "train.checkpoint_minutes=1.0e-9", *MATCHED)
     folder, rng, ends = tmp_path / "killed", random.Random(1), list[int]()
     with subprocess.Popen(
         [sys.executable, "-c", LIVES, str(folder)],
@@ -205,7 +214,15 @@ def test_kill_9_at_random_moments_loses_no_bit_and_leaves_no_unreadable_file(
             for path in folder.rglob("*.safetensors"):
                 load_tensors(path)
     assert ends == [-signal.SIGKILL] * 4 + [0]
-    assert_same(weights(tmp_path / "whole"), weights(folder))
+    runs = RunFolder(tmp_path / "whole"), RunFolder(folder)
+    for which in runs[0].weights:
+        assert_same(*(load_tensors(run.weights[which])[0] for run in runs))
+    # Also which weights were the best so far, and what the optimiser and the average hold.
+    ends_at = f"step-{STEPS:09d}.safetensors"
+    (one, of_one), (other, of_other) = (load_tensors(run.checkpoints / ends_at) for run in runs)
+    assert_same(one, other)
+    assert of_one["state"]["best"] == of_other["state"]["best"]
+    assert of_one["state"]["best"].keys() == {"plain", "averaged"}
 
 
 def test_two_trainings_cannot_share_a_folder(tmp_path: Path) -> None:

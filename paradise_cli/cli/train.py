@@ -107,14 +107,29 @@ def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json
 
 
 def _print_weights(weights: "Sequence[Weights]") -> None:
-    """The weights files of a run beside each other, with what validation images say of them."""
+    """The weights of a run beside each other, with what validation images say of them."""
     names = list(dict.fromkeys(name for each in weights for name in each.validation))
-    # Without validation images there is one file, and nothing to compare.
+    # Without validation images there are one or two files, and nothing to compare.
     if not names:
         return
+    tasks = {name.partition("/")[2] for name in names}
     rows = []
     for each in weights:
-        values = [each.validation.get(name) for name in names]
-        shown = ["-" if value is None else significant(value) for value in values]
-        rows.append((each.name, f"{each.step:,}", *shown, str(each.file)))
-    print_table("weights, on validation images", ("weights", "step", *names, "file"), rows)
+        cells = [_metric(name, each.validation.get(name)) for name in names]
+        rows.append((each.name, f"{each.step:,}", *cells))
+    heads = [_heading(name, several=len(tasks) > 1) for name in names]
+    print_table("weights, on validation images", ("weights", "step", *heads), rows)
+
+
+def _heading(metric: str, several: bool) -> str:
+    kind, _, task = metric.partition("/")
+    words = "robust accuracy" if kind == "robust" else kind
+    # One task needs no name.
+    return f"{words} ({task})" if several else words
+
+
+def _metric(name: str, value: float | None) -> str:
+    if value is None:
+        return "-"
+    shares = name.startswith(("accuracy/", "robust/"))
+    return f"{value:.2%}" if shares else significant(value)

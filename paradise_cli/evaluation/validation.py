@@ -3,12 +3,21 @@
 from collections.abc import Callable, Mapping
 
 import torch
+from torch import Tensor
+from torch.nn.functional import pad
 
-from paradise_cli.data.base import Split
+from paradise_cli.core.machine import full_fp32
+from paradise_cli.core.modes import eval_mode
+from paradise_cli.core.randomness import image_keys, permutation
+from paradise_cli.data.base import Split, batches
 from paradise_cli.evaluation.metrics import TaskScores
 from paradise_cli.evaluation.passes import one_pass
+from paradise_cli.inference.batches import block_size
 from paradise_cli.models import StochasticEncoder
-from paradise_cli.objective.objective import Objective
+from paradise_cli.models.encoder import EncoderWithHead
+from paradise_cli.objective.objective import Objective, Task
+from paradise_cli.perturbations import Sampler
+from paradise_cli.perturbations.adversarial import margins
 from paradise_cli.training.loop import Validation
 from paradise_cli.training.run_folder import PLAIN
 
@@ -18,20 +27,29 @@ def validation_of(
     objective: Objective,
     split: Split,
     device: torch.device,
+    robust: tuple[Sampler, int] | None = None,
 ) -> Callable[[], Validation]:
     """What a training loop calls after an epoch: distortions and accuracies at z = mu.
 
     Of each kind of weights in `models`; the metrics of all but the plain ones end in the kind. The
-    score is the accuracy of the first supervised task, else minus the weighted distortion. Each
-    module's mode is as it was afterwards.
+    score is the accuracy of the first supervised task, else minus the weighted distortion; with an
+    attack and the number of images to attack as `robust`, that task's accuracy under attack comes
+    first. Each module's mode is as it was afterwards.
     """
     # Once: moving the images each epoch would cost more than looking at them.
     split = split.to(device)
+    withstood = None if robust is None else _under_attack(objective, split, device, *robust)
 
     def validate() -> Validation:
         metrics, scores = dict[str, float](), dict[str, tuple[float, ...]]()
         for kind, model in models.items():
-            found, scores[kind] = _judged(model, objective, split, device)
+            found, score = _judged(model, objective, split, device)
+            if withstood is not None:
+                task, accuracy = withstood(model)
+                found[f"robust/{task}"] = accuracy
+                # Accuracy decides among equals: a training that is not robust at all has many.
+                score = (accuracy, *score)
+            scores[kind] = score
             metrics |= {_name(name, kind): value for name, value in found.items()}
         return Validation(metrics, scores)
 
@@ -42,6 +60,52 @@ def metrics_of(kind: str, metrics: Mapping[str, float]) -> dict[str, float]:
     """Those of one kind of weights among the metrics of a validation, by their plain names."""
     plain = ("/".join(name.split("/")[:2]) for name in metrics)
     return {name: metrics[_name(name, kind)] for name in plain if _name(name, kind) in metrics}
+
+
+def robust_accuracy(
+    model: StochasticEncoder, task: Task, split: Split, device: torch.device, attack: Sampler
+) -> float:
+    """Share of labelled images that z = mu classifies rightly both as they are and attacked.
+
+    In eval mode and fp32, at the one shape of encoding; the attack's noise depends on the image's
+    number in the split alone, so that all epochs and kinds of weights are asked the same.
+    """
+    encoder = EncoderWithHead(model, model.heads[task.name])
+    rows = block_size(model.in_shape)
+    order = torch.arange(len(split))
+    right = torch.zeros((), dtype=torch.int64, device=device)
+    labelled = torch.zeros_like(right)
+    with eval_mode(model), full_fp32(device):
+        for batch in batches(split, order=order, batch_size=rows, device=device):
+            # Padded: the last batch too has the one shape, whose rounding all images share.
+            missing = rows - len(batch.images)
+            images = pad(batch.images, (0, 0) * 3 + (0, missing))
+            labels = pad(batch.labels[:, task.target], (0, missing), value=-1)
+            keys = image_keys(pad(batch.index, (0, missing)), "validation")
+            attacked = attack(images, labels, encoder, keys)
+            withstood = _right(encoder, images, labels) & _right(encoder, attacked, labels)
+            right += withstood.sum()
+            labelled += (labels >= 0).sum()
+    return int(right) / max(int(labelled), 1)
+
+
+@torch.no_grad()
+def _right(encoder: EncoderWithHead, images: Tensor, labels: Tensor) -> Tensor:
+    logits = encoder.logits(encoder.encode(images).mu)
+    return (margins(logits, labels) < 0) & (labels >= 0)
+
+
+def _under_attack(
+    objective: Objective, split: Split, device: torch.device, attack: Sampler, images: int
+) -> Callable[[StochasticEncoder], tuple[str, float]]:
+    """The name of the task that judges, and a model's robust accuracy in it on so many images."""
+    task = objective.judged
+    assert task is not None, "a recipe is refused that attacks a model without labels"
+    labelled = (split.labels[:, task.target] >= 0).nonzero().flatten()
+    # Not the first ones: splits may be sorted by class. The same ones in every run.
+    drawn = permutation(len(labelled), "validation attack")[:images]
+    chosen = split.select(labelled[drawn.sort().values])
+    return lambda model: (task.name, robust_accuracy(model, task, chosen, device, attack))
 
 
 def _name(metric: str, kind: str) -> str:

@@ -25,6 +25,7 @@ def conflicts(recipe: "Recipe") -> Conflicts:
         *_in_views(recipe),
         *_in_matching(recipe),
         *_in_linearity(recipe),
+        *_in_train(recipe),
     ]
     yield from found
     # A number that was mistyped leaves a view unused: one mistake should not be told twice.
@@ -108,6 +109,12 @@ def _in_linearity(recipe: "Recipe") -> Conflicts:
     if recipe.train.compile:
         problem = "objective.linearity needs second derivatives, which are not compiled: use false"
         yield ("train", "compile"), problem
+
+
+def _in_train(recipe: "Recipe") -> Conflicts:
+    if recipe.train.validate is not None and not _classifies(recipe):
+        problem = "an attack needs a task with labels, and this recipe has none: use null"
+        yield ("train", "validate"), problem
 
 
 def _unused_views(recipe: "Recipe") -> Conflicts:

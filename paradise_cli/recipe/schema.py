@@ -1,5 +1,6 @@
 """A recipe: everything that defines a training, checked before any data is touched."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from paradise_cli.models import BACKBONES, HEADS
 from paradise_cli.objective.distortions import DISTORTIONS
 from paradise_cli.objective.rates import RATES
 from paradise_cli.perturbations import SAMPLERS
+from paradise_cli.perturbations.samplers import Radius
 from paradise_cli.recipe.check import validate
 from paradise_cli.recipe.components import Component, Configured, OneOf, Strict, expand
 from paradise_cli.recipe.conflicts import conflicts
@@ -162,7 +164,32 @@ class Averaging(Strict):
     )
 
 
-class Train(Strict):
+class ValidationAttack(Strict):
+    """Signed gradient steps on the margin from a random start, in L-infinity."""
+
+    eps: Radius = Field(description="Largest change of a pixel")
+    steps: int = Field(10, ge=1, description="Passes forward and back for each image")
+
+
+class RobustChoice(Strict):
+    """The best weights are those that most validation images under attack are read rightly by."""
+
+    attack: ValidationAttack
+    images: int = Field(1000, ge=1, description="Validation images attacked after each epoch")
+
+
+with warnings.catch_warnings():
+    # pydantic's models have an outdated method of that name, which nothing here calls.
+    warnings.simplefilter("ignore")
+
+    class _Validated(Strict):
+        validate: RobustChoice | None = Field(  # type: ignore[assignment]
+            None,
+            description="Choose the best weights by accuracy under attack; null: by accuracy alone",
+        )
+
+
+class Train(_Validated):
     """How long and how the loop runs."""
 
     epochs: int = Field(ge=0)

@@ -15,6 +15,7 @@ from paradise_cli.build import (
     build_objective,
     build_optimizer,
     build_plan,
+    check_validation,
     check_views,
 )
 from paradise_cli.core.machine import choose_device
@@ -49,6 +50,7 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
     where = choose_device(device)
     info = build_info(recipe)
     check_views(recipe, info)
+    check_validation(recipe, info)
     model = build_model(recipe, info).to(where)
     objective = build_objective(recipe, info).to(where)
     init = None

@@ -12,7 +12,13 @@ from torch import Tensor
 
 from paradise_cli.figures.canvas import save, shortened
 
-PANELS = {"loss": "loss", "distortion": "distortion", "rate": "rate, nats", "accuracy": "accuracy"}
+PANELS = {
+    "loss": "loss",
+    "distortion": "distortion",
+    "rate": "rate, nats",
+    "accuracy": "accuracy",
+    "robust": "accuracy under attack",
+}
 """What is drawn, in this order, where there is anything of it, and how its axis is called."""
 
 COLOURS = {"training": "#3b6fb6", "validation": "#e8833a"}

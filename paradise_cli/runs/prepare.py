@@ -12,6 +12,7 @@ from paradise_cli.build import (
     build_model,
     build_objective,
     build_plan,
+    check_validation,
     check_views,
     settled,
 )
@@ -88,7 +89,9 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
         folder.refuse_change(started.resolved(), recipe.resolved(), longer=True)
         # A GPU must not go on in bf16 with what a CPU began in fp32.
         recipe = _decided_as(started, recipe)
-    check_views(recipe, build_info(recipe))
+    info = build_info(recipe)
+    check_views(recipe, info)
+    check_validation(recipe, info)
     data = build_data(recipe)
     for line in data.notes:
         report.say(f"note: {line}")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from paradise_cli.build import build_optimizer
+from paradise_cli.build import build_attack, build_optimizer
 from paradise_cli.core.machine import choose_device, full_fp32
 from paradise_cli.core.processes import stop_on_signal
 from paradise_cli.evaluation.validation import validation_of
@@ -74,7 +74,8 @@ def _fit(training: Training, report: Reporter, stop: Callable[[], bool]) -> Stat
     objective, validation = training.objective, training.data.validation
     validate = None
     if validation is not None:
-        validate = validation_of(training.models, objective, validation, training.device)
+        attack = build_attack(recipe)
+        validate = validation_of(training.models, objective, validation, training.device, attack)
     # The records of steps that will be taken again.
     folder.truncate_metrics(training.step)
     log = None

@@ -18,6 +18,7 @@ from paradise_cli.inference.loading import load
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.models.base import Backbone, linear
 from paradise_cli.models.weights import read_model
+from paradise_cli.robustness.classifiers import open_classifier
 from paradise_cli.runs.estimate import dry_run
 from paradise_cli.training.average import Average
 from paradise_cli.training.run_folder import RunFolder
@@ -184,7 +185,9 @@ def test_both_kinds_are_left_last_and_best(tmp_path: Path) -> None:
         assert tmp_path / row["file"] == path
         provenance = read_model(path)[1]["provenance"]
         assert (provenance["weights"], provenance["step"]) == (row["weights"], row["step"])
-        assert f"({moment} {kind} weights, step {row['step']}" in load(path).label
+        assert load(path).label == f"{path} ({moment} {kind} weights, step {row['step']})"
+        # What `paradise attack` and its card call the model.
+        assert open_classifier(str(path), device="cpu").label == load(path).label
     # Trained as without an average and an attack, which only watch.
     run(tmp_path / "without", "train.epochs=4")
     assert_same(*(read_model(p / "model.safetensors")[0] for p in (tmp_path, tmp_path / "without")))

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from paradise_cli.core.machine import commit
+from paradise_cli.core.storage import publish_text
 
 FOLDER = Path(__file__).parent / "results"
 REQUIRED = ("what", "data", "n", "interval", "seed", "command", "commit", "machine")
@@ -33,11 +34,13 @@ def save(
     interval: str | None = None,
     seed: int | str | None = None,
     note: str = "",
+    command: str | None = None,
 ) -> Path:
     """Write `results/<name>.json` and return its path.
 
     `columns` maps the head of each column to a format of a row's fields, as in
-    `"{accuracy:.1%} ({low:.1%} to {high:.1%})"`. Command, commit, script and machine are added.
+    `"{accuracy:.1%} ({low:.1%} to {high:.1%})"`. Commit, script and machine are added, and the
+    command that runs, where no shorter one makes the same.
     """
     found = {
         "what": what,
@@ -45,7 +48,7 @@ def save(
         "n": n,
         "interval": interval,
         "seed": seed,
-        "command": shlex.join(["python", *_short(sys.argv)]),
+        "command": command or shlex.join(["python", *_short(sys.argv)]),
         "commit": commit() or "unknown",
         "machine": machine(),
         "source": {"file": Path(sys.argv[0]).name, "sha256": _digest(Path(sys.argv[0]))},
@@ -53,9 +56,10 @@ def save(
         "columns": dict(columns),
         "rows": [dict(row) for row in rows],
     }
-    FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{name}.json"
-    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    # Whole or not at all: what is killed meanwhile must not leave half a row of a long night.
+    with publish_text(path) as file:
+        file.write(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
     return path
 
 

@@ -1,4 +1,4 @@
-"""Put the measured numbers of `benchmarks/results/*.json` into the pages of docs/.
+"""Put the measured numbers of `benchmarks/results/*.json` into README.md and the pages of docs/.
 
 A page marks where a table stands, and the lines between the marks are replaced:
 
@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from results import read
+from robust_tables import PREFIX, robust_table
 
-PAGES = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -25,6 +27,8 @@ def table(name: str) -> str:
     """The table of one result file and how it was measured, or one that the code itself holds."""
     if name == "audit_rows":
         return audit_rows()
+    if name.startswith(PREFIX):
+        return robust_table(name)
     found = read(name)
     columns: dict[str, str] = found["columns"]
     lines = [_line(columns), "|" + "---|" * len(columns)]
@@ -84,7 +88,7 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing")
     check = parser.parse_args().check
     stale = []
-    for path in sorted(PAGES.glob("*.md")):
+    for path in PAGES:
         before = path.read_text(encoding="utf-8")
         after = filled(before)
         if after == before:

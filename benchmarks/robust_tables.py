@@ -1,0 +1,222 @@
+"""The tables of robust training, made from the rows that `robust_training.py` keeps.
+
+`robust_SET` has one line a method, the mean over its seeds; `robust_SET_weights` compares the four
+weights that each training leaves; `robust_SET_short` is for the README.
+"""
+
+import json
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from results import FOLDER
+
+from paradise_cli.core.proportions import wilson
+
+PREFIX = "robust_"
+SUITES = ("standard", "paper")
+WEIGHTS = ("last plain", "best plain", "last averaged", "best averaged")
+SHORT = 7  # characters of a commit that tell it apart
+
+Row = Mapping[str, Any]
+
+
+def robust_table(name: str) -> str:
+    """The table of that name, `robust_SET` and what may follow; says so where nothing is there."""
+    wanted, _, kind = _split(name)
+    files = [json.loads(path.read_text("utf-8")) for path in _files(wanted)]
+    if not files:
+        command = f"python benchmarks/robust_training.py --set {wanted}"
+        return f"\nNothing was measured yet; the command is `{command}`.\n"
+    table, how = KINDS[kind]
+    lines = table([file["rows"][0] for file in files])
+    return "\n".join(["", *lines, "", how(wanted, files), ""])
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    stem, bar, kind = name.removeprefix(PREFIX).rpartition("_")
+    return (stem, bar, kind) if kind in KINDS else (name.removeprefix(PREFIX), "", "")
+
+
+def _files(wanted: str) -> list[Any]:
+    return sorted((FOLDER / "robust" / wanted).glob("*.json"))
+
+
+def by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each method by seed; methods with the highest accuracy under `standard` first."""
+    found: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: (row["method"], row["seed"])):
+        found.setdefault(row["method"], []).append(row)
+
+    def height(method: str) -> float:
+        values = _values(found[method], "standard")
+        return statistics.fmean(values) if values else -1.0
+
+    return {method: found[method] for method in sorted(found, key=height, reverse=True)}
+
+
+def _main(rows: Sequence[Row]) -> Iterator[str]:
+    yield _line(
+        ("method", "natural", *(f"`{suite}`" for suite in SUITES), "verdict", "overfitted",
+         "passes: forward + back", "epochs", "seeds")
+    )  # fmt: skip
+    yield "|" + "---|" * 9
+    for method, each in by_method(rows).items():
+        whole = [row for row in each if "failed" not in row]
+        cells = [f"`{method}`", _natural(each), *(_robust(each, suite) for suite in SUITES)]
+        cells += [_verdicts(each), _overfitted(whole), _passes(each), _one(each, "epochs")]
+        cells.append(_seeds(each))
+        yield _line(cells)
+
+
+def _short(rows: Sequence[Row]) -> Iterator[str]:
+    yield _line(("training", "natural", "under attack", "passes"))
+    yield "|---|---|---|---|"
+    for method, each in by_method(rows).items():
+        natural, robust = _share_of(each), _values(each, "standard")
+        cells = [_mean(natural), _mean(robust), _passes(each).replace(" ", "")]
+        yield _line([f"`{method}`", *cells])
+
+
+def _weights(rows: Sequence[Row]) -> Iterator[str]:
+    yield _line(("method", *WEIGHTS, "highest, by seed"))
+    yield "|" + "---|" * 6
+    for method, each in by_method(rows).items():
+        found = [row["validation"] for row in each if "validation" in row]
+        if not found:
+            continue
+        columns = [[row[name]["robust"] for row in found if _robust_of(row, name)]
+                   for name in WEIGHTS]  # fmt: skip
+        highest = [max(WEIGHTS, key=lambda name: _robust_of(row, name)) for row in found]
+        yield _line([f"`{method}`", *map(_mean_and_sd, columns), ", ".join(highest)])
+
+
+def _robust_of(validation: Mapping[str, Mapping[str, float]], name: str) -> float:
+    return validation.get(name, {}).get("robust", 0.0)
+
+
+def _values(rows: Sequence[Row], suite: str) -> list[float]:
+    found = [row.get("suites", {}).get(suite) for row in rows]
+    return [each["robust"]["value"] for each in found if each is not None]
+
+
+def _share_of(rows: Sequence[Row]) -> list[float]:
+    return [row["natural"]["value"] for row in rows if "natural" in row]
+
+
+def _natural(rows: Sequence[Row]) -> str:
+    n = min((row["natural"]["n"] for row in rows if "natural" in row), default=0)
+    return _interval(_share_of(rows), n)
+
+
+def _robust(rows: Sequence[Row], suite: str) -> str:
+    found = [row["suites"][suite] for row in rows if suite in row.get("suites", {})]
+    return _interval(_values(rows, suite), min((each["n"] for each in found), default=0))
+
+
+def _interval(values: Sequence[float], n: int) -> str:
+    """Mean and sd over seeds, and the interval over images of one share as large as the mean."""
+    if not values:
+        return ""
+    # Seeds share their images: as if they were n more, the interval would be too narrow.
+    low, high = wilson(round(statistics.fmean(values) * n), n)
+    return f"{_mean_and_sd(values)} ({low:.1%} to {high:.1%})"
+
+
+def _mean(values: Sequence[float]) -> str:
+    return f"{statistics.fmean(values):.1%}" if values else ""
+
+
+def _mean_and_sd(values: Sequence[float]) -> str:
+    if len(values) < 2:
+        return _mean(values)
+    return f"{_mean(values)} ± {100 * statistics.stdev(values):.1f}"
+
+
+def _verdicts(rows: Sequence[Row]) -> str:
+    found = [
+        each["verdict"]
+        for row in rows
+        for suite, each in row.get("suites", {}).items()
+        if suite in SUITES
+    ]
+    return _counted(found)
+
+
+def _overfitted(rows: Sequence[Row]) -> str:
+    """In how many of the trainings that were watched an alarm said so, and in which epochs."""
+    watched = [row["overfitting"] for row in rows if row.get("overfitting") is not None]
+    if not watched:
+        return "not watched"
+    epochs = [str(epoch) for events in watched for epoch in events]
+    hit = sum(bool(events) for events in watched)
+    return f"{hit} of {len(watched)}" + (f", epoch {', '.join(epochs)}" if epochs else "")
+
+
+def _passes(rows: Sequence[Row]) -> str:
+    found = [row["passes"] for row in rows if "passes" in row]
+    return _counted([f"{each['forward']:.3g} + {each['back']:.3g}" for each in found])
+
+
+def _one(rows: Sequence[Row], name: str) -> str:
+    return _counted([str(row[name]) for row in rows if name in row])
+
+
+def _seeds(rows: Sequence[Row]) -> str:
+    failed = [f"seed {row['seed']} failed: {row['failed']}" for row in rows if "failed" in row]
+    return "; ".join([", ".join(str(row["seed"]) for row in rows), *failed]).replace("\n", " ")
+
+
+def _counted(found: Sequence[str]) -> str:
+    """Each different one; where there are several, how often each."""
+    kinds = list(dict.fromkeys(found))
+    if len(kinds) < 2:
+        return "".join(kinds)
+    return ", ".join(f"{kind} ({found.count(kind)})" for kind in kinds)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _how(wanted: str, files: Sequence[Mapping[str, Any]]) -> str:
+    """How the rows were measured: what they have in common, and what differs."""
+    rows = [file["rows"][0] for file in files]
+    eps = _counted([f"{row['eps']:.4g}" for row in rows if "eps" in row])
+    commits = dict.fromkeys(file["commit"][:SHORT] for file in files)
+    machines = dict.fromkeys(file["machine"] for file in files)
+    data = dict.fromkeys(row["data"] for row in rows if "data" in row)
+    ns = sorted({each["n"] for row in rows for each in row.get("suites", {}).values()})
+    return (
+        f"<sub>Robust training, L-infinity {eps}: mean ± sd over seeds, of the weights that"
+        " validation under attack chose (the averaged ones). In brackets: Wilson 95% at the mean,"
+        " over images, not trainings. Natural accuracy is of all test images. Passes of the"
+        " backbone for each image of a step, counted by hooks."
+        f" Data: {', '.join(data)}, test, n = {', '.join(f'{n:,}' for n in ns)}."
+        f" Command: `python benchmarks/robust_training.py --set {wanted} --seeds N`."
+        f" Commit {', '.join(commits)}; {'; '.join(machines)}."
+        f" Numbers: `benchmarks/results/robust/{wanted}/`.</sub>"
+    )
+
+
+def _how_weights(wanted: str, files: Sequence[Mapping[str, Any]]) -> str:
+    return (
+        "<sub>Accuracy under the short attack of `train.validate` on held-out training images,"
+        " mean ± sd over seeds: what the best weights were chosen by, so that best is never below"
+        " last. The same trainings and files as above.</sub>"
+    )
+
+
+def _how_short(wanted: str, files: Sequence[Mapping[str, Any]]) -> str:
+    rows = [file["rows"][0] for file in files]
+    seeds = len({row["seed"] for row in rows})
+    return f"<sub>{wanted}: mean of up to {seeds} seeds; with intervals in docs/results.md.</sub>"
+
+
+Lines = Callable[[Sequence[Row]], Iterator[str]]
+How = Callable[[str, Sequence[Mapping[str, Any]]], str]
+KINDS: dict[str, tuple[Lines, How]] = {
+    "": (_main, _how),
+    "weights": (_weights, _how_weights),
+    "short": (_short, _how_short),
+}

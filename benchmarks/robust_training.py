@@ -1,0 +1,371 @@
+"""Robust training compared: every method of a set, each seed trained, attacked and kept as a row.
+
+    python benchmarks/robust_training.py --set fashion_mnist --seeds 3
+
+The methods of a set are the shipped recipes `SET_robust_METHOD.yaml`. Each is trained into a folder
+of `--runs` (a training that was begun there goes on), its best averaged weights by validation are
+attacked with each of `--suites` at the radius that its validation uses, and the row is written to
+`results/robust/SET/METHOD-sSEED.json`. A row that is there is not made again, unless its recipe has
+changed since or a suite is lacking; whatever fails is a row that says so. All seed 0 comes first.
+`tables.py` shows the rows (robust_tables.py).
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from results import FOLDER, save
+from timing import machine
+
+from paradise_cli import library
+from paradise_cli.attacks.run import Beside, attack_with
+from paradise_cli.attacks.session.settings import AttackSettings
+from paradise_cli.build import build_info, build_model, build_objective, build_optimizer, build_plan
+from paradise_cli.core.errors import Interrupted, UsageError
+from paradise_cli.core.storage import write_json
+from paradise_cli.core.yaml import parse
+from paradise_cli.data import batches, synthetic
+from paradise_cli.recipe.files import read_text, shipped_recipes
+from paradise_cli.recipe.schema import Recipe, load_recipe
+from paradise_cli.robustness.classifiers import open_classifier
+from paradise_cli.robustness.examples import open_examples
+from paradise_cli.training.loop import Reporter
+from paradise_cli.training.run_folder import RunFolder
+from paradise_cli.training.step import Step
+
+MARK = "_robust_"
+"""Between the name of a set and that of a method, in the name of a recipe."""
+PREFERRED = ("best averaged", "best plain", "last averaged", "last plain")
+"""Which weights are attacked: the first of these that a training has left."""
+COUNTED = 8  # images in the batch on which passes are counted
+
+
+def methods(name: str) -> dict[str, Path]:
+    """The recipes of a set by method; raises UsageError for a set that has none."""
+    recipes = shipped_recipes()
+    found = {stem.partition(MARK)[2]: path for stem, path in recipes.items() if _set(stem) == name}
+    if not found:
+        known = ", ".join(sorted({_set(stem) for stem in recipes if MARK in stem})) or "none yet"
+        raise UsageError(f"--set {name}: no recipe {name}{MARK}*.yaml; sets with recipes: {known}")
+    return found
+
+
+def _set(stem: str) -> str:
+    return stem.partition(MARK)[0] if MARK in stem else ""
+
+
+def digest(path: Path) -> str:
+    """Of what a recipe says; its comments do not count."""
+    said = parse(read_text(path), str(path)).data
+    return sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def radius(recipe: Recipe) -> float:
+    """The eps that the recipe's validation uses, and the attack on its test images too."""
+    chosen = recipe.train.validate
+    if chosen is None:
+        raise UsageError(
+            f"{recipe.name}: has no train.validate; a robust recipe chooses its best weights by"
+            " accuracy under attack, and says there at which eps"
+        )
+    return chosen.attack.eps
+
+
+def passes(recipe: Recipe) -> dict[str, float]:
+    """Images put forward and back through the backbone, for each image of a training step.
+
+    Counted by hooks in one step on random images, so that it is what the step does and not what
+    its recipe promises. One back is one gradient, of the pixels or of the weights.
+    """
+    info, cpu = build_info(recipe), torch.device("cpu")
+    model, objective = build_model(recipe, info), build_objective(recipe, info)
+    # A compiled step would call no hooks.
+    plan = replace(build_plan(recipe, model, cpu), compile=False)
+    optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
+    split = synthetic(info, COUNTED).train
+    (batch,) = batches(split, order=torch.arange(COUNTED), batch_size=COUNTED, device=cpu)
+    rows = {"forward": 0, "back": 0}
+
+    def forward(module: object, given: object, features: torch.Tensor) -> None:
+        rows["forward"] += len(features)
+
+    # The one before the backbone's own pass: the one after needs images that want a gradient.
+    def back(module: object, gradients: Sequence[torch.Tensor]) -> None:
+        rows["back"] += len(gradients[0])
+
+    model.train()
+    model.backbone.register_forward_hook(forward)
+    model.backbone.register_full_backward_pre_hook(back)
+    Step(model, objective, optimizer, plan, cpu)(batch, 0)
+    return {name: count / COUNTED for name, count in rows.items()}
+
+
+class Row:
+    """One method with one seed: trained, measured and kept."""
+
+    def __init__(self, name: str, method: str, path: Path, seed: int, asked: argparse.Namespace):
+        self.method = method
+        self.seed = seed
+        self.label = f"{method}-s{seed}"
+        self.asked = asked
+        self.path = path
+        self.kept_as = f"robust/{name}/{self.label}"
+        self.file = FOLDER / f"{self.kept_as}.json"
+        self.run = RunFolder(asked.runs / name / self.label)
+        # In the folder of the run: whoever removes it to train anew removes them too.
+        self.attacks = self.run.path / "attacks"
+        self.root = [] if asked.data is None else [f"data.root={asked.data}"]
+
+    def before(self) -> dict[str, Any]:
+        """What is kept of this row already, if its recipe is still the same."""
+        if not self.file.exists():
+            return {}
+        (row,) = json.loads(self.file.read_text(encoding="utf-8"))["rows"]
+        same = row["recipe_sha256"] == digest(self.path) and "failed" not in row
+        return row if same else {}
+
+    def named(self) -> dict[str, Any]:
+        """What a row says of itself before anything is measured."""
+        return {"method": self.method, "seed": self.seed, "recipe_sha256": digest(self.path)}
+
+    def complete(self, row: Mapping[str, Any]) -> bool:
+        """Whether nothing of what is asked for is lacking."""
+        suites = row.get("suites", {})
+        return all(suite in suites and self._enough(suites[suite]) for suite in self.asked.suites)
+
+    def _enough(self, found: Mapping[str, Any]) -> bool:
+        return bool(found["n"] >= self.asked.n)
+
+    def make(self, before: Mapping[str, Any]) -> None:
+        """Train, measure and attack what is lacking before, and keep the row after each suite."""
+        row = self.named() | before
+        recipe = load_recipe(str(self.path), [f"train.seed={self.seed}", *self.root]).recipe
+        eps = radius(recipe)
+        self._train(recipe)
+        row |= self._trained(recipe)
+        row["eps"] = eps
+        row["passes"] = passes(recipe)
+        weights = self.run.path / row["weights_file"]
+        row["natural"] = self._natural(weights)
+        row.setdefault("suites", {})
+        for suite in self.asked.suites:
+            if suite not in row["suites"] or not self._enough(row["suites"][suite]):
+                row["suites"][suite] = self._attacked(weights, suite, eps)
+            self.keep(row)
+
+    def keep(self, row: Mapping[str, Any]) -> None:
+        """Write the row with how it was measured."""
+        save(
+            self.kept_as,
+            what=f"Robust training: {self.path.stem}, seed {self.seed}",
+            columns={},
+            rows=[row],
+            data=row.get("data", "unknown"),
+            n=self.asked.n,
+            interval="Wilson 95%, over images",
+            seed=self.seed,
+            command=self._command(),
+        )
+
+    def _command(self) -> str:
+        """What makes this row, and those of the seeds before."""
+        asked = self.asked
+        data = "" if asked.data is None else " --data FOLDER"
+        return (
+            f"python benchmarks/robust_training.py --set {asked.set} --only {self.method}"
+            f" --seeds {self.seed + 1} --suites {','.join(asked.suites)} --n {asked.n}{data}"
+        )
+
+    def _train(self, recipe: Recipe) -> None:
+        # A finished one would only be measured once more.
+        if self.run.result.exists():
+            self.run.refuse_change(
+                load_recipe(str(self.run.recipe)).recipe.resolved(),
+                recipe.resolved(),
+                remedy=f"choose another --runs, or remove {self.run.path}",
+            )
+            return
+        shown = Shown(self.label, recipe.train.epochs)
+        library.train(recipe, out=self.run.path, device=self.asked.device, reporter=shown)
+
+    def _trained(self, recipe: Recipe) -> dict[str, Any]:
+        """What the training itself says: which weights it left, what they are worth, and what went
+        wrong on the way.
+        """
+        result = json.loads(self.run.result.read_text(encoding="utf-8"))
+        weights = {each["weights"]: each for each in result["weights"]}
+        chosen = weights[next(name for name in PREFERRED if name in weights)]
+        validation = {name: _plain_names(each["validation"]) for name, each in weights.items()}
+        return {
+            "data": result["data"],
+            "epochs": recipe.train.epochs,
+            "steps": result["steps"],
+            "seconds": result["seconds"],
+            "weights": chosen["weights"],
+            "weights_file": chosen["file"],
+            "weights_step": chosen["step"],
+            "validation": validation,
+            "overfitting": overfitting(result),
+        }
+
+    def _natural(self, weights: Path) -> dict[str, Any]:
+        """Accuracy on all test images, as they are."""
+        found = library.evaluate(weights, overrides=self.root, device=self.asked.device)
+        share = found.classification[0].top1
+        return asdict(share) | {"n": found.n - found.unlabelled}
+
+    def _attacked(self, weights: Path, suite: str, eps: float) -> dict[str, Any]:
+        """As `paradise attack` does: every run is on record, and the same call goes on from it."""
+        target = open_classifier(str(weights), device=self.asked.device)
+        examples = open_examples(target, n=self.asked.n, overrides=self.root)
+        folder = self.attacks / f"{suite}-n{self.asked.n}"
+        print(f"{self.label}: {suite} on {examples.label}, n = {self.asked.n:,}", flush=True)
+        settings = AttackSettings(eps=eps, suite=suite)
+        report = attack_with(
+            settings,
+            target.function,
+            examples.images,
+            examples.labels,
+            beside=Beside(pulse=Pulse(self.label)),
+            out=folder,
+            device=self.asked.device,
+        )
+        write_json(folder / "report.json", report.to_json())
+        print(f"{self.label}: {report}", flush=True)
+        return {
+            "robust": asdict(report.robust_accuracy),
+            "clean": asdict(report.clean_accuracy),
+            "n": len(report.rows),
+            "verdict": report.verdict,
+            "seconds": report.provenance.seconds,
+        }
+
+
+def overfitting(result: Mapping[str, Any]) -> list[int] | None:
+    """The epochs in which a training was found to overfit; None where nobody watched."""
+    events = result.get("overfitting")
+    return None if events is None else [event["epoch"] for event in events]
+
+
+def _plain_names(metrics: Mapping[str, float]) -> dict[str, float]:
+    """`accuracy` for `accuracy/task`: these recipes have one task."""
+    return {name.partition("/")[0]: value for name, value in metrics.items()}
+
+
+class Shown(Reporter):
+    """A line an epoch, so that a log in a file can be read."""
+
+    def __init__(self, label: str, epochs: int) -> None:
+        self.label = label
+        self.epochs = epochs
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        numbers = record.get("validation", {})
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        print(
+            f"{self.label}: epoch {record['epoch']} of {self.epochs}, {record['seconds']:.0f} s:"
+            f" loss {record['train']['loss']:.4g}; {shown}",
+            flush=True,
+        )
+        if alarm := record.get("alarm"):
+            print(f"{self.label}: ALARM {alarm}", flush=True)
+
+    def say(self, text: str) -> None:
+        print(f"{self.label}: {text}", flush=True)
+
+
+class Pulse:
+    """A line a minute of an attack."""
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.last = time.monotonic()
+
+    def __call__(self, what: str, done: int, total: int, standing: float) -> None:
+        if time.monotonic() - self.last < 60:
+            return
+        self.last = time.monotonic()
+        share = done / max(total, 1)
+        print(f"{self.label}: {what} {share:.0%} done, {standing:.1%} standing", flush=True)
+
+
+def rows(asked: argparse.Namespace) -> list[Row]:
+    """All rows that are asked for; whole tables of one seed before those of the next."""
+    chosen = {
+        method: path
+        for method, path in methods(asked.set).items()
+        if not asked.only or method in asked.only
+    }
+    if unknown := set(asked.only) - chosen.keys():
+        raise UsageError(
+            f"--only {', '.join(sorted(unknown))}: no method of {asked.set}; known:"
+            f" {', '.join(methods(asked.set))}"
+        )
+    return [
+        Row(asked.set, method, path, seed, asked)
+        for seed in range(asked.seeds)
+        for method, path in chosen.items()
+    ]
+
+
+def made(row: Row, *, redo: bool) -> bool:
+    """Make a row that is not there; False where it failed, which the row then says."""
+    before = {} if redo else row.before()
+    if row.complete(before):
+        print(f"{row.label}: measured already, in {row.file.name}", flush=True)
+        return True
+    try:
+        row.make(before)
+    except Interrupted:
+        raise
+    # Of whatever kind: the other rows of a night must not be lost with this one.
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}"
+        print(f"{row.label}: FAILED {text}", flush=True)
+        # What was measured stays, beside the words that say that it is not whole.
+        row.keep(row.named() | row.before() | {"failed": text})
+        return False
+    return True
+
+
+def asked_for() -> argparse.Namespace:
+    def names(text: str) -> list[str]:
+        return [part for part in text.split(",") if part]
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--set", required=True, help="fashion_mnist or cifar10_jpeg75")
+    parser.add_argument("--seeds", type=int, default=1, help="so many seeds, from 0 on")
+    parser.add_argument("--only", type=names, default=[], help="these methods, by commas")
+    parser.add_argument("--suites", type=names, default=["standard", "paper"], help="by commas")
+    parser.add_argument("--n", type=int, default=1000, help="test images that are attacked")
+    parser.add_argument("--data", type=Path, help="folder of the data, for image folders")
+    parser.add_argument("--runs", type=Path, default=Path("runs/robust"), help="trainings")
+    parser.add_argument("--redo", action="store_true", help="measure rows again that are there")
+    parser.add_argument("--threads", type=int, help="cores to use")
+    parser.add_argument("--device", default="auto")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    chosen = asked_for()
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
+    machine()
+    try:
+        done = [made(row, redo=chosen.redo) for row in rows(chosen)]
+    except UsageError as error:
+        sys.exit(f"error: {error}")
+    except (Interrupted, KeyboardInterrupt):
+        sys.exit("stopped; the same command goes on from there")
+    failed = len(done) - sum(done)
+    print(f"{len(done)} rows, {failed} failed; show them by python benchmarks/tables.py")
+    sys.exit(1 if failed else 0)

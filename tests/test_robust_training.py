@@ -1,0 +1,159 @@
+"""The comparison of robust trainings: what is counted, what is kept, and what its tables say."""
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+from torch import Tensor
+
+from paradise_cli.core.proportions import Proportion
+from paradise_cli.recipe.schema import load_recipe
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+RECIPE = """
+name: tiny
+data:  {name: digits}
+model: {backbone: {name: mlp, hidden: [8]}, latent_dim: 4, stochastic: false}
+objective:
+  tasks: [{distortion: {name: cross_entropy}, head: {name: linear}}]
+  alpha: 0
+optim: {name: adam, lr: 1.0e-2}
+train:
+  {epochs: 1, batch_size: 128, seed: 0, average: {}, validate: {attack: {eps: 0.05, steps: 1}}}
+"""
+FIRST = "objective.tasks=[{distortion: cross_entropy, head: linear, views: [0]}]"
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
+    """The script as a module, whose rows and recipes are in a temporary folder."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    module = importlib.import_module("robust_training")
+    for name in ("results", "robust_tables", "robust_training"):
+        monkeypatch.setattr(importlib.import_module(name), "FOLDER", tmp_path / "results")
+    recipe = tmp_path / "digits_robust_tiny.yaml"
+    recipe.write_text(RECIPE)
+    monkeypatch.setattr(module, "shipped_recipes", lambda: {recipe.stem: recipe})
+    return module
+
+
+def asked(folder: Path, **changed: Any) -> argparse.Namespace:
+    given = {
+        "set": "digits", "seeds": 1, "only": [], "suites": ["quick"], "n": 20, "data": None,
+        "runs": folder / "runs", "device": "cpu",
+    }  # fmt: skip
+    return argparse.Namespace(**given | changed)
+
+
+@pytest.mark.parametrize(
+    ("views", "others", "forward", "back"),
+    [
+        ("[image]", [], 1, 1),
+        ("[{name: corner, eps: 0.1}, {name: corner, eps: 0.1}]",
+         ["objective.matching={of: posterior, distance: l1, gamma: 1}"], 2, 2),
+        ("[{name: adversarial, eps: 0.1, start_size: 0.2, project: false}]", [], 2, 2),
+        ("[{name: adversarial, eps: 0.1, steps: 10}]", [], 11, 11),
+        # The clean answers that are to be left are asked for once, without a gradient.
+        ("[image, {name: adversarial, eps: 0.1, loss: outputs}]",
+         [FIRST, "objective.matching={of: outputs, distance: kl, gamma: 1}"], 4, 3),
+    ],
+    ids=["standard", "PM", "N-FGSM", "ADV-10", "TRADES-1"],
+)  # fmt: skip
+def test_passes_are_those_that_a_step_makes(
+    bench: ModuleType, tmp_path: Path, views: str, others: list[str], forward: int, back: int
+) -> None:
+    path = str(tmp_path / "digits_robust_tiny.yaml")
+    recipe = load_recipe(path, [f"views={views}", *others]).recipe
+    assert bench.passes(recipe) == {"forward": forward, "back": back}
+
+
+def attacked(settings: Any, classifier: Any, images: Tensor, *others: Any, **more: Any) -> Any:
+    """A report on these images, of which half stand: a real attack takes longer than a test may."""
+    half = Proportion.of(len(images) // 2, len(images))
+    return SimpleNamespace(
+        clean_accuracy=half, robust_accuracy=half, rows=images, verdict="not detected",
+        provenance=SimpleNamespace(seconds=1.0), to_json=lambda: {"eps": settings.eps},
+    )  # fmt: skip
+
+
+def test_a_row_is_made_once_and_shown(
+    bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench, "attack_with", attacked)
+    (row,) = bench.rows(asked(tmp_path))
+    assert bench.made(row, redo=False)
+    file = json.loads(row.file.read_text())
+    (kept,) = file["rows"]
+    assert kept["weights"] == "best averaged" and kept["eps"] == 0.05
+    assert kept["suites"]["quick"]["robust"]["value"] == 0.5 and kept["natural"]["n"] == 360
+    assert {*kept["validation"]} == {*bench.PREFERRED}
+    # Made already: whatever would be done would fail.
+    monkeypatch.setattr(bench, "attack_with", None)
+    assert bench.made(row, redo=False)
+    # More images are another measurement, and its failure is said beside what was measured.
+    (more,) = bench.rows(asked(tmp_path, n=21))
+    assert not bench.made(more, redo=False)
+    (kept,) = json.loads(row.file.read_text())["rows"]
+    assert "not callable" in kept["failed"] and kept["suites"]["quick"]["n"] == 20
+    shown = importlib.import_module("robust_tables").robust_table("robust_digits")
+    assert "0 failed: TypeError" in shown and "| `tiny` |" in shown
+
+
+def row(method: str, seed: int, robust: float, **others: Any) -> dict[str, Any]:
+    share = {"value": robust, "low": 0, "high": 1}
+    standard = {"robust": share, "n": 100, "verdict": "not detected"}
+    four = {name: {"robust": 0.25} for name in ("last plain", "best plain", "last averaged")}
+    return {
+        "method": method, "seed": seed, "data": "digits", "eps": 0.1, "epochs": 3,
+        "natural": {"value": 0.9}, "passes": {"forward": 2.0, "back": 2.0},
+        "validation": four | {"best averaged": {"robust": 0.5}},
+        "suites": {"standard": standard}, "overfitting": [], **others,
+    }  # fmt: skip
+
+
+def test_tables_give_means_over_seeds_and_say_what_is_lacking(
+    bench: ModuleType, tmp_path: Path
+) -> None:
+    """sd of .3 and .5 is .1414; Wilson of 40 in 100 is 30.9% to 49.8%."""
+    tables = importlib.import_module("robust_tables")
+    assert "Nothing was measured yet" in tables.robust_table("robust_digits_weights")
+    low = row("low", 0, 0.1, overfitting=[2])
+    natural = {"natural": {"value": 0.9, "n": 100}}
+    for each in (low, row("high", 0, 0.3), row("high", 1, 0.5)):
+        path = tmp_path / "results" / "robust" / "digits" / f"{each['method']}-{each['seed']}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            json.dumps({"rows": [each | natural], "commit": "abcdefghi", "machine": "M"})
+        )
+    lines = tables.robust_table("robust_digits").splitlines()
+    assert lines[3] == (
+        "| `high` | 90.0% ± 0.0 (82.6% to 94.5%) | 40.0% ± 14.1 (30.9% to 49.8%) |  |"
+        " not detected | 0 of 2 | 2 + 2 | 3 | 0, 1 |"
+    )
+    assert lines[4].startswith("| `low` | 90.0% (82.6% to 94.5%) | 10.0% (5.5% to 17.4%) |  |")
+    assert "| 1 of 1, epoch 2 |" in lines[4] and "Commit abcdefg; M." in lines[6]
+    weights = tables.robust_table("robust_digits_weights").splitlines()
+    assert weights[3] == (
+        "| `high` | 25.0% ± 0.0 | 25.0% ± 0.0 | 25.0% ± 0.0 | 50.0% ± 0.0 |"
+        " best averaged, best averaged |"
+    )
+    assert "| `low` | 90.0% | 10.0% | 2+2 |" in tables.robust_table("robust_digits_short")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"set": "mnist"}, "--set mnist: no recipe mnist_robust_*.yaml; sets with recipes: digits"),
+        ({"only": ["big"]}, "--only big: no method of digits; known: tiny"),
+    ],
+)
+def test_what_is_not_there_is_said(
+    bench: ModuleType, tmp_path: Path, changed: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(Exception) as error:
+        bench.rows(asked(tmp_path, **changed))
+    assert str(error.value) == message

@@ -1,7 +1,8 @@
 """The tables of robust training, made from the rows that `robust_training.py` keeps.
 
 `robust_SET` has one line a method, the mean over its seeds; `robust_SET_weights` compares the four
-weights that each training leaves; `robust_SET_short` is for the README.
+weights that each training leaves; `robust_SET_local` says how smooth the loss is and how far
+posteriors move; `robust_SET_short` is for the README.
 """
 
 import json
@@ -89,6 +90,30 @@ def _weights(rows: Sequence[Row]) -> Iterator[str]:
                    for name in WEIGHTS]  # fmt: skip
         highest = [max(WEIGHTS, key=lambda name: _robust_of(row, name)) for row in found]
         yield _line([f"`{method}`", *map(_mean_and_sd, columns), ", ".join(highest)])
+
+
+def _local(rows: Sequence[Row]) -> Iterator[str]:
+    yield _line(
+        ("method", "loss along random lines, sd in nats", "linearity error, median",
+         "posterior shift, random", "posterior shift, worst", "worst / random")
+    )  # fmt: skip
+    yield "|" + "---|" * 6
+    for method, each in by_method(rows).items():
+        found = [row["local"] for row in each if "local" in row]
+        if not found:
+            continue
+        random, worst = _means(found, "random_shift"), _means(found, "worst_shift")
+        linearity = statistics.fmean(row["linearity"] for row in found)
+        cells = [_digits(_means(found, "wavering")), f"{linearity:.1%}", _digits(random)]
+        yield _line([f"`{method}`", *cells, _digits(worst), f"{worst / random:.1f}"])
+
+
+def _means(found: Sequence[Row], name: str) -> float:
+    return statistics.fmean(row[name]["value"] for row in found)
+
+
+def _digits(value: float) -> str:
+    return f"{value:.3g}"
 
 
 def _robust_of(validation: Mapping[str, Mapping[str, float]], name: str) -> float:
@@ -207,6 +232,17 @@ def _how_weights(wanted: str, files: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def _how_local(wanted: str, files: Sequence[Mapping[str, Any]]) -> str:
+    return (
+        "<sub>Means over seeds and the attacked images, of which each row's file has the intervals."
+        " Loss: cross-entropy on 17 points from x - eps r to x + eps r, r of random signs and"
+        " orthogonal to the gradient's signs g. Linearity error: largest distance of the loss from"
+        " its tangent between x - eps g and x + eps g, as a share of its change at x + eps g (paper"
+        " Fig. 5, method.md 6). Shift: L1 distance of p(z|x') from p(z|x) in deviations of mu over"
+        " images, x' a random corner of the ball or what 10 steps on that distance find.</sub>"
+    )
+
+
 def _how_short(wanted: str, files: Sequence[Mapping[str, Any]]) -> str:
     rows = [file["rows"][0] for file in files]
     seeds = len({row["seed"] for row in rows})
@@ -218,5 +254,6 @@ How = Callable[[str, Sequence[Mapping[str, Any]]], str]
 KINDS: dict[str, tuple[Lines, How]] = {
     "": (_main, _how),
     "weights": (_weights, _how_weights),
+    "local": (_local, _how_local),
     "short": (_short, _how_short),
 }

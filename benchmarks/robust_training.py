@@ -2,55 +2,59 @@
 
     python benchmarks/robust_training.py --set fashion_mnist --seeds 3
 
-The methods of a set are the shipped recipes `SET_robust_METHOD.yaml`. Each is trained into a folder
-of `--runs` (a training that was begun there goes on), its best averaged weights by validation are
-attacked with each of `--suites` at the radius that its validation uses, and the row is written to
-`results/robust/SET/METHOD-sSEED.json`. A row that is there is not made again, unless its recipe has
-changed since or a suite is lacking; whatever fails is a row that says so. All seed 0 comes first.
-`tables.py` shows the rows (robust_tables.py).
+The methods of a set are the shipped recipes `SET_robust_METHOD.yaml` that validate under attack.
+Each is trained into a folder of `--runs` (a training that was begun there goes on), its best
+averaged weights by validation are attacked with each of `--suites` at the radius that its
+validation uses, and the row is written to `results/robust/SET/METHOD-sSEED.json`. A row that is
+there is not made again, unless its recipe has changed since or a suite is lacking; whatever fails
+is a row that says so. All of seed 0 come first. `tables.py` shows the rows (robust_tables.py).
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 from results import FOLDER, save
+from robust_measures import local_behaviour, passes
 from timing import machine
 
 from paradise_cli import library
 from paradise_cli.attacks.run import Beside, attack_with
 from paradise_cli.attacks.session.settings import AttackSettings
-from paradise_cli.build import build_info, build_model, build_objective, build_optimizer, build_plan
 from paradise_cli.core.errors import Interrupted, UsageError
 from paradise_cli.core.storage import write_json
 from paradise_cli.core.yaml import parse
-from paradise_cli.data import batches, synthetic
 from paradise_cli.recipe.files import read_text, shipped_recipes
 from paradise_cli.recipe.schema import Recipe, load_recipe
 from paradise_cli.robustness.classifiers import open_classifier
 from paradise_cli.robustness.examples import open_examples
 from paradise_cli.training.loop import Reporter
 from paradise_cli.training.run_folder import RunFolder
-from paradise_cli.training.step import Step
 
 MARK = "_robust_"
 """Between the name of a set and that of a method, in the name of a recipe."""
 PREFERRED = ("best averaged", "best plain", "last averaged", "last plain")
 """Which weights are attacked: the first of these that a training has left."""
-COUNTED = 8  # images in the batch on which passes are counted
 
 
 def methods(name: str) -> dict[str, Path]:
-    """The recipes of a set by method; raises UsageError for a set that has none."""
+    """The recipes of a set by method; raises UsageError for a set that has none.
+
+    Those that do not validate under attack are trained for something else, as for `certify`.
+    """
     recipes = shipped_recipes()
-    found = {stem.partition(MARK)[2]: path for stem, path in recipes.items() if _set(stem) == name}
+    found = {
+        stem.partition(MARK)[2]: path
+        for stem, path in recipes.items()
+        if _set(stem) == name and load_recipe(str(path)).recipe.train.validate is not None
+    }
     if not found:
         known = ", ".join(sorted({_set(stem) for stem in recipes if MARK in stem})) or "none yet"
         raise UsageError(f"--set {name}: no recipe {name}{MARK}*.yaml; sets with recipes: {known}")
@@ -65,46 +69,6 @@ def digest(path: Path) -> str:
     """Of what a recipe says; its comments do not count."""
     said = parse(read_text(path), str(path)).data
     return sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-
-def radius(recipe: Recipe) -> float:
-    """The eps that the recipe's validation uses, and the attack on its test images too."""
-    chosen = recipe.train.validate
-    if chosen is None:
-        raise UsageError(
-            f"{recipe.name}: has no train.validate; a robust recipe chooses its best weights by"
-            " accuracy under attack, and says there at which eps"
-        )
-    return chosen.attack.eps
-
-
-def passes(recipe: Recipe) -> dict[str, float]:
-    """Images put forward and back through the backbone, for each image of a training step.
-
-    Counted by hooks in one step on random images, so that it is what the step does and not what
-    its recipe promises. One back is one gradient, of the pixels or of the weights.
-    """
-    info, cpu = build_info(recipe), torch.device("cpu")
-    model, objective = build_model(recipe, info), build_objective(recipe, info)
-    # A compiled step would call no hooks.
-    plan = replace(build_plan(recipe, model, cpu), compile=False)
-    optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
-    split = synthetic(info, COUNTED).train
-    (batch,) = batches(split, order=torch.arange(COUNTED), batch_size=COUNTED, device=cpu)
-    rows = {"forward": 0, "back": 0}
-
-    def forward(module: object, given: object, features: torch.Tensor) -> None:
-        rows["forward"] += len(features)
-
-    # The one before the backbone's own pass: the one after needs images that want a gradient.
-    def back(module: object, gradients: Sequence[torch.Tensor]) -> None:
-        rows["back"] += len(gradients[0])
-
-    model.train()
-    model.backbone.register_forward_hook(forward)
-    model.backbone.register_full_backward_pre_hook(back)
-    Step(model, objective, optimizer, plan, cpu)(batch, 0)
-    return {name: count / COUNTED for name, count in rows.items()}
 
 
 class Row:
@@ -147,17 +111,19 @@ class Row:
         """Train, measure and attack what is lacking before, and keep the row after each suite."""
         row = self.named() | before
         recipe = load_recipe(str(self.path), [f"train.seed={self.seed}", *self.root]).recipe
-        eps = radius(recipe)
+        validate = recipe.train.validate
+        assert validate is not None, "recipes without it are no methods of the set"
+        row["eps"] = validate.attack.eps
+        row["passes"] = passes(recipe)
         self._train(recipe)
         row |= self._trained(recipe)
-        row["eps"] = eps
-        row["passes"] = passes(recipe)
         weights = self.run.path / row["weights_file"]
         row["natural"] = self._natural(weights)
+        row["local"] = self._local(weights, row["eps"])
         row.setdefault("suites", {})
         for suite in self.asked.suites:
             if suite not in row["suites"] or not self._enough(row["suites"][suite]):
-                row["suites"][suite] = self._attacked(weights, suite, eps)
+                row["suites"][suite] = self._attacked(weights, suite, row["eps"])
             self.keep(row)
 
     def keep(self, row: Mapping[str, Any]) -> None:
@@ -220,6 +186,13 @@ class Row:
         found = library.evaluate(weights, overrides=self.root, device=self.asked.device)
         share = found.classification[0].top1
         return asdict(share) | {"n": found.n - found.unlabelled}
+
+    def _local(self, weights: Path, eps: float) -> dict[str, Any]:
+        """Smoothness and shifts on the images that are attacked."""
+        target = open_classifier(str(weights), device=self.asked.device)
+        examples = open_examples(target, n=self.asked.n, overrides=self.root)
+        assert target.loaded is not None and target.head is not None, "a run folder is a model"
+        return local_behaviour(target.loaded, target.head, examples.images, examples.labels, eps)
 
     def _attacked(self, weights: Path, suite: str, eps: float) -> dict[str, Any]:
         """As `paradise attack` does: every run is on record, and the same call goes on from it."""

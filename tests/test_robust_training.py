@@ -8,6 +8,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from paradise_cli.core.proportions import Proportion
@@ -71,6 +72,36 @@ def test_passes_are_those_that_a_step_makes(
     assert bench.passes(recipe) == {"forward": forward, "back": back}
 
 
+def test_a_linear_loss_is_flat_along_random_lines_and_its_own_tangent(bench: ModuleType) -> None:
+    """l = 3 sum x: along r, orthogonal to the signs of its gradient, it does not change at all."""
+    images = torch.rand(4, 3, 6, 6, dtype=torch.float64)
+    found = measures().smoothness(lambda x: 3 * x.flatten(1).sum(1), images, 0.1, torch.arange(4))
+    torch.testing.assert_close(torch.stack(found), torch.zeros(2, 4, dtype=torch.float64))
+
+
+def test_a_quadratic_loss_wavers_and_bends_as_its_closed_form_says(bench: ModuleType) -> None:
+    """l = sum x^2 / 2 at x = c > 0, d pixels: l(x + u r) - l(x) = u^2 d / 2 and, along g = 1,
+    l(x + u g) - l(x) = u c d + u^2 d / 2, so that its error is eps / (2 c + eps).
+    """
+    eps, c, d = 0.1, 0.4, 108
+    module = measures()
+    images = torch.full((2, 3, 6, 6), c, dtype=torch.float64)
+    wavering, error = module.smoothness(
+        lambda x: x.square().flatten(1).sum(1) / 2, images, eps, torch.arange(2)
+    )
+    squares = torch.linspace(-eps, eps, module.POINTS, dtype=torch.float64).square() * d / 2
+    expected = squares.std(correction=0).expand(2)
+    # The offsets are in single precision.
+    torch.testing.assert_close(wavering, expected, rtol=1e-5, atol=0)
+    torch.testing.assert_close(
+        error, torch.full_like(error, eps / (2 * c + eps)), rtol=1e-5, atol=0
+    )
+
+
+def measures() -> ModuleType:
+    return importlib.import_module("robust_measures")
+
+
 def attacked(settings: Any, classifier: Any, images: Tensor, *others: Any, **more: Any) -> Any:
     """A report on these images, of which half stand: a real attack takes longer than a test may."""
     half = Proportion.of(len(images) // 2, len(images))
@@ -90,6 +121,9 @@ def test_a_row_is_made_once_and_shown(
     (kept,) = file["rows"]
     assert kept["weights"] == "best averaged" and kept["eps"] == 0.05
     assert kept["suites"]["quick"]["robust"]["value"] == 0.5 and kept["natural"]["n"] == 360
+    # The worst of ten steps moves a posterior further than a random corner does.
+    shifts = [kept["local"][name]["value"] for name in ("random_shift", "worst_shift")]
+    assert kept["local"]["n"] == 20 and 0 < shifts[0] < shifts[1]
     assert {*kept["validation"]} == {*bench.PREFERRED}
     # Made already: whatever would be done would fail.
     monkeypatch.setattr(bench, "attack_with", None)
@@ -111,7 +145,9 @@ def row(method: str, seed: int, robust: float, **others: Any) -> dict[str, Any]:
         "method": method, "seed": seed, "data": "digits", "eps": 0.1, "epochs": 3,
         "natural": {"value": 0.9}, "passes": {"forward": 2.0, "back": 2.0},
         "validation": four | {"best averaged": {"robust": 0.5}},
-        "suites": {"standard": standard}, "overfitting": [], **others,
+        "suites": {"standard": standard}, "overfitting": [],
+        "local": {"linearity": 0.25, "wavering": {"value": 0.01},
+                  "random_shift": {"value": 0.1}, "worst_shift": {"value": 0.5}}, **others,
     }  # fmt: skip
 
 
@@ -141,6 +177,8 @@ def test_tables_give_means_over_seeds_and_say_what_is_lacking(
         "| `high` | 25.0% ± 0.0 | 25.0% ± 0.0 | 25.0% ± 0.0 | 50.0% ± 0.0 |"
         " best averaged, best averaged |"
     )
+    local = tables.robust_table("robust_digits_local").splitlines()
+    assert local[3] == "| `high` | 0.01 | 25.0% | 0.1 | 0.5 | 5.0 |"
     assert "| `low` | 90.0% | 10.0% | 2+2 |" in tables.robust_table("robust_digits_short")
 
 

@@ -1,0 +1,147 @@
+"""What is measured of each robust training beside its accuracies: what a step costs, how smooth the
+loss is, and how far posteriors move.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paradise_cli.build import build_info, build_model, build_objective, build_optimizer, build_plan
+from paradise_cli.core.randomness import image_keys, keyed_uniform
+from paradise_cli.data import batches, synthetic
+from paradise_cli.evaluation.nuisance import Mean
+from paradise_cli.inference.loading import LoadedModel
+from paradise_cli.information.distances import DISTANCES
+from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.models.encoder import EncoderWithHead
+from paradise_cli.perturbations import SAMPLERS, Sampler
+from paradise_cli.recipe.schema import Recipe
+from paradise_cli.training.step import Step
+
+COUNTED = 8  # images in the batch on which passes are counted
+POINTS = 17  # on a line through an image, from -eps to eps
+CHUNK = 100  # images that pass the model at a time
+STEPS = 10  # of the search for the posterior that is farthest
+
+Loss = Callable[[Tensor], Tensor]
+"""Images [B, C, H, W] to values [B]."""
+
+
+def passes(recipe: Recipe) -> dict[str, float]:
+    """Images put forward and back through the backbone, for each image of a training step.
+
+    Counted by hooks in one step on random images, so that it is what the step does and not what
+    its recipe promises. One back is one gradient, of the pixels or of the weights.
+    """
+    info, cpu = build_info(recipe), torch.device("cpu")
+    model, objective = build_model(recipe, info), build_objective(recipe, info)
+    # A compiled step would call no hooks.
+    plan = replace(build_plan(recipe, model, cpu), compile=False)
+    optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
+    split = synthetic(info, COUNTED).train
+    (batch,) = batches(split, order=torch.arange(COUNTED), batch_size=COUNTED, device=cpu)
+    rows = {"forward": 0, "back": 0}
+
+    def forward(module: object, given: object, features: Tensor) -> None:
+        rows["forward"] += len(features)
+
+    # The one before the backbone's own pass: the one after needs images that want a gradient.
+    def back(module: object, gradients: Sequence[Tensor]) -> None:
+        rows["back"] += len(gradients[0])
+
+    model.train()
+    model.backbone.register_forward_hook(forward)
+    model.backbone.register_full_backward_pre_hook(back)
+    Step(model, objective, optimizer, plan, cpu)(batch, 0)
+    return {name: count / COUNTED for name, count in rows.items()}
+
+
+def smoothness(loss: Loss, images: Tensor, eps: float, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """How much a loss wavers along a random line through each image, and how far it is from its
+    tangent along the steepest one; each [B] (paper Fig. 5, method.md 6).
+
+    The lines run from x - eps d to x + eps d and are not cut to [0, 1]. d = g is the sign of the
+    gradient; d = r has random signs and is orthogonal to g (of an odd number of pixels, all but
+    one). The first is the loss's deviation along r; the second max |l(x + u g) - l(x) - u g dl(x)|
+    over u, as a share of |l(x + eps g) - l(x)|.
+    """
+    images = images.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(images).sum(), [images])
+    steepest = gradient.sign()
+    # Where there is no slope either sign will do, and 0 would be a shorter line.
+    coins = keyed_uniform(keys, images.shape[1:], 0)
+    steepest = torch.where(steepest == 0, (coins - 0.5).sign(), steepest)
+    # The half of pixels with the smaller draws keeps its sign: r g is then 0, and not only near it.
+    draws = keyed_uniform(keys, images.shape[1:], 1).flatten(1)
+    low = draws.argsort(1).argsort(1) < draws.shape[1] // 2
+    random = torch.where(low.view_as(steepest), steepest, -steepest)
+    offsets = torch.linspace(-eps, eps, POINTS)
+    with torch.no_grad():
+        wavering = torch.stack([loss(images + u * random) for u in offsets]).std(0, correction=0)
+        start, end = loss(images), loss(images + eps * steepest)
+        rise = (gradient * steepest).flatten(1).sum(1)
+        gaps = [(loss(images + u * steepest) - start - u * rise).abs() for u in offsets]
+    return wavering, torch.stack(gaps).amax(0) / (end - start).abs()
+
+
+def local_behaviour(
+    loaded: LoadedModel, head: str, images: Tensor, labels: Tensor, eps: float
+) -> dict[str, Any]:
+    """Smoothness of the cross-entropy, and how far posteriors move at random and at worst.
+
+    A shift is the L1 distance of p(z|x') from p(z|x) in deviations of mu over the images: x' is a
+    random corner of the ball, or what STEPS signed steps find.
+    """
+    device, index = loaded.device, torch.arange(len(images))
+    keys = image_keys(index, "local behaviour")
+    classify = loaded.model.classifier(head=head)
+    wavering, gaps = [], []
+    for part in index.split(CHUNK):
+        some, right = images[part].to(device), labels[part, None].to(device)
+
+        def loss(x: Tensor, right: Tensor = right) -> Tensor:
+            return -classify(x).gather(1, right)[:, 0]
+
+        waver, gap = smoothness(loss, some, eps, keys[part].to(device))
+        wavering.append(waver.cpu())
+        gaps.append(gap.cpu())
+    corner = SAMPLERS["corner"](eps=eps)
+    worst = SAMPLERS["adversarial"](eps=eps, loss="posterior", distance="l1", steps=STEPS)
+    clean = _posteriors(loaded, head, images, labels, None, keys)
+    apart = DISTANCES["l1"]().scale_free
+    shifts = {
+        name: apart(clean, _posteriors(loaded, head, images, labels, sampler, keys))
+        for name, sampler in {"random_shift": corner, "worst_shift": worst}.items()
+    }
+    return {
+        "n": len(images),
+        "wavering": asdict(Mean.of(torch.cat(wavering))),
+        # Of a share whose denominator may be next to 0 the mean says nothing.
+        "linearity": float(torch.cat(gaps).median()),
+        **{name: asdict(Mean.of(shift)) for name, shift in shifts.items()},
+    }
+
+
+def _posteriors(
+    loaded: LoadedModel,
+    head: str,
+    images: Tensor,
+    labels: Tensor,
+    sampler: Sampler | None,
+    keys: Tensor,
+) -> DiagonalGaussian:
+    """Of the images, or of the views that a sampler draws around them, on the CPU."""
+    model, device = loaded.model, loaded.device
+    encoder = EncoderWithHead(model, model.heads[head])
+    found = []
+    for part in torch.arange(len(images)).split(CHUNK):
+        seen = images[part].to(device)
+        if sampler is not None:
+            seen = sampler(seen, labels[part].to(device), encoder, keys[part].to(device))
+        with torch.no_grad():
+            found.append(model.encode(seen))
+    mu = torch.cat([each.mu for each in found]).cpu()
+    return DiagonalGaussian(mu, torch.cat([each.sigma for each in found]).cpu())

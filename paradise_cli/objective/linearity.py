@@ -1,4 +1,4 @@
-"""Local linearity: the loss should be its own tangent around an image (method.md 3.4, LLR)."""
+"""Local linearity: the loss should be its own tangent around an image (LLR, method.md 3.5)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

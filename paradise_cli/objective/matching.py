@@ -14,7 +14,7 @@ class Matching:
     """gamma E D(., .) between two views of each image, of their posteriors or of a head's outputs.
 
     `partner: other` compares each image with its neighbour in the batch instead (clean logit
-    pairing, method.md 3.4). gamma rises linearly over the first `warmup_steps` steps.
+    pairing, method.md 3.5). gamma rises linearly over the first `warmup_steps` steps.
     """
 
     between: tuple[int, int]

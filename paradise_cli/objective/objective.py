@@ -56,7 +56,7 @@ class Objective(nn.Module):
 
     The `squared` Lagrangian, D + alpha R^2, has an optimum for each rate also where D falls
     linearly with R, as for labels that are a function of the image (method.md 2.6, Rodriguez Galvez
-    et al. 2020). M matches two views (method.md 3.2). A module because q may have a state of its
+    et al. 2020). M compares two views (method.md 3.5). A module because q may have a state of its
     own, which a checkpoint must hold.
     """
 

@@ -1,4 +1,4 @@
-"""Adversarial neighbours: views that a few signed steps on a loss have found (method.md 3.4)."""
+"""Adversarial neighbours: views that a few signed steps on a loss have found (method.md 3.6)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

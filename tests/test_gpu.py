@@ -19,6 +19,7 @@ from paradise_cli.build import build_info, build_model, build_objective, build_o
 from paradise_cli.core.machine import full_fp32
 from paradise_cli.core.randomness import generator
 from paradise_cli.data import DATASETS, Batch
+from paradise_cli.evaluation.certify import certify
 from paradise_cli.perturbations.threat import NORMS
 from paradise_cli.runs.selftest import CHECKS
 from paradise_cli.training.step import Step
@@ -178,3 +179,17 @@ def test_the_audit_says_what_it_says_on_the_cpu(name: str) -> None:
 @pytest.mark.parametrize(("name", "bound", "measure"), CHECKS, ids=[check[0] for check in CHECKS])
 def test_the_selftest_passes(name: str, bound: float, measure: Any) -> None:
     assert measure(GPU) <= bound
+
+
+def test_a_certificate_is_that_of_the_cpu() -> None:
+    """The noise is the same there; this classifier compares pixels and rounds nothing."""
+    images, labels = digits(20)
+
+    def brightest(images: Tensor) -> Tensor:
+        return images.flatten(1)[:, 20:30]
+
+    one, other = (
+        certify(brightest, images, labels, sigma=0.1, samples=1000, device=device).images
+        for device in ("cpu", GPU)
+    )
+    assert one == other and any(not image.abstains for image in one)

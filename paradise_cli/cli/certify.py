@@ -165,7 +165,9 @@ def _certified(
                 progress=advance,
             )
     except KeyboardInterrupt as error:
-        raise Interrupted("every image is kept, and the same command goes on from there") from error
+        raise Interrupted(
+            "the votes on every finished image are kept, and the same command goes on from there"
+        ) from error
 
 
 def _save(
@@ -201,7 +203,7 @@ def print_certification(found: "Certification", title: str) -> None:
         ],
     )
     note(
-        f"so many samples prove radii up to {found.largest_radius:.3f}; each certificate is wrong"
+        f"so many samples prove radii up to {found.largest_radius:.4g}; each certificate is wrong"
         f" with a probability of at most {settings.alpha:g}"
     )
     if clean.value - smoothed[1].value > _UNTRAINED:

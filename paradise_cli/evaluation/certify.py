@@ -201,7 +201,6 @@ class _Counter:
 
     def __init__(self, subject: Subject, settings: CertifySettings) -> None:
         self._subject, self._settings = subject, settings
-        self._steps, _ = to_lattice(subject.images)
         # By content: an image has the same noise wherever it stands, and with whom.
         self._keys = [seed_of(settings.seed, "certify", id) for id in subject.ids]
 
@@ -212,7 +211,9 @@ class _Counter:
         device = subject.compute.device
         # Always a whole batch: what is drawn beyond the last draw counts for nothing.
         draws = torch.arange(start, start + subject.compute.width, device=device)
-        images = noisy(self._steps[row].to(device), settings.sigma, self._keys[row], draws)
+        # Anew for each batch: as steps all images together would fill the memory.
+        steps, _ = to_lattice(subject.images[row])
+        images = noisy(steps.to(device), settings.sigma, self._keys[row], draws)
         if settings.clip:
             images = images.clamp_(0, 1)
         with torch.no_grad():
@@ -233,12 +234,11 @@ def _cast(votes: Sequence[int]) -> dict[int, int]:
 def _certification(
     subject: Subject, settings: CertifySettings, ids: Sequence[str], votes: Sequence[Votes]
 ) -> Certification:
-    _, moved = to_lattice(subject.images)
     error = sampling_error(settings.sigma, subject.images[0].numel())
-    rows = zip(ids, subject.labels.tolist(), votes, moved.tolist(), strict=True)
+    rows = zip(ids, subject.labels.tolist(), votes, subject.images, strict=True)
     certificates = tuple(
-        certificate(id, label, found, settings, error=error, moved=distance)
-        for id, label, found, distance in rows
+        certificate(id, label, found, settings, error=error, moved=to_lattice(image)[1])
+        for id, label, found, image in rows
     )
     clean = Proportion.of(int(subject.correct.sum()), len(subject.images))
     provenance = {

@@ -18,17 +18,16 @@ STEPS = 4080
 _UNIT = 2.0**-53
 
 
-def to_lattice(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Images [N, C, H, W] in [0, 1] as steps, int32, and how far each was moved, float64 [N].
+def to_lattice(image: Tensor) -> tuple[Tensor, float]:
+    """An image [C, H, W] in [0, 1] as steps, float64, and how far it was moved for that.
 
     The Euclidean distance is in pixel units, and 0 for every 8-bit image.
     """
-    steps = (images.double() * STEPS).round()
-    moved = images.double() - steps / STEPS
+    steps = (image.double() * STEPS).round()
+    moved = image.double() - steps / STEPS
     # What float32 holds of a level, as k / 255, is that level.
-    there = to_pixels(steps.float()) == images.float()
-    distance = moved.masked_fill(there, 0.0).flatten(1).square().sum(1).sqrt()
-    return steps.to(torch.int32), distance
+    there = to_pixels(steps.float()) == image.float()
+    return steps, float(moved.masked_fill(there, 0.0).square().sum().sqrt())
 
 
 def to_pixels(steps: Tensor) -> Tensor:

@@ -251,7 +251,8 @@ def _rate(evaluation: "Evaluation") -> list[Row]:
     if trained is not None:
         # Training sees a batch at a time, which can tell no more than its logarithm.
         cap = f", at most {significant(trained.cap)}" if trained.cap is not None else ""
-        bound = f"in expectation a {trained.bound} bound of {trained.estimand}{cap}"
+        side = "an upper" if trained.bound == "upper" else "a lower"
+        bound = f"in expectation {side} bound of {trained.estimand}{cap}"
         rows.append((f"rate as trained, q: {trained.q}", nats(trained.nats)[0], bound))
     elif evaluation.training_rate_note is not None:
         rows.append(("rate as trained", "-", evaluation.training_rate_note))

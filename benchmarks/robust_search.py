@@ -1,0 +1,110 @@
+"""A recipe tried with other numbers, each judged on validation images alone; all tries are kept.
+
+    python benchmarks/robust_search.py fashion_mnist_robust_pm --epochs 4 \\
+        --try objective.matching.gamma=1 --try objective.matching.gamma=10
+
+Each `--try` is one or several overrides of the recipe. It is trained into a folder of `--runs` (one
+that was begun there goes on), and what its best averaged weights are worth on validation images is
+added to `results/robust/search/RECIPE.json`: a row for each try, whether it was chosen or not.
+"""
+
+import argparse
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+from results import FOLDER, save
+from robust_training import PREFERRED, Shown
+from timing import machine
+
+from paradise_cli import library
+from paradise_cli.recipe.schema import load_recipe
+from paradise_cli.training.run_folder import RunFolder
+
+COLUMNS = {
+    "try": "`{try}`",
+    "epochs": "{epochs}",
+    "accuracy": "{accuracy:.1%}",
+    "under attack": "{robust:.1%}",
+    "seed": "{seed}",
+}
+
+
+def tried(overrides: list[str], asked: argparse.Namespace) -> dict[str, Any]:
+    """Train the recipe with these overrides, and what it is worth on validation images."""
+    same = [f"train.epochs={asked.epochs}", f"train.seed={asked.seed}"]
+    root = [] if asked.data is None else [f"data.root={asked.data}"]
+    recipe = load_recipe(asked.recipe, [*overrides, *same, *root]).recipe
+    label = " ".join(overrides) or "as shipped"
+    # By what is tried: the same try goes on in the same folder.
+    digest = sha256(json.dumps(recipe.resolved(), sort_keys=True, default=str).encode()).hexdigest()
+    run = RunFolder(asked.runs / asked.recipe / digest[:12])
+    if not run.result.exists():
+        library.train(recipe, out=run.path, reporter=Shown(label, recipe.train.epochs))
+    result = json.loads(run.result.read_text(encoding="utf-8"))
+    weights = {each["weights"]: each for each in result["weights"]}
+    chosen = weights[next(name for name in PREFERRED if name in weights)]
+    found = {name.partition("/")[0]: value for name, value in chosen["validation"].items()}
+    return {
+        "try": label,
+        "epochs": asked.epochs,
+        "seed": asked.seed,
+        "accuracy": found["accuracy"],
+        "robust": found["robust"],
+        "weights": chosen["weights"],
+        "data": result["data"],
+    }
+
+
+def kept(row: dict[str, Any], asked: argparse.Namespace) -> None:
+    """Add the row to those on file, in place of an earlier one of the same try."""
+    name = f"robust/search/{asked.recipe}"
+    file = FOLDER / f"{name}.json"
+    rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
+    same = ("try", "epochs", "seed")
+    others = [each for each in rows if any(each[key] != row[key] for key in same)]
+    validate = load_recipe(asked.recipe).recipe.train.validate
+    assert validate is not None, "a recipe without it has nothing to be chosen by"
+    save(
+        name,
+        what=(
+            f"Tries of {asked.recipe}, judged by {validate.attack.steps} steps on the margin at"
+            f" eps {validate.attack.eps:.4g}"
+        ),
+        data=f"{row['data']}, validation",
+        n=validate.images,
+        seed="as listed",
+        columns=COLUMNS,
+        rows=[*others, row],
+        command=f"python benchmarks/robust_search.py {asked.recipe} --epochs N --try OVERRIDES",
+        note="The best epoch was chosen on the same images, so all of these flatter a little.",
+    )
+
+
+def asked_for() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("recipe", help="name of a shipped recipe")
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--try", dest="tries", nargs="*", action="append", default=[], metavar="OVERRIDE"
+    )
+    parser.add_argument("--data", type=Path, help="folder of the data, for image folders")
+    parser.add_argument("--runs", type=Path, default=Path("runs/search"), help="trainings")
+    parser.add_argument("--threads", type=int, help="cores to use")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    chosen = asked_for()
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
+    machine()
+    for overrides in chosen.tries or [[]]:
+        row = tried(overrides, chosen)
+        kept(row, chosen)
+        print(" | ".join(form.format(**row) for form in COLUMNS.values()), flush=True)

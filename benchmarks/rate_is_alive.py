@@ -21,25 +21,26 @@ from paradise_cli.evaluation.passes import posteriors
 from paradise_cli.information.rate import ExactRate, exact_rate
 from paradise_cli.recipe.files import shipped_recipes
 from paradise_cli.recipe.schema import Recipe, load_recipe
+from paradise_cli.training.alarms import alarms
 from paradise_cli.training.loop import Fit, Reporter
 
 FACTORS = (0, 1, 10, 100)
 LEAST_LATENTS = 32
 
 
-class Alarms(Reporter):
+class Records(Reporter):
     def __init__(self) -> None:
-        self.raised = False
+        self.all: list[dict[str, Any]] = []
 
     def epoch(self, record: dict[str, Any]) -> None:
-        self.raised |= "alarm" in record
+        self.all.append(record)
 
 
 def rate_after(recipe: Recipe, images: Path, n: int, largest: int) -> tuple[ExactRate, bool]:
     """Exact rate of the n training pictures, and whether the alarm was raised."""
     channels, size, _ = build_info(recipe).shape
     data = DATASETS["image_folder"](images, size=min(size, largest), channels=channels)
-    device, alarms = choose_device("auto"), Alarms()
+    device, records = choose_device("auto"), Records()
     train = data.train.select(permutation(len(data.train), 0, "examples")[:n])
     model, objective = (
         build_model(recipe, data.info).to(device),
@@ -47,8 +48,8 @@ def rate_after(recipe: Recipe, images: Path, n: int, largest: int) -> tuple[Exac
     )
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
     plan = build_plan(recipe, model, device)
-    Fit(model, objective, optimizer, plan, device, alarms).run(train)
-    return exact_rate(posteriors(model, train, device)), alarms.raised
+    Fit(model, objective, optimizer, plan, device, records).run(train)
+    return exact_rate(posteriors(model, train, device)), bool(alarms(records.all))
 
 
 def judge(

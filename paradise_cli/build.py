@@ -220,6 +220,28 @@ def check_validation(recipe: Recipe, info: DataInfo) -> None:
         )
 
 
+def watches(recipe: Recipe) -> bool:
+    """Whether a training is about more than the images as they are, and is watched for it."""
+    plain = all(view.name == "image" for view in recipe.views)
+    return not plain or recipe.train.validate is not None
+
+
+def watched_radius(recipe: Recipe) -> float | None:
+    """The L-infinity radius in which the recipe wants its model robust; None: it names none."""
+    if recipe.train.validate is not None:
+        return recipe.train.validate.attack.eps
+    radii = [view.hyper["eps"] for view in recipe.views if "eps" in view.hyper]
+    return max(radii, default=None)
+
+
+def matches_at_random(recipe: Recipe) -> bool:
+    """Whether the posteriors of two views are matched that no search has found."""
+    matching = recipe.objective.matching
+    if matching is None or matching.of != "posterior":
+        return False
+    return all(recipe.views[number].name != "adversarial" for number in matching.between)
+
+
 def settled(recipe: Recipe, plan: Plan) -> Recipe:
     """The recipe with what it leaves to the machine as the plan decided it."""
     return recipe.with_train(precision=plan.precision, channels_last=plan.channels_last)

@@ -10,6 +10,7 @@ from paradise_cli.build import build_data, build_model, build_objective, build_o
 from paradise_cli.evaluation.passes import posteriors
 from paradise_cli.information.rate import ExactRate, exact_rate
 from paradise_cli.recipe.schema import load_recipe
+from paradise_cli.training.alarms import alarms
 from paradise_cli.training.loop import Fit, Reporter
 
 CPU = torch.device("cpu")
@@ -61,4 +62,5 @@ def test_the_exact_rate_falls_with_alpha(latent_dim: int, q: str, alpha: float) 
 
 def test_with_q_from_the_batch_the_alarm_tells_that_alpha_is_dead_at_32_latents() -> None:
     _, records = trained("model.latent_dim=32", "objective.alpha=0.01")
-    assert any("alpha has no effect here" in record.get("alarm", "") for record in records.all)
+    (alarm,) = alarms(records.all)
+    assert alarm.kind == "rate_at_cap" and "alpha has no effect here" in alarm.text

@@ -317,22 +317,25 @@ def test_disk_full_while_saving_is_one_message(tmp_path: Path) -> None:
 
 def test_inert_rate_raises_the_alarm(tmp_path: Path) -> None:
     far = run(tmp_path / "far", "model.latent_dim=32", "model.sigma_shift=9")
-    assert (
-        "alpha has no effect here; use q: fitted or a smaller latent_dim" in far.records[0]["alarm"]
-    )
+    (alarm,) = far.records[0]["alarms"]
+    assert (alarm["kind"], alarm["epoch"]) == ("rate_at_cap", 1)
+    assert "alpha has no effect here; use q: fitted or a smaller latent_dim" in alarm["text"]
+    # It stays there in the later epochs, which is the same event.
+    assert all("alarms" not in record for record in far.records[1:])
     near = run(
         tmp_path / "near",
         "model.latent_dim=32",
         "objective.rate={q: fitted}",
         "model.sigma_shift=9",
     )
-    assert all("alarm" not in record and "rate_cap" not in record for record in near.records)
+    assert all("alarms" not in record and "rate_cap" not in record for record in near.records)
 
 
 @pytest.mark.parametrize("q", ["pairwise", "bank, size: 600", "bank"])
 def test_every_q_with_a_cap_raises_the_alarm_there(tmp_path: Path, q: str) -> None:
     far = run(tmp_path, "model.latent_dim=32", f"objective.rate={{q: {q}}}", "model.sigma_shift=9")
-    assert "alpha has no effect here" in far.records[-1]["alarm"]
+    (alarm,) = (alarm for record in far.records for alarm in record.get("alarms", []))
+    assert "alpha has no effect here" in alarm["text"]
     assert far.records[-1]["rate_of"] == ("I_B" if q == "pairwise" else "I(X;Z)")
 
 

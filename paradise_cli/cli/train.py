@@ -92,6 +92,7 @@ def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json
             {
                 "folder": str(trained.folder),
                 "weights": [each.to_json() for each in trained.weights],
+                "alarms": [each.to_json() for each in trained.alarms],
                 "pictures": [str(picture) for picture in trained.pictures],
                 "test": trained.evaluation and trained.evaluation.to_json(),
             }

@@ -14,17 +14,18 @@ class TrainingProgress(Reporter):
     def __init__(self) -> None:
         self._line = ProgressLine("training", None)
         self._evaluating = False
-        self._alarmed = False
+        self._alarmed = set[str]()
         self._last_epoch = 0.0
 
     def progress(self, step: int, total: int, terms: dict[str, float]) -> None:
         self._line.update(step, _terms(terms), total)
 
     def epoch(self, record: dict[str, Any]) -> None:
-        # Once: what is wrong in one epoch is wrong in all that follow.
-        if "alarm" in record and not self._alarmed:
-            self._alarmed = True
-            note(f"warning: epoch {record['epoch']}: {record['alarm']}")
+        for alarm in record.get("alarms", []):
+            # Once a kind: one that comes and goes would fill the screen; result.json has each.
+            if alarm["kind"] not in self._alarmed:
+                self._alarmed.add(alarm["kind"])
+                note(f"warning: epoch {alarm['epoch']}: {alarm['text']}")
         now = time.monotonic()
         # Epochs of milliseconds would fill the screen; metrics.jsonl has all of them.
         if now - self._last_epoch >= 1:
@@ -32,6 +33,8 @@ class TrainingProgress(Reporter):
             parts = [_terms(record["train"])]
             for name, value in record.get("validation", {}).items():
                 parts.append(f"validation {name} {value:.4g}")
+            for name, value in record.get("probe", {}).items():
+                parts.append(f"probe {name} {value:.4g}")
             shown = ", ".join(filter(None, parts))
             note(f"epoch {record['epoch']} ({duration(record['seconds'])}): {shown}")
 

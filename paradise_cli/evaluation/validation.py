@@ -101,11 +101,18 @@ def _under_attack(
     """The name of the task that judges, and a model's robust accuracy in it on so many images."""
     task = objective.judged
     assert task is not None, "a recipe is refused that attacks a model without labels"
-    labelled = (split.labels[:, task.target] >= 0).nonzero().flatten()
-    # Not the first ones: splits may be sorted by class. The same ones in every run.
-    drawn = permutation(len(labelled), "validation attack")[:images]
-    chosen = split.select(labelled[drawn.sort().values])
+    chosen = judged_part(split, task, images)
     return lambda model: (task.name, robust_accuracy(model, task, chosen, device, attack))
+
+
+def judged_part(split: Split, task: Task | None, images: int) -> Split:
+    """At most so many images of a split, with labels where there is a task that reads them."""
+    usable = torch.arange(len(split))
+    if task is not None:
+        usable = (split.labels[:, task.target] >= 0).nonzero().flatten()
+    # Not the first ones: splits may be sorted by class. The same ones in every run.
+    drawn = permutation(len(usable), "validation attack")[:images]
+    return split.select(usable[drawn.sort().values])
 
 
 def _name(metric: str, kind: str) -> str:

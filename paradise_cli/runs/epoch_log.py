@@ -35,9 +35,9 @@ class TensorBoardLog:
         self._writer: Any = SummaryWriter(str(folder), purge_step=step + 1)
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """Write one epoch: what was trained on and what was validated, and the learning rate."""
+        """Write one epoch: what was trained on, validated and probed, and the learning rate."""
         values = {"lr": record["lr"]}
-        for part in ("train", "validation"):
+        for part in ("train", "validation", "probe"):
             values |= {f"{part}/{name}": value for name, value in record.get(part, {}).items()}
         for name, value in values.items():
             self._writer.add_scalar(name, value, record["step"])

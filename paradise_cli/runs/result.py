@@ -9,20 +9,22 @@ from paradise_cli.data import Split
 from paradise_cli.evaluation.evaluate import Evaluation, Measurement, measure
 from paradise_cli.runs.prepare import Training
 from paradise_cli.runs.weights import Weights, weights_of
+from paradise_cli.training.alarms import Alarm
 from paradise_cli.training.checkpoint import State
 from paradise_cli.training.loop import Reporter
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a finished training leaves: its folder, its weights files, and its test results and
-    pictures, if any. The test results are those of the last plain weights.
+    """What a finished training leaves: its folder, its weights files, the alarms it raised, and its
+    test results and pictures, if any. The test results are those of the last plain weights.
     """
 
     folder: Path
     evaluation: Evaluation | None
     pictures: tuple[Path, ...]
     weights: tuple[Weights, ...] = ()
+    alarms: tuple[Alarm, ...] = ()
 
     def __repr__(self) -> str:
         # The pictures lie in the folder: their paths would be most of the line.
@@ -51,6 +53,7 @@ def finish(training: Training, state: State, report: Reporter) -> Trained:
         )
     pictures = _draw(training, measured)
     weights = weights_of(training, state)
+    raised = [Alarm(**each) for record in folder.records() for each in record.get("alarms", [])]
     # In one file and sorted, so that the results of two runs can be compared line by line.
     result = {
         "name": training.recipe.name,
@@ -60,12 +63,13 @@ def finish(training: Training, state: State, report: Reporter) -> Trained:
         "parameters": sum(p.numel() for p in training.model.parameters()),
         "training": training.environment(),
         "weights": [each.to_json() for each in weights],
+        "alarms": [each.to_json() for each in raised],
         "test": evaluation and evaluation.to_json(),
     }
     if extensions := folder.extensions():
         result["extended"] = extensions
     write_json(folder.result, result)
-    return Trained(folder.path, evaluation, pictures, weights)
+    return Trained(folder.path, evaluation, pictures, weights, tuple(raised))
 
 
 def _measure(training: Training, split: Split, name: str, report: Reporter) -> Measurement:

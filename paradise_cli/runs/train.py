@@ -12,6 +12,7 @@ from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.epoch_log import EpochLog, TensorBoardLog, require_tensorboard
 from paradise_cli.runs.prepare import Training, prepare
 from paradise_cli.runs.result import Trained, finish
+from paradise_cli.runs.watch import watch_of
 from paradise_cli.training.checkpoint import State
 from paradise_cli.training.loop import Fit, Reporter
 from paradise_cli.training.run_folder import RunFolder, free_name, latest_name
@@ -88,7 +89,7 @@ def _fit(training: Training, report: Reporter, stop: Callable[[], bool]) -> Stat
         build_optimizer(recipe, model.parameters(), objective.parameters()),
         training.plan,
         training.device,
-        _Recorder(folder, report, log),
+        _Recorder(folder, report, log, watch_of(training, folder.records())),
         average=training.average,
         saved=training.saved,
         checkpoints=training.checkpoints,
@@ -105,17 +106,25 @@ def _fit(training: Training, report: Reporter, stop: Callable[[], bool]) -> Stat
 
 
 class _Recorder(Reporter):
-    """Writes each epoch to `metrics.jsonl` and the log, and tells the display."""
+    """Completes each epoch's record, writes it to `metrics.jsonl` and the log, and shows it."""
 
-    def __init__(self, folder: RunFolder, display: Reporter, log: EpochLog | None) -> None:
+    def __init__(
+        self,
+        folder: RunFolder,
+        display: Reporter,
+        log: EpochLog | None,
+        watch: Callable[[dict[str, Any]], None],
+    ) -> None:
         self._folder = folder
         self._display = display
         self._log = log
+        self._watch = watch
 
     def progress(self, step: int, total: int, terms: dict[str, float]) -> None:
         self._display.progress(step, total, terms)
 
     def epoch(self, record: dict[str, Any]) -> None:
+        self._watch(record)
         self._folder.append_metrics(record)
         if self._log is not None:
             self._log.epoch(record)

@@ -30,7 +30,7 @@ class Reporter:
         """About once a second: steps done, and the means of the running epoch."""
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """After each epoch: its record, with an `alarm` where the user should act."""
+        """After each epoch: its record."""
 
     def evaluation(self, done: int, total: int) -> None:
         """While the finished model is evaluated: how much of it is done."""
@@ -146,7 +146,7 @@ class Fit:
             "lr": self.optimizer.param_groups[0]["lr"],
         }
         record |= {"train": state.means(per_epoch), "seconds": clock.seconds()}
-        record |= rate_record(self.objective, record["train"], batch_size)
+        record |= rate_record(self.objective, batch_size)
         if self.validate:
             validation = self.validate()
             record["validation"] = validation.metrics
@@ -156,11 +156,8 @@ class Fit:
         state.start_epoch()
 
 
-def rate_record(objective: Objective, means: dict[str, float], batch_size: int) -> dict[str, Any]:
-    """What the epoch's mean rate bounds, its cap, and an alarm where it spent the epoch there.
-
-    At its cap the rate has no gradient, whatever alpha (method.md 2.6).
-    """
+def rate_record(objective: Objective, batch_size: int) -> dict[str, Any]:
+    """What the epoch's mean rate bounds, its cap, and from where on it has no gradient."""
     rate = objective.rate
     if rate is None:
         return {}
@@ -169,14 +166,7 @@ def rate_record(objective: Objective, means: dict[str, float], batch_size: int) 
     cap = rate.cap(batch_size)
     if math.isinf(cap):
         return record
-    record["rate_cap"] = cap
-    if means["rate"] > cap - rate.inert_margin:
-        record["alarm"] = (
-            f"the rate, {means['rate']:.2f} nats, was within {rate.inert_margin:.1f} of its cap,"
-            f" log {round(math.exp(cap))} = {cap:.2f}, for an epoch: alpha has no effect here;"
-            " use q: fitted or a smaller latent_dim"
-        )
-    return record
+    return record | {"rate_cap": cap, "rate_inert": cap - rate.inert_margin}
 
 
 class _Clock:

@@ -384,6 +384,10 @@ def test_one_json_document_a_table_and_a_picture(folder: Path, model: str) -> No
     for point in found["curve"]:
         held = [row["correct"] == "True" and float(row["radius"]) > point["radius"] for row in rows]
         assert point["certified_accuracy"]["value"] == pytest.approx(sum(held) / 6)
+    # Another of the same model goes to a folder of its own.
+    for clip in ([], ["--clip"]):
+        assert run(model, "--sigma", "64/255", *FAST, *clip).exit_code == 0
+    assert len(list(Path("certified").iterdir())) == 2
     again = run(model, "--sigma", "64/255", *FAST, "--out", "out")
     assert again.exit_code == 0 and "smoothed classifier" in again.stdout
     assert found == json.loads(Path("out/certificate.json").read_text())

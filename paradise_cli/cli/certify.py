@@ -57,7 +57,7 @@ Folder = Annotated[
     Path | None,
     typer.Option(
         help="Folder of the ledger and the results.",
-        show_default="certified/MODEL-DATA-sigmaSIGMA-nN-sSEED",
+        show_default="certified/MODEL-DATA-sigmaSIGMA-nNxSAMPLES-sSEED",
     ),
 ]
 Fresh = Annotated[
@@ -129,7 +129,9 @@ def _folder(
 ) -> Path:
     """Named after whatever people change between two certifications of one model."""
     data = re.sub(r"[^\w.]+", "-", examples.label.removesuffix(".npz")).strip("-")
-    parts = (target.name, data, f"sigma{sigma}", f"n{len(examples.images)}", f"s{settings.seed}")
+    count = f"n{len(examples.images)}x{settings.samples}"
+    parts = [target.name, data, f"sigma{sigma}", count, f"s{settings.seed}"]
+    parts += ["clip"] if settings.clip else []
     return Path("certified") / "-".join(parts).replace("/", "_")
 
 

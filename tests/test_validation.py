@@ -128,10 +128,14 @@ def test_the_command_prints_the_four_and_json_holds_them(
     words += ["--set", "train.epochs=3", "--set", ATTACK, "--set", "train.average={}"]
     shown = CliRunner().invoke(app, [*words, "--set", "model.latent_dim=3"])
     assert shown.exit_code == 0, shown.output
-    for part in ("best averaged", "last plain", "robust", "weights, on validation images"):
+    for part in ("best averaged", "last plain", "robust", " validation images"):
         assert part in shown.stdout
     again = CliRunner().invoke(app, [*words, "--set", "model.latent_dim=3", "--json"])
-    rows = json.loads(again.stdout)["weights"]
+    said = json.loads(again.stdout)
+    rows = said["weights"]
+    # A tenth of the 1,437 training images is held out.
+    assert (said["judged_on"]["split"], said["judged_on"]["n"]) == ("validation", 144)
+    assert set(said["judged_on"]["attack"]) == {"eps", "steps", "n"}
     folder = RunFolder(Path("runs/digits"))
     assert rows == json.loads(folder.result.read_text())["weights"]
     assert [(row["weights"], row["file"]) for row in rows] == [

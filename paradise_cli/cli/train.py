@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -92,6 +92,7 @@ def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json
             {
                 "folder": str(trained.folder),
                 "weights": [each.to_json() for each in trained.weights],
+                "judged_on": trained.judged_on,
                 "alarms": [each.to_json() for each in trained.alarms],
                 "pictures": [str(picture) for picture in trained.pictures],
                 "test": trained.evaluation and trained.evaluation.to_json(),
@@ -101,13 +102,13 @@ def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json
     # Data without a test split are trained on all the same.
     if trained.evaluation:
         print_evaluation(trained.evaluation)
-    _print_weights(trained.weights)
+    _print_weights(trained.weights, trained.judged_on)
     note(f"run folder: {trained.folder}")
     if trained.pictures:
         note(f"pictures:   {', '.join(picture.name for picture in trained.pictures)}")
 
 
-def _print_weights(weights: "Sequence[Weights]") -> None:
+def _print_weights(weights: "Sequence[Weights]", judged_on: dict[str, Any]) -> None:
     """The weights of a run beside each other, with what validation images say of them."""
     names = list(dict.fromkeys(name for each in weights for name in each.validation))
     # Without validation images there are one or two files, and nothing to compare.
@@ -119,7 +120,11 @@ def _print_weights(weights: "Sequence[Weights]") -> None:
         cells = [_metric(name, each.validation.get(name)) for name in names]
         rows.append((each.name, f"{each.step:,}", *cells))
     heads = [_heading(name, several=len(tasks) > 1) for name in names]
-    print_table("weights, on validation images", ("weights", "step", *heads), rows)
+    title = f"weights, on {judged_on['n']:,} validation images"
+    if attack := judged_on.get("attack"):
+        title += f"; attacked: {attack['n']:,}, eps {attack['eps']:.4g}, {attack['steps']} steps"
+    print_table(title, ("weights", "step", *heads), rows)
+    note("the best were chosen on these very images, which flatters them: attack and evaluate them")
 
 
 def _heading(metric: str, several: bool) -> str:

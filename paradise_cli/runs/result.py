@@ -1,14 +1,15 @@
 """What a finished training leaves: measurements on test images, pictures and `result.json`."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from paradise_cli.core.storage import write_json
 from paradise_cli.data import Split
 from paradise_cli.evaluation.evaluate import Evaluation, Measurement, measure
 from paradise_cli.runs.prepare import Training
-from paradise_cli.runs.weights import Weights, weights_of
+from paradise_cli.runs.weights import Weights, judged_on, weights_of
 from paradise_cli.training.alarms import Alarm
 from paradise_cli.training.checkpoint import State
 from paradise_cli.training.loop import Reporter
@@ -16,14 +17,17 @@ from paradise_cli.training.loop import Reporter
 
 @dataclass(frozen=True)
 class Trained:
-    """What a finished training leaves: its folder, its weights files, the alarms it raised, and its
-    test results and pictures, if any. The test results are those of the last plain weights.
+    """What a finished training leaves: its folder, its weights files and what they were judged on,
+    the alarms it raised, and its test results and pictures, if any.
+
+    The test results are those of the last plain weights.
     """
 
     folder: Path
     evaluation: Evaluation | None
     pictures: tuple[Path, ...]
     weights: tuple[Weights, ...] = ()
+    judged_on: dict[str, Any] = field(default_factory=dict)
     alarms: tuple[Alarm, ...] = ()
 
     def __repr__(self) -> str:
@@ -63,13 +67,14 @@ def finish(training: Training, state: State, report: Reporter) -> Trained:
         "parameters": sum(p.numel() for p in training.model.parameters()),
         "training": training.environment(),
         "weights": [each.to_json() for each in weights],
+        "judged_on": judged_on(training),
         "alarms": [each.to_json() for each in raised],
         "test": evaluation and evaluation.to_json(),
     }
     if extensions := folder.extensions():
         result["extended"] = extensions
     write_json(folder.result, result)
-    return Trained(folder.path, evaluation, pictures, weights, tuple(raised))
+    return Trained(folder.path, evaluation, pictures, weights, judged_on(training), tuple(raised))
 
 
 def _measure(training: Training, split: Split, name: str, report: Reporter) -> Measurement:

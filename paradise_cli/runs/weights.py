@@ -31,6 +31,18 @@ class Weights:
         }
 
 
+def judged_on(training: Training) -> dict[str, Any]:
+    """On what the weights were judged and the best of them chosen; empty without such images."""
+    split, chosen = training.data.validation, training.recipe.train.validate
+    if split is None:
+        return {}
+    found: dict[str, Any] = {"split": "validation", "n": len(split)}
+    if chosen is not None:
+        attacked = {"n": min(chosen.images, len(split))}
+        found["attack"] = chosen.attack.model_dump(mode="json") | attacked
+    return found
+
+
 def weights_of(training: Training, state: State) -> tuple[Weights, ...]:
     """What a finished training leaves; the best are chosen by their score on validation images."""
     folder = training.folder

@@ -237,6 +237,14 @@ BAD = {
         ["views=[{name: corner, eps: 0.1, around: 0}]"],
         "leave it out for the first view",
     ),
+    "half a pair": (
+        [CORNERS, "objective.matching={between: [0], distance: l1, gamma: 1}"],
+        "objective.matching.between: has too few entries (got [0])",
+    ),
+    "a distance that is none": (
+        ["views=[{name: adversarial, eps: 0.1, distance: helinger}]"],
+        "views.0.distance: unknown distance 'helinger'; did you mean 'hellinger'? known: ",
+    ),
     "eps 0": (["views=[{name: corner, eps: 0}]"], "views.0.eps: should be greater than 0"),
     "eps above 1": (["views=[{name: uniform, eps: 8}]"], "should be at most 1 (got 8)"),
     "no head": (

@@ -60,6 +60,8 @@ def _explain(
     kind = error["type"]
     if kind == "extra_forbidden":
         return step.path, _unknown_key(step, model, document), ""
+    if kind == "missing" and isinstance(step.data, list):
+        return step.path, "has too few entries", f" (got {show(step.data)})"
     if kind == "missing":
         return (
             step.path,

@@ -215,6 +215,8 @@ class Walk:
         """Walk as far as the location names keys and indexes of what is written."""
         for part in location:
             if isinstance(self.data, list) and isinstance(part, int):
+                if part >= len(self.data):
+                    break  # what is missing at the end of a list is told of the list
                 self._arrive((get_args(self.kind) or (None,))[0], self.data[part])
                 self.path = (*self.path, part)
             elif isinstance(self.data, dict) and isinstance(part, str) and _is_model(self.kind):

@@ -1,8 +1,8 @@
 """The standard suite against torchattacks' AutoAttack: the same networks, images and radii, in one
 run.
 
-`--nets` are files of `adversarial_training.py` or module:function, by commas; `--images` a folder
-with test/. For each network and radius the accuracies, the images that only one of the two breaks
+`--nets` are run folders, weights files or module:function, by commas; `--images` a folder with
+test/. For each network and radius the accuracies, the images that only one of the two breaks
 (each checked by an independent forward pass), and the times; then Multi-Targeted against
 AutoAttack, and PGD-200 with 20 restarts against calling theirs 20 times. `--ours` says in which
 precisions ours searches, by default fp32 and, where the hardware is fast at it, bf16;
@@ -14,12 +14,10 @@ with the next ones another day.
 import time
 from argparse import Namespace
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 import torchattacks
-from adversarial_training import Classifier
 from timing import finish, machine, options, report
 from torch import Tensor, nn
 
@@ -29,22 +27,30 @@ from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.attacks.session.suite import SUITES, run_in_fp32, run_suite, worst_case
 from paradise_cli.core.machine import choose_device, fast_bf16, full_fp32
 from paradise_cli.core.randomness import permutation
-from paradise_cli.core.storage import load_tensors
 from paradise_cli.data import DATASETS
+from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.robustness.classifiers import open_classifier
 
 DEVICE = choose_device("auto")
 
 
+class Answers(nn.Module):
+    """A model of ours as the module of pixels that torchattacks wants."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        super().__init__()
+        self.model = loaded.model
+        self.classifier = loaded.model.classifier()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(images)
+
+
 def opened(name: str) -> nn.Module:
     """A network in eval mode, without gradients of its weights."""
-    if not name.endswith(".safetensors"):
-        target = open_classifier(name).function
-        assert isinstance(target, nn.Module)
-        return target.eval().requires_grad_(False).to(DEVICE)
-    tensors, metadata = load_tensors(Path(name))
-    net = Classifier(metadata["net"], (3, 32, 32), 10)
-    net.load_state_dict(tensors)
+    target = open_classifier(name)
+    net = target.function if target.loaded is None else Answers(target.loaded)
+    assert isinstance(net, nn.Module)
     return net.eval().requires_grad_(False).to(DEVICE)
 
 

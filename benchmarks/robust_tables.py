@@ -58,14 +58,14 @@ def by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
 
 def _main(rows: Sequence[Row]) -> Iterator[str]:
     yield _line(
-        ("method", "natural", *(f"`{suite}`" for suite in SUITES), "verdict", "overfitted",
+        ("method", "natural", *(f"`{suite}`" for suite in SUITES), "verdict", "alarms in training",
          "passes: forward + back", "epochs", "seeds")
     )  # fmt: skip
     yield "|" + "---|" * 9
     for method, each in by_method(rows).items():
         whole = [row for row in each if "failed" not in row]
         cells = [f"`{method}`", _natural(each), *(_robust(each, suite) for suite in SUITES)]
-        cells += [_verdicts(each), _overfitted(whole), _passes(each), _one(each, "epochs")]
+        cells += [_verdicts(each), _alarms(whole), _passes(each), _one(each, "epochs")]
         cells.append(_seeds(each))
         yield _line(cells)
 
@@ -168,14 +168,20 @@ def _verdicts(rows: Sequence[Row]) -> str:
     return _counted(found)
 
 
-def _overfitted(rows: Sequence[Row]) -> str:
-    """In how many of the trainings that were watched an alarm said so, and in which epochs."""
-    watched = [row["overfitting"] for row in rows if row.get("overfitting") is not None]
+def _alarms(rows: Sequence[Row]) -> str:
+    """Each kind that was raised: in how many of the trainings that were watched, and when."""
+    watched = [row["alarms"] for row in rows if row.get("alarms") is not None]
     if not watched:
         return "not watched"
-    epochs = [str(epoch) for events in watched for epoch in events]
-    hit = sum(bool(events) for events in watched)
-    return f"{hit} of {len(watched)}" + (f", epoch {', '.join(epochs)}" if epochs else "")
+    kinds = sorted({each["kind"] for raised in watched for each in raised})
+    return "; ".join(_alarm(kind, watched) for kind in kinds) or "none"
+
+
+def _alarm(kind: str, watched: Sequence[Sequence[Row]]) -> str:
+    epochs = [[each["epoch"] for each in raised if each["kind"] == kind] for raised in watched]
+    hit = sum(map(bool, epochs))
+    when = ", ".join(str(epoch) for some in epochs for epoch in some)
+    return f"{kind.replace('_', ' ')}: {hit} of {len(watched)}, epoch {when}"
 
 
 def _passes(rows: Sequence[Row]) -> str:

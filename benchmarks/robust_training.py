@@ -178,7 +178,8 @@ class Row:
             "weights_file": chosen["file"],
             "weights_step": chosen["step"],
             "validation": validation,
-            "overfitting": overfitting(result),
+            # None where nobody watched: that is not the same as no alarm.
+            "alarms": result.get("alarms"),
         }
 
     def _natural(self, weights: Path) -> dict[str, Any]:
@@ -221,12 +222,6 @@ class Row:
         }
 
 
-def overfitting(result: Mapping[str, Any]) -> list[int] | None:
-    """The epochs in which a training was found to overfit; None where nobody watched."""
-    events = result.get("overfitting")
-    return None if events is None else [event["epoch"] for event in events]
-
-
 def _plain_names(metrics: Mapping[str, float]) -> dict[str, float]:
     """`accuracy` for `accuracy/task`: these recipes have one task."""
     return {name.partition("/")[0]: value for name, value in metrics.items()}
@@ -247,8 +242,8 @@ class Shown(Reporter):
             f" loss {record['train']['loss']:.4g}; {shown}",
             flush=True,
         )
-        if alarm := record.get("alarm"):
-            print(f"{self.label}: ALARM {alarm}", flush=True)
+        for alarm in record.get("alarms", []):
+            print(f"{self.label}: ALARM {alarm['text']}", flush=True)
 
     def say(self, text: str) -> None:
         print(f"{self.label}: {text}", flush=True)

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from results import read
+from results import FOLDER, read
 from robust_tables import PREFIX, robust_table
 
 ROOT = Path(__file__).parent.parent
@@ -29,6 +29,8 @@ def table(name: str) -> str:
         return audit_rows()
     if name.startswith(PREFIX):
         return robust_table(name)
+    if not (FOLDER / f"{name}.json").exists():
+        return "\nNothing was measured yet.\n"
     found = read(name)
     columns: dict[str, str] = found["columns"]
     lines = [_line(columns), "|" + "---|" * len(columns)]

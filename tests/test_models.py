@@ -23,6 +23,8 @@ BACKBONE_ROWS = [
     ("conv", {"width": 4}, (1, 28, 28), 32),
     ("conv", {"width": 4}, (3, 64, 64), 512),
     ("conv", {"width": 4}, (3, 33, 50), 192),
+    ("strided_conv", {"widths": [16, 24, 32], "batch_norm": True}, (3, 33, 17), 1440),
+    ("strided_conv", {"widths": [4, 6]}, (1, 8, 8), 96),
     ("preact_resnet", {"depth": 8}, (3, 32, 32), 64),
     ("preact_resnet", {"depth": 14}, (1, 29, 31), 64),
     ("preact_resnet_imagenet", {"depth": 18}, (3, 64, 64), 512),
@@ -180,6 +182,8 @@ def test_convolutional_parameter_counts():
         ("wide_resnet", {"dropout": 1.0}, "dropout must be at least 0 and below 1, not 1.0"),
         ("mlp", {"hidden": [8, 0]}, "mlp: hidden must be at least 1, not 0"),
         ("conv", {"width": 0}, "conv: width must be at least 1, not 0"),
+        ("strided_conv", {"widths": [8, 0]}, "strided_conv: widths must be at least 1, not 0"),
+        ("strided_conv", {"widths": []}, "strided_conv: layers must be at least 1, not 0"),
     ],
 )
 def test_impossible_backbones_are_refused(name, hyper, message):

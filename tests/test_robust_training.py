@@ -145,7 +145,7 @@ def row(method: str, seed: int, robust: float, **others: Any) -> dict[str, Any]:
         "method": method, "seed": seed, "data": "digits", "eps": 0.1, "epochs": 3,
         "natural": {"value": 0.9}, "passes": {"forward": 2.0, "back": 2.0},
         "validation": four | {"best averaged": {"robust": 0.5}},
-        "suites": {"standard": standard}, "overfitting": [],
+        "suites": {"standard": standard}, "alarms": [],
         "local": {"linearity": 0.25, "wavering": {"value": 0.01},
                   "random_shift": {"value": 0.1}, "worst_shift": {"value": 0.5}}, **others,
     }  # fmt: skip
@@ -157,7 +157,7 @@ def test_tables_give_means_over_seeds_and_say_what_is_lacking(
     """sd of .3 and .5 is .1414; Wilson of 40 in 100 is 30.9% to 49.8%."""
     tables = importlib.import_module("robust_tables")
     assert "Nothing was measured yet" in tables.robust_table("robust_digits_weights")
-    low = row("low", 0, 0.1, overfitting=[2])
+    low = row("low", 0, 0.1, alarms=[{"kind": "rate_at_cap", "epoch": 2}])
     natural = {"natural": {"value": 0.9, "n": 100}}
     for each in (low, row("high", 0, 0.3), row("high", 1, 0.5)):
         path = tmp_path / "results" / "robust" / "digits" / f"{each['method']}-{each['seed']}.json"
@@ -168,10 +168,10 @@ def test_tables_give_means_over_seeds_and_say_what_is_lacking(
     lines = tables.robust_table("robust_digits").splitlines()
     assert lines[3] == (
         "| `high` | 90.0% ± 0.0 (82.6% to 94.5%) | 40.0% ± 14.1 (30.9% to 49.8%) |  |"
-        " not detected | 0 of 2 | 2 + 2 | 3 | 0, 1 |"
+        " not detected | none | 2 + 2 | 3 | 0, 1 |"
     )
     assert lines[4].startswith("| `low` | 90.0% (82.6% to 94.5%) | 10.0% (5.5% to 17.4%) |  |")
-    assert "| 1 of 1, epoch 2 |" in lines[4] and "Commit abcdefg; M." in lines[6]
+    assert "| rate at cap: 1 of 1, epoch 2 |" in lines[4] and "Commit abcdefg; M." in lines[6]
     weights = tables.robust_table("robust_digits_weights").splitlines()
     assert weights[3] == (
         "| `high` | 25.0% ± 0.0 | 25.0% ± 0.0 | 25.0% ± 0.0 | 50.0% ± 0.0 |"

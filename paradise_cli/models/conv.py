@@ -1,4 +1,4 @@
-"""Convolutional backbone and decoder for 28x28 and 64x64 images (method.md 4.4)."""
+"""Convolutional backbones and decoder, mostly for 28x28 and 64x64 images (method.md 4.4)."""
 
 import math
 from typing import Literal
@@ -21,6 +21,15 @@ def conv(in_shape: Shape, *, width: int = 128) -> Backbone:
     UsageError for images below 16x16.
     """
     return ConvBackbone(in_shape, width)
+
+
+@BACKBONES.register
+def strided_conv(in_shape: Shape, *, widths: list[int], batch_norm: bool = False) -> Backbone:
+    """Convolutions 3x3 with ReLU of the given widths, all but the first of stride 2, flattened.
+
+    For images of any size, as the digits' 8x8; with `batch_norm` each convolution is normalised.
+    """
+    return StridedConvBackbone(in_shape, widths, batch_norm)
 
 
 @HEADS.register
@@ -61,6 +70,36 @@ class ConvBackbone(Backbone):
     def forward(self, images: Tensor) -> Tensor:
         out: Tensor = self.layers(images)
         return out.flatten(1)
+
+
+class StridedConvBackbone(Backbone):
+    """See `strided_conv`."""
+
+    def __init__(self, in_shape: Shape, widths: list[int], batch_norm: bool) -> None:
+        super().__init__()
+        self.layers, self.out_features = strided_layers(in_shape, widths, batch_norm)
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.layers(images)
+        return out
+
+
+def strided_layers(
+    in_shape: Shape, widths: list[int], batch_norm: bool
+) -> tuple[nn.Sequential, int]:
+    """The layers of `strided_conv`, and how many features come out."""
+    require_positive("strided_conv", layers=len(widths), widths=min(widths, default=1))
+    # Strides instead of pooling: every layer is smooth but for its ReLU.
+    channels, height, breadth = in_shape
+    layers: list[nn.Module] = []
+    for number, width in enumerate(widths):
+        stride = 2 if number else 1
+        layers.append(nn.Conv2d(channels, width, 3, stride=stride, padding=1))
+        layers += [nn.BatchNorm2d(width)] if batch_norm else []
+        layers.append(nn.ReLU())
+        # With a padding of 1 a stride of 2 halves the size, rounded up.
+        channels, height, breadth = width, -(-height // stride), -(-breadth // stride)
+    return nn.Sequential(*layers, nn.Flatten()), channels * height * breadth
 
 
 class ConvDecoder(Head):

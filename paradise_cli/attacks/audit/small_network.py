@@ -7,8 +7,10 @@ from torch.nn.functional import softplus
 
 from paradise_cli.core.storage import load_tensors
 from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.models.base import Shape
+from paradise_cli.models.conv import strided_layers
 
-Shape = tuple[int, int, int]
+WIDTHS = [16, 24, 32]
 
 
 class SmallNetwork(nn.Module):
@@ -18,7 +20,7 @@ class SmallNetwork(nn.Module):
 
     def __init__(self, shape: Shape, classes: int, *, batch_norm: bool = False) -> None:
         super().__init__()
-        self.backbone, features = _backbone(shape, batch_norm=batch_norm)
+        self.backbone, features = strided_layers(shape, WIDTHS, batch_norm)
         self.linear = nn.Linear(features, classes)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -31,7 +33,7 @@ class SmallEncoder(nn.Module):
 
     def __init__(self, shape: Shape, classes: int, *, latent_dim: int = 16) -> None:
         super().__init__()
-        self.backbone, features = _backbone(shape)
+        self.backbone, features = strided_layers(shape, WIDTHS, False)
         self.posterior_head = nn.Linear(features, 2 * latent_dim)
         self.linear = nn.Linear(latent_dim, classes)
 
@@ -58,23 +60,12 @@ def small_network(kind: str, shape: Shape, classes: int) -> nn.Module:
 
 
 def load_small_network(path: Path) -> nn.Module:
-    """A network that `benchmarks/adversarial_training.py` saved, in eval mode; errors as
-    `load_tensors`.
+    """A network of `zoo/digits`, in eval mode; errors as `load_tensors`.
+
+    Its file says what network it is: these are older than the recipes that train such networks now.
     """
     tensors, metadata = load_tensors(path)
     net = small_network(metadata["net"], tuple(metadata["shape"]), metadata["classes"])
     net.load_state_dict(tensors)
     # Saved networks are to be attacked, never trained further.
     return net.eval()
-
-
-def _backbone(shape: Shape, *, batch_norm: bool = False) -> tuple[nn.Sequential, int]:
-    """The layers before the last, and how many features come out."""
-    # Strides instead of pooling: every layer is smooth but for its ReLU.
-    channels, height, width = shape
-    layers: list[nn.Module] = []
-    for before, after, stride in ((channels, 16, 1), (16, 24, 2), (24, 32, 2)):
-        layers.append(nn.Conv2d(before, after, 3, stride=stride, padding=1))
-        layers += [nn.BatchNorm2d(after)] if batch_norm else []
-        layers.append(nn.ReLU())
-    return nn.Sequential(*layers, nn.Flatten()), 32 * -(-height // 4) * -(-width // 4)

@@ -241,6 +241,10 @@ BAD = {
         [CORNERS, "objective.matching={between: [0], distance: l1, gamma: 1}"],
         "objective.matching.between: has too few entries (got [0])",
     ),
+    "three of a pair": (
+        [CORNERS, "objective.matching={between: [0, 1, 0], distance: l1, gamma: 1}"],
+        "objective.matching.between: has too many entries (got [0, 1, 0])",
+    ),
     "a distance that is none": (
         ["views=[{name: adversarial, eps: 0.1, distance: helinger}]"],
         "views.0.distance: unknown distance 'helinger'; did you mean 'hellinger'? known: ",

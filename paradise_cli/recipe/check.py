@@ -26,6 +26,7 @@ _PLAIN = {
     "finite_number": "should be a finite number",
     "bool_type": "should be true or false",
     "too_short": "should not be empty",
+    "too_long": "has too many entries",
 }
 _WORDS = {
     "Input should": "should",

@@ -2,7 +2,7 @@
 
 `robust_SET` has one line a method, the mean over its seeds; `robust_SET_weights` compares the four
 weights that each training leaves; `robust_SET_local` says how smooth the loss is and how far
-posteriors move; `robust_SET_short` is for the README.
+posteriors move. `robust_short` has the best of all sets, for the README.
 """
 
 import json
@@ -17,15 +17,20 @@ from paradise_cli.core.proportions import wilson
 PREFIX = "robust_"
 SUITES = ("standard", "paper")
 WEIGHTS = ("last plain", "best plain", "last averaged", "best averaged")
-SHORT = 7  # characters of a commit that tell it apart
+DIGITS = 7  # of a commit, which tell it apart
+SHORT, STANDARD, MOST = "short", "standard", 5
+"""The table of the README, and its methods: standard training, and so many of the best."""
 
 Row = Mapping[str, Any]
 
 
 def robust_table(name: str) -> str:
     """The table of that name, `robust_SET` and what may follow; says so where nothing is there."""
-    wanted, _, kind = _split(name)
-    files = [json.loads(path.read_text("utf-8")) for path in _files(wanted)]
+    stem, _, kind = name.removeprefix(PREFIX).rpartition("_")
+    wanted, kind = (stem, kind) if kind in KINDS else (name.removeprefix(PREFIX), "")
+    if wanted == SHORT:
+        return short_table()
+    files = _read(wanted)
     if not files:
         command = f"python benchmarks/robust_training.py --set {wanted}"
         return f"\nNothing was measured yet; the command is `{command}`.\n"
@@ -34,13 +39,39 @@ def robust_table(name: str) -> str:
     return "\n".join(["", *lines, "", how(wanted, files), ""])
 
 
-def _split(name: str) -> tuple[str, str, str]:
-    stem, bar, kind = name.removeprefix(PREFIX).rpartition("_")
-    return (stem, bar, kind) if kind in KINDS else (name.removeprefix(PREFIX), "", "")
+def short_table() -> str:
+    """Standard training beside what withstands most, on every set of which there are rows."""
+    folders = sorted((FOLDER / "robust").glob("*"))
+    # Searches have rows of another kind.
+    sets = [_methods(folder.name) for folder in folders if folder.name != "search"]
+    if not sets:
+        return "\nNothing was measured yet.\n"
+    heads = [f"{_data(found)}, natural | under attack" for found in sets]
+    best = [method for method in sets[0] if method != STANDARD][:MOST]
+    lines = [_line(("training", *heads, "passes")), "|" + "---|" * (2 + 2 * len(sets))]
+    for method in (*best, STANDARD):
+        cells = [f"`{method}`"]
+        for found in sets:
+            each = found.get(method, [])
+            cells += [_mean(_share_of(each)), _mean(_values(each, SUITES[0]))]
+        passes = _passes(sets[0].get(method, [])[:1]).replace(" ", "")
+        lines.append(_line([*cells, passes]))
+    how = "<sub>Suite `standard`, means over seeds; [more](docs/results.md#robust-training)</sub>"
+    return "\n".join(["", *lines, "", how, ""])
 
 
-def _files(wanted: str) -> list[Any]:
-    return sorted((FOLDER / "robust" / wanted).glob("*.json"))
+def _read(wanted: str) -> list[dict[str, Any]]:
+    paths = sorted((FOLDER / "robust" / wanted).glob("*.json"))
+    return [json.loads(path.read_text("utf-8")) for path in paths]
+
+
+def _methods(wanted: str) -> dict[str, list[Row]]:
+    return by_method([file["rows"][0] for file in _read(wanted)])
+
+
+def _data(found: Mapping[str, Sequence[Row]]) -> str:
+    labels = [row["data"] for rows in found.values() for row in rows if "data" in row]
+    return labels[0] if labels else "unknown data"
 
 
 def by_method(rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -68,15 +99,6 @@ def _main(rows: Sequence[Row]) -> Iterator[str]:
         cells += [_verdicts(each), _alarms(whole), _passes(each), _one(each, "epochs")]
         cells.append(_seeds(each))
         yield _line(cells)
-
-
-def _short(rows: Sequence[Row]) -> Iterator[str]:
-    yield _line(("training", "natural", "under attack", "passes"))
-    yield "|---|---|---|---|"
-    for method, each in by_method(rows).items():
-        natural, robust = _share_of(each), _values(each, "standard")
-        cells = [_mean(natural), _mean(robust), _passes(each).replace(" ", "")]
-        yield _line([f"`{method}`", *cells])
 
 
 def _weights(rows: Sequence[Row]) -> Iterator[str]:
@@ -214,7 +236,7 @@ def _how(wanted: str, files: Sequence[Mapping[str, Any]]) -> str:
     """How the rows were measured: what they have in common, and what differs."""
     rows = [file["rows"][0] for file in files]
     eps = _counted([f"{row['eps']:.4g}" for row in rows if "eps" in row])
-    commits = dict.fromkeys(file["commit"][:SHORT] for file in files)
+    commits = dict.fromkeys(file["commit"][:DIGITS] for file in files)
     machines = dict.fromkeys(file["machine"] for file in files)
     data = dict.fromkeys(row["data"] for row in rows if "data" in row)
     ns = sorted({each["n"] for row in rows for each in row.get("suites", {}).values()})
@@ -249,17 +271,10 @@ def _how_local(wanted: str, files: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def _how_short(wanted: str, files: Sequence[Mapping[str, Any]]) -> str:
-    rows = [file["rows"][0] for file in files]
-    seeds = len({row["seed"] for row in rows})
-    return f"<sub>{wanted}: mean of up to {seeds} seeds; with intervals in docs/results.md.</sub>"
-
-
 Lines = Callable[[Sequence[Row]], Iterator[str]]
 How = Callable[[str, Sequence[Mapping[str, Any]]], str]
 KINDS: dict[str, tuple[Lines, How]] = {
     "": (_main, _how),
     "weights": (_weights, _how_weights),
     "local": (_local, _how_local),
-    "short": (_short, _how_short),
 }

@@ -11,7 +11,7 @@ FENCE = re.compile(
     r"(?:<!-- not run: (?P<reason>[^\n]+?) -->\n)?^```(?P<kind>\w+)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-SETTING = re.compile(r"[A-Z]+=")
+SETTING = re.compile(r"[A-Z_]+=")
 """A variable set for one command, which stands before it."""
 FILE_NAME = re.compile(r"# (\S+\.(?:py|yaml))\n")
 

@@ -2,12 +2,13 @@
 
 What has happened is decided without the alarm's help: by PGD-50, written out here, on test images,
 where the alarm looks at validation images. A training has overfitted in the first epoch after which
-this accuracy is below 0.6 of its best so far, and at least 0.1 lower. `--curves` is a folder where
-each run is kept, so that the same command goes on where it stopped.
+this accuracy is below half of its best so far, and at least 0.1 lower; it then ends. `--curves` is
+a folder where each run is kept, so that the same command goes on where it stopped.
 """
 
 import json
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,16 @@ from torch import Tensor
 from torch.nn.functional import nll_loss
 
 from paradise_cli.build import build_data, build_model, build_objective, build_optimizer, build_plan
+from paradise_cli.core.errors import Interrupted
 from paradise_cli.core.randomness import generator, permutation
 from paradise_cli.data.base import Split, batches
 from paradise_cli.evaluation.probe import probe_of
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.recipe.schema import load_recipe
-from paradise_cli.training.alarms import begun
+from paradise_cli.training.alarms import alarms
 from paradise_cli.training.loop import Fit, Reporter, Validation
 
-EPS, STEPS = 0.25, 50
+EPS, STEPS = 0.2, 50
 VIEWS = {
     "FGSM": f"{{name: adversarial, eps: {EPS}, start: image}}",
     "N-FGSM": f"{{name: adversarial, eps: {EPS}, start: uniform, start_size: {2 * EPS},"
@@ -43,7 +45,7 @@ RECIPE = [
     "train.batch_size=64",
     "train.precision=fp32",
 ]
-FALLEN, CLEAR = 0.6, 0.1
+FALLEN, CLEAR = 0.5, 0.1
 CPU = torch.device("cpu")
 
 
@@ -60,7 +62,7 @@ def truth(model: StochasticEncoder, images: Tensor, labels: Tensor) -> float:
 
 
 class Records(Reporter):
-    """Each epoch's record, with the alarms that begin there."""
+    """Each epoch's record; what is measured after it is its probe."""
 
     def __init__(self) -> None:
         self.all: list[dict[str, Any]] = []
@@ -70,7 +72,6 @@ class Records(Reporter):
         record["truth"] = measured.pop("truth")
         record["probe"] = measured
         self.all.append(record)
-        record["alarms"] = [alarm.to_json() for alarm in begun(self.all)]
 
 
 def curve(method: str, seed: int, epochs: int, images: int, tested: int) -> list[dict[str, Any]]:
@@ -92,7 +93,10 @@ def curve(method: str, seed: int, epochs: int, images: int, tested: int) -> list
     records = Records()
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
     plan = build_plan(recipe, model, CPU)
-    Fit(model, objective, optimizer, plan, CPU, records, validate=measure).run(train)
+    fit = Fit(model, objective, optimizer, plan, CPU, records, validate=measure)
+    fit.stop = lambda: happened(records.all) is not None
+    with suppress(Interrupted):
+        fit.run(train)
     return records.all
 
 
@@ -115,8 +119,8 @@ def happened(records: list[dict[str, Any]]) -> int | None:
 
 def told(records: list[dict[str, Any]]) -> int | None:
     """The first epoch for which the alarm was raised."""
-    raised = [alarm for record in records for alarm in record["alarms"]]
-    epochs = [alarm["epoch"] for alarm in raised if alarm["kind"] == "catastrophic_overfitting"]
+    raised = alarms(records)
+    epochs = [alarm.epoch for alarm in raised if alarm.kind == "catastrophic_overfitting"]
     return min(epochs, default=None)
 
 
@@ -144,7 +148,7 @@ def _run(job: tuple[str, int, int, int, int, Path]) -> tuple[str, int, list[dict
 
 if __name__ == "__main__":
     chosen = options(
-        __doc__, seeds=10, epochs=10, images=3200, tested=200, jobs=2, curves="overfitting_curves"
+        __doc__, seeds=10, epochs=8, images=9600, tested=150, jobs=2, curves="overfitting_curves"
     )
     machine()
     folder = Path(chosen.curves)
@@ -162,7 +166,7 @@ if __name__ == "__main__":
     if chosen.save:
         save(
             "overfitting_alarm",
-            what=f"Catastrophic overfitting at eps {EPS} in {chosen.epochs} epochs of"
+            what=f"Catastrophic overfitting at eps {EPS} in up to {chosen.epochs} epochs of"
             f" {chosen.images:,} images: when it happened, by PGD-50 on test images, and when the"
             " alarm was raised, by validation images",
             columns={

@@ -89,6 +89,7 @@ CONSTANT, CAP = "constant_posterior", "rate_at_cap"
         # Ups and downs of an honest training, one that diverges, and one that never withstood.
         (probed((0.5, 0.4), (0.6, 0.5), (0.5, 0.42), (0.65, 0.55)), OVERFITTING, []),
         (probed((0.8, 0.7), (0.1, 0.1), (0.2, 0.15)), OVERFITTING, []),
+        (probed((0.8, 0.7), (0.5, 0.4), (0.1, 0.02)), OVERFITTING, []),
         (probed((0.3, 0.05), (0.4, 0.0), (0.5, 0.0)), OVERFITTING, []),
         # Overfitted from the first epoch on, nothing fell.
         (probed((0.9, 0.0), (0.9, 0.0)), OVERFITTING, []),

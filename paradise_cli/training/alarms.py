@@ -10,6 +10,7 @@ Record: TypeAlias = Mapping[str, Any]
 
 FALLEN = 0.6  # of the best accuracy so far, as the FastAT Benchmark counts overfitting
 CLEAR = 0.1  # over three standard errors of a share of 256 images
+APART = 0.8  # of its share before: a fifth is four standard errors of a share of 100 images
 NEAR, FAR = 0.2, 0.5  # of the distance of unrelated images, below and above which shifts are told
 PATIENCE = 3  # epochs in which a training may find its first active latent
 
@@ -67,9 +68,11 @@ def _catastrophic_overfitting(records: Sequence[Record]) -> str | None:
     best = max(probed, key=lambda record: record["probe"]["accuracy/multi_step"])
     one, several = _accuracies(records[-1])
     one_before, several_before = _accuracies(best)
-    fallen = several < FALLEN * several_before and several_before - several >= CLEAR
-    # A training that diverges loses both alike, and that is not overfitting to one step.
-    apart = (one - several) - (one_before - several_before) >= CLEAR
+    clear = min(several_before, one) - several >= CLEAR
+    fallen = clear and several < FALLEN * several_before
+    # Of the images that withstand one step, the part that withstands several: a training that
+    # diverges loses both alike, and that is not overfitting to one step.
+    apart = several * one_before < APART * several_before * one
     if not (fallen and apart):
         return None
     return (

@@ -47,9 +47,10 @@ def short_table() -> str:
     if not sets:
         return "\nNothing was measured yet.\n"
     heads = [f"{_data(found)}, natural | under attack" for found in sets]
-    best = [method for method in sets[0] if method != STANDARD][:MOST]
+    shown = [method for method in sets[0] if method != STANDARD][:MOST]
+    shown += [method for method in sets[0] if method == STANDARD]
     lines = [_line(("training", *heads, "passes")), "|" + "---|" * (2 + 2 * len(sets))]
-    for method in (*best, STANDARD):
+    for method in shown:
         cells = [f"`{method}`"]
         for found in sets:
             each = found.get(method, [])

@@ -20,6 +20,7 @@ from robust_training import PREFERRED, Shown
 from timing import machine
 
 from paradise_cli import library
+from paradise_cli.core.machine import commit
 from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.training.run_folder import RunFolder
 
@@ -29,6 +30,7 @@ COLUMNS = {
     "accuracy": "{accuracy:.1%}",
     "under attack": "{robust:.1%}",
     "seed": "{seed}",
+    "commit": "{commit}",
 }
 
 
@@ -55,6 +57,8 @@ def tried(overrides: list[str], asked: argparse.Namespace) -> dict[str, Any]:
         "robust": found["robust"],
         "weights": chosen["weights"],
         "data": result["data"],
+        # Of each row: a recipe as it is shipped is another one tomorrow.
+        "commit": (commit() or "unknown")[:7],
     }
 
 

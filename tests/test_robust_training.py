@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -33,6 +34,8 @@ FIRST = "objective.tasks=[{distortion: cross_entropy, head: linear, views: [0]}]
 def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     """The script as a module, whose rows and recipes are in a temporary folder."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
+    # A result says which script made it, and the workers of pytest-xdist have no script.
+    monkeypatch.setattr(sys, "argv", [str(BENCHMARKS / "robust_training.py")])
     module = importlib.import_module("robust_training")
     for name in ("results", "robust_tables", "robust_training"):
         monkeypatch.setattr(importlib.import_module(name), "FOLDER", tmp_path / "results")

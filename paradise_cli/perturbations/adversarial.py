@@ -171,10 +171,11 @@ def _answers(x: Tensor, model: Encoder) -> Tensor:
 
 
 def margins(logits: Tensor, labels: Tensor) -> Tensor:
-    """By how much the best wrong class leads the right one, [B]: above 0 for a wrong answer.
+    """max over j != y of z_j - z_y, [B]: above 0 for a wrong answer (method.md 5.2).
 
     Of an unlabelled image, whose label is -1, the value means nothing.
     """
     right = labels.clamp(min=0)[:, None]  # [B, 1]
+    # Scattered and gathered: the shape of a mask's entries the device would have to tell.
     wrong = logits.scatter(1, right, -torch.inf)
     return wrong.amax(1) - logits.gather(1, right)[:, 0]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from paradise_cli.attacks.protocol.lanes import Lanes
+from paradise_cli.perturbations.adversarial import margins
 
 Loss = Callable[[Tensor, Lanes], Tensor]
 
@@ -21,9 +22,7 @@ def cross_entropy(logits: Tensor, lanes: Lanes) -> Tensor:
 
 def margin(logits: Tensor, lanes: Lanes) -> Tensor:
     """max over j != y of z_j - z_y: above 0 once fooled (method.md 5.2)."""
-    # Gathered, and not indexed by a mask, whose shape the device would have to tell.
-    true = logits.gather(1, lanes.labels[:, None])[:, 0]
-    return others(logits, lanes.labels).amax(1) - true
+    return margins(logits, lanes.labels)
 
 
 def dlr(logits: Tensor, lanes: Lanes) -> Tensor:

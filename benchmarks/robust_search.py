@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from results import FOLDER, save
-from robust_training import PREFERRED, Shown
+from robust_training import Shown, chosen_weights, plain_names
 from timing import machine
 
 from paradise_cli import library
@@ -46,9 +46,8 @@ def tried(overrides: list[str], asked: argparse.Namespace) -> dict[str, Any]:
     if not run.result.exists():
         library.train(recipe, out=run.path, reporter=Shown(label, recipe.train.epochs))
     result = json.loads(run.result.read_text(encoding="utf-8"))
-    weights = {each["weights"]: each for each in result["weights"]}
-    chosen = weights[next(name for name in PREFERRED if name in weights)]
-    found = {name.partition("/")[0]: value for name, value in chosen["validation"].items()}
+    chosen = chosen_weights(result)
+    found = plain_names(chosen["validation"])
     return {
         "try": label,
         "epochs": asked.epochs,

@@ -166,9 +166,10 @@ class Row:
         wrong on the way.
         """
         result = json.loads(self.run.result.read_text(encoding="utf-8"))
-        weights = {each["weights"]: each for each in result["weights"]}
-        chosen = weights[next(name for name in PREFERRED if name in weights)]
-        validation = {name: _plain_names(each["validation"]) for name, each in weights.items()}
+        chosen = chosen_weights(result)
+        validation = {
+            each["weights"]: plain_names(each["validation"]) for each in result["weights"]
+        }
         return {
             "data": result["data"],
             "epochs": recipe.train.epochs,
@@ -222,7 +223,13 @@ class Row:
         }
 
 
-def _plain_names(metrics: Mapping[str, float]) -> dict[str, float]:
+def chosen_weights(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the weights that a training has left, those that are attacked."""
+    weights: dict[str, dict[str, Any]] = {each["weights"]: each for each in result["weights"]}
+    return weights[next(name for name in PREFERRED if name in weights)]
+
+
+def plain_names(metrics: Mapping[str, float]) -> dict[str, float]:
     """`accuracy` for `accuracy/task`: these recipes have one task."""
     return {name.partition("/")[0]: value for name, value in metrics.items()}
 

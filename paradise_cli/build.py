@@ -14,6 +14,7 @@ from paradise_cli.core.registry import did_you_mean
 from paradise_cli.data import (
     AUGMENTATIONS,
     DATASETS,
+    Batch,
     DataBundle,
     DataInfo,
     hold_out,
@@ -22,7 +23,6 @@ from paradise_cli.data import (
 )
 from paradise_cli.information.distances import DISTANCES
 from paradise_cli.models import BACKBONES, HEADS, Head, StochasticEncoder
-from paradise_cli.models.encoder import EncoderWithHead
 from paradise_cli.objective.distortions import DISTORTIONS
 from paradise_cli.objective.linearity import Linearity
 from paradise_cli.objective.matching import Matching
@@ -89,26 +89,24 @@ def build_objective(recipe: Recipe, info: DataInfo) -> Objective:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(recipe.train.seed, "rate"))
             q = RATES[objective.rate.q](recipe.model.latent_dim, info, **objective.rate.hyper)
-    judged = next((task.name for task in tasks if task.distortion.supervised), "")
     linearity = objective.linearity
     return Objective(
         tasks,
         q,
         objective.alpha,
         objective.lagrangian,
-        matching=_matching(recipe, judged),
+        matching=_matching(recipe),
         linearity=None if linearity is None else Linearity(**dict(linearity)),
     )
 
 
-def _matching(recipe: Recipe, head: str) -> Matching | None:
+def _matching(recipe: Recipe) -> Matching | None:
     spec = recipe.objective.matching
     if spec is None:
         return None
     return Matching(
         between=spec.between,
         distance=DISTANCES[spec.distance.name](**spec.distance.hyper),
-        head=head,
         gamma=spec.gamma,
         warmup_steps=spec.warmup_steps,
         other=spec.partner == "other",
@@ -125,7 +123,7 @@ def check_views(recipe: Recipe, info: DataInfo) -> None:
 
     Raises UsageError for views that the data do not allow or that are no images in [0, 1].
     """
-    if all(view.name == "image" for view in recipe.views):
+    if _only_images(recipe):
         return
     if not info.pictures:
         named = ", ".join(view.name for view in recipe.views if view.name != "image")
@@ -134,11 +132,11 @@ def check_views(recipe: Recipe, info: DataInfo) -> None:
             " views: [image]"
         )
     model = build_model(recipe, info)
-    judged = next(iter(head_classes(recipe, info)), None)
-    encoder = EncoderWithHead(model, model.heads[judged] if judged else None)
     images = torch.rand(_TRIED, *info.shape, generator=generator(0, "views"))
-    labels = torch.zeros(_TRIED, dtype=torch.int64)
-    drawn = draw_views(build_views(recipe), images, labels, encoder, torch.arange(_TRIED), 0)
+    labels = torch.zeros(_TRIED, len(info.targets), dtype=torch.int64)
+    batch = Batch(images, labels, torch.arange(_TRIED))
+    task = build_objective(recipe, info).judged
+    drawn = draw_views(build_views(recipe), model, task, batch, 0)
     for number, (spec, view) in enumerate(zip(recipe.views, drawn, strict=True)):
         if view.shape != images.shape:
             shape = f"{list(view.shape[1:])} instead of {list(images.shape[1:])}"
@@ -222,8 +220,12 @@ def check_validation(recipe: Recipe, info: DataInfo) -> None:
 
 def watches(recipe: Recipe) -> bool:
     """Whether a training is about more than the images as they are, and is watched for it."""
-    plain = all(view.name == "image" for view in recipe.views)
-    return not plain or recipe.train.validate is not None
+    return not _only_images(recipe) or recipe.train.validate is not None
+
+
+def _only_images(recipe: Recipe) -> bool:
+    """Whether the model sees the images as they are, and nothing else."""
+    return all(view.name == "image" for view in recipe.views)
 
 
 def watched_radius(recipe: Recipe) -> float | None:

@@ -19,6 +19,7 @@ from paradise_cli.build import (
 from paradise_cli.core.errors import UsageError
 from paradise_cli.data import Batch, batches, synthetic
 from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.models.encoder import EncoderWithHead
 from paradise_cli.perturbations import SAMPLERS
 from paradise_cli.perturbations.samplers import Encoder, Sampler
 from paradise_cli.recipe.schema import Recipe, RecipeError, load_recipe
@@ -89,7 +90,8 @@ def test_an_adversarial_view_climbs_its_loss(loss: str) -> None:
     start, batch = step_of("views=[{name: uniform, eps: 0.1}]")
     climbed, _ = step_of(f"views=[{{name: adversarial, eps: 0.1, loss: {loss}, steps: 10}}]")
     search = Search(DISTANCES["symmetric_kl"]())
-    encoder = climbed._encoder
+    (head,) = climbed.model.heads.values()
+    encoder = EncoderWithHead(climbed.model, head)
     climbed.model.eval()
     ascent = getattr(search, loss)(batch.images, batch.labels[:, 0], encoder)
     gained = ascent(climbed.views(batch, 0)[0]) - ascent(start.views(batch, 0)[0])

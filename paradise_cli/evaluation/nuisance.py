@@ -16,7 +16,6 @@ from paradise_cli.evaluation.metrics import TaskScores
 from paradise_cli.evaluation.passes import Progress, one_pass
 from paradise_cli.information.distances import DISTANCES
 from paradise_cli.models import StochasticEncoder
-from paradise_cli.models.encoder import EncoderWithHead
 from paradise_cli.objective.objective import Task
 from paradise_cli.perturbations import SAMPLERS
 from paradise_cli.perturbations.threat import radius_text
@@ -178,13 +177,9 @@ def _drawn_by(
     view: View, model: StochasticEncoder, task: Task | None, key: tuple[int | str, ...]
 ) -> Callable[[Batch], Tensor]:
     """From a batch to its view, as training draws it."""
-    encoder = EncoderWithHead(model, None if task is None else model.heads[task.name])
 
     def drawn(batch: Batch) -> Tensor:
-        # Data without labels have no column that could be read.
-        unlabelled = torch.full_like(batch.index, -1)
-        labels = unlabelled if task is None else batch.labels[:, task.target]
-        (seen,) = draw_views([view], batch.images, labels, encoder, batch.index, *key)
+        (seen,) = draw_views([view], model, task, batch, *key)
         return seen
 
     return drawn

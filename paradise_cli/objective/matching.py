@@ -1,6 +1,6 @@
 """Posterior matching: similar inputs should have similar posteriors (paper Eq. 7, 9)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -19,7 +19,6 @@ class Matching:
 
     between: tuple[int, int]
     distance: Distance
-    head: str
     gamma: float
     warmup_steps: int = 0
     other: bool = False
@@ -29,13 +28,13 @@ class Matching:
         return self.gamma * min(1.0, (step + 1) / max(1, self.warmup_steps))
 
     def terms(
-        self, posteriors: Sequence[DiagonalGaussian], outputs: Mapping[str, Sequence[Tensor]]
+        self, posteriors: Sequence[DiagonalGaussian], outputs: Sequence[Tensor]
     ) -> dict[str, Tensor]:
         """Batch means of the distance as it is trained and of its scale-free form.
 
-        `posteriors` has one entry a view, and so has `outputs` for each head.
+        Both have one entry a view; `outputs` are logits, empty for a model that has none.
         """
-        seen = posteriors if self.distance.of == "posterior" else outputs[self.head]
+        seen = posteriors if self.distance.of == "posterior" else outputs
         first, second = (seen[view] for view in self.between)
         if self.other:
             second = _rolled(second)

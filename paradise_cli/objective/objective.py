@@ -82,8 +82,13 @@ class Objective(nn.Module):
         """The first task that reads labels: by its answers a model is judged."""
         return next((task for task in self.tasks if task.distortion.supervised), None)
 
-    def warm_up(self, step: int) -> Tensor:
-        """gamma of the matching and the share of the linearity's weights at this step, [2]."""
+    def warm_up(self, step: int) -> Tensor | None:
+        """gamma of the matching and the share of the linearity's weights at this step, [2].
+
+        None where nothing compares two views: most trainings then carry nothing to the device.
+        """
+        if self.matching is None and self.linearity is None:
+            return None
         gamma = self.matching.weight(step) if self.matching else 0.0
         share = self.linearity.share(step) if self.linearity else 0.0
         return torch.tensor([gamma, share])
@@ -139,9 +144,13 @@ class Objective(nn.Module):
         terms: dict[str, Tensor] = {}
         matching = self.matching
         linearity = self.linearity
-        gamma, share = self.warm_up(_WARM) if warm_up is None else warm_up
+        weights = self.warm_up(_WARM) if warm_up is None else warm_up
+        if weights is None:
+            return penalty, terms
+        gamma, share = weights
         if matching is not None:
-            terms |= matching.terms(posteriors, outputs)
+            judged = self.judged
+            terms |= matching.terms(posteriors, outputs[judged.name] if judged else [])
             penalty = penalty + gamma * terms["matching"]
         if linearity is not None:
             task = self.tasks[0]  # the first decides, as in the choice of the best weights

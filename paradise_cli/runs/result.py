@@ -57,6 +57,7 @@ def finish(training: Training, state: State, report: Reporter) -> Trained:
         )
     pictures = _draw(training, measured)
     weights = weights_of(training, state)
+    judged = judged_on(training)
     raised = [Alarm(**each) for record in folder.records() for each in record.get("alarms", [])]
     # In one file and sorted, so that the results of two runs can be compared line by line.
     result = {
@@ -67,14 +68,14 @@ def finish(training: Training, state: State, report: Reporter) -> Trained:
         "parameters": sum(p.numel() for p in training.model.parameters()),
         "training": training.environment(),
         "weights": [each.to_json() for each in weights],
-        "judged_on": judged_on(training),
+        "judged_on": judged,
         "alarms": [each.to_json() for each in raised],
         "test": evaluation and evaluation.to_json(),
     }
     if extensions := folder.extensions():
         result["extended"] = extensions
     write_json(folder.result, result)
-    return Trained(folder.path, evaluation, pictures, weights, judged_on(training), tuple(raised))
+    return Trained(folder.path, evaluation, pictures, weights, judged, tuple(raised))
 
 
 def _measure(training: Training, split: Split, name: str, report: Reporter) -> Measurement:

@@ -12,8 +12,8 @@ from paradise_cli.core.randomness import generator, image_keys, seed_of
 from paradise_cli.data.base import Augmentation, Batch, on_device
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.models.encoder import EncoderWithHead
-from paradise_cli.objective.objective import Objective
-from paradise_cli.perturbations import SAMPLERS, Encoder, Sampler
+from paradise_cli.objective.objective import Objective, Task
+from paradise_cli.perturbations import SAMPLERS, Sampler
 from paradise_cli.training.average import Average
 from paradise_cli.training.optim import Schedule
 
@@ -51,20 +51,23 @@ class Plan:
 
 def draw_views(
     views: Sequence[View],
-    images: Tensor,
-    labels: Tensor,
-    encoder: Encoder,
-    index: Tensor,
+    model: StochasticEncoder,
+    task: Task | None,
+    batch: Batch,
     *key: int | str,
 ) -> list[Tensor]:
-    """Each view of these images, [B, C, H, W]; labels int64 [B], -1 = unlabelled.
+    """Each view of a batch's images, [B, C, H, W], for a model that is judged by `task`, if any.
 
-    What is drawn for an image is a function of its `index` (int64 [B]), the key and the view.
+    What is drawn for an image is a function of its row, the key and the view.
     """
+    encoder = EncoderWithHead(model, None if task is None else model.heads[task.name])
+    # Data without labels have no column that could be read.
+    unlabelled = torch.full_like(batch.index, -1)
+    labels = unlabelled if task is None else batch.labels[:, task.target]
     drawn: list[Tensor] = []
     for number, view in enumerate(views):
-        source = images if view.around is None else drawn[view.around]
-        keys = image_keys(index, "view", number, *key)
+        source = batch.images if view.around is None else drawn[view.around]
+        keys = image_keys(batch.index, "view", number, *key)
         drawn.append(view.sampler(source, labels, encoder, keys))
     return drawn
 
@@ -93,13 +96,11 @@ class Step:
         self.optimizer = optimizer
         self.plan = plan
         self.device = device
-        judged = objective.judged
-        self._encoder = EncoderWithHead(model, model.heads[judged.name] if judged else None)
         self.objective = objective
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16")
 
         def loss_of(
-            views: Sequence[Tensor], labels: Tensor, noise: Tensor, warm_up: Tensor
+            views: Sequence[Tensor], labels: Tensor, noise: Tensor, warm_up: Tensor | None
         ) -> tuple[Tensor, dict[str, Tensor]]:
             with autocast:
                 found: tuple[Tensor, dict[str, Tensor]] = objective(
@@ -118,7 +119,9 @@ class Step:
         self._seed_dropout(number)  # also of what an adversarial view is crafted with
         views = self.views(batch, number)
         noise = self.noise(views, number)
-        warm_up = on_device(self.objective.warm_up(number), self.device)
+        warm_up = self.objective.warm_up(number)
+        if warm_up is not None:
+            warm_up = on_device(warm_up, self.device)
         loss, terms = self._loss_of(views, batch.labels, noise, warm_up)
         # None, not zeros: the first backward pass then writes instead of adding.
         self.optimizer.zero_grad(set_to_none=True)
@@ -147,13 +150,11 @@ class Step:
 
         What is drawn for an image is a function of the seed, the image and the step.
         """
-        task = self.objective.judged
-        labels = batch.labels[:, task.target] if task else batch.labels.new_zeros(len(batch.labels))
+        # Already before: an adversarial view puts images through the network.
+        batch = batch._replace(images=self._laid_out(batch.images))
         key = (self.plan.seed, number)
         with self._autocast:
-            # Already before: an adversarial view puts images through the network.
-            images = self._laid_out(batch.images)
-            drawn = draw_views(self.plan.views, images, labels, self._encoder, batch.index, *key)
+            drawn = draw_views(self.plan.views, self.model, self.objective.judged, batch, *key)
         return [self._laid_out(view) for view in drawn]
 
     def _laid_out(self, images: Tensor) -> Tensor:

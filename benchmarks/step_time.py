@@ -2,12 +2,9 @@
 
 ResNet-20 on 128 random images of 32 x 32, with the views and objectives of the recipes
 `cifar10_jpeg75_robust_*`; a step of the one and of the other in turn, in one run. On a busy machine
-`--cpu 1` counts the processor's seconds instead of those of the clock, with one thread. glibc gives
-memory back to the system after a step and takes it again, page by page; with MALLOC_TRIM_THRESHOLD_
-in the environment it keeps so many bytes (docs/train.md).
+`--cpu 1` counts the processor's seconds instead of those of the clock, with one thread.
 """
 
-import os
 import time
 from collections.abc import Callable
 
@@ -76,8 +73,6 @@ if __name__ == "__main__":
             timed = pairs(stepping(method, device), standard, chosen.pairs, clock)
             report(f"{words} / standard", ratio(timed), bound, at_least=False)
     kind = "processor time of one thread" if chosen.cpu else "wall time"
-    if "MALLOC_TRIM_THRESHOLD_" in os.environ:
-        kind += ", freed memory kept (MALLOC_TRIM_THRESHOLD_)"
     what = (
         "A training step as a multiple of a standard one; ResNet-20, batches of 128,"
         f" {kind}, median of {chosen.pairs} pairs"

@@ -12,6 +12,8 @@ from pathlib import Path
 import torch
 from results import save
 
+from paradise_cli.core.processes import keep_freed_memory
+
 Clock = Callable[[], float]
 
 CLAIMS: list[dict[str, object]] = []
@@ -110,7 +112,8 @@ def fresh(script: str, *arguments: str) -> str:
 
 
 def machine() -> None:
-    """The line every benchmark starts with."""
+    """What every benchmark starts with: memory kept as by `paradise`, a line on the machine."""
+    keep_freed_memory()
     cpu = torch.cpu.get_capabilities()
     load = os.getloadavg()[0]
     gpu = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""

@@ -2,7 +2,10 @@
 
 import math
 import os
+import platform
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -226,3 +229,22 @@ def test_enlarging_bytes_brightens_as_pillow_does(tmp_path: Path) -> None:
     floats = torch.from_numpy(pixels)[None, None].double()
     exact = nn.functional.interpolate(floats, (256, 256), mode="bilinear", antialias=True)
     assert found.mean() - exact.mean().item() == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_kept() -> None:
+    program = """
+import resource
+
+from paradise_cli.core.processes import keep_freed_memory
+
+keep_freed_memory()
+for size in (1, 16, 1, 16):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    bytearray(size * 2**20)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    command = [sys.executable, "-c", program]
+    count = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    # 4,096 pages were taken for the first block of 16 MiB, and are there for the second.
+    assert int(count) < 10

@@ -22,7 +22,7 @@ from paradise_cli.cli import (
     train,
 )
 from paradise_cli.core.errors import Interrupted, ParadiseError
-from paradise_cli.core.processes import end_tidily
+from paradise_cli.core.processes import end_tidily, keep_freed_memory
 
 
 class Group(TyperGroup):
@@ -31,6 +31,7 @@ class Group(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         debug = ctx.params.get("debug", False)
         try:
+            keep_freed_memory()
             with end_tidily():
                 return super().invoke(ctx)
         except ParadiseError as error:

@@ -218,6 +218,8 @@ class Row:
             "robust": asdict(report.robust_accuracy),
             "clean": asdict(report.clean_accuracy),
             "n": len(report.rows),
+            # A 0 or 1 for each image: differences between methods are paired by them.
+            "standing": "".join(str(int(stands)) for stands in report.standing),
             "verdict": report.verdict,
             "seconds": report.provenance.seconds,
         }

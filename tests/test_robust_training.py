@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import math
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -110,6 +111,7 @@ def attacked(settings: Any, classifier: Any, images: Tensor, *others: Any, **mor
     half = Proportion.of(len(images) // 2, len(images))
     return SimpleNamespace(
         clean_accuracy=half, robust_accuracy=half, rows=images, verdict="not detected",
+        standing=torch.arange(len(images)) % 2 == 1,
         provenance=SimpleNamespace(seconds=1.0), to_json=lambda: {"eps": settings.eps},
     )  # fmt: skip
 
@@ -123,6 +125,7 @@ def test_a_row_is_made_once_and_shown(
     file = json.loads(row.file.read_text())
     (kept,) = file["rows"]
     assert kept["weights"] == "best averaged" and kept["eps"] == 0.05
+    assert kept["suites"]["quick"]["standing"] == "01" * 10
     assert kept["suites"]["quick"]["robust"]["value"] == 0.5 and kept["natural"]["n"] == 360
     # The worst of ten steps moves a posterior further than a random corner does.
     shifts = [kept["local"][name]["value"] for name in ("random_shift", "worst_shift")]
@@ -186,6 +189,27 @@ def test_tables_give_means_over_seeds_and_say_what_is_lacking(
     short = tables.robust_table("robust_short").splitlines()
     assert short[1] == "| training | digits, natural | under attack | passes |"
     assert short[3:5] == ["| `high` | 90.0% | 40.0% | 2+2 |", "| `low` | 90.0% | 10.0% | 2+2 |"]
+
+
+def test_a_gain_is_paired_by_image_and_its_error_has_a_part_of_images_and_one_of_seeds(
+    bench: ModuleType, tmp_path: Path
+) -> None:
+    """Gains 1, 0, 0, 0 and 1, 0, 1, 0: their mean over seeds is 1, 0, .5, 0, of variance .2292; the
+    seeds' are .25 and .5, of variance .03125. So .375 +- sqrt(.2292 / 4 + .03125 / 2) = .270.
+    """
+    tables = importlib.import_module("robust_tables")
+    error = math.sqrt(0.6875 / 3 / 4 + 0.03125 / 2)
+    assert tables.paired([[1, 0, 0, 0], [1, 0, 1, 0]]) == pytest.approx((0.375, error))
+    stands = {("pm_adversarial", 0): "1100", ("pm_adversarial", 1): "1010",
+              ("other", 0): "0100", ("other", 1): "0000", ("lonely", 2): "1111"}  # fmt: skip
+    for (method, seed), standing in stands.items():
+        made = row(method, seed, 0.5)
+        made["suites"]["standard"]["standing"] = standing
+        path = tmp_path / "results" / "robust" / "digits" / f"{method}-{seed}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"rows": [made], "commit": "a", "machine": "M"}))
+    lines = tables.robust_table("robust_digits_against").splitlines()
+    assert lines[3:5] == ["| `other` | +37.5 ± 27.0 | +25.0, +50.0 | 1.4 |", ""]
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def tried(overrides: list[str], asked: argparse.Namespace) -> dict[str, Any]:
     same = [f"train.epochs={asked.epochs}", f"train.seed={asked.seed}"]
     root = [] if asked.data is None else [f"data.root={asked.data}"]
     recipe = load_recipe(asked.recipe, [*overrides, *same, *root]).recipe
-    label = " ".join(overrides) or "as shipped"
+    label = " ".join(overrides) or "as in this commit"
     # By what is tried: the same try goes on in the same folder.
     digest = sha256(json.dumps(recipe.resolved(), sort_keys=True, default=str).encode()).hexdigest()
     run = RunFolder(asked.runs / asked.recipe / digest[:12])

@@ -1,0 +1,60 @@
+"""`paradise export`."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from paradise_cli.cli.options import JsonOption, OverwriteOption
+from paradise_cli.cli.output import note, print_json, print_table
+
+
+def export(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A run folder, a weights file or a packaged model."),
+    ],
+    format: Annotated[
+        Literal["onnx", "torch"], typer.Option("--format", "-f", help="onnx, or torch for .pt2.")
+    ] = "onnx",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", show_default="the model's name and .onnx or .pt2")
+    ] = None,
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a model as one file that runs without this package.
+
+    \b
+    paradise export runs/mine --format onnx --out mine.onnx
+    paradise export cifar10-rn20 --format torch
+
+    Images [batch, C, H, W] in [0, 1] go in; mean and log_variance come out, and the
+    log-probabilities of each classification head. Normalisation is in the file; how images are
+    resized is in its metadata. What the file answers is compared with the model before it appears.
+    """
+    from paradise_cli.inference.find_model import find_model, short_name
+
+    found = find_model(model)  # a misspelt name is refused before torch is loaded
+
+    from paradise_cli.core.results import place, replacing
+    from paradise_cli.export.export import export as write
+    from paradise_cli.export.formats import FORMATS
+    from paradise_cli.inference.loading import load
+
+    path = out or Path(short_name(found) + FORMATS[format].suffix)
+    origin = {"command": "export", "model": place(str(found)), "format": format}
+    with replacing(path, origin, overwrite=overwrite):
+        exported = write(load(found), path, format)
+    if as_json:
+        print_json(exported.to_json())
+        return
+    rows = [
+        (name, "not compared" if exported.differences is None else f"{difference:.1e}")
+        for name, difference in (exported.differences or dict.fromkeys(exported.outputs, 0)).items()
+    ]
+    print_table(f"{path}: {exported.bytes / 1e6:.1f} MB", ("gives", "largest difference"), rows)
+    if exported.checked_by is None:
+        note(f"not compared: install {FORMATS[format].checker} to have the file checked")
+    else:
+        note(f"compared with {found} by {exported.checked_by}, at batches of 1, 7 and 64")

@@ -41,11 +41,11 @@ MISTAKES = [
     (["rd", "uniform", "--distortion", "squared"], "--distortion is for files"),
     (["rate", "mu.npy", "missing.npy"], "no such file: missing.npy"),
     (["rate", "missing.npz"], "no such file: missing.npz"),
-    (["evaluate", "runs/min-e"], "no such run folder or weights file, and no packaged model of"
-                                 " that name; did you mean 'runs/min_e'?"),
+    (["evaluate", "runs/min-e"], "no such run folder or weights file, and no model of the zoo;"
+     " did you mean 'runs/min_e'?"),
     (["evaluate", "min_e"], "did you mean 'runs/min_e'?"),
     (["encode", "x/", "--out", "z.npy", "--model", "elsewhere/othr"], "'elsewhere/other'?"),
-    (["predict", "x/", "--model", "cifar10-jpeg75-rn20"], "did you mean 'cifar10_jpeg75_rn20'?"),
+    (["predict", "x/", "--model", "cifar10_rn20"], "did you mean 'cifar10-rn20'?"),
     (["reconstruct", "x/", "--out", "y", "--model", "nothing"], "nothing: no such run folder"),
     (["attack", "runs/min-e"], "did you mean 'runs/min_e'?"),
     (["attack", "runs/min_e", "--eps", "x"], "--eps x: not a number"),

@@ -36,7 +36,9 @@ ROOMS = [
     "attacks/session",
     "attacks/audit",
     "attacks",
+    "hub",
     "inference",
+    "export",
     "evaluation",
     "theory",
     "runs",
@@ -48,7 +50,7 @@ ROOMS = [
 ]
 FRONT_DOOR = PACKAGE / "__init__.py"  # lends `load` and others from above, when they are first used
 MODULES = sorted(PACKAGE.rglob("*.py"))
-HEAVY = "torch torchvision numpy huggingface_hub matplotlib sklearn scipy pyarrow PIL".split()
+HEAVY = "torch torchvision numpy huggingface_hub matplotlib sklearn scipy pyarrow PIL onnx".split()
 
 
 def room_of(parts: tuple[str, ...]) -> str:

@@ -194,7 +194,8 @@ def test_weights_are_called_after_their_run(
 
 def test_an_unknown_name_lists_the_zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_tiny(tmp_path / "small_encoder.safetensors")
-    monkeypatch.setattr("paradise_cli.inference.find_model.resource_dir", lambda kind: tmp_path)
+    (tmp_path / "small_encoder.yaml").touch()
+    monkeypatch.setattr("paradise_cli.hub.cards.resource_dir", lambda kind: tmp_path)
     monkeypatch.setattr("paradise_cli.inference.find_model.DEFAULT_MODEL", "small_encoder")
     assert load("small_encoder").source == load().source == tmp_path / "small_encoder.safetensors"
     with pytest.raises(UsageError, match="did you mean 'small_encoder'"):

@@ -1,5 +1,6 @@
 """A weights file small enough for tests, and images that it reads."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,12 @@ def info_for(recipe: Recipe) -> DataInfo:
     return info_of(recipe.data.name, recipe.data.root, **recipe.data.hyper)
 
 
-def save_tiny(path: Path, **options: Any) -> Path:
-    """A weights file of freshly drawn weights."""
+def save_tiny(path: Path, *, imports: Sequence[str] = (), **options: Any) -> Path:
+    """A weights file of freshly drawn weights, whose recipe asks for these modules."""
     recipe = tiny_recipe(**options)
     info = info_for(recipe)
-    metadata = {"recipe": recipe.resolved(), "data": info.to_json(), "provenance": {"step": 0}}
+    stored = recipe.resolved() | {"imports": list(imports)}
+    metadata = {"recipe": stored, "data": info.to_json(), "provenance": {"step": 0}}
     save_model(path, build_model(recipe, info), metadata)
     return path
 

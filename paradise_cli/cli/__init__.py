@@ -12,6 +12,7 @@ from paradise_cli.cli import (
     certify,
     encode,
     evaluate,
+    export,
     predict,
     rate,
     rd,
@@ -20,6 +21,7 @@ from paradise_cli.cli import (
     selftest,
     sweep,
     train,
+    zoo,
 )
 from paradise_cli.core.errors import Interrupted, ParadiseError
 from paradise_cli.core.processes import end_tidily, keep_freed_memory
@@ -78,9 +80,11 @@ def root(
     paradise certify runs/mine --sigma 0.25        accuracy under any small change, by proof
     paradise rate mu.npy logvar.npy                the rate of any VAE, as an interval
     paradise encode photos/ --out z.npy            embeddings from a folder of images
+    paradise export runs/mine --format onnx        one file that runs without this package
     paradise rd bernoulli --p 0.3                  exact rate-distortion, between certified bounds
     paradise sweep digits --alpha 0.03:0.7:9       a rate-distortion frontier that checks itself
     paradise recipes ls                            what else can be trained
+    paradise zoo ls                                trained models, to pull and use
     paradise selftest                              does the method hold on this machine
     """
 
@@ -95,6 +99,8 @@ app.command()(rate.rate)
 app.command()(encode.encode)
 app.command()(predict.predict)
 app.command()(reconstruct.reconstruct)
+app.command()(export.export)
 app.command()(rd.rd)
 app.command()(selftest.selftest)
 app.add_typer(recipes.app, name="recipes")
+app.add_typer(zoo.app, name="zoo")

@@ -5,15 +5,17 @@ from pathlib import Path
 
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.registry import close_matches
-from paradise_cli.core.resources import resource_dir
+from paradise_cli.hub.cards import zoo_names
+from paradise_cli.hub.pull import cached, is_repository
 from paradise_cli.training.run_folder import PLAIN, RunFolder
 
-DEFAULT_MODEL = "cifar10_jpeg75_rn20"
+DEFAULT_MODEL = "cifar10-rn20"
 """The packaged model that is used where none is named."""
 
 
 def find_model(path_or_name: str | Path | None) -> Path:
-    """The weights file meant: of a run folder, itself, or named so in the zoo; None: the default.
+    """The weights file meant: of a run folder, itself, or of a name of the zoo or org/repo that is
+    on this machine; None: the default.
 
     Raises UsageError for what is none of these, ParadiseError for a run that is not finished.
     """
@@ -23,16 +25,23 @@ def find_model(path_or_name: str | Path | None) -> Path:
         return _finished(RunFolder(path))
     if path.exists():
         return path
-    zoo = {file.stem: file for file in sorted(resource_dir("zoo").glob("*.safetensors"))}
-    if str(path_or_name) in zoo:
-        return zoo[str(path_or_name)]
-    close = close_matches(path.name, {each.name for each in _runs_near(path)} | zoo.keys())
+    name = str(path_or_name)
+    there = cached(name)
+    if there is not None:
+        return there
+    zoo = zoo_names()
+    if name in zoo:
+        raise ParadiseError(f"{name} is not on this machine: paradise zoo pull {name}")
+    close = close_matches(path.name, {each.name for each in _runs_near(path)} | set(zoo))
     near = [str(each) for each in _runs_near(path) if each.name in close]
     meant = [*near, *(name for name in close if name in zoo)]
     hint = f"; did you mean {' or '.join(map(repr, meant))}?" if meant else ""
+    # In a folder that is here a file was meant, not a repository.
+    foreign = is_repository(name) and not path.parent.is_dir()
+    pullable = f"\nof the Hub: paradise zoo pull {name}" if foreign else ""
     raise UsageError(
-        f"{path_or_name}: no such run folder or weights file, and no packaged model of that name"
-        f"{hint}\npackaged models: {', '.join(zoo) or 'none'}"
+        f"{path_or_name}: no such run folder or weights file, and no model of the zoo"
+        f"{hint}\nthe zoo: {', '.join(zoo)}{pullable}"
     )
 
 

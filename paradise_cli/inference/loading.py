@@ -1,7 +1,7 @@
 """From a run folder, a weights file or a zoo name to a model that can be used."""
 
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.randomness import normal_draws
 from paradise_cli.data import DataInfo, UnreadableImage
+from paradise_cli.hub.records import record_of
 from paradise_cli.inference.batches import BlockFunction, Results, stream_results
 from paradise_cli.inference.find_model import find_model
 from paradise_cli.inference.image_sources import Images, ImageSource, open_images
@@ -242,6 +243,7 @@ def load(path_or_name: str | Path | None = None, device: str = "cpu") -> LoadedM
     tensors, metadata = read_model(path)
     # Recipe and description come from the file: the data need not be there to use a model.
     try:
+        _refuse_foreign_imports(path, metadata["recipe"])
         recipe = parse_resolved(metadata["recipe"], str(path))
         info = DataInfo.from_json(metadata["data"])
         provenance = dict(metadata["provenance"])
@@ -255,6 +257,17 @@ def load(path_or_name: str | Path | None = None, device: str = "cpu") -> LoadedM
     model.eval().requires_grad_(False)
     where = choose_device(device)
     return LoadedModel(model.to(where), recipe, info, provenance, path, where)
+
+
+def _refuse_foreign_imports(path: Path, recipe: Mapping[str, Any]) -> None:
+    """Importing runs a module: a pulled model may ask for it only if the user said so."""
+    pulled = record_of(path)
+    names = recipe.get("imports")
+    if pulled is not None and names and not pulled.allow_imports:
+        raise ParadiseError(
+            f"{pulled.repo} wants to import {', '.join(map(str, names))}, which runs code: if you"
+            f" trust it, paradise zoo pull {pulled.repo}@{pulled.commit} --allow-imports"
+        )
 
 
 def draw(

@@ -1,0 +1,169 @@
+"""`paradise zoo ls | info | pull | rm`."""
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from paradise_cli.cli.options import JsonOption
+from paradise_cli.cli.output import note, print_json
+
+if TYPE_CHECKING:
+    from paradise_cli.hub.ask import Progress
+    from paradise_cli.hub.cards import Card, Metric
+
+app = typer.Typer(no_args_is_help=True, help="Trained models: list, look at and pull them.")
+
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="A name of the zoo, or org/repo[@revision].")
+]
+
+
+@app.command()
+def ls(as_json: JsonOption = False) -> None:
+    """The models of the zoo, one a line.
+
+    \b
+    paradise zoo ls
+    paradise zoo ls | grep fashion
+    """
+    from paradise_cli.hub.cards import card, zoo_names
+
+    cards = {name: card(name) for name in zoo_names()}
+    if as_json:
+        print_json([{"name": name, **each.model_dump()} for name, each in cards.items()])
+        return
+    # Plain lines, for grep and cut.
+    width = max(map(len, cards), default=0)
+    for name, each in cards.items():
+        mark = "" if each.status == "trained" else f" ({each.status})"
+        typer.echo(f"{name:<{width}}  {each.summary}{mark}")
+
+
+@app.command()
+def info(name: Name, as_json: JsonOption = False) -> None:
+    """What a model of the zoo is, what was measured of it, and how to measure it again.
+
+    \b
+    paradise zoo info cifar10-rn20
+    """
+    from paradise_cli.hub.cards import card
+
+    found = card(name)
+    if as_json:
+        print_json({"name": name, **found.model_dump()})
+        return
+    for line in _lines(name, found):
+        typer.echo(line)
+
+
+@app.command()
+def pull(
+    name: Name,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask nobody.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be fetched.")
+    ] = False,
+    allow_imports: Annotated[
+        bool,
+        typer.Option("--allow-imports", help="Let the model's recipe import Python modules."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a model on this machine, verified.
+
+    \b
+    paradise zoo pull cifar10-rn20
+    paradise zoo pull org/repo@main
+    paradise encode photos/ --model org/repo --out z.npy
+
+    A packaged file is taken first, then the cache, then the Hub at one commit: what a branch means
+    is asked for once. Every file is compared with its sha256.
+    """
+    from paradise_cli.hub import pull as hub
+
+    if dry_run:
+        plan = hub.plan(name, offline=offline)
+        print_json(plan.to_json()) if as_json else note(str(plan))
+        return
+    found = hub.pull(name, offline=offline, allow_imports=allow_imports, progress=_progress(name))
+    if as_json:
+        print_json(found.to_json())
+        return
+    where = {"packaged": "comes with this package", "cache": "is in the cache already"}
+    source = where.get(found.origin, f"pulled from {found.repo} at {found.revision}")
+    note(f"{name}: {source}, verified ({found.bytes / 1e6:.1f} MB)")
+    typer.echo(found.path)
+
+
+@app.command()
+def rm(name: Name) -> None:
+    """Remove what was pulled of a repository, all its commits.
+
+    \b
+    paradise zoo rm org/repo
+    """
+    from paradise_cli.hub import pull as hub
+
+    removed = hub.remove(name)
+    note(f"{name}: removed {removed / 1e6:.1f} MB")
+
+
+def _progress(name: str) -> "Progress":
+    """A line or bar with rate and time to go, once something comes."""
+    from paradise_cli.cli.progress import ProgressLine
+
+    line: ProgressLine | None = None
+    started = time.monotonic()
+
+    def show(done: int, total: int | None) -> None:
+        nonlocal line
+        line = line or ProgressLine(f"{name}, KiB", None)
+        rate = done / max(time.monotonic() - started, 0.001) / 1e6
+        whole = None if total is None else total // 1024
+        line.update(done // 1024, f"{rate:.1f} MB/s", whole)
+        if done == total:
+            line.close()
+
+    return show
+
+
+def _lines(name: str, card: "Card") -> list[str]:
+    """A card as plain text."""
+    rows = [
+        ("status", card.status),
+        ("recipe", f"{card.recipe} (paradise recipes show {card.recipe})"),
+        ("trained on", card.trained_on),
+        ("licence", card.licence),
+        ("intended use", card.intended_use),
+        ("limits", card.limits),
+    ]
+    if card.training is not None:
+        took = card.training
+        rows.append(("training", f"{took.epochs} epochs, passes per image of each: {took.forward:g}"
+                                 f" forward, {took.back:g} back"))  # fmt: skip
+    if card.gpu_hours is not None:
+        rows.append(("would take", f"about {card.gpu_hours:g} GPU-hours"))
+        rows.append(("how", f"paradise train {card.recipe}, then paradise zoo push"))
+    if card.packaged is not None:
+        rows.append(("packaged", f"{card.packaged.bytes:,} bytes, sha256 {card.packaged.sha256}"))
+    if card.hub is not None:
+        rows.append(("Hub", f"{card.hub.repo} at {card.hub.revision}"))
+    rows += [("measured", _measured(metric)) for metric in card.metrics]
+    width = max(len(what) for what, _ in rows)
+    return [f"{name}: {card.summary}", *(f"  {what:<{width}}  {text}" for what, text in rows)]
+
+
+def _measured(metric: "Metric") -> str:
+    """One metric in a line, with all that makes it a number."""
+    low, high = metric.interval
+    share = metric.name != "rate"
+    numbers = [f"{x:.2%}" if share else f"{x:.4g} nats" for x in (metric.value, low, high)]
+    attack = metric.attack
+    how = ""
+    if attack is not None:
+        how = f" under {attack.suite}, {attack.norm} {attack.eps:.4g}, masking {attack.verdict}"
+    return (
+        f"{metric.name}{how} {numbers[0]} ({numbers[1]} to {numbers[2]}); {metric.data}, n ="
+        f" {metric.n:,}, seed {metric.seed}, commit {metric.commit[:7]}: {metric.command}"
+    )

@@ -1,0 +1,260 @@
+"""Puts the verified files of a model on this machine: packaged, from the cache, or from the Hub."""
+
+import hashlib
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.hub.ask import Progress, ask
+from paradise_cli.hub.cards import UNTRAINED, WEIGHTS, Card, card, packaged_file, zoo_names
+from paradise_cli.hub.records import (
+    Record,
+    forget,
+    hub_cache,
+    keep,
+    recall,
+    recall_branch,
+    snapshot,
+)
+
+CONFIG = "config.json"
+"""By requests for this file the Hub counts downloads."""
+_REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_BLOCK = 2**20  # bytes that are digested at a time
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """The weights of a model on this machine, and where they came from just now.
+
+    `repo` and `revision`, a commit, are None of a packaged model.
+    """
+
+    name: str
+    path: Path
+    bytes: int
+    origin: Literal["packaged", "cache", "hub"]
+    repo: str | None = None
+    revision: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return vars(self) | {"path": str(self.path)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a pull would do: the file, its size, and where it would come from."""
+
+    name: str
+    origin: Literal["packaged", "cache", "hub"]
+    bytes: int
+    repo: str | None = None
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        size = f"{self.bytes / 1e6:.1f} MB"
+        if self.origin == "hub":
+            return f"{self.name}: {size} would come from {self.repo} at {self.revision}"
+        where = "comes with this package" if self.origin == "packaged" else "is in the cache"
+        return f"{self.name}: {size}, {where}; nothing would be fetched"
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return dict(vars(self))
+
+
+def is_repository(name: str) -> bool:
+    """Whether a name could be one of the Hub, as org/repo or org/repo@revision."""
+    return _REPO.fullmatch(name) is not None
+
+
+def pull(
+    name: str,
+    *,
+    offline: bool = False,
+    allow_imports: bool = False,
+    progress: Progress | None = None,
+) -> Pulled:
+    """The verified weights of a zoo name or `org/repo[@revision]`.
+
+    A packaged file is taken first, then the cache, then the Hub, always at one commit: what a
+    branch means is asked for once and recorded. `offline` never asks. `allow_imports` lets the
+    recipe of a repository's model import modules. Raises UsageError for an unknown name,
+    ParadiseError for what cannot be had or is not what it should be.
+    """
+    known = _record(name, offline)
+    if known is None:
+        path = _packaged(name)
+        return Pulled(name, path, path.stat().st_size, "packaged")
+    if allow_imports:
+        known = keep(replace(known, allow_imports=True))
+    return _from_hub(name, known, offline, progress)
+
+
+def plan(name: str, *, offline: bool = False) -> Plan:
+    """What `pull` would do, without any file; errors as `pull`."""
+    known = _record(name, offline)
+    if known is None:
+        return Plan(name, "packaged", _packaged(name).stat().st_size)
+    there = (snapshot(known.repo, known.commit) / WEIGHTS).is_file()
+    size = int(known.files[WEIGHTS]["bytes"])
+    return Plan(name, "cache" if there else "hub", size, known.repo, known.commit)
+
+
+def remove(name: str) -> int:
+    """Delete all that was pulled of `org/repo`; how many bytes that were.
+
+    Raises UsageError for a name that is none of a repository, and for one never pulled.
+    """
+    asked = _REPO.fullmatch(name)
+    if asked is None:
+        raise UsageError(f"{name}: only what was pulled can be removed; name it as org/repo")
+    folder = snapshot(asked["repo"], "x").parents[1]
+    if not folder.is_dir():
+        raise UsageError(f"{name} was not pulled: there is no {folder}")
+    size = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_symlink())
+    shutil.rmtree(folder)
+    forget(asked["repo"])
+    return size
+
+
+def cached(name: str) -> Path | None:
+    """The weights of a name where they are on this machine already; nobody is asked for them."""
+    packaged = packaged_file(name)
+    if packaged is not None:
+        return packaged
+    if name in zoo_names():
+        known = card(name).hub
+        place = None if known is None else (known.repo, known.revision)
+    else:
+        asked = _REPO.fullmatch(name)
+        commit = _commit(asked["repo"], asked["revision"] or "main") if asked else None
+        place = (asked["repo"], commit) if asked and commit else None
+    path = None if place is None else snapshot(*place) / WEIGHTS
+    return path if path is not None and path.is_file() else None
+
+
+def digest(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            found.update(block)
+    return found.hexdigest()
+
+
+def _commit(repo: str, revision: str) -> str | None:
+    """The commit that a revision is, or meant when it was asked for; None where nobody knows."""
+    return revision if _COMMIT.fullmatch(revision) else recall_branch(repo, revision)
+
+
+def _record(name: str, offline: bool) -> Record | None:
+    """What is known of the files of a name on the Hub; None where they come with this package."""
+    asked = _REPO.fullmatch(name)
+    if asked is None:
+        return _of_the_zoo(name, card(name))
+    if Path(name).exists():
+        raise UsageError(
+            f"{name} is a folder or file here: it needs no pulling; use it by its name"
+        )
+    repo, revision = asked["repo"], asked["revision"] or "main"
+    commit = _commit(repo, revision)
+    known = recall(repo, commit) if commit else None
+    return known or _looked_up(repo, revision, offline)
+
+
+def _of_the_zoo(name: str, card: Card) -> Record | None:
+    if card.status == UNTRAINED:
+        raise ParadiseError(
+            f"{name} is not yet trained: `paradise zoo info {name}` says how to, and that it would"
+            f" take about {card.gpu_hours:g} GPU-hours"
+        )
+    if card.packaged is not None and packaged_file(name) is not None:
+        return None
+    if card.hub is None:
+        raise ParadiseError(f"{name}: its packaged file is missing; reinstall paradise-cli")
+    files = {file: each.model_dump() for file, each in card.hub.files.items()}
+    return Record(card.hub.repo, card.hub.revision, files)
+
+
+def _packaged(name: str) -> Path:
+    """The packaged weights of a name, verified."""
+    path, known = packaged_file(name), card(name).packaged
+    assert path is not None and known is not None, "else there is a record"
+    if digest(path) != known.sha256:
+        raise ParadiseError(f"{path} is not the file that its card names; reinstall paradise-cli")
+    return path
+
+
+def _looked_up(repo: str, revision: str, offline: bool) -> Record:
+    """What the Hub says of a revision, which is recorded."""
+    if offline:
+        raise ParadiseError(
+            f"{repo}@{revision} was not pulled yet, and --offline asks nobody; pull it where there"
+            " is a network"
+        )
+    found = ask(repo, "look", revision=revision)
+    # It becomes the name of a folder.
+    if not _COMMIT.fullmatch(str(found["commit"])):
+        raise ParadiseError(f"{repo}: the Hub names no commit of 40 digits for {revision}")
+    if WEIGHTS not in found["files"]:
+        raise ParadiseError(f"{repo} has no {WEIGHTS}; it is no model of PARADISE's")
+    return keep(Record(repo, found["commit"], found["files"]), revision)
+
+
+def _from_hub(name: str, known: Record, offline: bool, progress: Progress | None) -> Pulled:
+    path, wanted = snapshot(known.repo, known.commit) / WEIGHTS, known.files[WEIGHTS]
+
+    def pulled(origin: Literal["cache", "hub"]) -> Pulled:
+        size = path.stat().st_size
+        return Pulled(name, path, size, origin, known.repo, known.commit)
+
+    if path.is_file():
+        if _is(path, wanted):
+            return pulled("cache")
+        _remove(path)
+    if offline:
+        raise ParadiseError(f"{known.repo} is not in the cache, and --offline asks nobody")
+    if CONFIG in known.files:
+        _fetched(known, CONFIG, anew=False)
+    for anew in (False, True):
+        _fetched(known, WEIGHTS, anew=anew, progress=progress)
+        # The client checks no content: what is of the right length is right to it, and stays.
+        if _is(path, wanted):
+            return pulled("hub")
+        _remove(path)
+    raise ParadiseError(
+        f"{known.repo}: {WEIGHTS} came twice with another content than it should have; nothing was"
+        " kept. Try again later, or tell who published it"
+    )
+
+
+def _fetched(known: Record, file: str, *, anew: bool, progress: Progress | None = None) -> None:
+    ask(
+        known.repo, "fetch", progress=progress,
+        commit=known.commit, file=file, cache=str(hub_cache()), anew=anew,
+    )  # fmt: skip
+
+
+def _is(path: Path, wanted: Mapping[str, Any]) -> bool:
+    """Whether a file is what a card or the Hub says of it."""
+    if path.stat().st_size != wanted["bytes"]:
+        return False
+    if wanted.get("sha256") is not None:
+        return digest(path) == str(wanted["sha256"])
+    content = path.read_bytes()
+    # What git calls a file, of which the Hub knows no other digest.
+    named = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
+    return named.hexdigest() == str(wanted["git"])
+
+
+def _remove(path: Path) -> None:
+    """A file of the client's cache, with what its link points to."""
+    path.resolve().unlink(missing_ok=True)
+    path.unlink(missing_ok=True)

@@ -1,0 +1,199 @@
+"""What is pulled is what it should be, at one commit; whatever fails ends in one message."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import paradise_cli
+from paradise_cli.cli import app
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.resources import resource_dir
+from paradise_cli.core.storage import load_metadata
+from paradise_cli.hub import ask
+from paradise_cli.hub.cards import card, packaged_file, read_card, zoo_names
+from paradise_cli.hub.pull import cached, pull
+from paradise_cli.hub.records import hub_cache
+from paradise_cli.recipe.files import shipped_recipes
+from tests.fake_hub import COMMIT, FakeHub, running
+from tests.tiny_model import save_tiny
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return save_tiny(tmp_path_factory.mktemp("tiny") / "model.safetensors").read_bytes()
+
+
+@pytest.fixture
+def hub(weights: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    monkeypatch.setenv("PARADISE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))  # nobody's token
+    monkeypatch.chdir(tmp_path)
+    with running() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        hub.files = {"model.safetensors": weights, "config.json": b"{}"}
+        yield hub
+
+
+def test_a_pull_is_verified_and_a_second_one_asks_nobody(hub: FakeHub, weights: bytes) -> None:
+    found = pull("org/model")
+    assert found.origin == "hub" and found.path.read_bytes() == weights
+    assert found.revision == COMMIT and found.bytes == len(weights)
+    # By requests for this one the Hub counts downloads.
+    assert any("config.json" in asked for asked in hub.asked)
+    hub.asked.clear()
+    for name in ("org/model", f"org/model@{COMMIT}", "org/model@main"):
+        again = pull(name, offline=True)
+        assert (again.origin, again.path) == ("cache", found.path)
+        assert cached(name) == found.path
+    assert hub.asked == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("truncated", "org/model cannot be reached (RemoteProtocolError): check the network"),
+        ("reset", "org/model cannot be reached (ReadError): check the network"),
+        ("wrong bytes", "org/model: model.safetensors came twice with another content than it"),
+        ("html", "org/model cannot be had: Consistency check failed: file should be of size 2 but"),
+        ("404", "org/model lacks the file; it is no model of PARADISE's"),
+        ("gated", "org/model is gated: ask for access on its page, then `hf auth login`"),
+        ("private", "org/model does not exist, or is private: check the name, or `hf auth"),
+        ("no revision", "org/model has no such revision; look at its page"),
+        ("500", "org/model cannot be had: the Hub answers 500; try again later"),
+        ("stalled", "org/model: nothing came from the Hub for 1 seconds, and again for 0.5 over"),
+    ],
+)
+def test_a_fault_is_one_message_and_the_next_pull_heals(
+    hub: FakeHub, weights: bytes, monkeypatch: pytest.MonkeyPatch, fault: str, message: str
+) -> None:
+    if fault == "stalled":
+        monkeypatch.setattr(ask, "STALLED", 1.0)
+        monkeypatch.setattr(ask, "AGAIN", 0.5)
+    hub.fault = fault
+    with pytest.raises(ParadiseError) as error:
+        pull("org/model")
+    assert str(error.value).startswith(message)
+    assert not list(hub_cache().rglob("model.safetensors")) and cached("org/model") is None
+    hub.fault = None
+    assert pull("org/model").path.read_bytes() == weights
+
+
+def test_one_drop_is_survived(hub: FakeHub, weights: bytes) -> None:
+    hub.fault = "truncated once"
+    assert pull("org/model").path.read_bytes() == weights
+
+
+def test_a_file_that_was_damaged_later_is_fetched_anew(hub: FakeHub, weights: bytes) -> None:
+    path = pull("org/model").path
+    path.resolve().write_bytes(bytes(len(weights)))
+    assert pull("org/model").origin == "hub" and path.read_bytes() == weights
+
+
+def test_a_server_that_is_gone_is_said(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running() as gone:
+        monkeypatch.setenv("HF_ENDPOINT", gone.url)
+    with pytest.raises(ParadiseError, match="org/model cannot be reached"):
+        pull("org/model")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["pull", "org/model", "--offline"], 1, "was not pulled yet, and --offline asks nobody"),
+        (["pull", "cifar10-rn2"], 2, "no model of the zoo; did you mean 'cifar10-rn20'?"),
+        (["pull", "a/b/c"], 2, "a/b/c: no model of the zoo"),
+        (["pull", "some/folder"], 2, "some/folder is a folder or file here"),
+        (["rm", "org/model"], 2, "org/model was not pulled"),
+        (["rm", "cifar10-rn20"], 2, "only what was pulled can be removed"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    hub: FakeHub, tmp_path: Path, arguments: list[str], code: int, message: str
+) -> None:
+    (tmp_path / "some" / "folder").mkdir(parents=True)
+    result = CliRunner().invoke(app, ["zoo", *arguments])
+    assert result.exit_code == code and message in result.stderr
+    assert result.stderr.count("\n") == 1 and hub.asked == []
+
+
+def test_commands_take_what_was_pulled_and_rm_takes_it_away(hub: FakeHub) -> None:
+    runner = CliRunner()
+    export = ["export", "org/model", "--format", "torch", "--out", "x.pt2"]
+    result = runner.invoke(app, export)
+    assert result.exit_code == 2 and "of the Hub: paradise zoo pull org/model" in result.stderr
+    planned = runner.invoke(app, ["zoo", "pull", "org/model", "--dry-run"])
+    size = len(hub.files["model.safetensors"]) / 1e6
+    assert planned.stderr == (f"org/model: {size:.1f} MB would come from org/model at {COMMIT}\n")
+    assert not any("resolve" in asked for asked in hub.asked)
+    result = runner.invoke(app, ["zoo", "pull", "org/model", "--json"])
+    assert result.exit_code == 0 and json.loads(result.stdout)["revision"] == COMMIT
+    assert runner.invoke(app, export).exit_code == 0
+    assert runner.invoke(app, ["zoo", "rm", "org/model"]).exit_code == 0
+    assert runner.invoke(app, export).exit_code == 2
+
+
+def test_a_pulled_model_imports_nothing_unless_it_is_allowed_to(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "brought_along.py").write_text("raise SystemExit('this ran')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    wanting = save_tiny(tmp_path / "wanting.safetensors", imports=["brought_along"])
+    hub.files["model.safetensors"] = wanting.read_bytes()
+    pull("org/model")
+    message = f"org/model wants to import brought_along, .* pull org/model@{COMMIT} --allow-imports"
+    with pytest.raises(ParadiseError, match=message):
+        paradise_cli.load("org/model")
+    pull("org/model", allow_imports=True)
+    with pytest.raises(ParadiseError, match="this ran"):
+        paradise_cli.load("org/model")
+
+
+# The cards
+
+
+@pytest.mark.parametrize("name", zoo_names())
+def test_a_card_agrees_with_its_file_and_its_recipe(name: str) -> None:
+    found = card(name)
+    assert found.recipe in shipped_recipes()
+    path = packaged_file(name)
+    assert (path is None) == (found.packaged is None)
+    if path is not None and found.packaged is not None:
+        assert pull(name).path == path and path.stat().st_size == found.packaged.bytes
+        assert path.stat().st_size <= 12e6
+        assert load_metadata(path)["data"]["label"] == found.trained_on
+
+
+def test_every_packaged_model_has_a_card() -> None:
+    assert {path.stem for path in resource_dir("zoo").glob("*.safetensors")} <= {*zoo_names()}
+
+
+def changed(**parts: Any) -> dict[str, Any]:
+    whole = card("cifar10-rn20").model_dump(mode="json")
+    return {key: value for key, value in (whole | parts).items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"metrics": []}, "the card: Value error, a trained model has a file, metrics"),
+        ({"packaged": None}, "the card: Value error, a trained model has a file, metrics"),
+        ({"status": "not yet trained"}, "a model that is not trained has gpu_hours, no files"),
+        ({"weights": "w"}, "weights: Extra inputs are not permitted"),
+        ({"packaged": {"sha256": "abc", "bytes": 1}}, "packaged.sha256: String should match"),
+    ],
+)
+def test_a_card_that_says_too_little_is_refused(parts: dict[str, Any], message: str) -> None:
+    with pytest.raises(ParadiseError) as error:
+        read_card(changed(**parts), "zoo/mine.yaml")
+    assert message in str(error.value) and str(error.value).startswith("zoo/mine.yaml: ")
+
+
+def test_a_robust_accuracy_has_a_verdict_and_lies_in_its_interval() -> None:
+    metric = changed()["metrics"][0]
+    for wrong in ({"name": "robust accuracy"}, {"value": 2.0}):
+        with pytest.raises(ParadiseError, match=r"metrics\.0: Value error"):
+            read_card(changed(metrics=[metric | wrong]), "zoo/mine.yaml")

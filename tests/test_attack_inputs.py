@@ -20,6 +20,7 @@ from paradise_cli.attacks.audit.audit import Audit
 from paradise_cli.attacks.audit.context import Siblings
 from paradise_cli.attacks.session.inputs import checked_images, choose_compute
 from paradise_cli.attacks.session.session import Session
+from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.attacks.session.suite import SUITES, Stage, Suite
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.randomness import generator
@@ -600,3 +601,19 @@ def test_on_a_gpu_one_batch_fills_it_or_is_as_small_as_asked_for(
     found = choose_compute(torch.device("cuda"), (32, 32), "fp32", batch_size)
     assert (found.width, found.random_width) == (width, random_width)
     assert found.blocks == (2 if batch_size == 2000 else 1)
+
+
+def test_a_light_classifier_is_asked_about_more_images_at_a_time() -> None:
+    """2^27 operations a batch: 784 x 1,000 products and as many sums are 1.6 million, so 85 images,
+    of which 64 are allowed; 784 x 2,000 are 3.1 million, so 42; a heavy one stays at 2^14 / 784.
+    """
+    images, labels = torch.rand(4, 1, 28, 28), torch.zeros(4, dtype=torch.int64)
+    found = []
+    for classes in (1000, 2000, 20_000):
+        layer = nn.Linear(784, classes)
+        given = choose_compute(torch.device("cpu"), (28, 28), "fp32")
+        subject = Subject.examine(lambda x, f=layer: f(x.flatten(1)), images, labels, "linf", given)
+        found.append(subject.compute.width)
+    assert found == [64, 42, 20]
+    asked = choose_compute(torch.device("cpu"), (28, 28), "fp32", batch_size=10)
+    assert asked.for_work(1.0).width == 20

@@ -7,7 +7,7 @@ fill, advance and collect; when they do so is written here, once.
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Literal, Protocol, TypeVar
 
 import torch
@@ -19,6 +19,7 @@ from paradise_cli.core.threads import one_thread_each
 
 Judge = Callable[[Tensor], Tensor]
 """Any number of images to the logits [N, classes] that decide about them."""
+_WORTH_A_CALL = 2.0**27  # operations: a few milliseconds of a core
 A = TypeVar("A", bound=Attack, covariant=True)
 
 
@@ -40,6 +41,16 @@ class Compute:
     """The same for a classifier that answers at random and is asked several times at once, if not
     `width`.
     """
+    widest: int | None = None
+    """How many images of a light classifier may pass it together, if more than `width`."""
+
+    def for_work(self, operations: float) -> "Compute":
+        """The same for a classifier that takes so many operations for an image."""
+        if self.widest is None or not operations:
+            return self
+        # As wide as pays for the calls from Python and for what every call of a layer prepares.
+        width = min(self.widest, max(self.width, int(_WORTH_A_CALL / operations)))
+        return replace(self, width=width)
 
     def searching(self) -> "torch.autocast | nullcontext[None]":
         """What the search runs within."""

@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
+from torch.utils.flop_counter import FlopCounterMode
 
 from paradise_cli.attacks.engine.introspection import Memory, modules_of
 from paradise_cli.attacks.protocol.lanes import Latent
@@ -55,6 +56,7 @@ class Behaviour:
     in other company. `difference` is the largest one seen, relative to the spread of the logits.
     `channels_last`, `bf16` and `alone`: whether it takes images laid out so, in autocast to bf16,
     and a batch of one. `keeps`: whether it keeps something between two calls, or may do so.
+    `operations` are the multiplications and additions for an image, 0 where nobody can count them.
     """
 
     classes: int
@@ -66,6 +68,7 @@ class Behaviour:
     alone: bool = True
     gradient: Gradient = "flows"
     keeps: bool = True
+    operations: float = 0.0
 
 
 class Classifier:
@@ -201,7 +204,7 @@ def examine(
         whole = _checked_logits(door, some)
         # Looked at after the first calls, which may fill what stays as it is from then on.
         before = Memory(function)
-        again = _checked_logits(door, some)
+        again, operations = _counted(lambda: _checked_logits(door, some))
         # In other company: the first image alone where that works, and fewer neighbours.
         first = _if_it_works(lambda: _checked_logits(door, some[:1]))
         parts = [] if first is None else [first]
@@ -222,7 +225,16 @@ def examine(
         difference=max(by_chance, by_company),
         alone=first is not None,
         keeps=keeps,
+        operations=operations / len(some),
     )
+
+
+def _counted(call: Callable[[], T]) -> tuple[T, float]:
+    """What a call gives, and the operations that torch did for it: of matrices and convolutions."""
+    with FlopCounterMode(display=False) as counter:
+        answer = _if_it_works(call)
+    # Compiled functions may refuse to be watched.
+    return (call(), 0.0) if answer is None else (answer, float(counter.get_total_flops()))
 
 
 def _check_classes(logits: Tensor, labels: Tensor) -> None:

@@ -40,16 +40,19 @@ def choose_compute(
     pixels = size[0] * size[1]
     on_cpu = device.type == "cpu"
     kind: Precision = choose_precision(precision, device)  # type: ignore[arg-type]
-    # A core is at its full speed from 16 small images on, in bf16 from 32; more lanes would stand
-    # empty.
+    # A core is at its full speed from 16 small images on, in bf16 from 32, where the classifier is
+    # not a light one (`Compute.for_work`); more lanes would stand empty.
     enough = (2**15 if kind == "bf16" else 2**14) if on_cpu else 2**20
-    width = int(np.clip(enough // pixels, 8, 64 if on_cpu else 1024))
+    most = 64 if on_cpu else 1024
+    width = int(np.clip(enough // pixels, 8, most))
     # So many graphs of each image are kept for a gradient of a classifier that answers at random.
     random_width = width if on_cpu else -(-width // EOT_DRAWS)
     if batch_size is not None and not on_cpu:
         width, random_width = min(width, batch_size), min(random_width, batch_size)
     blocks = (worker_count() if on_cpu else 1) if batch_size is None else -(-batch_size // width)
-    return Compute(device, width, blocks, kind, compiled, random_width)
+    # Who asks for a number of images gets it, however light the classifier.
+    widest = most if on_cpu and batch_size is None else None
+    return Compute(device, width, blocks, kind, compiled, random_width, widest)
 
 
 def checked_images(images: Tensor | NDArray[Any]) -> Tensor:

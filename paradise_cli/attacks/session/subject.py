@@ -70,6 +70,8 @@ class Subject:
                 )
             # Gradients average several answers, each with a graph of its own in memory.
             compute = replace(compute, width=compute.random_width or compute.width)
+        else:
+            compute = compute.for_work(behaviour.operations)
         classifier = _classifier(function, compute, behaviour)
         if compute.compiled:
             classifier.quick = compiled(classifier, images, compute)

@@ -156,7 +156,7 @@ def test_the_default_model_is_named(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_tiny(tmp_path / "small.safetensors")
-    monkeypatch.setattr("paradise_cli.inference.find_model.resource_dir", lambda kind: tmp_path)
+    monkeypatch.setattr("paradise_cli.hub.cards.resource_dir", lambda kind: tmp_path)
     monkeypatch.setattr("paradise_cli.inference.find_model.DEFAULT_MODEL", "small")
     done = run("encode", photos, "--out", tmp_path / "z.npy")
     assert done.exit_code == 0

@@ -1,6 +1,5 @@
 """The formats of exported files: how each is written, and how it is read back to be checked."""
 
-import io
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,14 +81,15 @@ def write_torch(network: ExportedNetwork, images: Tensor, text: str, path: Path)
     program = _traced(network, images)
     # They would be the one pickle in the archive, and are of no use to anyone.
     program.example_inputs = None
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer, extra_files={f"{METADATA}.json": text})
-    path.write_bytes(buffer.getvalue())
+    # A file, not a path: torch asks for the name of the final one.
+    with path.open("wb") as file:
+        torch.export.save(program, file, extra_files={f"{METADATA}.json": text})
 
 
 def run_torch(path: Path) -> Runner:
     """By torch itself."""
-    module: Any = torch.export.load(io.BytesIO(path.read_bytes())).module()
+    with path.open("rb") as file:
+        module: Any = torch.export.load(file).module()
 
     def run(images: Tensor) -> Answers:
         with torch.no_grad():

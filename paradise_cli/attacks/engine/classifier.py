@@ -14,9 +14,8 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
-from torch.utils.flop_counter import FlopCounterMode
 
-from paradise_cli.attacks.engine.introspection import Memory, modules_of
+from paradise_cli.attacks.engine.introspection import Memory, counted, if_it_works, modules_of
 from paradise_cli.attacks.protocol.lanes import Latent
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import Precision, fast_layout
@@ -204,9 +203,9 @@ def examine(
         whole = _checked_logits(door, some)
         # Looked at after the first calls, which may fill what stays as it is from then on.
         before = Memory(function)
-        again, operations = _counted(lambda: _checked_logits(door, some))
+        again, operations = counted(lambda: _checked_logits(door, some))
         # In other company: the first image alone where that works, and fewer neighbours.
-        first = _if_it_works(lambda: _checked_logits(door, some[:1]))
+        first = if_it_works(lambda: _checked_logits(door, some[:1]))
         parts = [] if first is None else [first]
         if len(some) > 1:
             parts.append(_checked_logits(door, some[len(parts) : 8]))
@@ -227,14 +226,6 @@ def examine(
         keeps=keeps,
         operations=operations / len(some),
     )
-
-
-def _counted(call: Callable[[], T]) -> tuple[T, float]:
-    """What a call gives, and the operations that torch did for it: of matrices and convolutions."""
-    with FlopCounterMode(display=False) as counter:
-        answer = _if_it_works(call)
-    # Compiled functions may refuse to be watched.
-    return (call(), 0.0) if answer is None else (answer, float(counter.get_total_flops()))
 
 
 def _check_classes(logits: Tensor, labels: Tensor) -> None:
@@ -313,20 +304,12 @@ def _gradient(door: Classifier, images: Tensor, in_bf16: bool) -> Gradient | Non
 
     with torch.autocast(door.device.type, torch.bfloat16, enabled=in_bf16):
         with torch.enable_grad():  # the caller may have turned gradients off
-            found = _if_it_works(climb_within_memory)
+            found = if_it_works(climb_within_memory)
         if found is not None:
             return found
         with torch.no_grad():
-            answers = _if_it_works(lambda: [door.ask(images)])
+            answers = if_it_works(lambda: [door.ask(images)])
     return None if answers is None else "refused"
-
-
-def _if_it_works(call: Callable[[], T]) -> T | None:
-    """What a call gives, or None if it raises: a user's function may raise anything."""
-    try:
-        return call()
-    except Exception:
-        return None
 
 
 def _checked_logits(door: Classifier, images: Tensor) -> Tensor:

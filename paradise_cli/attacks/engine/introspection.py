@@ -1,7 +1,7 @@
-"""What lies behind a classifier that is only a function to us: its modules, weights and memory."""
+"""What lies behind a classifier that is only a function to us: modules, weights, memory, work."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dis import get_instructions
 from enum import Enum
 from functools import partial
@@ -14,10 +14,13 @@ from types import (
     ModuleType,
     NoneType,
 )
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+T = TypeVar("T")
 
 _EMPTY = CellType()
 _PLAIN = (NoneType, bool, int, float, complex, str, bytes, range, slice, Enum)
@@ -167,3 +170,19 @@ def _global_names(code: CodeType) -> list[str]:
         if isinstance(part, CodeType):
             names += _global_names(part)
     return [*dict.fromkeys(names)]
+
+
+def if_it_works(call: Callable[[], T]) -> T | None:
+    """What a call gives, or None if it raises: a user's function may raise anything."""
+    try:
+        return call()
+    except Exception:
+        return None
+
+
+def counted(call: Callable[[], T]) -> tuple[T, float]:
+    """What a call gives, and the operations that torch did for it: of matrices and convolutions."""
+    with FlopCounterMode(display=False) as counter:
+        answer = if_it_works(call)
+    # Compiled functions may refuse to be watched.
+    return (call(), 0.0) if answer is None else (answer, float(counter.get_total_flops()))

@@ -10,7 +10,6 @@ written anew, with means over seeds.
 
 import argparse
 import json
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from results import save
+from robust_tables import mean_and_sd
 from robust_training import MARK, Shown, chosen_weights
 from timing import machine
 
@@ -65,19 +65,14 @@ def certified(method: str, seed: int, asked: argparse.Namespace) -> Certificatio
 
 def row(method: str, found: Sequence[Certification]) -> dict[str, Any]:
     """One method: its shares as mean and sd over seeds, and the whole curve of each seed."""
-
-    def over_seeds(values: list[float]) -> str:
-        mean = f"{statistics.fmean(values):.1%}"
-        return mean if len(values) < 2 else f"{mean} ± {100 * statistics.stdev(values):.1f}"
-
     shares = {
-        _field(radius): over_seeds([each.certified_accuracy(radius).value for each in found])
+        _field(radius): mean_and_sd([each.certified_accuracy(radius).value for each in found])
         for radius in RADII
     }
     return {
         "method": method,
-        "clean": over_seeds([each.clean_accuracy.value for each in found]),
-        "abstains": over_seeds([each.abstained.value for each in found]),
+        "clean": mean_and_sd([each.clean_accuracy.value for each in found]),
+        "abstains": mean_and_sd([each.abstained.value for each in found]),
         **shares,
         "seeds": len(found),
         "curves": [

@@ -116,7 +116,7 @@ def _weights(rows: Sequence[Row]) -> Iterator[str]:
         columns = [[row[name]["robust"] for row in found if _robust_of(row, name)]
                    for name in WEIGHTS]  # fmt: skip
         highest = [max(WEIGHTS, key=lambda name: _robust_of(row, name)) for row in found]
-        yield _line([f"`{method}`", *map(_mean_and_sd, columns), ", ".join(highest)])
+        yield _line([f"`{method}`", *map(mean_and_sd, columns), ", ".join(highest)])
 
 
 def _local(rows: Sequence[Row]) -> Iterator[str]:
@@ -212,14 +212,15 @@ def _interval(values: Sequence[float], n: int) -> str:
         return ""
     # Seeds share their images: as if they were n more, the interval would be too narrow.
     low, high = wilson(round(statistics.fmean(values) * n), n)
-    return f"{_mean_and_sd(values)} ({low:.1%} to {high:.1%})"
+    return f"{mean_and_sd(values)} ({low:.1%} to {high:.1%})"
 
 
 def _mean(values: Sequence[float]) -> str:
     return f"{statistics.fmean(values):.1%}" if values else ""
 
 
-def _mean_and_sd(values: Sequence[float]) -> str:
+def mean_and_sd(values: Sequence[float]) -> str:
+    """Shares of several seeds as text; of one seed there is no sd."""
     if len(values) < 2:
         return _mean(values)
     return f"{_mean(values)} ± {100 * statistics.stdev(values):.1f}"

@@ -21,7 +21,6 @@ if [ -z "${PYTHON:-}" ]; then
 fi
 faults() { # of a step, with these variables
     env "$@" "$PYTHON" -W ignore - "${packages[@]}" <<'EOF'
-import os
 import resource
 import sys
 from importlib.metadata import version

@@ -49,9 +49,10 @@ def export(
     if as_json:
         print_json(exported.to_json())
         return
+    apart = exported.differences
     rows = [
-        (name, "not compared" if exported.differences is None else f"{difference:.1e}")
-        for name, difference in (exported.differences or dict.fromkeys(exported.outputs, 0)).items()
+        (name, "not compared" if apart is None else f"{apart[name]:.1e}")
+        for name in exported.outputs
     ]
     print_table(f"{path}: {exported.bytes / 1e6:.1f} MB", ("gives", "largest difference"), rows)
     if exported.checked_by is None:

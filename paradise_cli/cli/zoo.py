@@ -84,7 +84,10 @@ def pull(
 
     if dry_run:
         plan = hub.plan(name, offline=offline)
-        print_json(plan.to_json()) if as_json else note(str(plan))
+        if as_json:
+            print_json(plan.to_json())
+        else:
+            note(str(plan))
         return
     found = hub.pull(name, offline=offline, allow_imports=allow_imports, progress=_progress(name))
     if as_json:

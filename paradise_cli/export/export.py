@@ -44,7 +44,7 @@ def export(loaded: LoadedModel, path: Path, format: str) -> Exported:
     shape = loaded.info.shape
     with publish(path) as temporary:
         # Of two: a batch of one would be taken for the only size there is.
-        chosen.write(network, trial_images(shape, 2), about(loaded), temporary)
+        chosen.write(network, trial_images(shape, 2), about(loaded, network), temporary)
         run = chosen.run(temporary)
         differences = None if run is None else largest_differences(network, run, shape)
         if differences is not None and max(differences.values()) > TOLERANCE:

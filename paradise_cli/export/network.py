@@ -54,9 +54,9 @@ def network_of(loaded: LoadedModel) -> ExportedNetwork:
     return ExportedNetwork(loaded.model.cpu(), heads).eval()
 
 
-def about(loaded: LoadedModel) -> str:
+def about(loaded: LoadedModel, network: ExportedNetwork) -> str:
     """What a program must know that runs the file: its metadata, as a JSON document."""
-    classes = loaded.classes() if network_of(loaded).heads else {}
+    classes = loaded.classes() if network.heads else {}
     found: dict[str, Any] = {
         "recipe": loaded.recipe.name,
         "trained_on": loaded.info.label,

@@ -25,7 +25,6 @@ CONFIG = "config.json"
 """By requests for this file the Hub counts downloads."""
 _REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_BLOCK = 2**20  # bytes that are digested at a time
 
 
 @dataclass(frozen=True)
@@ -142,11 +141,8 @@ def cached(name: str) -> Path | None:
 
 def digest(path: Path) -> str:
     """The sha256 of a file, in hex."""
-    found = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            found.update(block)
-    return found.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _commit(repo: str, revision: str) -> str | None:

@@ -9,20 +9,17 @@ written anew, with means over seeds.
 """
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from results import save
+from robust_runs import begin, chosen_weights, data_root, parser, trained
 from robust_tables import mean_and_sd
-from robust_training import MARK, Shown, chosen_weights
-from timing import machine
+from robust_training import MARK
 
-from paradise_cli import library
 from paradise_cli.evaluation.certificates import Certification
 from paradise_cli.evaluation.certify import certify
 from paradise_cli.figures.canvas import save as save_figure
@@ -30,7 +27,6 @@ from paradise_cli.recipe.files import shipped_recipes
 from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.robustness.classifiers import open_classifier
 from paradise_cli.robustness.examples import open_examples
-from paradise_cli.training.run_folder import RunFolder
 
 KIND = "gaussian_"
 SIGMA = 0.25  # of the recipes' noise
@@ -43,21 +39,19 @@ Found = dict[str, list[Certification]]
 
 def certified(method: str, seed: int, asked: argparse.Namespace) -> Certification:
     """Train the method with this seed and certify what it leaves, as far as it is not done."""
-    root = [] if asked.data is None else [f"data.root={asked.data}"]
+    root = data_root(asked)
     stem = f"{asked.set}{MARK}{KIND}{method}"
     recipe = load_recipe(stem, [f"train.seed={seed}", *root]).recipe
-    run = RunFolder(asked.runs / asked.set / f"{KIND}{method}-s{seed}")
+    run = asked.runs / asked.set / f"{KIND}{method}-s{seed}"
     label = f"{method}-s{seed}"
-    if not run.result.exists():
-        library.train(recipe, out=run.path, reporter=Shown(label, recipe.train.epochs))
-    chosen = chosen_weights(json.loads(run.result.read_text(encoding="utf-8")))
-    target = open_classifier(str(run.path / chosen["file"]))
+    chosen = chosen_weights(trained(recipe, run, label, asked.device))
+    target = open_classifier(str(run / chosen["file"]), device=asked.device)
     examples = open_examples(target, n=asked.n, overrides=root)
     found = certify(
         target.function, examples.images, examples.labels,
         # The recipes' sampler keeps its noise within [0, 1].
         sigma=SIGMA, samples=asked.samples, clip=True,
-        out=run.path / f"certified-n{asked.n}x{asked.samples}",
+        out=run / f"certified-n{asked.n}x{asked.samples}",
     )  # fmt: skip
     print(f"{label}, {chosen['weights']}: {found}", flush=True)
     return found
@@ -132,24 +126,17 @@ def draw(found: Found, path: Path, n: int) -> None:
 
 
 def asked_for() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--set", required=True, help="fashion_mnist or cifar10_jpeg75")
-    parser.add_argument("--seeds", type=int, default=1, help="so many seeds, from 0 on")
-    parser.add_argument("--n", type=int, default=500, help="test images that are certified")
-    parser.add_argument("--samples", type=int, default=10_000, help="noisy copies of each")
-    parser.add_argument("--data", type=Path, help="folder of the data, for image folders")
-    parser.add_argument("--runs", type=Path, default=Path("runs/robust"), help="trainings")
-    parser.add_argument("--threads", type=int, help="cores to use")
-    return parser.parse_args()
+    options = parser(__doc__, runs="runs/robust")
+    options.add_argument("--set", required=True, help="fashion_mnist or cifar10_jpeg75")
+    options.add_argument("--seeds", type=int, default=1, help="so many seeds, from 0 on")
+    options.add_argument("--n", type=int, default=500, help="test images that are certified")
+    options.add_argument("--samples", type=int, default=10_000, help="noisy copies of each")
+    return options.parse_args()
 
 
 if __name__ == "__main__":
     chosen = asked_for()
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
-    machine()
+    begin(chosen)
     prefix = f"{chosen.set}{MARK}{KIND}"
     methods = [stem.removeprefix(prefix) for stem in shipped_recipes() if stem.startswith(prefix)]
     found: Found = {method: [] for method in methods}

@@ -11,18 +11,13 @@ added to `results/robust/search/RECIPE.json`: a row for each try, whether it was
 import argparse
 import json
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
-import torch
 from results import FOLDER, save
-from robust_training import Shown, chosen_weights, plain_names
-from timing import machine
+from robust_runs import begin, chosen_weights, data_root, parser, plain_names, trained
 
-from paradise_cli import library
 from paradise_cli.core.machine import commit
 from paradise_cli.recipe.schema import load_recipe
-from paradise_cli.training.run_folder import RunFolder
 
 COLUMNS = {
     "try": "`{try}`",
@@ -37,15 +32,12 @@ COLUMNS = {
 def tried(overrides: list[str], asked: argparse.Namespace) -> dict[str, Any]:
     """Train the recipe with these overrides, and what it is worth on validation images."""
     same = [f"train.epochs={asked.epochs}", f"train.seed={asked.seed}"]
-    root = [] if asked.data is None else [f"data.root={asked.data}"]
-    recipe = load_recipe(asked.recipe, [*overrides, *same, *root]).recipe
+    recipe = load_recipe(asked.recipe, [*overrides, *same, *data_root(asked)]).recipe
     label = " ".join(overrides) or "as in this commit"
     # By what is tried: the same try goes on in the same folder.
     digest = sha256(json.dumps(recipe.resolved(), sort_keys=True, default=str).encode()).hexdigest()
-    run = RunFolder(asked.runs / asked.recipe / digest[:12])
-    if not run.result.exists():
-        library.train(recipe, out=run.path, reporter=Shown(label, recipe.train.epochs))
-    result = json.loads(run.result.read_text(encoding="utf-8"))
+    run = asked.runs / asked.recipe / digest[:12]
+    result = trained(recipe, run, label, asked.device)
     chosen = chosen_weights(result)
     found = plain_names(chosen["validation"])
     return {
@@ -87,26 +79,19 @@ def kept(row: dict[str, Any], asked: argparse.Namespace) -> None:
 
 
 def asked_for() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("recipe", help="name of a shipped recipe")
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
+    options = parser(__doc__, runs="runs/search")
+    options.add_argument("recipe", help="name of a shipped recipe")
+    options.add_argument("--epochs", type=int, default=4)
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument(
         "--try", dest="tries", nargs="*", action="append", default=[], metavar="OVERRIDE"
     )
-    parser.add_argument("--data", type=Path, help="folder of the data, for image folders")
-    parser.add_argument("--runs", type=Path, default=Path("runs/search"), help="trainings")
-    parser.add_argument("--threads", type=int, help="cores to use")
-    return parser.parse_args()
+    return options.parse_args()
 
 
 if __name__ == "__main__":
     chosen = asked_for()
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
-    machine()
+    begin(chosen)
     for overrides in chosen.tries or [[]]:
         row = tried(overrides, chosen)
         kept(row, chosen)

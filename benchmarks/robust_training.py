@@ -20,10 +20,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import torch
 from results import FOLDER, save
 from robust_measures import local_behaviour, passes
-from timing import machine
+from robust_runs import begin, chosen_weights, data_root, parser, plain_names, trained
 
 from paradise_cli import library
 from paradise_cli.attacks.run import Beside, attack_with
@@ -35,13 +34,9 @@ from paradise_cli.recipe.files import read_text, shipped_recipes
 from paradise_cli.recipe.schema import Recipe, load_recipe
 from paradise_cli.robustness.classifiers import open_classifier
 from paradise_cli.robustness.examples import open_examples
-from paradise_cli.training.loop import Reporter
-from paradise_cli.training.run_folder import RunFolder
 
 MARK = "_robust_"
 """Between the name of a set and that of a method, in the name of a recipe."""
-PREFERRED = ("best averaged", "best plain", "last averaged", "last plain")
-"""Which weights are attacked: the first of these that a training has left."""
 
 
 def methods(name: str) -> dict[str, Path]:
@@ -82,10 +77,10 @@ class Row:
         self.path = path
         self.kept_as = f"robust/{name}/{self.label}"
         self.file = FOLDER / f"{self.kept_as}.json"
-        self.run = RunFolder(asked.runs / name / self.label)
+        self.run = asked.runs / name / self.label
         # In the folder of the run: whoever removes it to train anew removes them too.
-        self.attacks = self.run.path / "attacks"
-        self.root = [] if asked.data is None else [f"data.root={asked.data}"]
+        self.attacks = self.run / "attacks"
+        self.root = data_root(asked)
 
     def before(self) -> dict[str, Any]:
         """What is kept of this row already, if its recipe is still the same."""
@@ -115,9 +110,9 @@ class Row:
         assert validate is not None, "recipes without it are no methods of the set"
         row["eps"] = validate.attack.eps
         row["passes"] = passes(recipe)
-        self._train(recipe)
-        row |= self._trained(recipe)
-        weights = self.run.path / row["weights_file"]
+        result = trained(recipe, self.run, self.label, self.asked.device)
+        row |= self._trained(recipe, result)
+        weights = self.run / row["weights_file"]
         row["natural"] = self._natural(weights)
         row["local"] = self._local(weights, row["eps"])
         row.setdefault("suites", {})
@@ -149,23 +144,10 @@ class Row:
             f" --seeds {self.seed + 1} --suites {','.join(asked.suites)} --n {asked.n}{data}"
         )
 
-    def _train(self, recipe: Recipe) -> None:
-        # A finished one would only be measured once more.
-        if self.run.result.exists():
-            self.run.refuse_change(
-                load_recipe(str(self.run.recipe)).recipe.resolved(),
-                recipe.resolved(),
-                remedy=f"choose another --runs, or remove {self.run.path}",
-            )
-            return
-        shown = Shown(self.label, recipe.train.epochs)
-        library.train(recipe, out=self.run.path, device=self.asked.device, reporter=shown)
-
-    def _trained(self, recipe: Recipe) -> dict[str, Any]:
+    def _trained(self, recipe: Recipe, result: Mapping[str, Any]) -> dict[str, Any]:
         """What the training itself says: which weights it left, what they are worth, and what went
         wrong on the way.
         """
-        result = json.loads(self.run.result.read_text(encoding="utf-8"))
         chosen = chosen_weights(result)
         validation = {
             each["weights"]: plain_names(each["validation"]) for each in result["weights"]
@@ -223,39 +205,6 @@ class Row:
             "verdict": report.verdict,
             "seconds": report.provenance.seconds,
         }
-
-
-def chosen_weights(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the weights that a training has left, those that are attacked."""
-    weights: dict[str, dict[str, Any]] = {each["weights"]: each for each in result["weights"]}
-    return weights[next(name for name in PREFERRED if name in weights)]
-
-
-def plain_names(metrics: Mapping[str, float]) -> dict[str, float]:
-    """`accuracy` for `accuracy/task`: these recipes have one task."""
-    return {name.partition("/")[0]: value for name, value in metrics.items()}
-
-
-class Shown(Reporter):
-    """A line an epoch, so that a log in a file can be read."""
-
-    def __init__(self, label: str, epochs: int) -> None:
-        self.label = label
-        self.epochs = epochs
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        numbers = record.get("validation", {})
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-        print(
-            f"{self.label}: epoch {record['epoch']} of {self.epochs}, {record['seconds']:.0f} s:"
-            f" loss {record['train']['loss']:.4g}; {shown}",
-            flush=True,
-        )
-        for alarm in record.get("alarms", []):
-            print(f"{self.label}: ALARM {alarm['text']}", flush=True)
-
-    def say(self, text: str) -> None:
-        print(f"{self.label}: {text}", flush=True)
 
 
 class Pulse:
@@ -316,27 +265,19 @@ def asked_for() -> argparse.Namespace:
     def names(text: str) -> list[str]:
         return [part for part in text.split(",") if part]
 
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--set", required=True, help="fashion_mnist or cifar10_jpeg75")
-    parser.add_argument("--seeds", type=int, default=1, help="so many seeds, from 0 on")
-    parser.add_argument("--only", type=names, default=[], help="these methods, by commas")
-    parser.add_argument("--suites", type=names, default=["standard", "paper"], help="by commas")
-    parser.add_argument("--n", type=int, default=1000, help="test images that are attacked")
-    parser.add_argument("--data", type=Path, help="folder of the data, for image folders")
-    parser.add_argument("--runs", type=Path, default=Path("runs/robust"), help="trainings")
-    parser.add_argument("--redo", action="store_true", help="measure rows again that are there")
-    parser.add_argument("--threads", type=int, help="cores to use")
-    parser.add_argument("--device", default="auto")
-    return parser.parse_args()
+    options = parser(__doc__, runs="runs/robust")
+    options.add_argument("--set", required=True, help="fashion_mnist or cifar10_jpeg75")
+    options.add_argument("--seeds", type=int, default=1, help="so many seeds, from 0 on")
+    options.add_argument("--only", type=names, default=[], help="these methods, by commas")
+    options.add_argument("--suites", type=names, default=["standard", "paper"], help="by commas")
+    options.add_argument("--n", type=int, default=1000, help="test images that are attacked")
+    options.add_argument("--redo", action="store_true", help="measure rows again that are there")
+    return options.parse_args()
 
 
 if __name__ == "__main__":
     chosen = asked_for()
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
-    machine()
+    begin(chosen)
     try:
         done = [made(row, redo=chosen.redo) for row in rows(chosen)]
     except UsageError as error:

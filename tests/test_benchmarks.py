@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-HELPERS = ("results.py", "robust_measures.py", "robust_tables.py", "timing.py")
+HELPERS = ("results.py", "robust_measures.py", "robust_runs.py", "robust_tables.py", "timing.py")
 EVERY_HELP = """
 import runpy, sys
 for script in sys.argv[1:]:

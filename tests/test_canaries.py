@@ -6,11 +6,10 @@ from torch import Tensor, nn
 
 from paradise_cli.attacks import ATTACKS
 from paradise_cli.attacks.audit import canaries
-from paradise_cli.attacks.audit.canaries import CANARIES, network, robust
+from paradise_cli.attacks.audit.canaries import CANARIES, NETWORKS, network, robust
 from paradise_cli.attacks.engine.classifier import Function, examine
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.randomness import generator
-from paradise_cli.core.resources import resource_dir
 from paradise_cli.core.storage import load_metadata
 from paradise_cli.data import DATASETS
 from paradise_cli.perturbations.threat import Linf
@@ -64,7 +63,7 @@ def test_each_lies_in_the_module_under_its_name_and_answers(
 
 
 def test_the_shipped_networks_are_small_and_say_how_they_were_made() -> None:
-    files = sorted((resource_dir("zoo") / "digits").glob("*.safetensors"))
+    files = sorted(NETWORKS.glob("*.safetensors"))
     assert {canary.network for canary in CANARIES.values()} | {"robust"} == {
         file.stem for file in files
     }

@@ -7,6 +7,7 @@ classifier.
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import simplejpeg
 import torch
@@ -15,8 +16,10 @@ from torch import Tensor, nn
 from paradise_cli.attacks.audit.small_network import load_small_network
 from paradise_cli.attacks.engine.classifier import Function, ThroughLatents
 from paradise_cli.core.errors import UsageError
-from paradise_cli.core.resources import resource_dir
 from paradise_cli.information.gaussian import DiagonalGaussian
+
+NETWORKS = Path(__file__).parent / "networks"
+"""Weights of the shipped classifiers (docs/reference-networks.md)."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ def network(name: str) -> nn.Module:
     """A shipped classifier of digits, [B, 1, 8, 8]; raises ParadiseError for one that is not
     there.
     """
-    return load_small_network(resource_dir("zoo") / "digits" / f"{name}.safetensors")
+    return load_small_network(NETWORKS / f"{name}.safetensors")
 
 
 def robust() -> nn.Module:

@@ -60,7 +60,7 @@ def small_network(kind: str, shape: Shape, classes: int) -> nn.Module:
 
 
 def load_small_network(path: Path) -> nn.Module:
-    """A network of `zoo/digits`, in eval mode; errors as `load_tensors`.
+    """A network of `networks/`, in eval mode; errors as `load_tensors`.
 
     Its file says what network it is: these are older than the recipes that train such networks now.
     """

@@ -9,7 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 import paradise_cli
-from paradise_cli.cli import app
+from paradise_cli.cli import app, progress
+from paradise_cli.cli.zoo import _progress
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.resources import resource_dir
 from paradise_cli.core.storage import load_metadata
@@ -98,6 +99,15 @@ def test_a_server_that_is_gone_is_said(hub: FakeHub, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv("HF_ENDPOINT", gone.url)
     with pytest.raises(ParadiseError, match="org/model cannot be reached"):
         pull("org/model")
+
+
+def test_the_bar_of_a_pull_that_fails_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+    monkeypatch.setattr(progress.ProgressLine, "close", closed.append)
+    with pytest.raises(ParadiseError, match="cut"), _progress("org/model") as show:
+        show(1024, 2048)
+        raise ParadiseError("cut")
+    assert len(closed) == 1
 
 
 @pytest.mark.parametrize(

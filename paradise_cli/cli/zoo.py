@@ -1,6 +1,8 @@
 """`paradise zoo ls | info | pull | rm`."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -89,7 +91,8 @@ def pull(
         else:
             note(str(plan))
         return
-    found = hub.pull(name, offline=offline, allow_imports=allow_imports, progress=_progress(name))
+    with _progress(name) as progress:
+        found = hub.pull(name, offline=offline, allow_imports=allow_imports, progress=progress)
     if as_json:
         print_json(found.to_json())
         return
@@ -112,8 +115,9 @@ def rm(name: Name) -> None:
     note(f"{name}: removed {removed / 1e6:.1f} MB")
 
 
-def _progress(name: str) -> "Progress":
-    """A line or bar with rate and time to go, once something comes."""
+@contextmanager
+def _progress(name: str) -> "Iterator[Progress]":
+    """A line or bar with rate and time to go, once something moves; gone when the body ends."""
     from paradise_cli.cli.progress import ProgressLine
 
     line: ProgressLine | None = None
@@ -125,10 +129,13 @@ def _progress(name: str) -> "Progress":
         rate = done / max(time.monotonic() - started, 0.001) / 1e6
         whole = None if total is None else total // 1024
         line.update(done // 1024, f"{rate:.1f} MB/s", whole)
-        if done == total:
-            line.close()
 
-    return show
+    try:
+        yield show
+    finally:
+        # Also after a failure: the message must not stand beside a bar that goes on turning.
+        if line is not None:
+            line.close()
 
 
 def _lines(name: str, card: "Card") -> list[str]:

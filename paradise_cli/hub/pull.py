@@ -70,7 +70,7 @@ class Plan:
 
 def is_repository(name: str) -> bool:
     """Whether a name could be one of the Hub, as org/repo or org/repo@revision."""
-    return _REPO.fullmatch(name) is not None
+    return _place(name) is not None
 
 
 def pull(
@@ -111,15 +111,16 @@ def remove(name: str) -> int:
 
     Raises UsageError for a name that is none of a repository, and for one never pulled.
     """
-    asked = _REPO.fullmatch(name)
-    if asked is None:
+    place = _place(name)
+    if place is None:
         raise UsageError(f"{name}: only what was pulled can be removed; name it as org/repo")
-    folder = snapshot(asked["repo"], "x").parents[1]
+    repo, _ = place
+    folder = snapshot(repo, "x").parents[1]
     if not folder.is_dir():
         raise UsageError(f"{name} was not pulled: there is no {folder}")
     size = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_symlink())
     shutil.rmtree(folder)
-    forget(asked["repo"])
+    forget(repo)
     return size
 
 
@@ -132,10 +133,12 @@ def cached(name: str) -> Path | None:
         known = card(name).hub
         place = None if known is None else (known.repo, known.revision)
     else:
-        asked = _REPO.fullmatch(name)
-        commit = _commit(asked["repo"], asked["revision"] or "main") if asked else None
-        place = (asked["repo"], commit) if asked and commit else None
-    path = None if place is None else snapshot(*place) / WEIGHTS
+        place = _place(name)
+    if place is None:
+        return None
+    repo, revision = place
+    commit = _commit(repo, revision)
+    path = None if commit is None else snapshot(repo, commit) / WEIGHTS
     return path if path is not None and path.is_file() else None
 
 
@@ -145,6 +148,12 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _place(name: str) -> tuple[str, str] | None:
+    """The repository and the revision that `org/repo[@revision]` names; None for another name."""
+    asked = _REPO.fullmatch(name)
+    return (asked["repo"], asked["revision"] or "main") if asked else None
+
+
 def _commit(repo: str, revision: str) -> str | None:
     """The commit that a revision is, or meant when it was asked for; None where nobody knows."""
     return revision if _COMMIT.fullmatch(revision) else recall_branch(repo, revision)
@@ -152,14 +161,14 @@ def _commit(repo: str, revision: str) -> str | None:
 
 def _record(name: str, offline: bool) -> Record | None:
     """What is known of the files of a name on the Hub; None where they come with this package."""
-    asked = _REPO.fullmatch(name)
-    if asked is None:
+    place = _place(name)
+    if place is None:
         return _of_the_zoo(name, card(name))
     if Path(name).exists():
         raise UsageError(
             f"{name} is a folder or file here: it needs no pulling; use it by its name"
         )
-    repo, revision = asked["repo"], asked["revision"] or "main"
+    repo, revision = place
     commit = _commit(repo, revision)
     known = recall(repo, commit) if commit else None
     return known or _looked_up(repo, revision, offline)

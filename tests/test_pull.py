@@ -102,8 +102,8 @@ def test_a_server_that_is_gone_is_said(hub: FakeHub, monkeypatch: pytest.MonkeyP
 
 
 def test_the_bar_of_a_pull_that_fails_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = []
-    monkeypatch.setattr(progress.ProgressLine, "close", closed.append)
+    closed: list[progress.ProgressLine] = []
+    monkeypatch.setattr(progress.ProgressLine, "close", lambda line: closed.append(line))
     with pytest.raises(ParadiseError, match="cut"), _progress("org/model") as show:
         show(1024, 2048)
         raise ParadiseError("cut")

@@ -2,61 +2,27 @@
 loss is, and how far posteriors move.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from paradise_cli.build import build_info, build_model, build_objective, build_optimizer, build_plan
 from paradise_cli.core.randomness import image_keys, keyed_uniform
-from paradise_cli.data import batches, synthetic
 from paradise_cli.evaluation.nuisance import Mean
 from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.information.distances import DISTANCES
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.models.encoder import EncoderWithHead
 from paradise_cli.perturbations import SAMPLERS, Sampler
-from paradise_cli.recipe.schema import Recipe
-from paradise_cli.training.step import Step
 
-COUNTED = 8  # images in the batch on which passes are counted
 POINTS = 17  # on a line through an image, from -eps to eps
 CHUNK = 100  # images that pass the model at a time
 STEPS = 10  # of the search for the posterior that is farthest
 
 Loss = Callable[[Tensor], Tensor]
 """Images [B, C, H, W] to values [B]."""
-
-
-def passes(recipe: Recipe) -> dict[str, float]:
-    """Images put forward and back through the backbone, for each image of a training step.
-
-    Counted by hooks in one step on random images, so that it is what the step does and not what
-    its recipe promises. One back is one gradient, of the pixels or of the weights.
-    """
-    info, cpu = build_info(recipe), torch.device("cpu")
-    model, objective = build_model(recipe, info), build_objective(recipe, info)
-    # A compiled step would call no hooks.
-    plan = replace(build_plan(recipe, model, cpu), compile=False)
-    optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
-    split = synthetic(info, COUNTED).train
-    (batch,) = batches(split, order=torch.arange(COUNTED), batch_size=COUNTED, device=cpu)
-    rows = {"forward": 0, "back": 0}
-
-    def forward(module: object, given: object, features: Tensor) -> None:
-        rows["forward"] += len(features)
-
-    # The one before the backbone's own pass: the one after needs images that want a gradient.
-    def back(module: object, gradients: Sequence[Tensor]) -> None:
-        rows["back"] += len(gradients[0])
-
-    model.train()
-    model.backbone.register_forward_hook(forward)
-    model.backbone.register_full_backward_pre_hook(back)
-    Step(model, objective, optimizer, plan, cpu)(batch, 0)
-    return {name: count / COUNTED for name, count in rows.items()}
 
 
 def smoothness(loss: Loss, images: Tensor, eps: float, keys: Tensor) -> tuple[Tensor, Tensor]:

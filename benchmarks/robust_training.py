@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from results import FOLDER, save
-from robust_measures import local_behaviour, passes
+from robust_measures import local_behaviour
 from robust_runs import begin, chosen_weights, data_root, parser, plain_names, trained
 
 from paradise_cli import library
@@ -34,6 +34,7 @@ from paradise_cli.recipe.files import read_text, shipped_recipes
 from paradise_cli.recipe.schema import Recipe, load_recipe
 from paradise_cli.robustness.classifiers import open_classifier
 from paradise_cli.robustness.examples import open_examples
+from paradise_cli.runs.work import work_of
 
 MARK = "_robust_"
 """Between the name of a set and that of a method, in the name of a recipe."""
@@ -109,7 +110,8 @@ class Row:
         validate = recipe.train.validate
         assert validate is not None, "recipes without it are no methods of the set"
         row["eps"] = validate.attack.eps
-        row["passes"] = passes(recipe)
+        work = work_of(recipe)
+        row["passes"] = {"forward": work.forward, "back": work.back}
         result = trained(recipe, self.run, self.label, self.asked.device)
         row |= self._trained(recipe, result)
         weights = self.run / row["weights_file"]

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # What: glibc gives the memory of each training step on a CPU back to the system, and the next step
 #   takes it again by thousands of page faults. The variable that should stop this,
-#   MALLOC_TRIM_THRESHOLD_, makes it about three times worse when set alone: setting it ends the automatic
-#   adjustment of the other threshold (mallopt(3)), which then stays at 128 KiB, so that every
-#   activation is mapped and unmapped by itself. With MALLOC_MMAP_THRESHOLD_ too there are none.
+#   MALLOC_TRIM_THRESHOLD_, makes it about three times worse when set alone: setting it ends the
+#   automatic adjustment of the other threshold (mallopt(3)), which then stays at 128 KiB, so that
+#   every activation is mapped and unmapped by itself. With MALLOC_MMAP_THRESHOLD_ too there are
+#   none.
 # Versions: torch 2.14.1, glibc 2.36.
 # Seen on 2026-11-28: a step of two convolutions on 128 images of 32x32: 10,998 to 15,708
 #   faults and about 0.12 s of processor time by default, 40,980 and 0.22 to 0.26 s with the first

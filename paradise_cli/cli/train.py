@@ -57,7 +57,7 @@ def _estimate(recipe: "Recipe", device: str, as_json: bool) -> None:
     import dataclasses
 
     from paradise_cli.cli.progress import duration
-    from paradise_cli.runs.estimate import dry_run
+    from paradise_cli.runs.estimate import SUSTAINED, dry_run
 
     cost = dry_run(recipe, device)
     if as_json:
@@ -73,7 +73,13 @@ def _estimate(recipe: "Recipe", device: str, as_json: bool) -> None:
         ("steps per epoch", f"{cost.steps_per_epoch:,} of {recipe.train.batch_size}"),
         ("time per epoch", f"{per_epoch:.1f}s" if per_epoch < 60 else duration(per_epoch)),
         ("time in all", f"{duration(total)} ({recipe.train.epochs} epochs)"),
+        ("passes per image", f"{cost.work.forward:g} forward, {cost.work.back:g} back"),
+        ("operations in all", f"{cost.operations / 1e15:,.3g} PFLOP"),
     ]
+    # Of a small network they would be a riddle: a GPU mostly waits for it.
+    if cost.gpu_hours >= 0.1:
+        hours = f"{cost.gpu_hours:.2g} at {SUSTAINED / 1e12:g} TFLOP/s, not measured"
+        rows.append(("GPU-hours", hours))
     if cost.init is not None:
         note(cost.init)
     print_table(f"{recipe.name}: a trial on random data", ("what", "value"), rows)

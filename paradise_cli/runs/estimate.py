@@ -22,8 +22,13 @@ from paradise_cli.core.machine import choose_device
 from paradise_cli.data import DataInfo, batches, synthetic
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.initial_weights import start_from
+from paradise_cli.runs.work import Work, work_of
 from paradise_cli.training.step import Plan, Step, steps_per_epoch
 
+SUSTAINED = 1e14
+"""Operations a second that a wide network keeps up on one large GPU of 2022 in bf16. Small ones are
+slower: a GPU that waits for the host computes nothing.
+"""
 WARM_UP = 2  # steps that also allocate memory, choose kernels and compile
 
 
@@ -39,6 +44,13 @@ class Estimate:
     precision: str
     data: str
     init: str | None
+    work: Work
+    operations: float
+
+    @property
+    def gpu_hours(self) -> float:
+        """Of all epochs, at `SUSTAINED` operations a second: a reckoning, not a measurement."""
+        return self.operations / SUSTAINED / 3600
 
 
 def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
@@ -64,6 +76,7 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
     step = Step(model, objective, optimizer, plan, where, average)
     seconds = _seconds_a_step(step, plan, info, where, steps)
     per_epoch = steps_per_epoch(info.train_size - held_out, plan.batch_size)
+    work = work_of(recipe)
     return Estimate(
         parameters=sum(p.numel() for p in model.parameters()),
         steps_per_epoch=per_epoch,
@@ -73,6 +86,8 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
         precision=plan.precision,
         data=f"{info.label}: {info.train_size:,} images {'x'.join(map(str, info.shape))}",
         init=init,
+        work=work,
+        operations=work.operations * per_epoch * plan.batch_size * recipe.train.epochs,
     )
 
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.optim import Optimizer
 
-from paradise_cli.core.errors import UsageError
+from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import choose_precision, fast_layout
 from paradise_cli.core.randomness import generator, seed_of
 from paradise_cli.core.registry import did_you_mean
@@ -74,6 +75,37 @@ def build_model(recipe: Recipe, info: DataInfo) -> StochasticEncoder:
             sigma_shift=spec.sigma_shift,
             sigma_floor=spec.sigma_floor,
         )
+
+
+def build_outline(recipe: Recipe, info: DataInfo, most: int) -> StochasticEncoder | None:
+    """The recipe's encoder without memory for its weights: names and shapes alone.
+
+    Raises ParadiseError where it has more than `most` parameters or cannot be built. None where a
+    component that the recipe imports cannot do without numbers.
+    """
+    names = 0
+
+    def count(module: nn.Module, name: str, parameter: nn.Parameter) -> None:
+        nonlocal names
+        names += 1
+        # While it is built: a depth of a million layers would take hours and the memory.
+        if names > most:
+            raise ParadiseError(f"the recipe's network has more than {most} parameters")
+
+    counting = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            return build_model(recipe, info)
+    except ParadiseError:
+        raise
+    # Torch refuses sizes beyond its integers in many ways.
+    except Exception as error:
+        if recipe.imports:
+            return None
+        text = str(error).partition("\n")[0]
+        raise ParadiseError(f"the recipe's network cannot be built: {text}") from error
+    finally:
+        counting.remove()
 
 
 def build_objective(recipe: Recipe, info: DataInfo) -> Objective:

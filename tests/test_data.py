@@ -220,9 +220,17 @@ def test_every_description_is_known_without_data_and_survives_json(name: str) ->
 
 
 def test_a_description_from_elsewhere_is_refused() -> None:
-    with pytest.raises(ParadiseError, match="not a description of data"):
-        DataInfo.from_json({"label": "x"})
-    with pytest.raises(ParadiseError, match="not a preprocessing"):
-        Preprocessing.from_json({"channels": 3, "crop": [4, 4], "unknown": 1})
+    good = info_of("digits").to_json()
+    wrong = [
+        ({"label": 3}, "label: Input should be a valid string"),
+        ({"shape": [1, 8, 9]}, "images of shape"),
+        ({"shape": [1, 8.0, 8]}, "shape.1: Input should be a valid integer"),
+        ({"targets": [{"name": "digit", "classes": []}]}, "one has no classes"),
+        ({"preprocessing": good["preprocessing"] | {"unknown": 1}}, "unknown: Unexpected"),
+        ({"preprocessing": good["preprocessing"] | {"resize": 10**9}}, "from 1 to 8,192"),
+    ]
+    for part, message in wrong:
+        with pytest.raises(ParadiseError, match=f"not a description of data: .*{message}"):
+            DataInfo.from_json(good | part)
     with pytest.raises(ParadiseError, match="1 or 3"):
         Preprocessing(2, None, (4, 4))

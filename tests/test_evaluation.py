@@ -25,7 +25,8 @@ from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.latents import latents
 from paradise_cli.information.rate_interval import rate_interval
 from paradise_cli.models.weights import save_model
-from paradise_cli.recipe.schema import RecipeError, load_recipe
+from paradise_cli.recipe.check import RecipeError
+from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.runs.prepare import weights_metadata
 
 from .tiny_model import save_images

@@ -187,7 +187,7 @@ def test_a_stored_recipe_whose_module_is_missing_names_the_weights(write: Write)
     stored = load_recipe(write(GOOD)).recipe.resolved()
     assert stored["imports"] == []
     stored["imports"] = ["no_such_module"]
-    with pytest.raises(ParadiseError, match=r"w.safetensors needs modules.*\n.*no_such_module"):
+    with pytest.raises(ParadiseError, match=r"w.safetensors needs modules.*no_such_module"):
         parse_resolved(stored, "w.safetensors")
 
 

@@ -22,7 +22,8 @@ from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.models.encoder import EncoderWithHead
 from paradise_cli.perturbations import SAMPLERS
 from paradise_cli.perturbations.samplers import Encoder, Sampler
-from paradise_cli.recipe.schema import Recipe, RecipeError, load_recipe
+from paradise_cli.recipe.check import RecipeError
+from paradise_cli.recipe.schema import Recipe, load_recipe
 from paradise_cli.training.step import Step
 
 CPU = torch.device("cpu")

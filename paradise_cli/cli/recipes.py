@@ -61,7 +61,8 @@ def check(
 ) -> None:
     """Check recipes against the schema; every mistake is listed, and no data is touched."""
     from paradise_cli.core.errors import UsageError
-    from paradise_cli.recipe.schema import RecipeError, load_recipe
+    from paradise_cli.recipe.check import RecipeError
+    from paradise_cli.recipe.schema import load_recipe
 
     # Every file is checked: one mistake at a time is one run too many.
     results: list[dict[str, Any]] = []

@@ -17,3 +17,14 @@ class Interrupted(ParadiseError):
     """Stopped by a signal, with everything saved."""
 
     exit_code = 130  # what a shell reports of a program that Ctrl-C ended
+
+
+def printable(text: str, most: int = 300) -> str:
+    """Text from elsewhere on one line of at most so many characters, nothing in it a command to a
+    terminal.
+    """
+    text = text if len(text) <= most else f"{text[: most - 3]}..."
+    if text.isprintable():
+        return text
+    # Halves of surrogate pairs, too, which cannot be printed at all.
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError, printable
 
 if TYPE_CHECKING:
     import torch
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 DIGEST = "sha256"  # where metadata keep the `content_digest` of the rest
 METADATA_KEY = "paradise"  # one key: safetensors writes several in random order
 NAME_KEPT = 40  # characters of a file's name in its temporary one, which must fit into 255 bytes
+MOST_METADATA = 4 * 2**20
+"""Characters of metadata that are written and read: a hundred thousand class names, twice."""
+DEEPEST_METADATA = 40  # levels; more than that overflow the stack of whoever walks through them
 
 
 @contextmanager
@@ -157,6 +160,8 @@ def save_tensors(path: Path, tensors: dict[str, "torch.Tensor"], metadata: dict[
     from safetensors.torch import save_file
 
     text = json.dumps(metadata, sort_keys=True)
+    if len(text) > MOST_METADATA:
+        raise ParadiseError(f"cannot write {path}: {_too_much(text)}")
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with publish(path) as temporary:
         try:
@@ -208,8 +213,36 @@ def load_metadata(path: Path) -> dict[str, Any]:
         raise ParadiseError(
             f"{path} holds tensors but no PARADISE metadata: it was not written by `paradise train`"
         )
-    metadata: dict[str, Any] = json.loads(entries[METADATA_KEY])
+    metadata = _parsed(path, entries[METADATA_KEY])
+    if not isinstance(metadata, dict):
+        raise ParadiseError(f"{path}: its metadata cannot be read: they are no mapping")
     return metadata
+
+
+def _parsed(path: Path, text: str) -> Any:
+    """Metadata of a file that anyone may have written: neither endless nor endlessly deep."""
+    if len(text) > MOST_METADATA:
+        raise ParadiseError(f"{path}: its metadata cannot be read: {_too_much(text)}")
+    try:
+        found = json.loads(text)
+    # Also a number of thousands of digits is a ValueError.
+    except (ValueError, RecursionError) as error:
+        raise ParadiseError(f"{path}: its metadata cannot be read: {error}") from error
+    if _deeper(found, DEEPEST_METADATA):
+        raise ParadiseError(f"{path}: its metadata cannot be read: they are nested too deeply")
+    return found
+
+
+def _too_much(text: str) -> str:
+    return f"{len(text):,} characters of metadata; at most {MOST_METADATA:,} are allowed"
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether JSON values are nested deeper than this."""
+    if not isinstance(value, dict | list):
+        return False
+    inside = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper(each, levels - 1) for each in inside)
 
 
 @contextmanager
@@ -220,7 +253,8 @@ def _opened(path: Path) -> Iterator[Any]:
     except FileNotFoundError as error:
         raise ParadiseError(f"no such file: {path}") from error
     except (SafetensorError, OSError) as error:
+        why = printable(str(error))
         raise ParadiseError(
-            f"{path} is not a readable safetensors file ({error}): damaged, cut short or of another"
+            f"{path} is not a readable safetensors file ({why}): damaged, cut short or of another"
             " kind (pickled weights are never opened)"
         ) from error

@@ -8,7 +8,16 @@ from typing import Any, ClassVar, NoReturn
 
 import yaml
 
+from paradise_cli.core.errors import printable
+
 KeyPath = tuple[str | int, ...]
+
+LONGEST = 200_000
+"""Characters of a text: more than that is no recipe and no card, and would take minutes."""
+MOST_VALUES = 30_000
+"""Keys and values of a text, which are composed one by one, each in a tenth of a millisecond."""
+LARGEST_INTEGER = 2**1024
+"""As of floats; Python itself refuses to write out much larger ones."""
 
 _TAG = "tag:yaml.org,2002:"
 _INT = r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"
@@ -30,6 +39,7 @@ class Loader(yaml.SafeLoader):
     """A composer with the scalars of YAML 1.2 and without aliases."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}  # type: ignore[misc]
+    composed = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         # One value at two places has two lines, and a few aliases of aliases fill the memory.
@@ -38,6 +48,9 @@ class Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(
                 problem="aliases are not allowed; write the value out", problem_mark=mark
             )
+        self.composed += 1
+        if self.composed > MOST_VALUES:
+            raise yaml.MarkedYAMLError(problem=f"more than {MOST_VALUES:,} keys and values")
         return super().compose_node(parent, index)
 
 
@@ -78,7 +91,8 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        return ": ".join(part for part in (self.place.text, self.path, self.text) if part)
+        parts = (self.place.text, printable(self.path), self.text)
+        return ": ".join(part for part in parts if part)
 
 
 @dataclass
@@ -157,6 +171,9 @@ def show(value: Any, width: int = 60) -> str:
 def parse(text: str, source: str, override: int = 0) -> Document:
     """Parse a recipe's text, or with `override` the value of that `--set` into `data["value"]`."""
     document = Document(source)
+    if len(text) > LONGEST:
+        document.complain((), f"has {len(text):,} characters; at most {LONGEST:,} are allowed")
+        return document
     builder = _Builder(document, override)
     try:
         loader = Loader(text)
@@ -190,7 +207,7 @@ def _sentence(error: yaml.MarkedYAMLError) -> str:
     parts = [part for part in (error.context, error.problem) if part]
     # Only the parser's own errors have a context; ours are sentences already.
     if error.context:
-        return "not valid YAML: " + ", ".join(parts)
+        return "not valid YAML: " + printable(", ".join(parts))
     return error.problem or "not valid YAML"
 
 
@@ -219,7 +236,7 @@ class _Builder:
             return [self._item(item, (*path, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node)
-        return self._refuse(node, f"tag '{node.tag}' is not allowed")
+        return self._refuse(node, f"tag {show(node.tag)} is not allowed")
 
     def _item(self, node: yaml.Node, path: KeyPath) -> Any:
         self.document.places[path] = self.place(node.start_mark)
@@ -257,12 +274,15 @@ class _Builder:
                 case "bool":
                     return {"true": True, "false": False}[text.lower()]
                 case "int":
-                    return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+                    value = int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+                    if abs(value) > LARGEST_INTEGER:
+                        self._refuse(node, f"{show(text)} is too large a number")
+                    return value
                 case "float":
                     return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
         except (ValueError, KeyError):
             self._refuse(node, f"{show(text)} is not of type {node.tag.removeprefix(_TAG)}")
-        self._refuse(node, f"tag '{node.tag}' is not allowed")
+        self._refuse(node, f"tag {show(node.tag)} is not allowed")
 
     def _refuse(self, node: yaml.Node, text: str) -> NoReturn:
         raise yaml.MarkedYAMLError(problem=text, problem_mark=node.start_mark)

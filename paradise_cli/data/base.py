@@ -1,20 +1,25 @@
 """What a data set is: its description, its splits, and the batches a training sees."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
-from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.errors import ParadiseError, UsageError, printable
 from paradise_cli.core.randomness import generator
 from paradise_cli.core.registry import Registry, did_you_mean
 
 SPLITS = ("train", "validation", "test")
 """The names of splits, everywhere."""
+
+LARGEST = 2**13
+"""Pixels that a side of a model's images may have: a batch of larger ones fits no memory."""
 
 Key: TypeAlias = tuple[int | str, ...]
 Augmentation: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
@@ -38,6 +43,9 @@ class Preprocessing:
     `crop` = (H, W).
     """
 
+    # A step of which this version knows nothing must not be left out in silence.
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     channels: int
     resize: int | None
     crop: tuple[int, int]
@@ -46,9 +54,10 @@ class Preprocessing:
     def __post_init__(self) -> None:
         # Read from weights files as well, where nothing else has checked them.
         sizes = [size for size in (*self.crop, self.resize, self.pre_crop) if size is not None]
-        if self.channels not in (1, 3) or len(self.crop) != 2 or min(sizes) < 1:
+        allowed = len(self.crop) == 2 and all(1 <= size <= LARGEST for size in sizes)
+        if self.channels not in (1, 3) or not allowed:
             raise ParadiseError(
-                f"{self}: channels must be 1 or 3, and every size a positive number"
+                f"{self}: channels must be 1 or 3, and every size a number from 1 to {LARGEST:,}"
             )
 
     @property
@@ -57,16 +66,8 @@ class Preprocessing:
         return (self.channels, *self.crop)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads."""
+        """A JSON object, part of `DataInfo.to_json`."""
         return dataclasses.asdict(self) | {"crop": list(self.crop)}
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> "Preprocessing":
-        """The inverse of `to_json`; raises ParadiseError for anything else."""
-        try:
-            return cls(**{**value, "crop": tuple(value["crop"])})
-        except (KeyError, TypeError) as error:
-            raise ParadiseError(f"not a preprocessing ({error}): {value!r}") from error
 
 
 @dataclass(frozen=True)
@@ -101,20 +102,20 @@ class DataInfo:
     def from_json(cls, value: dict[str, Any]) -> "DataInfo":
         """The inverse of `to_json`; raises ParadiseError for anything else."""
         try:
-            channels, height, width = value["shape"]
-            return cls(
-                label=value["label"],
-                shape=(channels, height, width),
-                targets=tuple(Target(t["name"], tuple(t["classes"])) for t in value["targets"]),
-                train_size=value["train_size"],
-                preprocessing=Preprocessing.from_json(value["preprocessing"]),
-                pictures=value.get("pictures", True),  # older weights do not say
+            found = TypeAdapter(cls).validate_json(json.dumps(value), strict=True)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = printable(".".join(map(str, first["loc"])))
+            raise ParadiseError(f"not a description of data: {where}: {first['msg']}") from error
+        # A network of images alone says nothing of their size, and a file may promise any.
+        if found.shape != found.preprocessing.shape:
+            raise ParadiseError(
+                f"not a description of data: images of shape {found.shape} cannot come from"
+                f" {found.preprocessing}"
             )
-        except (KeyError, TypeError, ValueError) as error:
-            # A ParadiseError is a ValueError too, and says already what is wrong.
-            if isinstance(error, ParadiseError):
-                raise
-            raise ParadiseError(f"not a description of data ({error!r}): {value!r}") from error
+        if not all(target.classes for target in found.targets):
+            raise ParadiseError("not a description of data: targets: one has no classes")
+        return found
 
 
 class Batch(NamedTuple):

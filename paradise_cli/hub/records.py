@@ -59,12 +59,21 @@ def recall_branch(repo: str, branch: str) -> str | None:
 
 
 def record_of(path: Path) -> Record | None:
-    """What is known of the commit to which a file of the cache belongs; None for other files."""
-    if not path.is_relative_to(hub_cache()):
+    """What is known of a file of the cache, however it is named; None for files elsewhere.
+
+    Where nothing is known of it, nothing is allowed.
+    """
+    real, cache = path.resolve(), hub_cache().resolve()
+    if not real.is_relative_to(cache):
         return None
-    # As `snapshot` puts it together.
-    model, _, commit, *_ = path.relative_to(hub_cache()).parts
-    return recall(model.removeprefix("models--").replace("--", "/", 1), commit)
+    folder = cache / real.relative_to(cache).parts[0]
+    repo = folder.name.removeprefix("models--").replace("--", "/", 1)
+    # A file of the client's cache is a link, and its content lies elsewhere in that folder.
+    links = [link for link in folder.glob("snapshots/*/*") if link.resolve() == real]
+    commits = sorted(link.parent.name for link in links)
+    known = [recall(repo, commit) or Record(repo, commit, {}) for commit in commits]
+    allowed = [record for record in known if record.allow_imports]
+    return next(iter([*allowed, *known]), Record(repo, "main", {}))
 
 
 def forget(repo: str) -> None:

@@ -20,10 +20,15 @@ def find_model(path_or_name: str | Path | None) -> Path:
     Raises UsageError for what is none of these, ParadiseError for a run that is not finished.
     """
     path_or_name = DEFAULT_MODEL if path_or_name is None else path_or_name
-    path = Path(path_or_name).expanduser()
-    if path.is_dir():
+    try:
+        path = Path(path_or_name).expanduser()
+        is_folder, exists = path.is_dir(), path.exists()
+    # No permission, a name that is too long, an unknown ~user.
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UsageError(f"{path_or_name}: cannot be read: {error}") from error
+    if is_folder:
         return _finished(RunFolder(path))
-    if path.exists():
+    if exists:
         return path
     name = str(path_or_name)
     there = cached(name)

@@ -1,7 +1,7 @@
 """From a run folder, a weights file or a zoo name to a model that can be used."""
 
 import warnings
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,19 +11,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paradise_cli.build import build_model, named_tasks
+from paradise_cli.build import named_tasks
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.randomness import normal_draws
 from paradise_cli.data import DataInfo, UnreadableImage
-from paradise_cli.hub.records import record_of
 from paradise_cli.inference.batches import BlockFunction, Results, stream_results
 from paradise_cli.inference.find_model import find_model
 from paradise_cli.inference.image_sources import Images, ImageSource, open_images
+from paradise_cli.inference.trained_file import build_trained, read_trained
 from paradise_cli.models import StochasticEncoder
-from paradise_cli.models.weights import fill, read_model
 from paradise_cli.objective.distortions import DISTORTIONS
-from paradise_cli.recipe.schema import Recipe, parse_resolved
+from paradise_cli.recipe.schema import Recipe
 
 _NOISE = 2**20  # normal numbers that are drawn at a time
 
@@ -240,34 +239,12 @@ def load(path_or_name: str | Path | None = None, device: str = "cpu") -> LoadedM
     Raises ParadiseError for what is missing, damaged, unfinished or of another version.
     """
     path = find_model(path_or_name)
-    tensors, metadata = read_model(path)
-    # Recipe and description come from the file: the data need not be there to use a model.
-    try:
-        _refuse_foreign_imports(path, metadata["recipe"])
-        recipe = parse_resolved(metadata["recipe"], str(path))
-        info = DataInfo.from_json(metadata["data"])
-        provenance = dict(metadata["provenance"])
-    except (KeyError, TypeError) as error:  # the digest is right: written by another version
-        raise ParadiseError(
-            f"{path} lacks a part of its metadata ({error}); train it again"
-        ) from error
-    model = build_model(recipe, info)
-    fill(model, tensors, path)
+    found = read_trained(path)
+    model = build_trained(found, path)
     # No weight has a gradient: what asks for one of the pixels does not pay for those too.
     model.eval().requires_grad_(False)
     where = choose_device(device)
-    return LoadedModel(model.to(where), recipe, info, provenance, path, where)
-
-
-def _refuse_foreign_imports(path: Path, recipe: Mapping[str, Any]) -> None:
-    """Importing runs a module: a pulled model may ask for it only if the user said so."""
-    pulled = record_of(path)
-    names = recipe.get("imports")
-    if pulled is not None and names and not pulled.allow_imports:
-        raise ParadiseError(
-            f"{pulled.repo} wants to import {', '.join(map(str, names))}, which runs code: if you"
-            f" trust it, paradise zoo pull {pulled.repo}@{pulled.commit} --allow-imports"
-        )
+    return LoadedModel(model.to(where), found.recipe, found.info, found.provenance, path, where)
 
 
 def draw(

@@ -24,9 +24,9 @@ from paradise_cli.data import (
     open_folder,
 )
 from paradise_cli.inference.image_archive import is_archive, read_images
-from paradise_cli.recipe.check import validate
+from paradise_cli.recipe.check import RecipeError, validate
 from paradise_cli.recipe.components import expand
-from paradise_cli.recipe.schema import Recipe, RecipeError
+from paradise_cli.recipe.schema import Recipe
 
 _LOOKED_AT = 64  # images of a folder whose sizes are compared
 _GREY = ("1", "L", "I;16")  # Pillow's modes of one channel

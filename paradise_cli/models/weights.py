@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError, printable
 from paradise_cli.core.storage import DIGEST, content_digest, load_tensors, save_tensors
 
 FORMAT = 1
@@ -30,15 +30,13 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors, metadata = load_tensors(path)
     except ParadiseError as error:
         raise ParadiseError(f"{error}; restore it or train again") from error
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"its metadata cannot be read: {error}") from error
     # Before the digest, which a checkpoint has as well.
-    if isinstance(metadata, dict) and "state" in metadata:
+    if "state" in metadata:
         raise ParadiseError(
             f"{path} is a training's checkpoint, not a model: name the run folder or its"
             " model.safetensors, or best.safetensors beside this file"
         )
-    if not isinstance(metadata, dict) or DIGEST not in metadata:
+    if DIGEST not in metadata:
         raise _damaged(path, "it carries no digest of its content")
     stored = metadata.pop(DIGEST)
     # A newer format may be digested in another way, so it is named before the digest is.
@@ -60,6 +58,12 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
 
     Raises ParadiseError, and leaves the model as it was, where names or shapes differ.
     """
+    require_same_shapes(model, tensors, source)
+    model.load_state_dict(dict(tensors))
+
+
+def require_same_shapes(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Raise the ParadiseError of `fill`; the model may be on the meta device, without weights."""
     # Everything that differs in one message, before a single weight is changed.
     own = model.state_dict()
     both = [name for name in own if name in tensors]
@@ -80,7 +84,6 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
     wrong = [f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if names]
     if wrong:
         raise ParadiseError(f"{source} holds the weights of another model: {'; '.join(wrong)}")
-    model.load_state_dict(dict(tensors))
 
 
 def _damaged(path: Path, reason: str) -> ParadiseError:
@@ -90,4 +93,5 @@ def _damaged(path: Path, reason: str) -> ParadiseError:
 
 
 def _some(names: list[str], shown: int = 3) -> str:
-    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
+    # A foreign file names its tensors as it likes.
+    return ", ".join(map(printable, names[:shown])) + (", ..." if len(names) > shown else "")

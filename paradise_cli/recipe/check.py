@@ -6,12 +6,15 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from paradise_cli.core.errors import UsageError
 from paradise_cli.core.registry import close_matches, did_you_mean
-from paradise_cli.core.yaml import Document, KeyPath, dotted, show
+from paradise_cli.core.yaml import Document, KeyPath, Problem, dotted, show
 from paradise_cli.recipe.components import UNKNOWN, OneOf, Walk, fields
 
 M = TypeVar("M", bound=BaseModel)
 
+MOST_TOLD = 20  # mistakes in a message, and
+MOST_IN_A_LINE = 3  # in one of a single line
 MOST_PLACES = 3  # of a misplaced key that a message names
 
 _MAPPING = "should be a mapping of keys to values"
@@ -35,6 +38,26 @@ _WORDS = {
 }
 
 
+class RecipeError(UsageError):
+    """Everything that is wrong with a recipe, a line each, in the order of the file."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        # A recipe is mended in one go: one mistake at a time would cost a run each.
+        self.problems = sorted(problems)
+        super().__init__("\n".join(_told(self.problems, MOST_TOLD)))
+
+
+def in_a_line(problems: list[Problem]) -> str:
+    """The first of all that is wrong with a recipe that nobody is about to mend."""
+    return "; ".join(_told(sorted(problems), MOST_IN_A_LINE))
+
+
+def _told(problems: list[Problem], most: int) -> list[str]:
+    more = len(problems) - most
+    first = [str(problem) for problem in problems[:most]]
+    return [*first, f"and {more:,} more"] if more > 0 else first
+
+
 def validate(model: type[M], document: Document) -> M | None:
     """The document's data as `model`; what is wrong is added to the document's problems."""
     try:
@@ -43,7 +66,8 @@ def validate(model: type[M], document: Document) -> M | None:
     except ValidationError as error:
         # By path, since a union reports each of its members there.
         wrong: dict[KeyPath, tuple[list[str], str]] = {}
-        for details in error.errors():
+        # Each of them is looked up in the whole recipe, and a foreign one may have a million.
+        for details in error.errors()[: 2 * MOST_TOLD]:
             path, text, got = _explain(model, document, details)
             texts, _ = wrong.setdefault(path, ([], got))
             if text not in texts:

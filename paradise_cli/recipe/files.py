@@ -5,6 +5,7 @@ from pathlib import Path
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.registry import close_matches
 from paradise_cli.core.resources import resource_dir
+from paradise_cli.core.yaml import LONGEST
 
 SCHEMA_FILE = "recipe.schema.json"
 SUFFIXES = (".yaml", ".yml")
@@ -64,6 +65,8 @@ def complete_recipe(incomplete: str) -> list[str]:
 def read_text(path: Path) -> str:
     """The text of a recipe file; raises UsageError where it is not text or cannot be read."""
     try:
+        if path.stat().st_size > 4 * LONGEST:  # bytes that a character may take
+            raise UsageError(f"{path}: larger than any recipe: is this one?")
         return path.read_bytes().decode("utf-8-sig")  # Windows editors put a mark in front
     except UnicodeDecodeError as error:
         raise UsageError(

@@ -10,8 +10,8 @@ from pydantic import Field
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
-from paradise_cli.core.errors import ParadiseError, UsageError
-from paradise_cli.core.yaml import Document, Place, Problem, parse
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.yaml import Document, Place, parse
 from paradise_cli.data import AUGMENTATIONS, DATASETS
 from paradise_cli.information.distances import DISTANCES
 from paradise_cli.models import BACKBONES, HEADS
@@ -19,12 +19,14 @@ from paradise_cli.objective.distortions import DISTORTIONS
 from paradise_cli.objective.rates import RATES
 from paradise_cli.perturbations import SAMPLERS
 from paradise_cli.perturbations.samplers import Radius
-from paradise_cli.recipe.check import validate
+from paradise_cli.recipe.check import RecipeError, in_a_line, validate
 from paradise_cli.recipe.components import Component, Configured, OneOf, Strict, expand
 from paradise_cli.recipe.conflicts import conflicts
 from paradise_cli.recipe.files import find_recipe, read_text
 from paradise_cli.recipe.imports import import_modules
 from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
+
+MOST_PARTS = 64  # tasks, views or augmentations: more are no recipe, and compared in pairs
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -39,7 +41,9 @@ class Data(Component):
         None, description="Folder of the data; relative to the current folder"
     )
     augment: list[Annotated[Component, OneOf(AUGMENTATIONS)]] = Field(
-        [], description="Applied in this order to training images, one decision per image"
+        [],
+        max_length=MOST_PARTS,
+        description="Applied in this order to training images, one decision per image",
     )
     validation: float = Field(
         0.1,
@@ -131,7 +135,9 @@ class Rate(Configured):
 class Objective(Strict):
     """D + alpha R, or D + alpha R^2, plus what compares two views."""
 
-    tasks: list[Task] = Field(min_length=1, description="Distortions; their weighted sum is D")
+    tasks: list[Task] = Field(
+        min_length=1, max_length=MOST_PARTS, description="Distortions; their weighted sum is D"
+    )
     # No default: it depends on the unit of the distortion, by a factor of thousands.
     alpha: float = Field(ge=0, description="Weight of the rate: distortion given up per nat")
     rate: Annotated[Rate, OneOf(RATES, key="q")] = Field({"q": "batch"}, validate_default=True)
@@ -227,6 +233,7 @@ class Recipe(Strict):
     views: list[Annotated[View, OneOf(SAMPLERS)]] = Field(
         [{"name": "image"}],
         min_length=1,
+        max_length=MOST_PARTS,
         validate_default=True,
         description="What the model sees of each image",
     )
@@ -243,15 +250,6 @@ class Recipe(Strict):
     def with_train(self, **changes: Any) -> "Recipe":
         """The recipe with other values of its `train` section, which are not checked again."""
         return self.model_copy(update={"train": self.train.model_copy(update=changes)})
-
-
-class RecipeError(UsageError):
-    """Everything that is wrong with a recipe, a line each, in the order of the file."""
-
-    def __init__(self, problems: list[Problem]) -> None:
-        # A recipe is mended in one go: one mistake at a time would cost a run each.
-        self.problems = sorted(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
 
 
 @dataclass(frozen=True)
@@ -294,17 +292,17 @@ def load_recipe(path_or_name: str, overrides: Sequence[str] = ()) -> LoadedRecip
 
 def parse_resolved(data: dict[str, Any], source: str) -> Recipe:
     """The recipe stored with weights or a run; raises ParadiseError naming that `source`."""
-    here = Place(0, 1, 1, source)  # stored values have no lines that could be named
+    here = Place(0, 1, 1, "")  # stored values have no lines that could be named
     document = Document(source, data, {(): here})
     if not import_modules(document):
         raise ParadiseError(
-            f"{source} needs modules that cannot be imported:\n{RecipeError(document.problems)}"
+            f"{source} needs modules that cannot be imported: {in_a_line(document.problems)}"
         )
     recipe = _check(document)
     if recipe is None:
-        problems = RecipeError(document.problems)
         raise ParadiseError(
-            f"the recipe stored in {source} does not fit this version of PARADISE:\n{problems}"
+            f"the recipe stored in {source} does not fit this version of PARADISE:"
+            f" {in_a_line(document.problems)}"
         )
     return recipe
 

@@ -7,9 +7,10 @@ from torch import Tensor
 from paradise_cli.build import head_classes
 from paradise_cli.data import DataInfo
 from paradise_cli.inference.find_model import find_model
+from paradise_cli.inference.trained_file import read_trained
 from paradise_cli.models import StochasticEncoder
-from paradise_cli.models.weights import fill, read_model
-from paradise_cli.recipe.schema import Recipe, parse_resolved
+from paradise_cli.models.weights import fill
+from paradise_cli.recipe.schema import Recipe
 
 HEADS = "heads."
 
@@ -20,13 +21,11 @@ def start_from(model: StochasticEncoder, recipe: Recipe, info: DataInfo, path_or
     The encoder must be of the same architecture. A head is taken where its weights fit and, of a
     classifier, where it tells the same classes apart in the same order; else it stays as it was
     drawn. Says in one sentence what was taken. Raises ParadiseError for weights of another
-    architecture, and what `find_model` and `read_model` raise.
+    architecture, and what `find_model` and `read_trained` raise.
     """
     path = find_model(path_or_name)
-    tensors, metadata = read_model(path)
-    theirs = head_classes(
-        parse_resolved(metadata["recipe"], str(path)), DataInfo.from_json(metadata["data"])
-    )
+    found = read_trained(path)
+    tensors, theirs = found.tensors, head_classes(found.recipe, found.info)
     ours = head_classes(recipe, info)
     # By class names, not by shape: logits of cat and dog are no start for apple and pear.
     own = model.state_dict()

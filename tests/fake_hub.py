@@ -1,5 +1,6 @@
 """A Hub of models in this process, whose answers can be made to fail as those of networks do."""
 
+import base64
 import hashlib
 import json
 import socket
@@ -15,7 +16,10 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 class FakeHub:
-    """`files` of one repository; `fault` says how requests for a file's content go wrong."""
+    """`files` of one repository; `fault` says how requests go wrong.
+
+    `tokens` are those that came with what was written, `commits` how many were made.
+    """
 
     repo = "org/model"
 
@@ -24,6 +28,9 @@ class FakeHub:
         self.files: dict[str, bytes] = {}
         self.fault: str | None = None
         self.asked: list[str] = []
+        self.commit, self.commits, self.private = COMMIT, 0, False
+        self.large: dict[str, bytes] = {}
+        self.tokens: set[str | None] = set()
 
     def digest(self, name: str) -> str:
         return hashlib.sha256(self.files[name]).hexdigest()
@@ -34,7 +41,58 @@ class FakeHub:
              "lfs": {"sha256": self.digest(name), "size": len(content), "pointerSize": 130}}
             for name, content in self.files.items()
         ]  # fmt: skip
-        return {"id": self.repo, "_id": "1", "sha": COMMIT, "siblings": siblings, "tags": []}
+        return {"id": self.repo, "_id": "1", "sha": self.commit, "siblings": siblings, "tags": [],
+                "private": self.private}  # fmt: skip
+
+    def write(self, path: str, body: bytes) -> tuple[int, Any]:
+        """Status and JSON answer to a POST or PUT, as the steps of a push ask for them."""
+        if path.startswith("/large/"):
+            self.large[path.rpartition("/")[2]] = body
+            return 200, {}
+        if path.endswith(f"{self.repo}/commit/main"):
+            return 200, self.change([json.loads(line) for line in body.splitlines()])
+        asked = json.loads(body)
+        if path == "/api/repos/create":
+            if self.files:
+                return 409, {"url": f"{self.url}/{self.repo}"}
+            self.private = asked.get("visibility") == "private"
+            return 200, {"url": f"{self.url}/{self.repo}"}
+        if path == "/api/validate-yaml":
+            wrong = [{"message": '"license" must be one of'}] if self.fault == "licence" else []
+            return (400 if wrong else 200), {"errors": wrong, "warnings": []}
+        if path.endswith("/preupload/main"):
+            kinds = [self.kind(each["path"]) for each in asked["files"]]
+            return (403 if self.fault == "no right" else 200), {"files": kinds}
+        assert path.endswith(".git/info/lfs/objects/batch"), path
+        href = {"upload": {"href": f"{self.url}/large/{asked['objects'][0]['oid']}"}}
+        return 200, {"objects": [each | {"actions": href} for each in asked["objects"]]}
+
+    def kind(self, name: str) -> dict[str, Any]:
+        """How a file is sent, and what it is called now: by a sha256, or as git does."""
+        large, content = name.endswith(".safetensors"), self.files.get(name)
+        oid = None
+        if content is not None:
+            header = b"blob %d\0" % len(content)
+            oid = self.digest(name) if large else hashlib.sha1(header + content).hexdigest()
+        mode = "lfs" if large else "regular"
+        return {"path": name, "uploadMode": mode, "shouldIgnore": False, "oid": oid}
+
+    def change(self, lines: list[dict[str, Any]]) -> dict[str, str]:
+        """Make one commit of the operations in these lines."""
+        for each in lines:
+            value = each["value"]
+            if each["key"] == "file":
+                self.files[value["path"]] = base64.b64decode(value["content"])
+            elif each["key"] == "lfsFile":
+                self.files[value["path"]] = self.large[value["oid"]]
+            elif each["key"] == "deletedFile":
+                del self.files[value["path"]]
+        self.commits += 1
+        self.commit = f"{self.commits:040x}"
+        return {
+            "commitOid": self.commit,
+            "commitUrl": f"{self.url}/{self.repo}/commit/{self.commit}",
+        }
 
 
 @contextmanager
@@ -52,6 +110,24 @@ def running() -> Iterator[FakeHub]:
 
         def do_GET(self) -> None:
             self.answer(body=True)
+
+        def do_POST(self) -> None:
+            path = urlsplit(self.path).path
+            hub.asked.append(f"{self.command} {path}")
+            hub.tokens |= {self.headers.get("Authorization")} - {None}
+            content = self.rfile.read(int(self.headers["Content-Length"]))
+            if hub.fault == "stalled push" and path.startswith("/large/"):
+                stopped.wait(60)
+            refusals = {"500": 500, "unknown token": 401}
+            if hub.fault in refusals:
+                refuse(self, refusals[hub.fault])
+            # Not what it should be, but an error's page.
+            elif hub.fault == "html" and path == "/api/validate-yaml":
+                refuse(self, 500)
+            else:
+                send_json(self, *hub.write(path, content))
+
+        do_PUT = do_POST
 
         def answer(self, *, body: bool) -> None:
             path = unquote(urlsplit(self.path).path)
@@ -72,12 +148,16 @@ def running() -> Iterator[FakeHub]:
 
     def answer_api(handler: Handler) -> None:
         refusals = {"gated": (403, "GatedRepo"), "private": (401, "RepoNotFound"),
-                    "no revision": (404, "RevisionNotFound"), "500": (500, "")}  # fmt: skip
+                    "no revision": (404, "RevisionNotFound"), "500": (500, ""),
+                    "unknown token": (401, "")}  # fmt: skip
         if hub.fault in refusals:
             refuse(handler, *refusals[hub.fault])
             return
-        content = json.dumps(hub.info()).encode()
-        handler.send_response(200)
+        send_json(handler, 200, hub.info())
+
+    def send_json(handler: Handler, status: int, answer: Any) -> None:
+        content = json.dumps(answer).encode()
+        handler.send_response(status)
         handler.send_header("Content-Type", "application/json")
         handler.send_header("Content-Length", str(len(content)))
         handler.end_headers()
@@ -94,7 +174,7 @@ def running() -> Iterator[FakeHub]:
             content = b"<html>".ljust(len(content))
         first = int((handler.headers.get("Range") or "bytes=0-")[6:].partition("-")[0])
         handler.send_response(206 if first else 200)
-        handler.send_header("X-Repo-Commit", COMMIT)
+        handler.send_header("X-Repo-Commit", hub.commit)
         handler.send_header("ETag", f'"{hub.digest(name)}"')
         handler.send_header("Content-Length", str(len(content) - first))
         if first:

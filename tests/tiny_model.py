@@ -44,11 +44,16 @@ def info_for(recipe: Recipe) -> DataInfo:
     return info_of(recipe.data.name, recipe.data.root, **recipe.data.hyper)
 
 
-def save_tiny(path: Path, *, imports: Sequence[str] = (), **options: Any) -> Path:
-    """A weights file of freshly drawn weights, whose recipe asks for these modules."""
+def save_tiny(
+    path: Path, *, imports: Sequence[str] = (), root: str | None = None, **options: Any
+) -> Path:
+    """A weights file of freshly drawn weights, whose recipe asks for these modules and names this
+    folder of data.
+    """
     recipe = tiny_recipe(**options)
     info = info_for(recipe)
     stored = recipe.resolved() | {"imports": list(imports)}
+    stored["data"]["root"] = root
     metadata = {"recipe": stored, "data": info.to_json(), "provenance": {"step": 0}}
     save_model(path, build_model(recipe, info), metadata)
     return path

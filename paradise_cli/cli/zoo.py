@@ -1,8 +1,9 @@
-"""`paradise zoo ls | info | pull | rm`."""
+"""`paradise zoo ls | info | pull | push | rm`."""
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,8 +14,9 @@ from paradise_cli.cli.output import note, print_json
 if TYPE_CHECKING:
     from paradise_cli.hub.ask import Progress
     from paradise_cli.hub.cards import Card, Metric
+    from paradise_cli.hub.push import Push
 
-app = typer.Typer(no_args_is_help=True, help="Trained models: list, look at and pull them.")
+app = typer.Typer(no_args_is_help=True, help="Trained models: list, look at, pull and push them.")
 
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="A name of the zoo, or org/repo[@revision].")
@@ -103,6 +105,52 @@ def pull(
 
 
 @app.command()
+def push(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A finished run folder, or a weights file of one.")
+    ],
+    repo: Annotated[str, typer.Argument(metavar="ORG/REPO", help="Where to on the Hub.")],
+    card: Annotated[
+        Path | None, typer.Option(help="The card, a YAML file; by default RUN/card.yaml.")
+    ] = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Make a new repository private.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be sent; nobody is asked.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish a model on the Hub: weights, page and results, in one commit.
+
+    \b
+    paradise zoo push runs/mine org/repo --dry-run
+    paradise zoo push runs/mine org/repo
+
+    The page and all results are made of the card. Log in once with `hf auth login`.
+    """
+    from paradise_cli.inference.pushing import prepare_push
+
+    ready = prepare_push(run, repo, card)
+    if ready.root is not None:
+        note(
+            f"the weights name the folder of their data, {ready.root}: whoever pulls them reads it"
+        )
+    if dry_run:
+        _show_push(ready, as_json)
+        return
+    with _progress(repo) as progress:
+        pushed = ready.send(private=private, progress=progress)
+    if as_json:
+        print_json(ready.to_json() | pushed.to_json())
+        return
+    what = "pushed" if pushed.new else "holds all this already, no new commit"
+    note(f"{repo}: {what}; {pushed.url}")
+    typer.echo(pushed.commit)
+    note(f"next: paradise zoo pull {repo}@{pushed.commit}")
+
+
+@app.command()
 def rm(name: Name) -> None:
     """Remove what was pulled of a repository, all its commits.
 
@@ -113,6 +161,18 @@ def rm(name: Name) -> None:
 
     removed = hub.remove(name)
     note(f"{name}: removed {removed / 1e6:.1f} MB")
+
+
+def _show_push(ready: "Push", as_json: bool) -> None:
+    """What would be sent: the sizes, and what people would read."""
+    if as_json:
+        print_json(ready.to_json() | {"texts": ready.texts})
+        return
+    for path, size in ready.sizes.items():
+        typer.echo(f"{size:>12,}  {path}")
+    for path, text in ready.texts.items():
+        typer.echo(f"\n--- {path}\n{text}", nl=False)
+    note(f"{ready.repo}: {sum(ready.sizes.values()):,} bytes would be sent; nobody was asked")
 
 
 @contextmanager
@@ -166,14 +226,9 @@ def _lines(name: str, card: "Card") -> list[str]:
 
 def _measured(metric: "Metric") -> str:
     """One metric in a line, with all that makes it a number."""
-    low, high = metric.interval
-    share = metric.name != "rate"
-    numbers = [f"{x:.2%}" if share else f"{x:.4g} nats" for x in (metric.value, low, high)]
-    attack = metric.attack
-    how = ""
-    if attack is not None:
-        how = f" under {attack.suite}, {attack.norm} {attack.eps:.4g}, masking {attack.verdict}"
+    value, low, high = map(metric.shown, (metric.value, *metric.interval))
+    masking = "" if metric.attack is None else f", masking {metric.attack.verdict}"
     return (
-        f"{metric.name}{how} {numbers[0]} ({numbers[1]} to {numbers[2]}); {metric.data}, n ="
+        f"{metric.title}{masking} {value} ({low} to {high}); {metric.data}, n ="
         f" {metric.n:,}, seed {metric.seed}, commit {metric.commit[:7]}: {metric.command}"
     )

@@ -6,7 +6,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -21,6 +21,8 @@ AGAIN = 10.0
 STARTING = 60.0
 """Seconds that the other process may take to load the client."""
 
+PLAIN_HTTP = {"HF_HUB_DISABLE_XET": "1"}
+
 Progress = Callable[[int, int | None], None]
 """Bytes so far, and in all where that is known."""
 
@@ -29,16 +31,27 @@ class Stalled(Exception):
     """Nothing came for too long."""
 
 
-def ask(repo: str, what: str, *, progress: Progress | None = None, **more: Any) -> dict[str, Any]:
-    """The answer to one request; raises ParadiseError, in a sentence about the repository."""
+def ask(
+    repo: str,
+    what: str,
+    *,
+    progress: Progress | None = None,
+    environment: Mapping[str, str] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
+    """The answer to one request; raises ParadiseError, in a sentence about the repository.
+
+    `environment` is for what others must not read in a list of processes.
+    """
     request = {"what": what, "repo": repo, **more}
+    changed = dict(environment or {})
     try:
-        return _answer(request, STALLED, {}, progress)
+        return _answer(request, STALLED, changed, progress)
     except Stalled:
         pass
     try:
         # The Hub's fast transfer has been seen to hang where plain HTTP works.
-        return _answer(request, AGAIN, {"HF_HUB_DISABLE_XET": "1"}, progress)
+        return _answer(request, AGAIN, changed | PLAIN_HTTP, progress)
     except Stalled:
         raise ParadiseError(
             f"{repo}: nothing came from the Hub for {STALLED:g} seconds, and again for {AGAIN:g}"

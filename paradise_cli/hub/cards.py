@@ -14,6 +14,8 @@ from paradise_cli.core.yaml import parse
 
 WEIGHTS = "model.safetensors"
 """The name of a model's weights in a repository of the Hub."""
+CONFIG = "config.json"
+"""By requests for this file the Hub counts downloads."""
 TRAINED, UNTRAINED = "trained", "not yet trained"
 
 Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -64,6 +66,18 @@ class Metric(_Strict):
     commit: Commit
     command: str
     attack: Attack | None = None
+
+    @property
+    def title(self) -> str:
+        """Its name and, of a robust accuracy, the attack."""
+        attack = self.attack
+        if attack is None:
+            return self.name
+        return f"{self.name} under {attack.suite}, {attack.norm} {attack.eps:.4g}"
+
+    def shown(self, number: float) -> str:
+        """A number of this kind as people read it: shares in percent, rates in nats."""
+        return f"{number:.4g} nats" if self.name == "rate" else f"{number:.2%}"
 
     @model_validator(mode="after")
     def _whole(self) -> "Metric":
@@ -126,8 +140,16 @@ def card(name: str) -> Card:
         raise UsageError(
             f"{name}: no model of the zoo{did_you_mean(name, known)}; known: {', '.join(known)}"
         )
-    path = resource_dir("zoo") / f"{name}.yaml"
-    document = parse(path.read_text(encoding="utf-8"), str(path))
+    return card_file(resource_dir("zoo") / f"{name}.yaml")
+
+
+def card_file(path: Path) -> Card:
+    """The card in a YAML file; raises ParadiseError for one that cannot be read, or a bad card."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParadiseError(f"{path}: the card cannot be read: {error}") from error
+    document = parse(text, str(path))
     if document.problems:
         raise ParadiseError("\n".join(map(str, document.problems)))
     return read_card(document.data, str(path))

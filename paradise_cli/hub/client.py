@@ -6,16 +6,28 @@ warns of and draws is not on the user's terminal.
 """
 
 import errno
+import io
 import json
+import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
+
+from paradise_cli.core.errors import printable
+
+TOKEN = "PARADISE_HUB_TOKEN"
+"""The variable of a token given in Python; it comes before those that the client finds."""
 
 _OF_THE_CACHE = {
     errno.ENOSPC: "free space for",
     errno.EDQUOT: "free space for",
     errno.EACCES: "there is no permission to write to",
     errno.EROFS: "there is no permission to write to",
+}
+_NO_PUSH = {
+    401: "takes no push with this token, which is unknown or expired: `hf auth login`",
+    403: "is not yours to write: ask its owner for access, or `hf auth login` as somebody who may",
 }
 
 
@@ -48,6 +60,52 @@ def fetch(asked: dict[str, Any]) -> dict[str, Any]:
     return {"path": path}
 
 
+def push(asked: dict[str, Any]) -> dict[str, Any]:
+    """The commit at which a repository holds these files, and whether it was made for them."""
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+
+    token = os.environ.get(TOKEN) or get_token()
+    if token is None:
+        raise Refused("can be written only with a token: `hf auth login`")
+    api, repo = HfApi(token=token, library_name="paradise"), asked["repo"]
+    # None leaves it to the settings of an organisation, which may make all it has private.
+    api.create_repo(repo, private=asked["private"] or None, exist_ok=True)
+    there = api.model_info(repo)
+    if asked["private"] and not there.private:
+        raise Refused("is there and public: make it private on its page, or leave out --private")
+    gone = [each.rfilename for each in there.siblings or []]
+    gone = [name for name in gone if name.startswith(asked["ours"]) and name not in asked["files"]]
+    changes: list[Any] = [CommitOperationDelete(name) for name in gone]
+    with ExitStack() as stack:
+        for name, path in asked["files"].items():
+            changes.append(CommitOperationAdd(name, stack.enter_context(Sent(path))))
+        # With the parent named, a commit of somebody else in between is refused, not buried.
+        made = api.create_commit(
+            repo, changes, commit_message=asked["message"], parent_commit=there.sha
+        )
+    return {"commit": made.oid, "url": made.commit_url, "new": made.oid != there.sha}
+
+
+class Refused(Exception):
+    """What the user asks for and we do not do; its text follows the name of the repository."""
+
+
+class Sent(io.BufferedReader):
+    """A file that tells how far it was read. The client sends those over plain HTTP alone: its fast
+    transfer says nothing to us, and was seen to retry for minutes.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(io.FileIO(path))
+        self.total = os.path.getsize(path)
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """The next bytes."""
+        block = super().read(size)
+        tell({"done": self.tell(), "total": self.total})
+        return block
+
+
 class Lines:
     """Stands in for tqdm: each update is a line on stdout."""
 
@@ -75,14 +133,22 @@ def tell(answer: dict[str, Any]) -> None:
     print(json.dumps(answer), flush=True)
 
 
-def said(error: Exception) -> str | None:
+def said(error: BaseException, pushing: bool) -> str | None:
     """What the user should read of an error of the client's; None for one that is no such."""
     import httpx2
     from huggingface_hub import errors
 
+    if isinstance(error, Refused):
+        return str(error)
+    # The client wraps what goes wrong while a file is sent.
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:
+        return said(error.__cause__, pushing)
     if isinstance(error, OSError) and error.errno in _OF_THE_CACHE:
         place = error.filename or "the cache"
         return f"cannot be kept: {_OF_THE_CACHE[error.errno]} {place}; or set PARADISE_CACHE"
+    answered = getattr(error, "response", None)
+    if pushing and answered is not None and answered.status_code in _NO_PUSH:
+        return _NO_PUSH[answered.status_code]
     # From the narrow to the wide: many of these are kinds of those below.
     kinds: list[tuple[type[Exception], str]] = [
         (errors.GatedRepoError, "is gated: ask for access on its page, then `hf auth login`"),
@@ -97,15 +163,25 @@ def said(error: Exception) -> str | None:
     for kind, text in kinds:
         if isinstance(error, kind):
             return text
-    answered = getattr(error, "response", None)
+    cannot = "cannot be written" if pushing else "cannot be had"
     if answered is not None:
-        return f"cannot be had: the Hub answers {answered.status_code}; try again later"
+        reason = _line(getattr(error, "server_message", None) or "")
+        why = f" ({reason})" if reason else ""
+        return f"{cannot}: the Hub answers {answered.status_code}{why}; try again later"
     network = (httpx2.HTTPError, errors.LocalEntryNotFoundError, errors.FileMetadataError)
     if isinstance(error, (*network, ConnectionError, TimeoutError)):
         return f"cannot be reached ({type(error).__name__}): check the network, then try again"
-    if isinstance(error, OSError):
-        return f"cannot be had: {str(error).splitlines()[0]}"
+    # The client reads the body of an error before it looks at its number.
+    if isinstance(error, json.JSONDecodeError):
+        return f"{cannot}: the Hub answers with something else than JSON; try again later"
+    if isinstance(error, OSError) or (pushing and isinstance(error, ValueError)):
+        return f"{cannot}: {_line(error)}"
     return None
+
+
+def _line(text: object) -> str:
+    """What a server says, on one line that a terminal may show."""
+    return printable(" ".join(str(text).split()))
 
 
 def main() -> None:
@@ -115,9 +191,9 @@ def main() -> None:
     asked = json.loads(sys.argv[1])
     tell({"ready": True})
     try:
-        tell({"look": look, "fetch": fetch}[asked["what"]](asked))
+        tell({"look": look, "fetch": fetch, "push": push}[asked["what"]](asked))
     except Exception as error:
-        text = said(error)
+        text = said(error, asked["what"] == "push")
         if text is None:
             raise
         tell({"error": text})

@@ -10,7 +10,15 @@ from typing import Any, Literal
 
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.hub.ask import Progress, ask
-from paradise_cli.hub.cards import UNTRAINED, WEIGHTS, Card, card, packaged_file, zoo_names
+from paradise_cli.hub.cards import (
+    CONFIG,
+    UNTRAINED,
+    WEIGHTS,
+    Card,
+    card,
+    packaged_file,
+    zoo_names,
+)
 from paradise_cli.hub.records import (
     Record,
     forget,
@@ -21,8 +29,6 @@ from paradise_cli.hub.records import (
     snapshot,
 )
 
-CONFIG = "config.json"
-"""By requests for this file the Hub counts downloads."""
 _REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 

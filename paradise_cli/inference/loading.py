@@ -16,11 +16,14 @@ from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.randomness import normal_draws
 from paradise_cli.data import DataInfo, UnreadableImage
+from paradise_cli.hub.push import Pushed
 from paradise_cli.inference.batches import BlockFunction, Results, stream_results
 from paradise_cli.inference.find_model import find_model
 from paradise_cli.inference.image_sources import Images, ImageSource, open_images
+from paradise_cli.inference.pushing import prepare_push
 from paradise_cli.inference.trained_file import build_trained, read_trained
 from paradise_cli.models import StochasticEncoder
+from paradise_cli.models.weights import read_model
 from paradise_cli.objective.distortions import DISTORTIONS
 from paradise_cli.recipe.schema import Recipe
 
@@ -164,6 +167,29 @@ class LoadedModel:
         blocks = list(self.stream(source, self.reconstructor()))
         pixels = {name: _joined(blocks, name) for name in self.decoders()}
         return Reconstruction(_joined(blocks, ""), pixels, *_ids(source, blocks))
+
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        card: str | Path | None = None,
+        private: bool = False,
+        token: str | None = None,
+    ) -> Pushed:
+        """Publish the model as `org/repo` on the Hub, in one commit: as `paradise zoo push`.
+
+        `card` is a YAML file, by default the run's `card.yaml`; `token` comes before the one that
+        `hf auth login` left. Raises UsageError and ParadiseError as that command, and where the
+        weights in memory are no longer those of the file, of which the card speaks.
+        """
+        tensors, _ = read_model(self.source)
+        own = self.model.state_dict()
+        if not all(torch.equal(own[n].cpu(), tensors[n].to(own[n].dtype)) for n in tensors):
+            raise ParadiseError(
+                f"the weights were changed since they were read from {self.source}, and its card"
+                " says nothing of them; load the model anew"
+            )
+        return prepare_push(self.source, repo, card).send(private=private, token=token)
 
     def posterior(self) -> BlockFunction:
         """Images to mean, log_variance and sigma, each [B, latent_dim]."""

@@ -8,15 +8,16 @@ from typing import Any
 import huggingface_hub
 import pytest
 import yaml
-from huggingface_hub import ModelCard, parse_eval_result_entries
+from huggingface_hub import ModelCard, ModelCardData, parse_eval_result_entries
 from typer.testing import CliRunner
 
 import paradise_cli
 from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.storage import load_metadata
 from paradise_cli.core.yaml import dump
-from paradise_cli.hub import ask, client
-from paradise_cli.hub.cards import Card, card, card_file
+from paradise_cli.hub import ask, client, page
+from paradise_cli.hub.cards import Card, card, card_file, packaged_file, zoo_names
 from paradise_cli.hub.pull import digest, pull
 from paradise_cli.inference.pushing import prepare_push
 from tests.fake_hub import FakeHub, running
@@ -29,6 +30,7 @@ def write_card(run: Path, **changes: Any) -> Card:
     whole = card("cifar10-rn20").model_dump(mode="json", exclude_none=True)
     other = whole["metrics"][0] | {"data": "photos | mine", "value": 1e-05, "interval": [0, 1]}
     whole |= {
+        "trained_on": load_metadata(weights)["data"]["label"],
         "summary": "on: a test\n---\n# no heading",
         "packaged": {"sha256": digest(weights), "bytes": weights.stat().st_size},
         "metrics": [*whole["metrics"], other],
@@ -134,16 +136,41 @@ def test_the_client_reads_the_metrics_of_the_card(run: Path) -> None:
 
 def test_the_page_says_what_people_ask_for(run: Path) -> None:
     found = card_file(run / "card.yaml")
-    page = ModelCard(prepare_push(run, "org/model").texts["README.md"]).text
-    rows = [line for line in page.splitlines() if line.startswith("| ")]
+    text = ModelCard(prepare_push(run, "org/model").texts["README.md"]).text
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
     # The head, the line below it, and a row a metric; a bar within a cell is no border.
     assert len(rows) == 2 + len(found.metrics)
     assert {row.replace(r"\|", "").count("|") for row in rows} == {10}
     for metric, row in zip(found.metrics, rows[2:], strict=True):
         assert metric.command in row and metric.shown(metric.value) in row
     for said in (found.limits, found.intended_use, "paradise zoo pull org/model"):
-        assert said.strip() in page
-    assert "proceedings.mlr.press/v119/hoang20a.html" in page
+        assert said.strip() in text
+    assert "proceedings.mlr.press/v119/hoang20a.html" in text
+
+
+@pytest.mark.parametrize("name", [each for each in zoo_names() if packaged_file(each)])
+def test_packaged_models_can_be_pushed_with_their_own_cards(name: str) -> None:
+    ready = prepare_push(name, f"org/{name}")
+    assert card(name).limits.strip() in ready.texts["README.md"] and ready.root is None
+
+
+def test_a_model_without_classes_is_not_said_to_predict(run: Path) -> None:
+    metrics = card_file(run / "card.yaml").model_dump(mode="json", exclude_none=True)["metrics"]
+    write_card(run, metrics=[each for each in metrics if each["name"] == "rate"])
+    read = ModelCard(prepare_push(run, "org/model").texts["README.md"])
+    assert read.data.to_dict()["pipeline_tag"] == "image-feature-extraction"
+    assert "encode photos/ --model org/model" in read.text and "predict" not in read.text
+
+
+def test_a_page_that_the_client_would_not_read_is_not_sent(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What it writes where results are set after its data are made: no name.
+    data = ModelCardData()
+    data.eval_results = page.results(card_file(run / "card.yaml"))
+    monkeypatch.setattr(page, "_front_matter", lambda card, repo: data.to_yaml())
+    with pytest.raises(ParadiseError, match=r"README\.md: the Hub's client cannot read it back"):
+        prepare_push(run, "org/model")
 
 
 def test_folders_of_this_machine_are_left_out_and_told_where_the_weights_name_them(
@@ -201,6 +228,8 @@ def unfinished(run: Path) -> None:
         (untrained, "the card says 'not yet trained'; a model is pushed once it is"),
         (lambda run: save_tiny(run / "model.safetensors", decoder=False),
          "is the card of other weights than"),
+        (lambda run: write_card(run, trained_on="cifar10"),
+         "trained_on is 'cifar10', and runs/mine/model.safetensors says 'image_folder'"),
         (damaged, "is damaged or was not written by PARADISE"),
         (unfinished, "the training has not finished, and only a finished run is pushed; go on"),
     ],

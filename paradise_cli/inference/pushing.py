@@ -19,13 +19,14 @@ def prepare_push(run: str | Path, repo: str, card: str | Path | None = None) -> 
     """What a push of a finished run to `org/repo` would send; nobody is asked.
 
     `run` is its folder, or one of its weights files; `card` is a YAML file, by default the run's
-    `card.yaml`. Raises UsageError for a name that is none of a repository, ParadiseError for a run
-    that is not finished, damaged weights, and a card that is missing, bad or of other weights.
+    `card.yaml`, and of a packaged model its own. Raises UsageError for a name that is none of a
+    repository, ParadiseError for a run that is not finished, damaged weights, and a card that is
+    missing, bad or of another model.
     """
     _require_name(repo)
     _require_finished(Path(run).expanduser())
     weights = find_model(run)
-    path = _folder(weights) / CARD if card is None else Path(card).expanduser()
+    path = _card_of(weights) if card is None else Path(card).expanduser()
     if not path.is_file():
         raise ParadiseError(
             f"{path}: there is no card, which says what was measured: `paradise zoo card {run}`"
@@ -33,8 +34,8 @@ def prepare_push(run: str | Path, repo: str, card: str | Path | None = None) -> 
         )
     known = File(sha256=digest(weights), bytes=weights.stat().st_size)
     found = card_file(path)
-    _require_about(found, path, weights, known)
     trained = read_trained(weights)
+    _require_about(found, path, weights, known, trained.info.label)
     metadata = {"recipe": trained.recipe.resolved(), "data": trained.info.to_json()}
     root = metadata["recipe"]["data"].get("root")
     return Push(repo, weights, page_files(found, metadata, known, repo), root)
@@ -54,7 +55,8 @@ def _require_name(repo: str) -> None:
 
 
 def _require_finished(path: Path) -> None:
-    folders = [path] if path.is_dir() else [path.parent, path.parent.parent]
+    near = [path.parent, path.parent.parent] if path.is_file() else []
+    folders = [path] if path.is_dir() else near
     for run in map(RunFolder, folders):
         # Also of its best weights so far: what is published is what a training ended with.
         if run.recipe.is_file() and not run.model.is_file():
@@ -64,15 +66,17 @@ def _require_finished(path: Path) -> None:
             )
 
 
-def _folder(weights: Path) -> Path:
-    """The run folder of a weights file."""
-    return next(
-        (run for run in (weights.parent, weights.parent.parent) if RunFolder(run).recipe.is_file()),
-        weights.parent,
-    )
+def _card_of(weights: Path) -> Path:
+    """Where the card of weights is by default."""
+    # As in the zoo: a card beside the file that it is of.
+    own = weights.with_suffix(".yaml")
+    if own.is_file():
+        return own
+    folders = (weights.parent, weights.parent.parent)
+    return next((f for f in folders if RunFolder(f).recipe.is_file()), weights.parent) / CARD
 
 
-def _require_about(card: Card, path: Path, weights: Path, known: File) -> None:
+def _require_about(card: Card, path: Path, weights: Path, known: File, label: str) -> None:
     """A card's numbers are of the weights that it names, and of no others."""
     if card.status != TRAINED:
         raise ParadiseError(f"{path}: the card says {card.status!r}; a model is pushed once it is")
@@ -81,4 +85,9 @@ def _require_about(card: Card, path: Path, weights: Path, known: File) -> None:
         raise ParadiseError(
             f"{path} is the card of other weights than {weights}: it names sha256"
             f" {there.sha256[:12]}..., and these are {known.sha256[:12]}..."
+        )
+    # The Hub lists a model under its data, and re-encoded images are others.
+    if card.trained_on != label:
+        raise ParadiseError(
+            f"{path}: trained_on is {card.trained_on!r}, and {weights} says {label!r}; write that"
         )

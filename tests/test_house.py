@@ -43,6 +43,7 @@ ROOMS = [
     "theory",
     "runs",
     "robustness",
+    "verification",
     "sweep",
     "library",
     "cli",

@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 import paradise_cli
 from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.core.storage import load_metadata
+from paradise_cli.core.storage import file_digest, load_metadata
 from paradise_cli.core.yaml import dump
 from paradise_cli.hub import ask, client, page
 from paradise_cli.hub.cards import Card, card, card_file, packaged_file, zoo_names
-from paradise_cli.hub.pull import digest, pull
+from paradise_cli.hub.pull import pull
 from paradise_cli.inference.pushing import prepare_push
 from tests.fake_hub import FakeHub, running
 from tests.tiny_model import save_tiny
@@ -32,7 +32,7 @@ def write_card(run: Path, **changes: Any) -> Card:
     whole |= {
         "trained_on": load_metadata(weights)["data"]["label"],
         "summary": "on: a test\n---\n# no heading",
-        "packaged": {"sha256": digest(weights), "bytes": weights.stat().st_size},
+        "packaged": {"sha256": file_digest(weights), "bytes": weights.stat().st_size},
         "metrics": [*whole["metrics"], other],
     }
     path = run / "card.yaml"

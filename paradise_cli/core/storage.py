@@ -171,6 +171,12 @@ def save_tensors(path: Path, tensors: dict[str, "torch.Tensor"], metadata: dict[
             raise OSError(str(error)) from error
 
 
+def file_digest(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def content_digest(tensors: Mapping[str, "torch.Tensor"], metadata: Mapping[str, Any]) -> str:
     """Hex sha256 over the metadata and every tensor's name, type, shape and bytes, by name."""
     import torch

@@ -12,3 +12,9 @@ def significant(value: float, digits: int = 4) -> str:
     if abs(value) >= 10**digits - 0.5:
         return f"{value:.0f}"
     return f"{value + 0.0:#.{digits}g}".rstrip(".")  # -0.0 + 0.0 is 0.0
+
+
+def quantity(value: float, unit: str) -> str:
+    """A number in its unit, or without one a share in percent."""
+    # Two decimals: at 10,000 images a hundredth of a percent is one image.
+    return f"{significant(value)} {unit}" if unit else f"{value:.2%}"

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.core.resources import resource_dir
+from paradise_cli.core.units import quantity
 from paradise_cli.core.yaml import parse
 
 WEIGHTS = "model.safetensors"
@@ -20,6 +21,10 @@ TRAINED, UNTRAINED = "trained", "not yet trained"
 
 Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Commit: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
+Code: TypeAlias = Annotated[str, Field(pattern=r"^([0-9a-f]{40}|\d+\.\d+[\w.+-]*)$")]
+"""The commit of the code that measured, or its version where it was installed without one."""
+Words: TypeAlias = Annotated[str, Field(min_length=1)]
+"""What a person has to write: an empty draft is no card."""
 Repo: TypeAlias = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
 
 
@@ -54,16 +59,18 @@ class Attack(_Strict):
 class Metric(_Strict):
     """One measured number with its interval, and how anyone can measure it again.
 
-    Shares are between 0 and 1, rates in nats. `attack` stands with robust accuracies alone.
+    Accuracies are shares of images, without a unit. A rate is the lower end of its certified
+    interval, in nats. `attack` stands with robust accuracies alone.
     """
 
-    name: Literal["accuracy", "rate", "robust accuracy"]
+    name: Literal["accuracy", "distortion", "rate", "robust accuracy"]
     value: float
     interval: tuple[float, float]
+    unit: str = ""
     data: str
     n: Annotated[int, Field(ge=1)]
     seed: int
-    commit: Commit
+    commit: Code
     command: str
     attack: Attack | None = None
 
@@ -76,8 +83,8 @@ class Metric(_Strict):
         return f"{self.name} under {attack.suite}, {attack.norm} {attack.eps:.4g}"
 
     def shown(self, number: float) -> str:
-        """A number of this kind as people read it: shares in percent, rates in nats."""
-        return f"{number:.4g} nats" if self.name == "rate" else f"{number:.2%}"
+        """A number of this kind as people read it."""
+        return quantity(number, self.unit)
 
     @model_validator(mode="after")
     def _whole(self) -> "Metric":
@@ -105,13 +112,13 @@ class Card(_Strict):
     would cost to train.
     """
 
-    summary: str
+    summary: Words
     status: Literal["trained", "not yet trained"]
-    recipe: str
-    trained_on: str
-    licence: str
-    intended_use: str
-    limits: str
+    recipe: Words
+    trained_on: Words
+    licence: Words
+    intended_use: Words
+    limits: Words
     training: Training | None = None
     packaged: File | None = None
     hub: OnTheHub | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.storage import file_digest
 from paradise_cli.hub.ask import Progress, ask
 from paradise_cli.hub.cards import (
     CONFIG,
@@ -148,12 +149,6 @@ def cached(name: str) -> Path | None:
     return path if path is not None and path.is_file() else None
 
 
-def digest(path: Path) -> str:
-    """The sha256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _place(name: str) -> tuple[str, str] | None:
     """The repository and the revision that `org/repo[@revision]` names; None for another name."""
     asked = _REPO.fullmatch(name)
@@ -198,7 +193,7 @@ def _packaged(name: str) -> Path:
     """The packaged weights of a name, verified."""
     path, known = packaged_file(name), card(name).packaged
     assert path is not None and known is not None, "else there is a record"
-    if digest(path) != known.sha256:
+    if file_digest(path) != known.sha256:
         raise ParadiseError(f"{path} is not the file that its card names; reinstall paradise-cli")
     return path
 
@@ -258,7 +253,7 @@ def _is(path: Path, wanted: Mapping[str, Any]) -> bool:
     if path.stat().st_size != wanted["bytes"]:
         return False
     if wanted.get("sha256") is not None:
-        return digest(path) == str(wanted["sha256"])
+        return file_digest(path) == str(wanted["sha256"])
     content = path.read_bytes()
     # What git calls a file, of which the Hub knows no other digest.
     named = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.storage import file_digest
 from paradise_cli.hub.cards import TRAINED, WEIGHTS, Card, File, card_file
 from paradise_cli.hub.page import page_files
-from paradise_cli.hub.pull import digest
 from paradise_cli.hub.push import Push
 from paradise_cli.inference.find_model import find_model
 from paradise_cli.inference.trained_file import read_trained
@@ -32,7 +32,7 @@ def prepare_push(run: str | Path, repo: str, card: str | Path | None = None) -> 
             f"{path}: there is no card, which says what was measured: `paradise zoo card {run}`"
             " drafts one, or name yours by --card"
         )
-    known = File(sha256=digest(weights), bytes=weights.stat().st_size)
+    known = File(sha256=file_digest(weights), bytes=weights.stat().st_size)
     found = card_file(path)
     trained = read_trained(weights)
     _require_about(found, path, weights, known, trained.info.label)

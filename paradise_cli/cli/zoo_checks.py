@@ -1,0 +1,236 @@
+"""`paradise zoo verify | diff | card`: cards against models, and models against each other."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, SeedOption
+from paradise_cli.cli.output import console, note, print_json, print_table
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.units import quantity
+
+if TYPE_CHECKING:
+    from paradise_cli.attacks.session.settings import AttackSettings
+    from paradise_cli.verification.compare import Comparison, Paired
+    from paradise_cli.verification.verify import Check
+
+Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Names of the zoo.")]
+Model = Annotated[str, typer.Argument(help="A run folder, a weights file, or a name of the zoo.")]
+
+
+def verify(
+    names: Names = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="All models that come with this package.")
+    ] = False,
+    overrides: OverridesOption = None,
+    attack: Annotated[
+        bool, typer.Option("--attack", help="Measure robust accuracies again too: hours each.")
+    ] = False,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure again what the cards say, and compare.
+
+    \b
+    paradise zoo verify fashion-mnist-2d-supervised
+    paradise zoo verify cifar10-rn20 --set data.root=FOLDER
+    paradise zoo verify --all --set data.root=FOLDER
+
+    A number holds where the new one lies in the card's interval. Models whose data are elsewhere
+    than usual need --set data.root=FOLDER; others are not changed by it.
+    """
+    chosen = _chosen(names or [], everything)
+    document: list[dict[str, Any]] = []
+    failed = 0
+    for name in chosen:
+        try:
+            checks = _verified(name, overrides or [], attack, device)
+        except ParadiseError as error:
+            # The others are verified all the same.
+            failed += 1
+            note(f"{name}: cannot be verified: {error}")
+            document.append({"name": name, "error": str(error)})
+            continue
+        failed += any(check.holds is False for check in checks)
+        document.append({"name": name, "checks": [check.to_json() for check in checks]})
+        if not as_json:
+            print_table(name, ("what", "card", "measured", "holds"), list(map(_row, checks)))
+    if as_json:
+        print_json(document)
+    if failed:
+        raise typer.Exit(1)
+    note(f"{len(chosen)} of {len(chosen)} agree with their cards")
+
+
+def _chosen(names: list[str], everything: bool) -> list[str]:
+    from paradise_cli.hub.cards import card, packaged_file, zoo_names
+
+    if bool(names) == everything:
+        raise UsageError("name models of the zoo, or say --all")
+    for name in names:
+        card(name)  # an unknown name is told before torch is loaded
+    return names or [name for name in zoo_names() if packaged_file(name) is not None]
+
+
+def _verified(name: str, overrides: list[str], attack: bool, device: str) -> "list[Check]":
+    from paradise_cli.cli.attack_output import attack_progress
+    from paradise_cli.cli.progress import progress_bar
+    from paradise_cli.verification.verify import verify
+
+    return verify(
+        name, overrides, attacks=attack, device=device, bar=progress_bar, pulses=attack_progress
+    )
+
+
+def _row(check: "Check") -> tuple[str, str, str, str]:
+    metric, found = check.metric, check.found
+    value, low, high = map(metric.shown, (metric.value, *metric.interval))
+    measured = check.reason if found is None else metric.shown(found.value)
+    holds = {True: "yes", False: f"NO: {check.reason}", None: "-"}[check.holds]
+    return metric.title, f"{value} ({low} to {high})", measured, holds
+
+
+def diff(
+    first: Model,
+    second: Model,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Images for both, where they were trained on others."),
+    ] = None,
+    overrides: OverridesOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """What differs between two models: recipe, weights, and numbers on the same test images.
+
+    \b
+    paradise zoo diff runs/a runs/b
+    paradise zoo diff cifar10-rn20 runs/mine --set data.root=FOLDER
+
+    Accuracies are compared by the images that only one of the two has right (exact McNemar).
+    """
+    from paradise_cli.inference.find_model import find_model
+
+    for name in (first, second):
+        find_model(name)  # told before torch is loaded
+    from paradise_cli.cli.progress import progress_bar
+    from paradise_cli.inference.loading import load
+    from paradise_cli.verification.compare import compare
+
+    ours, theirs = load(first, device), load(second, device)
+    found = compare(ours, theirs, data, overrides or (), bar=progress_bar)
+    if as_json:
+        print_json({"first": first, "second": second, **found.to_json()})
+        return
+    _show_diff(first, second, found)
+
+
+def _show_diff(first: str, second: str, found: "Comparison") -> None:
+    rows = [(key, str(ours), str(theirs)) for key, ours, theirs in found.recipe]
+    if rows:
+        print_table("Recipe", ("key", first, second), rows)
+    else:
+        console.print("Recipe: the same")
+    ours, theirs = found.weights
+    same = "the same, bit for bit" if found.same_weights else "different"
+    console.print(f"Weights: {same} ({ours:,} and {theirs:,})")
+    columns = ("what", first, second, "difference", "95% interval", "p")
+    print_table(f"On {found.data}", columns, list(map(_paired_row, found.paired)))
+
+
+def _paired_row(pair: "Paired") -> tuple[str, ...]:
+    values = [quantity(value, pair.unit) for value in pair.values]
+    # In points: a difference of shares in percent could be read as relative.
+    scale, form, unit = (1.0, "+.4g", "") if pair.unit else (100.0, "+.2f", " points")
+    difference, low, high = (f"{scale * x:{form}}" for x in (pair.difference, *pair.interval))
+    name = f"{pair.name}, n = {pair.n:,}"
+    p = "" if pair.p is None else f"{pair.p:.2g}"
+    return name, *values, difference + unit, f"{low} to {high}", p
+
+
+def card(
+    model: Model,
+    out: Annotated[
+        Path | None, typer.Option(help="The card.", show_default="card.yaml in the run folder")
+    ] = None,
+    suites: Annotated[
+        str, typer.Option(help="Attacks of robust accuracies, by commas: paper,standard.")
+    ] = "",
+    eps: Annotated[str, typer.Option(help="Their radius.")] = "8/255",
+    n: Annotated[int, typer.Option(help="Images that they attack.", min=1)] = 1000,
+    overrides: OverridesOption = None,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+) -> None:
+    """Measure a model and write its card, for `zoo push`: the words are left to you.
+
+    \b
+    paradise zoo card runs/mine
+    paradise zoo card runs/mine --suites paper,standard --eps 8/255
+
+    What is in the card already, as summary and limits, is kept; all numbers are measured anew.
+    """
+    from paradise_cli.core.ranges import number
+    from paradise_cli.inference.find_model import find_model
+
+    weights = find_model(model)
+    if out is None and not Path(model).is_dir():
+        raise UsageError("name the card by --out: only a run folder has a place for it")
+    path = out or Path(model) / "card.yaml"
+    before = _card_before(path)
+    radius = number(eps, "--eps")
+    from paradise_cli.attacks.session.settings import AttackSettings
+
+    chosen = [
+        AttackSettings(eps=radius, suite=suite, seed=seed) for suite in suites.split(",") if suite
+    ]
+    document = _drafted(str(weights), model, before, chosen, n, overrides or [], device, seed)
+    _write_card(path, document)
+
+
+def _card_before(path: Path) -> dict[str, Any]:
+    from paradise_cli.core.yaml import parse
+    from paradise_cli.recipe.files import read_text
+
+    if not path.exists():
+        return {}
+    found = parse(read_text(path), str(path))
+    if found.problems:
+        raise ParadiseError("\n".join(map(str, found.problems)))
+    return dict(found.data)
+
+
+def _drafted(
+    weights: str,
+    name: str,
+    before: dict[str, Any],
+    attacks: "list[AttackSettings]",
+    n: int,
+    overrides: list[str],
+    device: str,
+    seed: int,
+) -> dict[str, Any]:
+    from paradise_cli.cli.attack_output import attack_progress
+    from paradise_cli.cli.progress import progress_bar
+    from paradise_cli.inference.loading import load
+    from paradise_cli.verification.draft import drafted
+
+    return drafted(
+        load(weights, device), name, before, overrides=overrides, attacks=attacks, n=n,
+        seed=seed, device=device, bar=progress_bar, pulses=attack_progress,
+    )  # fmt: skip
+
+
+def _write_card(path: Path, document: dict[str, Any]) -> None:
+    from paradise_cli.core.storage import publish_text
+    from paradise_cli.core.yaml import dump
+    from paradise_cli.verification.draft import WORDS
+
+    with publish_text(path) as file:
+        file.write(dump(document))
+    note(f"{path}: {len(document['metrics'])} numbers")
+    lacking = [word for word in WORDS if not document[word]]
+    if lacking:
+        note(f"to be written by you: {', '.join(lacking)}")

@@ -1,0 +1,1 @@
+"""Cards of models against the models: drafted, measured again, and compared in pairs."""

@@ -1,0 +1,158 @@
+"""Two models side by side: recipes, weights, and a paired test on the same images."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.proportions import NORMAL_95, clopper_pearson
+from paradise_cli.evaluation.evaluate import Measurement
+from paradise_cli.evaluation.evaluation_data import split_for
+from paradise_cli.inference.loading import LoadedModel
+from paradise_cli.training.run_folder import ABSENT, flat
+from paradise_cli.verification.measure import Bar, measured_on, silent
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A number of two models on the same n images; `difference` is second minus first, with its
+    95% interval. `p` is the exact probability of so uneven a split under no difference, of
+    accuracies alone; `only` are how many images each alone has right.
+    """
+
+    name: str
+    unit: str
+    values: tuple[float, float]
+    difference: float
+    interval: tuple[float, float]
+    n: int
+    p: float | None = None
+    only: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What differs between two models; `recipe` are (key, first, second).
+
+    `weights` are how many each has; `same_weights` says whether all are equal, bit for bit.
+    """
+
+    recipe: tuple[tuple[str, Any, Any], ...]
+    weights: tuple[int, int]
+    same_weights: bool
+    data: str
+    paired: tuple[Paired, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        return asdict(self)
+
+
+def compare(
+    first: LoadedModel,
+    second: LoadedModel,
+    data: str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    bar: Bar = silent,
+) -> Comparison:
+    """Compare two models on the test split of `data`, or of the data of their recipes.
+
+    Raises UsageError where these are not the same images, and errors as of evaluating.
+    """
+    opened = [split_for(each, "test", data, overrides) for each in (first, second)]
+    places = [(each.label, list(each.split.ids)) for each in opened]
+    if places[0] != places[1]:
+        raise UsageError(
+            f"the two were trained on other data, {opened[0].label} and {opened[1].label}: name"
+            " images for both by --data"
+        )
+    found = [
+        measured_on(model, images, 0, bar)
+        for model, images in zip((first, second), opened, strict=True)
+    ]
+    return Comparison(
+        recipe=tuple(_differences(first, second)),
+        weights=(_weights(first), _weights(second)),
+        same_weights=_equal(first, second),
+        data=opened[0].label,
+        paired=tuple(_paired(*found)),
+    )
+
+
+def accuracies(first: Tensor, second: Tensor) -> Paired:
+    """Two accuracies on the same images by exact McNemar; bool [n] each, whether it is right.
+
+    Only images on which the two differ say which is better; of those the share that the second
+    has right is binomial (method.md 7).
+    """
+    n = len(first)
+    only = int((first & ~second).sum()), int((second & ~first).sum())
+    apart = sum(only)
+    if apart:
+        low, high = clopper_pearson(only[1], apart)
+        interval = (2 * low - 1) * apart / n, (2 * high - 1) * apart / n
+    else:
+        # Two that agree on n images may still differ on others, on so many of them at most.
+        most = clopper_pearson(0, n)[1]
+        interval = -most, most
+    values = float(first.double().mean()), float(second.double().mean())
+    return Paired("accuracy", "", values, (only[1] - only[0]) / n, interval, n, _p(*only), only)
+
+
+def _p(left: int, right: int) -> float:
+    from scipy.stats import binomtest
+
+    return float(binomtest(left, left + right).pvalue) if left + right else 1.0
+
+
+def means(name: str, unit: str, first: Tensor, second: Tensor) -> Paired:
+    """Two means over the same images, float64 [n] each, by their paired differences."""
+    difference = second - first
+    n = len(difference)
+    half = NORMAL_95 * float(difference.std()) / math.sqrt(n) if n > 1 else math.inf
+    mean = float(difference.mean())
+    values = float(first.mean()), float(second.mean())
+    return Paired(name, unit, values, mean, (mean - half, mean + half), n)
+
+
+def _paired(first: Measurement, second: Measurement) -> list[Paired]:
+    """By task that both have: accuracy, and distortion at z = mu."""
+    others = {score.task.name: score for score in second.scores}
+    found = []
+    for score in first.scores:
+        other = others.get(score.task.name)
+        if other is None:
+            continue
+        ours, theirs = score.per_example(), other.per_example()
+        if ours.correct is not None and theirs.correct is not None:
+            # An unlabelled image is neither right nor wrong.
+            known = ~(ours.correct.isnan() | theirs.correct.isnan())
+            found.append(accuracies(ours.correct[known] > 0, theirs.correct[known] > 0))
+        known = ~(ours.at_mean.isnan() | theirs.at_mean.isnan())
+        unit = score.task.distortion.unit
+        name = f"distortion ({score.task.name})"
+        found.append(means(name, unit, ours.at_mean[known], theirs.at_mean[known]))
+    return found
+
+
+def _differences(first: LoadedModel, second: LoadedModel) -> list[tuple[str, Any, Any]]:
+    ours, theirs = flat(first.recipe.resolved()), flat(second.recipe.resolved())
+    keys = [*ours, *(key for key in theirs if key not in ours)]
+    pairs = [(key, ours.get(key, ABSENT), theirs.get(key, ABSENT)) for key in keys]
+    return [pair for pair in pairs if pair[1] != pair[2]]
+
+
+def _weights(model: LoadedModel) -> int:
+    return sum(weight.numel() for weight in model.model.parameters())
+
+
+def _equal(first: LoadedModel, second: LoadedModel) -> bool:
+    ours, theirs = first.model.state_dict(), second.model.state_dict()
+    return ours.keys() == theirs.keys() and all(
+        torch.equal(ours[name].cpu(), theirs[name].cpu()) for name in ours
+    )

@@ -1,0 +1,124 @@
+"""Drafts the card of a model: what its file says, what is measured, and the words of its author."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from paradise_cli import __version__
+from paradise_cli.attacks.session.phase import Pulse
+from paradise_cli.attacks.session.settings import AttackSettings
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.machine import commit
+from paradise_cli.core.storage import file_digest
+from paradise_cli.core.units import significant
+from paradise_cli.hub.cards import TRAINED
+from paradise_cli.inference.loading import LoadedModel
+from paradise_cli.runs.work import work_of
+from paradise_cli.verification.measure import Bar, Measured, plain_numbers, robust_number, silent
+
+WORDS = ("summary", "recipe", "licence", "intended_use", "limits")
+"""What nobody can measure: taken from the card before, or left empty for its author."""
+
+
+def drafted(
+    loaded: LoadedModel,
+    name: str,
+    before: Mapping[str, Any],
+    *,
+    overrides: Sequence[str] = (),
+    attacks: Sequence[AttackSettings] = (),
+    n: int,
+    seed: int = 0,
+    device: str = "auto",
+    bar: Bar = silent,
+    pulses: Callable[[], AbstractContextManager[Pulse | None]] = nullcontext,
+) -> dict[str, Any]:
+    """The card of a trained model as YAML's values, in the order of its schema.
+
+    `name` is what its commands call it, `before` the values of an earlier card, of which the words
+    and the Hub's part are kept. Raises ParadiseError in a checkout with changes, whose numbers
+    nobody could measure again, and errors as of evaluating and attacking.
+    """
+    code = measured_by()
+    plain = plain_numbers(loaded, overrides, seed=seed, bar=bar)
+    numbers = [(found, f"paradise evaluate {name}") for found in plain]
+    for settings in attacks:
+        folder = Path("attacks") / f"card-{Path(name).name}-{settings.suite}-n{n}-s{seed}"
+        with pulses() as pulse:
+            found = robust_number(
+                loaded.source, settings, overrides, n=n, device=device, out=folder, pulse=pulse
+            )
+        numbers.append((found, _attack_command(name, settings, n)))
+    said = _arguments(overrides, seed)
+    metrics = [_metric(each, command + said, seed, code) for each, command in numbers]
+    return _card(loaded, before, metrics)
+
+
+def _card(
+    loaded: LoadedModel, before: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    words = {key: before.get(key, "") for key in WORDS}
+    work = work_of(loaded.recipe)
+    epochs = loaded.recipe.train.epochs
+    return {
+        "summary": words["summary"],
+        "status": TRAINED,
+        "recipe": words["recipe"] or loaded.recipe.name,
+        "trained_on": loaded.info.label,
+        "licence": words["licence"],
+        "intended_use": words["intended_use"],
+        "limits": words["limits"],
+        "training": {"epochs": epochs, "forward": work.forward, "back": work.back},
+        "packaged": {
+            "sha256": file_digest(loaded.source),
+            "bytes": loaded.source.stat().st_size,
+        },
+        **({"hub": before["hub"]} if "hub" in before else {}),
+        "metrics": list(metrics),
+    }
+
+
+def _attack_command(name: str, settings: AttackSettings, n: int) -> str:
+    return (
+        f"paradise attack {name} --suite {settings.suite} --norm {settings.norm}"
+        f" --eps {settings.eps_text} --n {n}"
+    )
+
+
+def measured_by() -> str:
+    """The commit of this code, or its version where it was installed without one."""
+    found = commit()
+    if found is not None and "+" in found:
+        raise ParadiseError(
+            "the code was changed since its last commit, so nobody could measure these numbers"
+            " again: commit first"
+        )
+    return found or __version__
+
+
+def _arguments(overrides: Sequence[str], seed: int) -> str:
+    """As they are repeated elsewhere: a folder of this machine is nobody else's."""
+    shown = ["data.root=FOLDER" if text.startswith("data.root=") else text for text in overrides]
+    return "".join(f" --set {text}" for text in shown) + (f" --seed {seed}" if seed else "")
+
+
+def _metric(found: Measured, command: str, seed: int, code: str) -> dict[str, Any]:
+    low, high = found.interval
+    metric = {
+        "name": found.name,
+        "value": _shown(found.value),
+        "interval": [_shown(low), _shown(high)],
+        **({"unit": found.unit} if found.unit else {}),
+        "data": found.data,
+        "n": found.n,
+        "seed": seed,
+        "commit": code,
+        "command": command,
+    }
+    return metric if found.attack is None else metric | {"attack": found.attack.model_dump()}
+
+
+def _shown(value: float) -> float:
+    """To digits that a reader can use."""
+    return float(significant(value, 6))

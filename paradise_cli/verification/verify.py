@@ -1,0 +1,101 @@
+"""Measures again what a card says of a model."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from paradise_cli.attacks.session.phase import Pulse
+from paradise_cli.attacks.session.settings import AttackSettings
+from paradise_cli.hub.cards import Metric, card
+from paradise_cli.inference.loading import LoadedModel, load
+from paradise_cli.verification.measure import Bar, Measured, plain_numbers, robust_number, silent
+
+ROUNDING = 1e-3
+"""Share of an interval's ends by which another machine may round across them."""
+NOT_ASKED = "not attacked again: --attack does that"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A metric of a card, and what was found of it; `holds` is None where nothing was measured.
+
+    `reason` says why it does not hold, or why it was not measured.
+    """
+
+    metric: Metric
+    found: Measured | None
+    holds: bool | None
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        found = self.found
+        return {
+            "metric": self.metric.model_dump(),
+            "found": None if found is None else {"value": found.value, "interval": found.interval},
+            "holds": self.holds,
+            "reason": self.reason,
+        }
+
+
+def verify(
+    name: str,
+    overrides: Sequence[str] = (),
+    *,
+    attacks: bool = False,
+    device: str = "auto",
+    bar: Bar = silent,
+    pulses: Callable[[], AbstractContextManager[Pulse | None]] = nullcontext,
+) -> list[Check]:
+    """Each metric of a model's card, measured again on the same images with the same seed.
+
+    It holds where the new value lies within the card's interval. Robust accuracies are measured
+    only with `attacks`: they take as long as they took. Raises UsageError or ParadiseError for an
+    unknown name, one without metrics, a model that is not on this machine and data that are not.
+    """
+    metrics = card(name).metrics
+    loaded = load(name, device)
+    plain = [each for each in metrics if each.attack is None]
+    found = {
+        seed: plain_numbers(loaded, overrides, seed=seed, bar=bar)
+        for seed in sorted({each.seed for each in plain})
+    }
+    checks = []
+    for metric in metrics:
+        if metric.attack is None:
+            same = [each for each in found[metric.seed] if each.name == metric.name]
+            checks.append(_check(metric, same[0] if same else None))
+        elif attacks:
+            with pulses() as pulse:
+                checks.append(_check(metric, _attacked(loaded, metric, overrides, device, pulse)))
+        else:
+            checks.append(Check(metric, None, None, NOT_ASKED))
+    return checks
+
+
+def _attacked(
+    loaded: LoadedModel,
+    metric: Metric,
+    overrides: Sequence[str],
+    device: str,
+    pulse: Pulse | None,
+) -> Measured:
+    attack = metric.attack
+    assert attack is not None, "only robust accuracies come here"
+    settings = AttackSettings(
+        eps=attack.eps, norm=attack.norm, suite=attack.suite, seed=metric.seed
+    )
+    return robust_number(loaded.source, settings, overrides, n=metric.n, device=device, pulse=pulse)
+
+
+def _check(metric: Metric, found: Measured | None) -> Check:
+    """Whether a new measurement agrees with a card."""
+    if found is None:
+        return Check(metric, None, False, "this model has no such number")
+    if (found.data, found.n) != (metric.data, metric.n):
+        other = f"measured on {found.data}, n = {found.n:,}: other images than the card's"
+        return Check(metric, found, False, other)
+    low, high = metric.interval
+    inside = low - ROUNDING * abs(low) <= found.value <= high + ROUNDING * abs(high)
+    return Check(metric, found, inside, "" if inside else "outside the card's interval")

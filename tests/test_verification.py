@@ -1,0 +1,167 @@
+"""Cards are drafted from models, agree with them, and are found out where they do not."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from paradise_cli import library
+from paradise_cli.cli import app
+from paradise_cli.core import yaml
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.proportions import Proportion
+from paradise_cli.hub.cards import read_card
+from paradise_cli.verification import draft, measure
+from paradise_cli.verification.compare import accuracies, means
+
+WORDS = {
+    "summary": "Digits.", "licence": "apache-2.0", "intended_use": "Tests.", "limits": "All.",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two short trainings that differ in their seed."""
+    folder = tmp_path_factory.mktemp("runs")
+    for seed in (0, 1):
+        # With three latents nothing is drawn.
+        small = ["model.backbone.hidden=[8]", "model.latent_dim=3", "train.epochs=1"]
+        settings = [*small, f"train.seed={seed}"]
+        library.train("digits", overrides=settings, out=folder / f"s{seed}", device="cpu")
+    return folder
+
+
+@pytest.fixture
+def carded(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A zoo of one model, `mine`, with the card that was drafted for it."""
+    monkeypatch.setattr(draft, "measured_by", lambda: "0.1.0")
+    monkeypatch.setattr(measure, "attack_with", attacked)
+    monkeypatch.setattr("paradise_cli.hub.cards.resource_dir", lambda kind: tmp_path)
+    monkeypatch.chdir(tmp_path)
+    card = tmp_path / "mine.yaml"
+    card.write_text(yaml.dump(WORDS))
+    attack = ["--suites", "quick", "--eps", "0.1", "--n", "8"]
+    done = CliRunner().invoke(app, ["zoo", "card", str(runs / "s0"), "--out", str(card), *attack])
+    assert done.exit_code == 0, done.output
+    (tmp_path / "mine.safetensors").write_bytes((runs / "s0" / "model.safetensors").read_bytes())
+    return card
+
+
+def attacked(settings: Any, classifier: Any, images: Any, *more: Any, **others: Any) -> Any:
+    """Attacks have tests of their own, and take their time: here every second image stands."""
+    share = Proportion.of(len(images) // 2, len(images))
+    return SimpleNamespace(robust_accuracy=share, verdict="not detected", rows=range(len(images)))
+
+
+def values(card: Path) -> dict[str, Any]:
+    return dict(yaml.parse(card.read_text(), "card").data)
+
+
+def verified(*more: str) -> tuple[int, list[dict[str, Any]]]:
+    result = CliRunner().invoke(app, ["zoo", "verify", "mine", "--json", *more])
+    (found,) = json.loads(result.stdout)
+    return result.exit_code, found["checks"]
+
+
+def test_a_drafted_card_is_whole_and_agrees_with_its_model(carded: Path) -> None:
+    found = read_card(values(carded), "mine")
+    assert found.summary == WORDS["summary"] and found.trained_on == "digits"
+    assert [metric.name for metric in found.metrics] == ["accuracy", "rate", "robust accuracy"]
+    assert found.metrics[0].n == 360 and found.metrics[2].n == 8
+    assert found.metrics[2].value == 0.5 and found.metrics[2].attack is not None
+    assert found.metrics[2].attack.suite == "quick" and found.metrics[2].attack.eps == 0.1
+    assert found.training is not None and found.training.forward == found.training.back == 1
+    code, checks = verified("--attack")
+    assert code == 0 and [check["holds"] for check in checks] == [True] * 3
+    # The same model, images and seed: the same numbers, but for the card's rounding.
+    for check in checks:
+        assert check["found"]["value"] == pytest.approx(check["metric"]["value"], rel=1e-5)
+
+
+def test_robust_accuracies_are_measured_again_only_if_asked_for(carded: Path) -> None:
+    code, checks = verified()
+    assert code == 0 and [check["holds"] for check in checks] == [True, True, None]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"value": 0.01, "interval": [0.0, 0.02]}, "outside the card's interval"),
+        ({"n": 100}, "other images than the card's"),
+        ({"data": "cifar10, test"}, "other images than the card's"),
+        ({"name": "distortion", "unit": "nats"}, "this model has no such number"),
+    ],
+)
+def test_a_card_that_is_wrong_is_found_out(
+    carded: Path, change: dict[str, Any], reason: str
+) -> None:
+    found = values(carded)
+    found["metrics"][0] |= change
+    carded.write_text(yaml.dump(found))
+    code, checks = verified()
+    assert code == 1 and checks[0]["holds"] is False and reason in checks[0]["reason"]
+
+
+def test_a_model_that_cannot_be_verified_leaves_the_others(carded: Path) -> None:
+    (carded.parent / "other.yaml").write_text(carded.read_text())
+    (carded.parent / "other.safetensors").write_text("no weights")
+    result = CliRunner().invoke(app, ["zoo", "verify", "--all"])
+    assert result.exit_code == 1 and "other: cannot be verified" in result.stderr
+    assert "mine" in result.stdout
+
+
+def test_a_card_without_words_is_none(carded: Path) -> None:
+    with pytest.raises(ParadiseError, match="limits: String should have at least 1 character"):
+        read_card(values(carded) | {"limits": ""}, "mine")
+
+
+def test_changed_code_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(draft, "commit", lambda: "0" * 40 + "+changes")
+    with pytest.raises(ParadiseError, match="commit first"):
+        draft.measured_by()
+
+
+def test_a_difference_of_accuracies_is_that_of_exact_mcnemar() -> None:
+    """Three images that only the first has right, of ten: p = 2 / 2^3, and of the second's share
+    of those three Clopper and Pearson's upper end is 1 - 0.025^(1/3).
+    """
+    first = torch.tensor([True] * 8 + [False] * 2)
+    second = first.clone()
+    second[:3] = False
+    found = accuracies(first, second)
+    assert found.difference == pytest.approx(-0.3) and found.p == pytest.approx(0.25)
+    high = (2 * (1 - 0.025 ** (1 / 3)) - 1) * 0.3
+    assert found.interval == pytest.approx((-0.3, high))
+    back = accuracies(second, first)
+    assert back.interval == pytest.approx((-high, 0.3)) and back.only == (0, 3)
+
+
+def test_models_that_agree_on_all_images_may_still_differ() -> None:
+    right = torch.ones(100, dtype=torch.bool)
+    found = accuracies(right, right)
+    # None of 100: Clopper and Pearson's upper end is 1 - 0.025^(1/100).
+    most = 1 - 0.025 ** (1 / 100)
+    assert found.difference == 0 and found.p == 1
+    assert found.interval == pytest.approx((-most, most))
+
+
+def test_means_are_compared_image_by_image() -> None:
+    first = torch.tensor([1.0, 50.0, 7.0], dtype=torch.float64)
+    found = means("distortion", "nats", first, first + 2)
+    assert found.difference == pytest.approx(2) and found.interval == pytest.approx((2, 2))
+
+
+def test_a_model_does_not_differ_from_itself_but_from_another(runs: Path) -> None:
+    found = {}
+    for other in ("s0", "s1"):
+        names = [str(runs / "s0"), str(runs / other)]
+        result = CliRunner().invoke(app, ["zoo", "diff", *names, "--json"])
+        assert result.exit_code == 0, result.output
+        found[other] = json.loads(result.stdout)
+    assert found["s0"]["recipe"] == [] and found["s0"]["same_weights"]
+    assert [pair["difference"] for pair in found["s0"]["paired"]] == [0, 0]
+    assert found["s1"]["recipe"] == [["train.seed", 0, 1]] and not found["s1"]["same_weights"]

@@ -132,7 +132,15 @@ def running() -> Iterator[FakeHub]:
         def answer(self, *, body: bool) -> None:
             path = unquote(urlsplit(self.path).path)
             hub.asked.append(f"{self.command} {path}")
-            if path.startswith(f"/api/models/{hub.repo}"):
+            if path == "/elsewhere":
+                show_page(self, body=body)
+            elif hub.fault == "dropped":
+                self.close_connection = True
+            elif hub.fault == "silent":
+                stopped.wait(60)
+            elif hub.fault == "portal":
+                redirect(self)
+            elif path.startswith(f"/api/models/{hub.repo}"):
                 answer_api(self)
             elif path.startswith(f"/{hub.repo}/resolve/"):
                 answer_file(self, path.rpartition("/")[2], body=body)
@@ -145,6 +153,22 @@ def running() -> Iterator[FakeHub]:
             handler.send_header("X-Error-Code", why)
         handler.send_header("Content-Length", "0")
         handler.end_headers()
+
+    def redirect(handler: Handler) -> None:
+        """To another host, by its other name."""
+        handler.send_response(302)
+        handler.send_header("Location", f"http://localhost:{server.server_port}/elsewhere")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    def show_page(handler: Handler, *, body: bool) -> None:
+        content = b"<html>Sign in to this network</html>"
+        handler.send_response(200)
+        handler.send_header("Content-Type", "text/html")
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        if body:
+            handler.wfile.write(content)
 
     def answer_api(handler: Handler) -> None:
         refusals = {"gated": (403, "GatedRepo"), "private": (401, "RepoNotFound"),
@@ -168,6 +192,9 @@ def running() -> Iterator[FakeHub]:
             refuse(handler, 404, "EntryNotFound")
             return
         content = hub.files[name]
+        if body and hub.fault == "redirect":
+            redirect(handler)
+            return
         if body and hub.fault == "wrong bytes":
             content = bytes(len(content))
         if body and hub.fault == "html":
@@ -175,7 +202,8 @@ def running() -> Iterator[FakeHub]:
         first = int((handler.headers.get("Range") or "bytes=0-")[6:].partition("-")[0])
         handler.send_response(206 if first else 200)
         handler.send_header("X-Repo-Commit", hub.commit)
-        handler.send_header("ETag", f'"{hub.digest(name)}"')
+        other = hub.fault == "no digest"
+        handler.send_header("ETag", '"my file"' if other else f'"{hub.digest(name)}"')
         handler.send_header("Content-Length", str(len(content) - first))
         if first:
             size = len(content)
@@ -198,6 +226,11 @@ def running() -> Iterator[FakeHub]:
             for each in (handler.rfile, handler.wfile, handler.connection):
                 each.close()
             handler.close_connection = True
+        elif hub.fault == "slow":
+            for start in range(0, len(content), 2**17):
+                handler.wfile.write(content[start : start + 2**17])
+                handler.wfile.flush()
+                stopped.wait(0.4)
         elif hub.fault == "stalled":
             handler.wfile.write(content[:half])
             handler.wfile.flush()

@@ -1,7 +1,12 @@
 """What is pulled is what it should be, at one commit; whatever fails ends in one message."""
 
+import errno
 import json
+import resource
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +14,11 @@ import pytest
 from typer.testing import CliRunner
 
 import paradise_cli
-from paradise_cli.cli import app, progress
-from paradise_cli.cli.zoo import _progress
+from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.resources import resource_dir
 from paradise_cli.core.storage import load_metadata
-from paradise_cli.hub import ask
+from paradise_cli.hub import ask, client
 from paradise_cli.hub.cards import card, packaged_file, read_card, zoo_names
 from paradise_cli.hub.pull import cached, pull
 from paradise_cli.hub.records import hub_cache
@@ -59,12 +63,20 @@ def test_a_pull_is_verified_and_a_second_one_asks_nobody(hub: FakeHub, weights: 
         ("truncated", "org/model cannot be reached (RemoteProtocolError): check the network"),
         ("reset", "org/model cannot be reached (ReadError): check the network"),
         ("wrong bytes", "org/model: model.safetensors came twice with another content than it"),
-        ("html", "org/model cannot be had: Consistency check failed: file should be of size 2 but"),
+        ("html", "org/model cannot be had: more comes than the 2 bytes it should have"),
         ("404", "org/model lacks the file; it is no model of PARADISE's"),
         ("gated", "org/model is gated: ask for access on its page, then `hf auth login`"),
         ("private", "org/model does not exist, or is private: check the name, or `hf auth"),
         ("no revision", "org/model has no such revision; look at its page"),
+        ("unknown token", "org/model wants a token, or does not know yours: `hf auth login`"),
         ("500", "org/model cannot be had: the Hub answers 500; try again later"),
+        ("dropped", "org/model cannot be reached (RemoteProtocolError): check the network"),
+        ("refused", "org/model cannot be reached (ConnectError): check the network"),
+        ("offline", "org/model cannot be reached (OfflineModeIsEnabled): check the network"),
+        ("portal", "org/model cannot be had: the Hub answers with something else than JSON; try"),
+        ("redirect", "org/model cannot be had: more comes than the 2 bytes it should have"),
+        ("no digest", "org/model cannot be had: the Hub's ETag is neither a digest nor a commit"),
+        ("full", "org/model cannot be kept: so large a file is not allowed in"),
         ("stalled", "org/model: nothing came from the Hub for 1 seconds, and again for 0.5 over"),
     ],
 )
@@ -75,10 +87,23 @@ def test_a_fault_is_one_message_and_the_next_pull_heals(
         monkeypatch.setattr(ask, "STALLED", 1.0)
         monkeypatch.setattr(ask, "AGAIN", 0.5)
     hub.fault = fault
-    with pytest.raises(ParadiseError) as error:
-        pull("org/model")
-    assert str(error.value).startswith(message)
+    with monkeypatch.context() as patch, pytest.raises(ParadiseError) as error:
+        if fault == "refused":
+            with running() as gone:
+                patch.setenv("HF_ENDPOINT", gone.url)
+        if fault == "offline":
+            patch.setenv("HF_HUB_OFFLINE", "1")
+        # Like a full disk, for files of more than 4 KiB.
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if fault == "full":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        try:
+            pull("org/model")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(error.value).startswith(message) and str(error.value).isprintable()
     assert not list(hub_cache().rglob("model.safetensors")) and cached("org/model") is None
+    assert not list(hub_cache().rglob("*.incomplete"))
     hub.fault = None
     assert pull("org/model").path.read_bytes() == weights
 
@@ -91,23 +116,60 @@ def test_one_drop_is_survived(hub: FakeHub, weights: bytes) -> None:
 def test_a_file_that_was_damaged_later_is_fetched_anew(hub: FakeHub, weights: bytes) -> None:
     path = pull("org/model").path
     path.resolve().write_bytes(bytes(len(weights)))
+    assert cached("org/model") is None
     assert pull("org/model").origin == "hub" and path.read_bytes() == weights
 
 
-def test_a_server_that_is_gone_is_said(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    with running() as gone:
-        monkeypatch.setenv("HF_ENDPOINT", gone.url)
-    with pytest.raises(ParadiseError, match="org/model cannot be reached"):
+def test_two_pulls_at_once_both_succeed(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Longer than the patience: who waits for the other one is not taken for stalled.
+    monkeypatch.setattr(ask, "STALLED", 2.5)
+    hub.files["model.safetensors"], hub.fault = bytes(2**20), "slow"
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(pull, ["org/model", "org/model"]))
+    assert found[0].path == found[1].path
+    assert found[0].path.read_bytes() == hub.files["model.safetensors"]
+    sent = [asked for asked in hub.asked if asked.startswith("GET") and "safetensors" in asked]
+    assert len(sent) == 1
+
+
+def test_a_commit_is_that_commit(hub: FakeHub) -> None:
+    other = "f" * 40
+    with pytest.raises(ParadiseError, match=f"names no commit of 40 digits for {other}"):
+        pull(f"org/model@{other}")
+    assert not hub_cache().exists()
+
+
+def test_a_cache_that_cannot_be_written_is_said(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PARADISE_CACHE", str(tmp_path / "file"))
+    with pytest.raises(ParadiseError, match="file/hub cannot be used: Not a directory"):
         pull("org/model")
 
 
-def test_the_bar_of_a_pull_that_fails_is_taken_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    closed: list[progress.ProgressLine] = []
-    monkeypatch.setattr(progress.ProgressLine, "close", lambda line: closed.append(line))
-    with pytest.raises(ParadiseError, match="cut"), _progress("org/model") as show:
-        show(1024, 2048)
-        raise ParadiseError("cut")
-    assert len(closed) == 1
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left", "/c/x"), "cannot be kept: free space for /c/x; or"),
+        (
+            PermissionError(errno.EACCES, "denied", "/c/x"),
+            "there is no permission to write to /c/x",
+        ),
+    ],
+)
+def test_what_the_client_cannot_keep_is_said(error: OSError, message: str) -> None:
+    assert message in str(client.said(error, False))
+
+
+def test_the_client_ends_with_who_asks(hub: FakeHub) -> None:
+    hub.fault = "silent"
+    request = {"what": "look", "repo": "org/model", "revision": "main"}
+    command = [sys.executable, "-m", client.__name__, json.dumps(request)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(60) == 1
 
 
 @pytest.mark.parametrize(
@@ -115,6 +177,7 @@ def test_the_bar_of_a_pull_that_fails_is_taken_away(monkeypatch: pytest.MonkeyPa
     [
         (["pull", "org/model", "--offline"], 1, "was not pulled yet, and --offline asks nobody"),
         (["pull", "cifar10-rn2"], 2, "no model of the zoo; did you mean 'cifar10-rn20'?"),
+        (["pull", f"{'a' * 300}/b"], 2, "no model of the zoo"),
         (["pull", "a/b/c"], 2, "a/b/c: no model of the zoo"),
         (["pull", "some/folder"], 2, "some/folder is a folder or file here"),
         (["rm", "org/model"], 2, "org/model was not pulled"),

@@ -7,11 +7,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from tempfile import TemporaryFile
 from typing import IO, Any
 
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError, printable
 
 STALLED = 30.0
 """Seconds without a byte after which a download is cut and tried once more, over plain HTTP."""
@@ -22,6 +22,9 @@ STARTING = 60.0
 """Seconds that the other process may take to load the client."""
 
 PLAIN_HTTP = {"HF_HUB_DISABLE_XET": "1"}
+
+ENDING = 1.0
+"""Seconds that it may take to end when it is asked to."""
 
 Progress = Callable[[int, int | None], None]
 """Bytes so far, and in all where that is known."""
@@ -74,13 +77,15 @@ def _answer(
                 raise Stalled from None
             if line is None:
                 reason = _end(process, errors)
-                raise ParadiseError(f"{request['repo']}: the Hub's client failed: {reason}")
+                raise ParadiseError(
+                    f"{request['repo']}: the Hub's client failed: {printable(reason)}"
+                )
             waiting = patience
             answer = json.loads(line)
-            if "ready" in answer:
+            if "ready" in answer or "waiting" in answer:
                 continue
             if "error" in answer:
-                raise ParadiseError(f"{request['repo']} {answer['error']}")
+                raise ParadiseError(f"{request['repo']} {printable(answer['error'], 600)}")
             if "done" not in answer:
                 return dict(answer)
             if progress is not None:
@@ -95,11 +100,16 @@ def _client(
     command = [sys.executable, "-m", "paradise_cli.hub.client", json.dumps(request)]
     environment = os.environ | {"HF_HUB_DISABLE_TELEMETRY": "1"} | changed
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment
-    ) as process:
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+        env=environment,
+    ) as process:  # fmt: skip
         try:
             yield process
         finally:
+            process.terminate()
+            # It has things to put away, unless it hangs in foreign code.
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(ENDING)
             process.kill()
 
 

@@ -8,8 +8,12 @@ warns of and draws is not on the user's terminal.
 import errno
 import io
 import json
+import logging
 import os
+import re
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -22,6 +26,7 @@ TOKEN = "PARADISE_HUB_TOKEN"
 _OF_THE_CACHE = {
     errno.ENOSPC: "free space for",
     errno.EDQUOT: "free space for",
+    errno.EFBIG: "so large a file is not allowed in",
     errno.EACCES: "there is no permission to write to",
     errno.EROFS: "there is no permission to write to",
 }
@@ -29,6 +34,9 @@ _NO_PUSH = {
     401: "takes no push with this token, which is unknown or expired: `hf auth login`",
     403: "is not yours to write: ask its owner for access, or `hf auth login` as somebody who may",
 }
+
+
+_PLAIN_NAME = re.compile(r'(W/)?"?[0-9A-Za-z][0-9A-Za-z_-]*"?')
 
 
 def look(asked: dict[str, Any]) -> dict[str, Any]:
@@ -45,19 +53,68 @@ def look(asked: dict[str, Any]) -> dict[str, Any]:
 
 
 def fetch(asked: dict[str, Any]) -> dict[str, Any]:
-    """The path of a file in the cache, fetched where it is not there."""
-    from huggingface_hub import hf_hub_download
+    """The paths of files in the cache, fetched where they are not there.
 
-    path = hf_hub_download(
-        asked["repo"],
-        asked["file"],
-        revision=asked["commit"],
-        cache_dir=asked["cache"],
-        force_download=asked["anew"],
-        tqdm_class=Lines,
-        library_name="paradise",
-    )
-    return {"path": path}
+    `files` says how many bytes each has.
+    """
+    from huggingface_hub import constants, hf_hub_download, set_client_factory
+
+    set_client_factory(_careful_client)
+    # Progress is told by the chunk: at 10 MiB, as it is, slow networks would seem to stall.
+    constants.DOWNLOAD_CHUNK_SIZE = 2**16
+    # Who waits for another pull of the same file has not stalled, and says so.
+    constants.FILELOCK_LOG_EVERY_SECONDS = 1
+    logging.getLogger("huggingface_hub").addHandler(_Waiting(logging.INFO))
+    logging.getLogger("huggingface_hub").setLevel(logging.INFO)
+    paths = {}
+    for file, Lines.most in asked["files"].items():
+        paths[file] = hf_hub_download(
+            asked["repo"],
+            file,
+            revision=asked["commit"],
+            cache_dir=asked["cache"],
+            force_download=asked["anew"],
+            tqdm_class=Lines,
+            library_name="paradise",
+        )
+    return {"paths": paths}
+
+
+def _careful_client() -> Any:
+    """A connection as the client makes it, whose answers are looked at first."""
+    from huggingface_hub.utils._http import default_client_factory
+
+    connection = default_client_factory()
+    connection.event_hooks = connection.event_hooks | {"response": [require_plain_names]}
+    return connection
+
+
+def require_plain_names(answer: Any) -> None:
+    """Refuse an answer by which a file would lie elsewhere than in its folder of the cache.
+
+    The client names files by these headers, and does not look at most of them.
+    """
+    headers = answer.headers
+    # Only answers with a commit are about a file; others have ETags of all kinds.
+    if answer.request.method != "HEAD" or "X-Repo-Commit" not in headers:
+        return
+    used = {
+        "X-Repo-Commit": headers["X-Repo-Commit"],
+        "ETag": headers.get("X-Linked-Etag") or headers.get("ETag", "none"),
+        "X-Xet-Hash": headers.get("X-Xet-Hash", "none"),
+    }
+    for header, name in used.items():
+        if not _PLAIN_NAME.fullmatch(name):
+            raise Refused(f"cannot be had: the Hub's {header} is neither a digest nor a commit")
+
+
+class _Waiting(logging.Handler):
+    """Tells that the client waits."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line for each of the client's, whatever it says."""
+        if "waiting" in record.getMessage():
+            tell({"waiting": True})
 
 
 def push(asked: dict[str, Any]) -> dict[str, Any]:
@@ -109,12 +166,17 @@ class Sent(io.BufferedReader):
 class Lines:
     """Stands in for tqdm: each update is a line on stdout."""
 
+    most: int
+    """Bytes that the file has: what sends more would fill the disk."""
+
     def __init__(self, *args: Any, total: float | None = None, initial: float = 0, **more: Any):
         self.n, self.total = initial, total
 
     def update(self, n: float | None = 1) -> None:
         """More bytes have come."""
         self.n += n or 0
+        if self.n > self.most:
+            raise Refused(f"cannot be had: more comes than the {self.most:,} bytes it should have")
         tell({"done": self.n, "total": self.total})
 
     def __enter__(self) -> "Lines":
@@ -164,6 +226,8 @@ def said(error: BaseException, pushing: bool) -> str | None:
         if isinstance(error, kind):
             return text
     cannot = "cannot be written" if pushing else "cannot be had"
+    if answered is not None and answered.status_code == 401:
+        return "wants a token, or does not know yours: `hf auth login`"
     if answered is not None:
         reason = _line(getattr(error, "server_message", None) or "")
         why = f" ({reason})" if reason else ""
@@ -171,7 +235,8 @@ def said(error: BaseException, pushing: bool) -> str | None:
     network = (httpx2.HTTPError, errors.LocalEntryNotFoundError, errors.FileMetadataError)
     if isinstance(error, (*network, ConnectionError, TimeoutError)):
         return f"cannot be reached ({type(error).__name__}): check the network, then try again"
-    # The client reads the body of an error before it looks at its number.
+    # The client reads the body of an error before it looks at its number; and a network that wants
+    # one to sign in answers with a page.
     if isinstance(error, json.JSONDecodeError):
         return f"{cannot}: the Hub answers with something else than JSON; try again later"
     if isinstance(error, OSError) or (pushing and isinstance(error, ValueError)):
@@ -184,11 +249,20 @@ def _line(text: object) -> str:
     return printable(" ".join(str(text).split()))
 
 
+def _end_with_parent() -> None:
+    """End this process when the one that asks is gone: nobody would cut a stall then."""
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main() -> None:
     """Answer one request."""
     import huggingface_hub.file_download  # noqa: F401  # takes seconds where the machine is busy
 
     asked = json.loads(sys.argv[1])
+    # As an exception, on whose way out the client removes what it has half written.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     tell({"ready": True})
     try:
         tell({"look": look, "fetch": fetch, "push": push}[asked["what"]](asked))

@@ -3,7 +3,6 @@
 import hashlib
 import re
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,22 +15,29 @@ from paradise_cli.hub.cards import (
     UNTRAINED,
     WEIGHTS,
     Card,
+    OnTheHub,
     card,
     packaged_file,
     zoo_names,
 )
 from paradise_cli.hub.records import (
+    COMMIT,
+    HubFile,
     Record,
     forget,
     hub_cache,
     keep,
+    parse_record,
     recall,
     recall_branch,
     snapshot,
+    usable_cache,
 )
 
-_REPO = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
+# They become names of files, which may have 255 bytes, with each slash of a revision as three.
+_REPO = re.compile(
+    r"(?P<repo>[\w.-]{1,96}/[\w.-]{1,96})(?:@(?P<revision>[\w./-]{1,80}))?", re.ASCII
+)
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ def is_repository(name: str) -> bool:
     return _place(name) is not None
 
 
+@usable_cache()
 def pull(
     name: str,
     *,
@@ -103,6 +110,7 @@ def pull(
     return _from_hub(name, known, offline, progress)
 
 
+@usable_cache()
 def plan(name: str, *, offline: bool = False) -> Plan:
     """What `pull` would do, without any file; errors as `pull`."""
     known = _record(name, offline)
@@ -113,6 +121,7 @@ def plan(name: str, *, offline: bool = False) -> Plan:
     return Plan(name, "cache" if there else "hub", size, known.repo, known.commit)
 
 
+@usable_cache()
 def remove(name: str) -> int:
     """Delete all that was pulled of `org/repo`; how many bytes that were.
 
@@ -131,22 +140,24 @@ def remove(name: str) -> int:
     return size
 
 
+@usable_cache()
 def cached(name: str) -> Path | None:
     """The weights of a name where they are on this machine already; nobody is asked for them."""
     packaged = packaged_file(name)
     if packaged is not None:
         return packaged
     if name in zoo_names():
-        known = card(name).hub
-        place = None if known is None else (known.repo, known.revision)
+        on_hub = card(name).hub
+        known = None if on_hub is None else _listed(on_hub)
     else:
         place = _place(name)
-    if place is None:
+        commit = _commit(*place) if place is not None else None
+        known = recall(place[0], commit) if place is not None and commit is not None else None
+    if known is None:
         return None
-    repo, revision = place
-    commit = _commit(repo, revision)
-    path = None if commit is None else snapshot(repo, commit) / WEIGHTS
-    return path if path is not None and path.is_file() else None
+    path = snapshot(known.repo, known.commit) / WEIGHTS
+    # A pull that was killed before it had looked at its file leaves one that nobody has verified.
+    return path if path.is_file() and _is(path, known.files[WEIGHTS]) else None
 
 
 def _place(name: str) -> tuple[str, str] | None:
@@ -157,7 +168,7 @@ def _place(name: str) -> tuple[str, str] | None:
 
 def _commit(repo: str, revision: str) -> str | None:
     """The commit that a revision is, or meant when it was asked for; None where nobody knows."""
-    return revision if _COMMIT.fullmatch(revision) else recall_branch(repo, revision)
+    return revision if COMMIT.fullmatch(revision) else recall_branch(repo, revision)
 
 
 def _record(name: str, offline: bool) -> Record | None:
@@ -185,8 +196,17 @@ def _of_the_zoo(name: str, card: Card) -> Record | None:
         return None
     if card.hub is None:
         raise ParadiseError(f"{name}: its packaged file is missing; reinstall paradise-cli")
-    files = {file: each.model_dump() for file, each in card.hub.files.items()}
-    return Record(card.hub.repo, card.hub.revision, files)
+    return _listed(card.hub)
+
+
+def _listed(on_hub: OnTheHub) -> Record:
+    """The record of what a card names, with what the user allowed of it."""
+    files: dict[str, HubFile] = {
+        name: {"bytes": file.bytes, "sha256": file.sha256} for name, file in on_hub.files.items()
+    }
+    before = recall(on_hub.repo, on_hub.revision)
+    allowed = before is not None and before.allow_imports
+    return Record(on_hub.repo, on_hub.revision, files, allowed)
 
 
 def _packaged(name: str) -> Path:
@@ -206,12 +226,19 @@ def _looked_up(repo: str, revision: str, offline: bool) -> Record:
             " is a network"
         )
     found = ask(repo, "look", revision=revision)
-    # It becomes the name of a folder.
-    if not _COMMIT.fullmatch(str(found["commit"])):
+    commit = str(found["commit"])
+    # It becomes the name of a folder, and who names a commit wants no other one.
+    if not COMMIT.fullmatch(commit) or (COMMIT.fullmatch(revision) and commit != revision):
         raise ParadiseError(f"{repo}: the Hub names no commit of 40 digits for {revision}")
     if WEIGHTS not in found["files"]:
         raise ParadiseError(f"{repo} has no {WEIGHTS}; it is no model of PARADISE's")
-    return keep(Record(repo, found["commit"], found["files"]), revision)
+    # What else lies there, and what it is called, is of no use here.
+    files = {name: found["files"][name] for name in (WEIGHTS, CONFIG) if name in found["files"]}
+    try:
+        record = parse_record({"repo": repo, "commit": commit, "files": files})
+    except ParadiseError as error:
+        raise ParadiseError(f"{repo}: the Hub's answer makes no sense: {error}") from error
+    return keep(record, revision)
 
 
 def _from_hub(name: str, known: Record, offline: bool, progress: Progress | None) -> Pulled:
@@ -227,10 +254,12 @@ def _from_hub(name: str, known: Record, offline: bool, progress: Progress | None
         _remove(path)
     if offline:
         raise ParadiseError(f"{known.repo} is not in the cache, and --offline asks nobody")
-    if CONFIG in known.files:
-        _fetched(known, CONFIG, anew=False)
+    sizes = {file: known.files[file]["bytes"] for file in (CONFIG, WEIGHTS) if file in known.files}
     for anew in (False, True):
-        _fetched(known, WEIGHTS, anew=anew, progress=progress)
+        ask(
+            known.repo, "fetch", progress=progress,
+            commit=known.commit, files=sizes, cache=str(hub_cache()), anew=anew,
+        )  # fmt: skip
         # The client checks no content: what is of the right length is right to it, and stays.
         if _is(path, wanted):
             return pulled("hub")
@@ -241,23 +270,16 @@ def _from_hub(name: str, known: Record, offline: bool, progress: Progress | None
     )
 
 
-def _fetched(known: Record, file: str, *, anew: bool, progress: Progress | None = None) -> None:
-    ask(
-        known.repo, "fetch", progress=progress,
-        commit=known.commit, file=file, cache=str(hub_cache()), anew=anew,
-    )  # fmt: skip
-
-
-def _is(path: Path, wanted: Mapping[str, Any]) -> bool:
+def _is(path: Path, wanted: HubFile) -> bool:
     """Whether a file is what a card or the Hub says of it."""
     if path.stat().st_size != wanted["bytes"]:
         return False
-    if wanted.get("sha256") is not None:
-        return file_digest(path) == str(wanted["sha256"])
+    if wanted["sha256"] is not None:
+        return file_digest(path) == wanted["sha256"]
     content = path.read_bytes()
     # What git calls a file, of which the Hub knows no other digest.
     named = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
-    return named.hexdigest() == str(wanted["git"])
+    return named.hexdigest() == wanted.get("git")
 
 
 def _remove(path: Path) -> None:

@@ -1,15 +1,34 @@
 """What is known of repositories of the Hub: kept beside their files, so that nobody asks twice."""
 
 import json
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired
 from urllib.parse import quote
 
+from pydantic import Field, TypeAdapter, ValidationError
+
+# Of typing since Python 3.12 alone can pydantic read it.
+from typing_extensions import TypedDict
+
+from paradise_cli.core.errors import ParadiseError, printable
 from paradise_cli.core.resources import cache_dir
 from paradise_cli.core.storage import write_json
+from paradise_cli.hub.cards import WEIGHTS, Commit, Repo, Sha256
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class HubFile(TypedDict):
+    """What the Hub says of a file: large ones have a sha256, small ones what git calls them."""
+
+    bytes: Annotated[int, Field(ge=0)]
+    sha256: Sha256 | None
+    git: NotRequired[Commit | None]
 
 
 @dataclass(frozen=True)
@@ -18,10 +37,22 @@ class Record:
     it. `allow_imports` says whether the user lets its recipe import modules.
     """
 
-    repo: str
-    commit: str
-    files: Mapping[str, Mapping[str, Any]]
+    repo: Repo
+    commit: Commit
+    files: Mapping[str, HubFile]
     allow_imports: bool = False
+
+
+@contextmanager
+def usable_cache() -> Iterator[None]:
+    """Raise ParadiseError where the operating system does not let us use the cache."""
+    try:
+        yield
+    except OSError as error:
+        raise ParadiseError(
+            f"the cache {hub_cache()} cannot be used: {error.strerror or error}; mend it, or set"
+            " PARADISE_CACHE to another folder"
+        ) from error
 
 
 def hub_cache() -> Path:
@@ -36,9 +67,7 @@ def snapshot(repo: str, commit: str) -> Path:
 
 def keep(record: Record, branch: str | None = None) -> Record:
     """Remember what a commit holds, and that a branch means it."""
-    folder = _folder(record.repo)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / f"{record.commit}.json", asdict(record))
+    write_json(_folder(record.repo) / f"{record.commit}.json", asdict(record))
     if branch is not None:
         write_json(_branch(record.repo, branch), {"commit": record.commit})
     return record
@@ -46,16 +75,28 @@ def keep(record: Record, branch: str | None = None) -> Record:
 
 def recall(repo: str, commit: str) -> Record | None:
     """What was kept of a commit; None where nothing was, or it cannot be read."""
-    found = _read(_folder(repo) / f"{commit}.json")
     try:
-        return Record(**found)
-    except TypeError:
+        found = parse_record(_read(_folder(repo) / f"{commit}.json"))
+    except ParadiseError:
         return None
+    whole = (found.repo, found.commit) == (repo, commit) and WEIGHTS in found.files
+    return found if whole else None
+
+
+def parse_record(value: Mapping[str, Any]) -> Record:
+    """A record of JSON values; raises ParadiseError for anything else."""
+    try:
+        return TypeAdapter(Record).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = printable(".".join(map(str, first["loc"])))
+        raise ParadiseError(f"no record of a repository: {where}: {first['msg']}") from error
 
 
 def recall_branch(repo: str, branch: str) -> str | None:
     """The commit that a branch meant when it was asked for."""
-    return _read(_branch(repo, branch)).get("commit")
+    commit = str(_read(_branch(repo, branch)).get("commit"))
+    return commit if COMMIT.fullmatch(commit) else None
 
 
 def record_of(path: Path) -> Record | None:
@@ -93,5 +134,8 @@ def _branch(repo: str, branch: str) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+    except FileNotFoundError:
+        return {}
+    # Cut short or written by somebody else: as good as none.
+    except (ValueError, RecursionError, TypeError):
         return {}

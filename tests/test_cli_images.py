@@ -157,10 +157,11 @@ def test_the_default_model_is_named(
 ) -> None:
     save_tiny(tmp_path / "small.safetensors")
     monkeypatch.setattr("paradise_cli.hub.cards.resource_dir", lambda kind: tmp_path)
-    monkeypatch.setattr("paradise_cli.inference.find_model.DEFAULT_MODEL", "small")
+    chosen = "paradise_cli.inference.default_model.default_model"
+    monkeypatch.setattr(chosen, lambda images: ("small", "1x12x12"))
     done = run("encode", photos, "--out", tmp_path / "z.npy")
     assert done.exit_code == 0
-    assert "model: small, the packaged default" in done.stderr
+    assert "model: small, the packaged default for 1x12x12, trained on" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["encode", "predict", "reconstruct"])

@@ -196,7 +196,8 @@ def test_an_unknown_name_lists_the_zoo(tmp_path: Path, monkeypatch: pytest.Monke
     save_tiny(tmp_path / "small_encoder.safetensors")
     (tmp_path / "small_encoder.yaml").touch()
     monkeypatch.setattr("paradise_cli.hub.cards.resource_dir", lambda kind: tmp_path)
-    monkeypatch.setattr("paradise_cli.inference.find_model.DEFAULT_MODEL", "small_encoder")
+    chosen = "paradise_cli.inference.find_model.default_model"
+    monkeypatch.setattr(chosen, lambda: ("small_encoder", "any"))
     assert load("small_encoder").source == load().source == tmp_path / "small_encoder.safetensors"
     with pytest.raises(UsageError, match="did you mean 'small_encoder'"):
         load("small_encodr")

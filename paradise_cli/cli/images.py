@@ -34,19 +34,21 @@ AheadOption = Annotated[
 ]  # fmt: skip
 
 
-def load_and_say(model: str | None, device: str) -> "LoadedModel":
-    """The model asked for, or the packaged default; says on stderr which one it is."""
-    from paradise_cli.inference.find_model import DEFAULT_MODEL, find_model
+def load_and_say(model: str | None, images: Sequence[str], device: str) -> "LoadedModel":
+    """The model asked for, or the packaged one for such images; says on stderr which one it is."""
+    from paradise_cli.inference.default_model import ANY, default_model
+    from paradise_cli.inference.find_model import find_model
 
-    find_model(model)  # a misspelt name is refused before torch is loaded
+    name, kind = (model, "") if model is not None else default_model(images)
+    find_model(name)  # a misspelt name is refused before torch is loaded
 
     from paradise_cli.inference.loading import load
 
-    loaded = load(model, device)
+    loaded = load(name, device)
     # Who names no model may not know that there is one, or that it has seen other pictures.
     if model is None:
-        trained = f"trained on {loaded.info.label}"
-        note(f"model: {DEFAULT_MODEL}, the packaged default, {trained} (--model names another)")
+        why = "the packaged default" if kind == ANY else f"the packaged default for {kind}"
+        note(f"model: {name}, {why}, trained on {loaded.info.label} (--model names another)")
     return loaded
 
 

@@ -123,6 +123,8 @@ class Card(_Strict):
     packaged: File | None = None
     hub: OnTheHub | None = None
     metrics: list[Metric] = []
+    # Data sets and shapes, as 1x28x28, whose default it is where no model is named, or `any`.
+    default_for: list[str] = []
     gpu_hours: float | None = None
 
     @model_validator(mode="after")

@@ -7,10 +7,8 @@ from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.registry import close_matches
 from paradise_cli.hub.cards import zoo_names
 from paradise_cli.hub.pull import cached, is_repository
+from paradise_cli.inference.default_model import default_model
 from paradise_cli.training.run_folder import PLAIN, RunFolder
-
-DEFAULT_MODEL = "cifar10-rn20"
-"""The packaged model that is used where none is named."""
 
 
 def find_model(path_or_name: str | Path | None) -> Path:
@@ -19,7 +17,7 @@ def find_model(path_or_name: str | Path | None) -> Path:
 
     Raises UsageError for what is none of these, ParadiseError for a run that is not finished.
     """
-    path_or_name = DEFAULT_MODEL if path_or_name is None else path_or_name
+    path_or_name = default_model()[0] if path_or_name is None else path_or_name
     try:
         path = Path(path_or_name).expanduser()
         is_folder, exists = path.is_dir(), path.exists()

@@ -1,0 +1,78 @@
+"""Which packaged model is used where none is named: chosen before torch is loaded."""
+
+import glob
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from paradise_cli.hub.cards import card, packaged_file, zoo_names
+
+ANY = "any"
+"""In a card's `default_for`: images for which there is no nearer model."""
+
+
+def default_model(images: Sequence[str] = ()) -> tuple[str, str]:
+    """The packaged model for images as `open_images` takes them, and the kind that decided.
+
+    Cards say for which data sets and shapes theirs is: the first image counts, and what cannot be
+    read is of no kind.
+    """
+    models = {
+        kind: name
+        for name in zoo_names()
+        if packaged_file(name) is not None
+        for kind in card(name).default_for
+    }
+    found = [_kind(images[0])] if images else []
+    kind = next(each for each in (*found, ANY) if each in models)
+    return models[kind], kind
+
+
+def _kind(item: str) -> str:
+    """A data set's name, or the shape of the first image as CxHxW."""
+    path = Path(item).expanduser()
+    first = _first_file(path)
+    if first is None:
+        return item.partition(":")[0]
+    try:
+        return _array_kind(first) if first.suffix in (".npy", ".npz") else _image_kind(first)
+    # Whoever reads all of them says what is wrong with this one.
+    except (OSError, ValueError, KeyError, EOFError):
+        return ANY
+
+
+def _first_file(path: Path) -> Path | None:
+    if path.is_file():
+        return path
+    if path.is_dir():
+        # Hidden files are no images, here as elsewhere.
+        walk = ((folder, names) for folder, _, names in sorted(os.walk(path)))
+        for folder, names in walk:
+            shown = sorted(name for name in names if not name.startswith("."))
+            if shown:
+                return Path(folder) / shown[0]
+        return None
+    found = sorted(glob.glob(str(path), recursive=True))
+    return Path(found[0]) if found else None
+
+
+def _image_kind(path: Path) -> str:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        grey = image.mode in ("1", "L", "LA", "I", "I;16", "F")
+        return f"{1 if grey else 3}x{image.height}x{image.width}"
+
+
+def _array_kind(path: Path) -> str:
+    import numpy as np
+
+    found = np.load(path, mmap_mode="r", allow_pickle=False)
+    shape = found.shape if path.suffix == ".npy" else found["images"].shape
+    if len(shape) == 3:  # [N, H, W]
+        return f"1x{shape[1]}x{shape[2]}"
+    _, first, second, last = shape
+    # As `open_images` reads them: channels are last where only there they can be.
+    channels_last = last in (1, 3) and first not in (1, 3)
+    size = (last, first, second) if channels_last else (first, second, last)
+    return "x".join(map(str, size))

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from paradise_cli.attacks import attack as attack
     from paradise_cli.evaluation.certify import certify as certify
+    from paradise_cli.hub.cards import zoo_names as zoo_names
     from paradise_cli.inference.loading import load as load
     from paradise_cli.library import evaluate as evaluate
     from paradise_cli.library import rate as rate
     from paradise_cli.library import train as train
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "attack", "certify", "evaluate", "load", "rate", "train"]
+__all__ = ["__version__", "attack", "certify", "evaluate", "load", "rate", "train", "zoo_names"]
 
 # Where each is defined. Names, not imports: a shell waits for every import before it prints help.
 _HOMES = {
@@ -22,6 +23,7 @@ _HOMES = {
     "load": "paradise_cli.inference.loading",
     "rate": "paradise_cli.library",
     "train": "paradise_cli.library",
+    "zoo_names": "paradise_cli.hub.cards",
 }
 
 

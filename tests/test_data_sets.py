@@ -8,12 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
+from paradise_cli.build import build_info
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.data import DATASETS, FolderSplit, MemorySplit, decoding_progress, info_of
 from paradise_cli.data import cifar as cifar_module
 from paradise_cli.data import mnist as mnist_module
 from paradise_cli.data.mnist import read_idx
 from paradise_cli.data.streaming import decoded
+from paradise_cli.recipe.schema import load_recipe
 
 RNG = np.random.default_rng(0)
 
@@ -212,6 +214,12 @@ def test_folders_whose_classes_disagree_are_refused(tmp_path: Path) -> None:
         DATASETS["image_folder"](tmp_path / "nowhere")
     with pytest.raises(ParadiseError, match=r"data\.root"):
         DATASETS["imagenet"](None)
+
+
+def test_imagenet_that_is_not_there_has_its_known_size() -> None:
+    """A dry run reckons by it: 1,281,167 training images of 1,000 classes (ILSVRC 2012)."""
+    info = build_info(load_recipe("imagenet_rn34_pm").recipe)
+    assert (info.train_size, len(info.targets[0].classes)) == (1_281_167, 1000)
 
 
 def test_imagenet_reports_on_val_and_crops_training_images(tmp_path: Path) -> None:

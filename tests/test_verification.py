@@ -82,6 +82,14 @@ def test_a_drafted_card_is_whole_and_agrees_with_its_model(carded: Path) -> None
         assert check["found"]["value"] == pytest.approx(check["metric"]["value"], rel=1e-5)
 
 
+def test_a_pull_verifies_if_it_is_asked_to(carded: Path) -> None:
+    result = CliRunner().invoke(app, ["zoo", "pull", "mine", "--verify", "--json"])
+    (found,) = json.loads(result.stdout)
+    assert result.exit_code == 0 and len(found["checks"]) == 3
+    result = CliRunner().invoke(app, ["zoo", "pull", "org/model", "--verify"])
+    assert result.exit_code == 2 and "org/model: no model of the zoo" in result.stderr
+
+
 def test_robust_accuracies_are_measured_again_only_if_asked_for(carded: Path) -> None:
     code, checks = verified()
     assert code == 0 and [check["holds"] for check in checks] == [True, True, None]

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from paradise_cli.cli import zoo_checks
-from paradise_cli.cli.options import JsonOption
+from paradise_cli.cli.options import JsonOption, OverridesOption
 from paradise_cli.cli.output import note, print_json
 
 if TYPE_CHECKING:
     from paradise_cli.hub.ask import Progress
     from paradise_cli.hub.cards import Card, Metric
+    from paradise_cli.hub.pull import Plan, Pulled
     from paradise_cli.hub.push import Push
 
 app = typer.Typer(no_args_is_help=True, help="Trained models: list, look at, pull and push them.")
@@ -75,6 +76,10 @@ def pull(
         bool,
         typer.Option("--allow-imports", help="Let the model's recipe import Python modules."),
     ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Then measure again what its card says.")
+    ] = False,
+    overrides: OverridesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Put a model on this machine, verified.
@@ -82,29 +87,42 @@ def pull(
     \b
     paradise zoo pull cifar10-rn20
     paradise zoo pull org/repo@main
+    paradise zoo pull cifar10-rn20 --verify --set data.root=FOLDER
     paradise encode photos/ --model org/repo --out z.npy
 
     A packaged file is taken first, then the cache, then the Hub at one commit: what a branch means
     is asked for once. Every file is compared with its sha256.
     """
     from paradise_cli.hub import pull as hub
+    from paradise_cli.hub.cards import card
 
+    if verify:
+        card(name)  # what has no card is told before anything is fetched
     if dry_run:
-        plan = hub.plan(name, offline=offline)
-        if as_json:
-            print_json(plan.to_json())
-        else:
-            note(str(plan))
+        _show_plan(hub.plan(name, offline=offline), as_json)
         return
     with _progress(name) as progress:
         found = hub.pull(name, offline=offline, allow_imports=allow_imports, progress=progress)
-    if as_json:
+    if as_json and not verify:
         print_json(found.to_json())
         return
+    note(f"{name}: {_source(found)}, verified ({found.bytes / 1e6:.1f} MB)")
+    if verify:
+        zoo_checks.verify([name], overrides=overrides, as_json=as_json)
+    else:
+        typer.echo(found.path)
+
+
+def _show_plan(plan: "Plan", as_json: bool) -> None:
+    if as_json:
+        print_json(plan.to_json())
+    else:
+        note(str(plan))
+
+
+def _source(found: "Pulled") -> str:
     where = {"packaged": "comes with this package", "cache": "is in the cache already"}
-    source = where.get(found.origin, f"pulled from {found.repo} at {found.revision}")
-    note(f"{name}: {source}, verified ({found.bytes / 1e6:.1f} MB)")
-    typer.echo(found.path)
+    return where.get(found.origin, f"pulled from {found.repo} at {found.revision}")
 
 
 @app.command()
@@ -216,8 +234,9 @@ def _lines(name: str, card: "Card") -> list[str]:
         rows.append(("training", f"{took.epochs} epochs, passes per image of each: {took.forward:g}"
                                  f" forward, {took.back:g} back"))  # fmt: skip
     if card.gpu_hours is not None:
-        rows.append(("would take", f"about {card.gpu_hours:g} GPU-hours"))
-        rows.append(("how", f"paradise train {card.recipe}, then paradise zoo push"))
+        reckoned = "its operations at 100 TFLOP/s, as one large GPU keeps up; not measured"
+        rows.append(("would take", f"about {card.gpu_hours:g} GPU-hours: {reckoned}"))
+        rows.append(("how", f"paradise train {card.recipe}, paradise zoo card, paradise zoo push"))
     if card.packaged is not None:
         rows.append(("packaged", f"{card.packaged.bytes:,} bytes, sha256 {card.packaged.sha256}"))
     if card.hub is not None:

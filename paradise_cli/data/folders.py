@@ -14,7 +14,9 @@ from paradise_cli.data.images import image_ids
 from paradise_cli.data.streaming import FolderSplit, folder_split, unreadable
 
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}
-_UNSEEN_SIZE = 50_000  # what --dry-run assumes of a folder that is not there
+# What --dry-run assumes of a folder that is not there: classes and training images.
+_UNSEEN = 10, 50_000
+_IMAGENET = 1000, 1_281_167
 _SHOWN = 5  # files or folders that a note names
 _SYSTEM = {"__MACOSX", "__pycache__", "@eaDir", "lost+found"}  # left by programs, no classes
 
@@ -106,17 +108,18 @@ def _info(
     label: str,
     preprocessing: Preprocessing,
     classes: Sequence[str] | None,
-    unseen: int,
+    unseen: tuple[int, int],
 ) -> DataInfo:
     """What the folder says without a look at its pixels.
 
-    Where the folder is missing, `unseen` classes are assumed, named by their numbers.
+    Where the folder is missing, `unseen` classes and images are assumed; classes are numbered.
     """
     if root is not None and root.is_dir():
         listing = _listing(root)
         names, size = _classes(root, listing, classes), len(next(iter(listing.values())))
     else:
-        names, size = tuple(classes or map(str, range(unseen))), _UNSEEN_SIZE
+        numbered, size = unseen
+        names = tuple(classes or map(str, range(numbered)))
     targets = (Target("class", names),) if names else ()
     return DataInfo(label, preprocessing.shape, targets, size, preprocessing)
 
@@ -179,7 +182,7 @@ def open_folder(
     skip_unreadable: bool = False,
 ) -> DataBundle:
     """The images of a folder, read by `preprocessing`; the rest as in `image_folder`."""
-    info = _info(root, label or root.resolve().name, preprocessing, classes, unseen=10)
+    info = _info(root, label or root.resolve().name, preprocessing, classes, _UNSEEN)
     listing, notes = _listing(root), list[str]()
     if skip_unreadable:
         listing, notes = _readable(root, listing, preprocessing)
@@ -210,7 +213,7 @@ def _describe_folder(
     skip_unreadable: bool,
 ) -> DataInfo:
     name = label or ("image_folder" if root is None else root.resolve().name)
-    info = _info(root, name, Preprocessing(channels, size, (size, size)), classes, unseen=10)
+    info = _info(root, name, Preprocessing(channels, size, (size, size)), classes, _UNSEEN)
     own_validation = root is not None and "val" in _split_folders(root)
     return dataclasses.replace(info, own_validation=own_validation)
 
@@ -244,7 +247,7 @@ def image_folder(
 def _describe_imagenet(
     root: Path | None, *, size: int, short_side: int, train_crop: str
 ) -> DataInfo:
-    return _info(root, "imagenet", Preprocessing(3, short_side, (size, size)), None, unseen=1000)
+    return _info(root, "imagenet", Preprocessing(3, short_side, (size, size)), None, _IMAGENET)
 
 
 @dataset(_describe_imagenet)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import paradise_cli
 from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.storage import file_digest
 from paradise_cli.export import formats
 from paradise_cli.export.export import export
 from paradise_cli.export.formats import FORMATS
@@ -26,6 +27,7 @@ from paradise_cli.export.network import (
     network_of,
     trial_images,
 )
+from paradise_cli.hub.cards import packaged_file, zoo_names
 from tests.tiny_model import CLASSES, save_tiny
 
 HERE = str(Path(__file__).parent.parent).encode()
@@ -74,6 +76,31 @@ def test_torch_alone_runs_the_archive_of_a_deterministic_encoder(tmp_path: Path)
     assert not any(HERE in content for content in contents.values())
     # What torch pickles is a zip within the zip.
     assert not any(zipfile.is_zipfile(io.BytesIO(content)) for content in contents.values())
+
+
+def test_every_packaged_model_was_exported_and_answers_alike() -> None:
+    """Once for each weights file, by `benchmarks/packaged_models.py`: they never change."""
+    results = Path(__file__).parent.parent / "benchmarks" / "results" / "packaged_models.json"
+    rows = {row["sha256"]: row for row in json.loads(results.read_text())["rows"]}
+    for path in filter(None, map(packaged_file, zoo_names())):
+        row = rows.get(file_digest(path))
+        assert row is not None, f"run benchmarks/packaged_models.py --save for {path.stem}"
+        assert max(row[format] for format in FORMATS) <= 1e-5
+
+
+def test_a_difference_above_one_is_a_share(tiny: Path) -> None:
+    """0.5 off is a quarter of an answer of 2, and the whole of what an answer of 0.1 is off."""
+    network = network_of(paradise_cli.load(tiny))
+    network.forward = lambda images: (
+        [torch.full((len(images), 1), 2.0)] * 2
+        + [  # type: ignore
+            torch.full((len(images), 1), 0.1)
+        ]
+    )
+    found = largest_differences(
+        network, lambda images: [a + 0.5 for a in network(images)], (1, 4, 4)
+    )
+    assert list(found.values()) == pytest.approx([0.25, 0.25, 0.5])
 
 
 def test_the_same_weights_give_the_same_bytes(tiny: Path, tmp_path: Path) -> None:

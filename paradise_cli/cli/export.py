@@ -1,12 +1,15 @@
 """`paradise export`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from paradise_cli.cli.options import JsonOption, OverwriteOption
 from paradise_cli.cli.output import note, print_json, print_table
+
+if TYPE_CHECKING:
+    from paradise_cli.export.export import Exported
 
 
 def export(
@@ -49,13 +52,21 @@ def export(
     if as_json:
         print_json(exported.to_json())
         return
+    _show(exported, found, FORMATS[format].checker)
+
+
+def _show(exported: "Exported", model: Path, checker: str) -> None:
+    from paradise_cli.export.network import BATCHES
+
     apart = exported.differences
     rows = [
         (name, "not compared" if apart is None else f"{apart[name]:.1e}")
         for name in exported.outputs
     ]
-    print_table(f"{path}: {exported.bytes / 1e6:.1f} MB", ("gives", "largest difference"), rows)
+    columns = ("gives", "largest difference (above 1: share)")
+    print_table(f"{exported.path}: {exported.bytes / 1e6:.1f} MB", columns, rows)
     if exported.checked_by is None:
-        note(f"not compared: install {FORMATS[format].checker} to have the file checked")
+        note(f"not compared: install {checker} to have the file checked")
     else:
-        note(f"compared with {found} by {exported.checked_by}, at batches of 1, 7 and 64")
+        batches = ", ".join(map(str, BATCHES))
+        note(f"compared with {model} by {exported.checked_by}, at batches of {batches}")

@@ -11,7 +11,9 @@ from paradise_cli.export.network import about, largest_differences, network_of, 
 from paradise_cli.inference.loading import LoadedModel
 
 TOLERANCE = 1e-5
-"""How far an answer of a file may be from the model's, in nats of a log and in units of z."""
+"""How far an answer of a file may be from the model's, in nats of a log and in units of z; of
+answers above 1 as a share of them.
+"""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from paradise_cli.core.storage import file_digest
 from paradise_cli.core.units import significant
 from paradise_cli.hub.cards import TRAINED
 from paradise_cli.inference.loading import LoadedModel
+from paradise_cli.recipe.files import shipped_recipes
 from paradise_cli.runs.work import work_of
 from paradise_cli.verification.measure import Bar, Measured, plain_numbers, robust_number, silent
 
@@ -64,7 +65,7 @@ def _card(
     return {
         "summary": words["summary"],
         "status": TRAINED,
-        "recipe": words["recipe"] or loaded.recipe.name,
+        "recipe": words["recipe"] or _recipe(loaded.recipe.name),
         "trained_on": loaded.info.label,
         "licence": words["licence"],
         "intended_use": words["intended_use"],
@@ -77,6 +78,12 @@ def _card(
         **({"hub": before["hub"]} if "hub" in before else {}),
         "metrics": list(metrics),
     }
+
+
+def _recipe(name: str) -> str:
+    """The shipped recipe that says this of itself, else what it says."""
+    file = name.replace("-", "_")
+    return file if file in shipped_recipes() else name
 
 
 def _attack_command(name: str, settings: AttackSettings, n: int) -> str:

@@ -176,6 +176,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [sys.executable, "-m", "hatchling", "build", "-t", "wheel"], cwd=source, check=True
     )
     (built,) = (source / "dist").glob("*.whl")
+    # What a package index takes without being asked.
+    assert built.stat().st_size <= 60e6
     with zipfile.ZipFile(built) as archive:
         archive.extractall(folder / "site")
     return folder / "site"
@@ -204,6 +206,9 @@ def test_the_wheel_finds_its_recipes_and_its_model_in_an_empty_folder(
     commands = (
         ["train", "recipes/celeba_mse.yaml", "--dry-run", *changes],
         ["encode", "white.png", "--out", "z.npy"],
+        ["zoo", "pull", "digits-2d", "--offline"],
+        ["evaluate", "digits-2d"],
+        ["attack", "digits-2d", "--suite", "quick", "--n", "2", "--audited", "1"],
     )
     calls = "".join(f"assert not app({command!r}, standalone_mode=False)\n" for command in commands)
     installed(wheel, "-c", f"from paradise_cli.cli import app\n{calls}")

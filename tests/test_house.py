@@ -205,9 +205,11 @@ def test_nothing_unpickles() -> None:
         ["encode", "--help"],
         ["evaluate", "--help"],
         ["rate", "--help"],
+        ["zoo", "ls"],
+        ["zoo", "info", "digits-2d"],
     ],
 )
-def test_help_loads_no_heavy_library(arguments: list[str]) -> None:
+def test_what_answers_at_once_loads_no_heavy_library(arguments: list[str]) -> None:
     program = (
         "import sys; from paradise_cli.__main__ import main\n"
         f"sys.argv = ['paradise', *{arguments!r}]\n"

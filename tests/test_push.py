@@ -18,7 +18,7 @@ from paradise_cli.core.storage import file_digest, load_metadata
 from paradise_cli.core.yaml import dump
 from paradise_cli.hub import ask, client, page
 from paradise_cli.hub.cards import Card, card, card_file, packaged_file, zoo_names
-from paradise_cli.hub.pull import pull
+from paradise_cli.hub.pull import card_of, pull
 from paradise_cli.inference.pushing import prepare_push
 from tests.fake_hub import FakeHub, running
 from tests.tiny_model import save_tiny
@@ -80,6 +80,7 @@ def test_what_is_pushed_is_pulled_again_bit_by_bit(hub: FakeHub, run: Path) -> N
     assert {"model.safetensors", "config.json", "README.md"} < {each["path"] for each in sent}
     found = pull(f"org/model@{hub.commit}")
     assert found.path.read_bytes() == (run / "model.safetensors").read_bytes()
+    assert card_of(f"org/model@{hub.commit}") == card_file(run / "card.yaml")
     hub.asked.clear()
     again = pull(f"org/model@{hub.commit}")
     assert again.path.read_bytes() == found.path.read_bytes() and hub.asked == []

@@ -86,8 +86,8 @@ def test_a_pull_verifies_if_it_is_asked_to(carded: Path) -> None:
     result = CliRunner().invoke(app, ["zoo", "pull", "mine", "--verify", "--json"])
     (found,) = json.loads(result.stdout)
     assert result.exit_code == 0 and len(found["checks"]) == 3
-    result = CliRunner().invoke(app, ["zoo", "pull", "org/model", "--verify"])
-    assert result.exit_code == 2 and "org/model: no model of the zoo" in result.stderr
+    result = CliRunner().invoke(app, ["zoo", "verify", "org/model"])
+    assert result.exit_code == 1 and "org/model was not pulled, or its repository" in result.stderr
 
 
 def test_robust_accuracies_are_measured_again_only_if_asked_for(carded: Path) -> None:

@@ -54,10 +54,11 @@ def info(name: Name, as_json: JsonOption = False) -> None:
 
     \b
     paradise zoo info cifar10-rn20
+    paradise zoo info org/repo                   once it was pulled
     """
-    from paradise_cli.hub.cards import card
+    from paradise_cli.hub.pull import card_of
 
-    found = card(name)
+    found = card_of(name)
     if as_json:
         print_json({"name": name, **found.model_dump()})
         return
@@ -94,10 +95,7 @@ def pull(
     is asked for once. Every file is compared with its sha256.
     """
     from paradise_cli.hub import pull as hub
-    from paradise_cli.hub.cards import card
 
-    if verify:
-        card(name)  # what has no card is told before anything is fetched
     if dry_run:
         _show_plan(hub.plan(name, offline=offline), as_json)
         return

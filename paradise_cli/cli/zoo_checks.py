@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from paradise_cli.verification.compare import Comparison, Paired
     from paradise_cli.verification.verify import Check
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Names of the zoo.")]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NAME]...", help="Names of the zoo, or org/repo that was pulled."),
+]
 Model = Annotated[str, typer.Argument(help="A run folder, a weights file, or a name of the zoo.")]
 
 
@@ -65,12 +68,13 @@ def verify(
 
 
 def _chosen(names: list[str], everything: bool) -> list[str]:
-    from paradise_cli.hub.cards import card, packaged_file, zoo_names
+    from paradise_cli.hub.cards import packaged_file, zoo_names
+    from paradise_cli.hub.pull import card_of
 
     if bool(names) == everything:
         raise UsageError("name models of the zoo, or say --all")
     for name in names:
-        card(name)  # an unknown name is told before torch is loaded
+        card_of(name)  # an unknown name is told before torch is loaded
     return names or [name for name in zoo_names() if packaged_file(name) is not None]
 
 

@@ -17,6 +17,8 @@ WEIGHTS = "model.safetensors"
 """The name of a model's weights in a repository of the Hub."""
 CONFIG = "config.json"
 """By requests for this file the Hub counts downloads."""
+CARD = "card.yaml"
+"""The card of a run in its folder, and of a model in its repository."""
 TRAINED, UNTRAINED = "trained", "not yet trained"
 
 Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

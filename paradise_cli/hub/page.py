@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.hub.cards import CONFIG, WEIGHTS, Card, File, Metric
+from paradise_cli.core.yaml import dump
+from paradise_cli.hub.cards import CARD, CONFIG, WEIGHTS, Card, File, Metric
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult, EvalResultEntry
@@ -32,6 +33,9 @@ def page_files(card: Card, metadata: Mapping[str, Any], weights: File, repo: str
         CONFIG: json.dumps(config, indent=2, sort_keys=True) + "\n",
         README: f"---\n{_front_matter(card, repo)}\n---\n\n{_page(card, metadata, weights, repo)}",
     }
+    # As it was checked: who pulls the model measures again by it.
+    said = card.model_dump(mode="json", exclude_unset=True)
+    files[CARD] = dump(said)
     # A file each, as the Hub asks for where one benchmark has several values.
     for number, metric in enumerate(card.metrics, 1):
         files[f"{RESULTS}{number}-{_slug(metric.title)}.yaml"] = _result_file(metric)

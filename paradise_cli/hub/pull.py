@@ -11,12 +11,14 @@ from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.storage import file_digest
 from paradise_cli.hub.ask import Progress, ask
 from paradise_cli.hub.cards import (
+    CARD,
     CONFIG,
     UNTRAINED,
     WEIGHTS,
     Card,
     OnTheHub,
     card,
+    card_file,
     packaged_file,
     zoo_names,
 )
@@ -35,6 +37,8 @@ from paradise_cli.hub.records import (
 )
 
 # They become names of files, which may have 255 bytes, with each slash of a revision as three.
+_OURS = (CONFIG, CARD, WEIGHTS)
+"""What is fetched of a repository: the first is counted as a download, the last is waited for."""
 _REPO = re.compile(
     r"(?P<repo>[\w.-]{1,96}/[\w.-]{1,96})(?:@(?P<revision>[\w./-]{1,80}))?", re.ASCII
 )
@@ -160,6 +164,25 @@ def cached(name: str) -> Path | None:
     return path if path.is_file() and _is(path, known.files[WEIGHTS]) else None
 
 
+def card_of(name: str) -> Card:
+    """The card of a zoo name, or of `org/repo[@revision]` that was pulled with one.
+
+    Raises UsageError for an unknown name, ParadiseError for a repository without a card.
+    """
+    place = _place(name)
+    if place is None:
+        return card(name)
+    repo, revision = place
+    commit = _commit(repo, revision)
+    known = recall(repo, commit) if commit is not None else None
+    path = None if known is None else snapshot(known.repo, known.commit) / CARD
+    if known is None or path is None or not path.is_file():
+        raise ParadiseError(f"{name} was not pulled, or its repository has no {CARD}")
+    if not _is(path, known.files[CARD]):
+        raise ParadiseError(f"{path} is not the file that was pulled: pull {name} again")
+    return card_file(path)
+
+
 def _place(name: str) -> tuple[str, str] | None:
     """The repository and the revision that `org/repo[@revision]` names; None for another name."""
     asked = _REPO.fullmatch(name)
@@ -233,7 +256,7 @@ def _looked_up(repo: str, revision: str, offline: bool) -> Record:
     if WEIGHTS not in found["files"]:
         raise ParadiseError(f"{repo} has no {WEIGHTS}; it is no model of PARADISE's")
     # What else lies there, and what it is called, is of no use here.
-    files = {name: found["files"][name] for name in (WEIGHTS, CONFIG) if name in found["files"]}
+    files = {name: found["files"][name] for name in _OURS if name in found["files"]}
     try:
         record = parse_record({"repo": repo, "commit": commit, "files": files})
     except ParadiseError as error:
@@ -254,7 +277,7 @@ def _from_hub(name: str, known: Record, offline: bool, progress: Progress | None
         _remove(path)
     if offline:
         raise ParadiseError(f"{known.repo} is not in the cache, and --offline asks nobody")
-    sizes = {file: known.files[file]["bytes"] for file in (CONFIG, WEIGHTS) if file in known.files}
+    sizes = {file: known.files[file]["bytes"] for file in _OURS if file in known.files}
     for anew in (False, True):
         ask(
             known.repo, "fetch", progress=progress,

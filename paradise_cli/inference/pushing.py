@@ -4,15 +4,12 @@ from pathlib import Path
 
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.storage import file_digest
-from paradise_cli.hub.cards import TRAINED, WEIGHTS, Card, File, card_file
+from paradise_cli.hub.cards import CARD, TRAINED, WEIGHTS, Card, File, card_file
 from paradise_cli.hub.page import page_files
 from paradise_cli.hub.push import Push
 from paradise_cli.inference.find_model import find_model
 from paradise_cli.inference.trained_file import read_trained
 from paradise_cli.training.run_folder import RunFolder
-
-CARD = "card.yaml"
-"""The card of a run, in its folder."""
 
 
 def prepare_push(run: str | Path, repo: str, card: str | Path | None = None) -> Push:

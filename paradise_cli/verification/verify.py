@@ -7,7 +7,8 @@ from typing import Any
 
 from paradise_cli.attacks.session.phase import Pulse
 from paradise_cli.attacks.session.settings import AttackSettings
-from paradise_cli.hub.cards import Metric, card
+from paradise_cli.hub.cards import Metric
+from paradise_cli.hub.pull import card_of
 from paradise_cli.inference.loading import LoadedModel, load
 from paradise_cli.verification.measure import Bar, Measured, plain_numbers, robust_number, silent
 
@@ -50,11 +51,12 @@ def verify(
 ) -> list[Check]:
     """Each metric of a model's card, measured again on the same images with the same seed.
 
-    It holds where the new value lies within the card's interval. Robust accuracies are measured
-    only with `attacks`: they take as long as they took. Raises UsageError or ParadiseError for an
-    unknown name, one without metrics, a model that is not on this machine and data that are not.
+    The model is one of the zoo, or of a repository that was pulled with its card. A metric holds
+    where the new value lies within the card's interval. Robust accuracies are measured only with
+    `attacks`: they take as long as they took. Raises UsageError or ParadiseError for a name without
+    a card, a model that is not on this machine, and data that are not.
     """
-    metrics = card(name).metrics
+    metrics = card_of(name).metrics
     loaded = load(name, device)
     plain = [each for each in metrics if each.attack is None]
     found = {

@@ -122,6 +122,13 @@ def test_a_model_that_cannot_be_verified_leaves_the_others(carded: Path) -> None
     assert "mine" in result.stdout
 
 
+def test_a_folder_is_for_models_of_its_label(carded: Path) -> None:
+    code, checks = verified("--data", "cifar10=nowhere")
+    assert code == 0 and checks[0]["holds"]
+    result = CliRunner().invoke(app, ["zoo", "verify", "mine", "--data", "nowhere"])
+    assert result.exit_code == 2 and "--data nowhere: write LABEL=FOLDER" in result.stderr
+
+
 def test_a_card_without_words_is_none(carded: Path) -> None:
     with pytest.raises(ParadiseError, match="limits: String should have at least 1 character"):
         read_card(values(carded) | {"limits": ""}, "mine")

@@ -27,6 +27,10 @@ def verify(
     everything: Annotated[
         bool, typer.Option("--all", help="All models that come with this package.")
     ] = False,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LABEL=FOLDER", help="Where data of that label lie; may be repeated."),
+    ] = None,
     overrides: OverridesOption = None,
     attack: Annotated[
         bool, typer.Option("--attack", help="Measure robust accuracies again too: hours each.")
@@ -39,17 +43,19 @@ def verify(
     \b
     paradise zoo verify fashion-mnist-2d-supervised
     paradise zoo verify cifar10-rn20 --set data.root=FOLDER
-    paradise zoo verify --all --set data.root=FOLDER
+    paradise zoo verify --all --data cifar10-jpeg75=FOLDER
 
-    A number holds where the new one lies in the card's interval. Models whose data are elsewhere
-    than usual need --set data.root=FOLDER; others are not changed by it.
+    A number holds where the new one lies in the card's interval. A folder is for the models that
+    were trained on data of its label; --set is for all of them.
     """
     chosen = _chosen(names or [], everything)
+    folders = _folders(data or [])
     document: list[dict[str, Any]] = []
     failed = 0
     for name in chosen:
         try:
-            checks = _verified(name, overrides or [], attack, device)
+            changes = [*_root(name, folders), *(overrides or [])]
+            checks = _verified(name, changes, attack, device)
         except ParadiseError as error:
             # The others are verified all the same.
             failed += 1
@@ -76,6 +82,21 @@ def _chosen(names: list[str], everything: bool) -> list[str]:
     for name in names:
         card_of(name)  # an unknown name is told before torch is loaded
     return names or [name for name in zoo_names() if packaged_file(name) is not None]
+
+
+def _folders(data: list[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in data]
+    if wrong := [text for text, (_, _, folder) in zip(data, pairs, strict=True) if not folder]:
+        raise UsageError(f"--data {wrong[0]}: write LABEL=FOLDER, as cifar10-jpeg75=images/")
+    return {label: folder for label, _, folder in pairs}
+
+
+def _root(name: str, folders: dict[str, str]) -> list[str]:
+    """The override that says where the images of a model's card lie, if somebody said so."""
+    from paradise_cli.hub.pull import card_of
+
+    folder = folders.get(card_of(name).trained_on)
+    return [] if folder is None else [f"data.root={folder}"]
 
 
 def _verified(name: str, overrides: list[str], attack: bool, device: str) -> "list[Check]":

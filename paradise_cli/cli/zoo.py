@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from paradise_cli.cli import zoo_checks
-from paradise_cli.cli.options import JsonOption, OverridesOption
+from paradise_cli.cli.options import JsonOption
 from paradise_cli.cli.output import note, print_json
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def pull(
     verify: Annotated[
         bool, typer.Option("--verify", help="Then measure again what its card says.")
     ] = False,
-    overrides: OverridesOption = None,
+    data: zoo_checks.DataFolders = None,
     as_json: JsonOption = False,
 ) -> None:
     """Put a model on this machine, verified.
@@ -88,7 +88,7 @@ def pull(
     \b
     paradise zoo pull cifar10-rn20
     paradise zoo pull org/repo@main
-    paradise zoo pull cifar10-rn20 --verify --set data.root=FOLDER
+    paradise zoo pull cifar10-rn20 --verify --data cifar10-jpeg75=FOLDER
     paradise encode photos/ --model org/repo --out z.npy
 
     A packaged file is taken first, then the cache, then the Hub at one commit: what a branch means
@@ -106,7 +106,7 @@ def pull(
         return
     note(f"{name}: {_source(found)}, verified ({found.bytes / 1e6:.1f} MB)")
     if verify:
-        zoo_checks.verify([name], overrides=overrides, as_json=as_json)
+        zoo_checks.verify([name], data=data, as_json=as_json)
     else:
         typer.echo(found.path)
 

@@ -19,6 +19,10 @@ Names = Annotated[
     list[str] | None,
     typer.Argument(metavar="[NAME]...", help="Names of the zoo, or org/repo that was pulled."),
 ]
+DataFolders = Annotated[
+    list[str] | None,
+    typer.Option(metavar="LABEL=FOLDER", help="Where data of that label lie; may be repeated."),
+]
 Model = Annotated[str, typer.Argument(help="A run folder, a weights file, or a name of the zoo.")]
 
 
@@ -27,10 +31,7 @@ def verify(
     everything: Annotated[
         bool, typer.Option("--all", help="All models that come with this package.")
     ] = False,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(metavar="LABEL=FOLDER", help="Where data of that label lie; may be repeated."),
-    ] = None,
+    data: DataFolders = None,
     overrides: OverridesOption = None,
     attack: Annotated[
         bool, typer.Option("--attack", help="Measure robust accuracies again too: hours each.")
@@ -42,20 +43,22 @@ def verify(
 
     \b
     paradise zoo verify fashion-mnist-2d-supervised
-    paradise zoo verify cifar10-rn20 --set data.root=FOLDER
+    paradise zoo verify cifar10-rn20 --data cifar10-jpeg75=FOLDER
     paradise zoo verify --all --data cifar10-jpeg75=FOLDER
 
     A number holds where the new one lies in the card's interval. A folder is for the models that
     were trained on data of its label; --set is for all of them.
     """
+    from paradise_cli.hub.pull import card_of
+
     chosen = _chosen(names or [], everything)
     folders = _folders(data or [])
     document: list[dict[str, Any]] = []
     failed = 0
     for name in chosen:
         try:
-            changes = [*_root(name, folders), *(overrides or [])]
-            checks = _verified(name, changes, attack, device)
+            root = folders.get(card_of(name).trained_on)
+            checks = _verified(name, overrides or [], root, attack, device)
         except ParadiseError as error:
             # The others are verified all the same.
             failed += 1
@@ -91,22 +94,17 @@ def _folders(data: list[str]) -> dict[str, str]:
     return {label: folder for label, _, folder in pairs}
 
 
-def _root(name: str, folders: dict[str, str]) -> list[str]:
-    """The override that says where the images of a model's card lie, if somebody said so."""
-    from paradise_cli.hub.pull import card_of
-
-    folder = folders.get(card_of(name).trained_on)
-    return [] if folder is None else [f"data.root={folder}"]
-
-
-def _verified(name: str, overrides: list[str], attack: bool, device: str) -> "list[Check]":
+def _verified(
+    name: str, overrides: list[str], root: str | None, attack: bool, device: str
+) -> "list[Check]":
     from paradise_cli.cli.attack_output import attack_progress
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.verification.verify import verify
 
     return verify(
-        name, overrides, attacks=attack, device=device, bar=progress_bar, pulses=attack_progress
-    )
+        name, overrides, root=root, attacks=attack, device=device, bar=progress_bar,
+        pulses=attack_progress,
+    )  # fmt: skip
 
 
 def _row(check: "Check") -> tuple[str, str, str, str]:

@@ -44,6 +44,7 @@ def verify(
     name: str,
     overrides: Sequence[str] = (),
     *,
+    root: str | None = None,
     attacks: bool = False,
     device: str = "auto",
     bar: Bar = silent,
@@ -52,12 +53,15 @@ def verify(
     """Each metric of a model's card, measured again on the same images with the same seed.
 
     The model is one of the zoo, or of a repository that was pulled with its card. A metric holds
-    where the new value lies within the card's interval. Robust accuracies are measured only with
-    `attacks`: they take as long as they took. Raises UsageError or ParadiseError for a name without
-    a card, a model that is not on this machine, and data that are not.
+    where the new value lies within the card's interval. `root` is where the model's own data lie
+    here. Robust accuracies are measured only with `attacks`: they take as long as they took. Raises
+    UsageError or ParadiseError for a name without a card, a model that is not on this machine, and
+    data that are not.
     """
     metrics = card_of(name).metrics
     loaded = load(name, device)
+    if root is not None:
+        overrides = [*_lying_in(root, loaded), *overrides]
     plain = [each for each in metrics if each.attack is None]
     found = {
         seed: plain_numbers(loaded, overrides, seed=seed, bar=bar)
@@ -74,6 +78,13 @@ def verify(
         else:
             checks.append(Check(metric, None, None, NOT_ASKED))
     return checks
+
+
+def _lying_in(root: str, loaded: LoadedModel) -> list[str]:
+    """The model's own data in another folder, which has their label where it has its own name."""
+    folder = [f"data.root={root}"]
+    labelled = "label" in loaded.recipe.data.hyper
+    return [*folder, f"data.label={loaded.info.label}"] if labelled else folder
 
 
 def _attacked(

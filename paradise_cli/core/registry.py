@@ -20,6 +20,9 @@ def close_matches(word: str, known: Iterable[str], most: int = 3) -> list[str]:
     spelt: dict[str, str] = {}
     for each in known:
         spelt.setdefault(_plain(each), each)
+    # Spelt otherwise, and meant without a doubt.
+    if _plain(word) in spelt:
+        return [spelt[_plain(word)]]
     return [spelt[each] for each in difflib.get_close_matches(_plain(word), list(spelt), n=most)]
 
 

@@ -3,7 +3,6 @@
 `save` writes one at the end of a benchmark; `tables.py` puts them into the pages of docs/.
 """
 
-import hashlib
 import json
 import shlex
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 
 from paradise_cli.core.machine import commit
-from paradise_cli.core.storage import publish_text
+from paradise_cli.core.storage import file_digest, publish_text
 
 FOLDER = Path(__file__).parent / "results"
 REQUIRED = ("what", "data", "n", "interval", "seed", "command", "commit", "machine")
@@ -51,7 +50,7 @@ def save(
         "command": command or shlex.join(["python", *_short(sys.argv)]),
         "commit": commit() or "unknown",
         "machine": machine(),
-        "source": {"file": Path(sys.argv[0]).name, "sha256": _digest(Path(sys.argv[0]))},
+        "source": {"file": Path(sys.argv[0]).name, "sha256": file_digest(Path(sys.argv[0]))[:16]},
         "note": note,
         "columns": dict(columns),
         "rows": [dict(row) for row in rows],
@@ -84,7 +83,3 @@ def _short(arguments: Sequence[str]) -> list[str]:
     """Without folders of this machine, which say nothing of the measurement."""
     script = f"benchmarks/{Path(arguments[0]).name}"
     return [script, *(Path(a).name if a.startswith("/") else a for a in arguments[1:])]
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]

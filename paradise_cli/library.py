@@ -10,8 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from paradise_cli.core.errors import UsageError
-from paradise_cli.core.machine import choose_device
-from paradise_cli.evaluation.evaluate import Evaluation, measure
+from paradise_cli.evaluation.evaluate import Evaluation, measure_loaded
 from paradise_cli.evaluation.evaluation_data import split_for
 from paradise_cli.evaluation.posterior_files import classes_of, posterior_of
 from paradise_cli.evaluation.posterior_report import PosteriorReport, report
@@ -69,22 +68,11 @@ def evaluate(
     """
     # What was loaded to one device stays there: moving it would change it under its owner's hands.
     loaded = model if isinstance(model, LoadedModel) else load(model, device)
-    where = loaded.device if isinstance(model, LoadedModel) else choose_device(device)
     opened = split_for(loaded, split, data, overrides)
     # What the command prints as notes: here nobody reads stderr line by line.
     for line in opened.notes:
         warnings.warn(line, stacklevel=2)
-    measured = measure(
-        loaded.model,
-        loaded.recipe,
-        loaded.info,
-        opened.split,
-        device=where,
-        data=opened.label,
-        seed=seed,
-        draws=draws,
-    )
-    return measured.evaluation
+    return measure_loaded(loaded, opened, seed=seed, draws=draws).evaluation
 
 
 def rate(

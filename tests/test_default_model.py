@@ -30,6 +30,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         for name in ("a.png", "b.png"):
             Image.fromarray(pixels).save(tmp_path / folder / "below" / name)
     (tmp_path / "grey" / ".hidden").write_text("no image")
+    (tmp_path / "grey" / "README").write_text("no image either")
     (tmp_path / "broken.png").write_text("no image")
     (tmp_path / "empty").mkdir()
     for name, array in {

@@ -92,7 +92,9 @@ def evaluate(
     paradise evaluate runs/digits --nuisance                 under noise, shifts, blur, JPEG, ...
     """
     _refuse_mistakes(model, per_example)
+    from paradise_cli.cli.progress import progress_bar
     from paradise_cli.core.results import place, replacing
+    from paradise_cli.evaluation.evaluate import measure_loaded
     from paradise_cli.inference.loading import load
 
     draws = draws or (1 if per_example is None else DRAWS)
@@ -109,7 +111,7 @@ def evaluate(
     with ExitStack() as results:
         for path in filter(None, (out, per_example)):
             results.enter_context(replacing(path, origin, overwrite=overwrite))
-        measured = _measure(loaded, opened, device, seed, draws)
+        measured = measure_loaded(loaded, opened, seed=seed, draws=draws, bar=progress_bar)
         costs = None if per_example is None else _costs(loaded, opened, measured, per_example)
         found = under_nuisance(loaded, opened, measured, seed, out) if nuisance else None
         deliver(
@@ -159,22 +161,6 @@ def _open(
     for line in opened.notes:
         note(f"note: {line}")
     return opened
-
-
-def _measure(
-    loaded: "LoadedModel", opened: "EvaluationData", device: str, seed: int, draws: int
-) -> "Measurement":
-    from paradise_cli.cli.progress import progress_bar
-    from paradise_cli.core.machine import choose_device
-    from paradise_cli.evaluation import evaluate as evaluation
-
-    # Each image passes the model once, and each draw of each is a row of the exact rate.
-    total = len(opened.split) * (1 + draws if loaded.model.stochastic else 1)
-    with progress_bar(total, "evaluating") as advance:
-        return evaluation.measure(
-            loaded.model, loaded.recipe, loaded.info, opened.split, device=choose_device(device),
-            data=opened.label, seed=seed, draws=draws, progress=advance,
-        )  # fmt: skip
 
 
 def _costs(

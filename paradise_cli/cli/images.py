@@ -39,7 +39,7 @@ def load_and_say(model: str | None, images: Sequence[str], device: str) -> "Load
     from paradise_cli.inference.default_model import ANY, default_model
     from paradise_cli.inference.find_model import find_model
 
-    name, kind = (model, "") if model is not None else default_model(images)
+    name, kind = (model, "") if model is not None else default_model(in_order(images))
     find_model(name)  # a misspelt name is refused before torch is loaded
 
     from paradise_cli.inference.loading import load

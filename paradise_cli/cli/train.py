@@ -57,7 +57,8 @@ def _estimate(recipe: "Recipe", device: str, as_json: bool) -> None:
     import dataclasses
 
     from paradise_cli.cli.progress import duration
-    from paradise_cli.runs.estimate import SUSTAINED, dry_run
+    from paradise_cli.core.units import SUSTAINED
+    from paradise_cli.runs.estimate import dry_run
 
     cost = dry_run(recipe, device)
     if as_json:

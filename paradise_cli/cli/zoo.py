@@ -11,6 +11,7 @@ import typer
 from paradise_cli.cli import zoo_checks
 from paradise_cli.cli.options import JsonOption
 from paradise_cli.cli.output import note, print_json
+from paradise_cli.core.units import SUSTAINED
 
 if TYPE_CHECKING:
     from paradise_cli.hub.ask import Progress
@@ -232,7 +233,8 @@ def _lines(name: str, card: "Card") -> list[str]:
         rows.append(("training", f"{took.epochs} epochs, passes per image of each: {took.forward:g}"
                                  f" forward, {took.back:g} back"))  # fmt: skip
     if card.gpu_hours is not None:
-        reckoned = "its operations at 100 TFLOP/s, as one large GPU keeps up; not measured"
+        rate = f"{SUSTAINED / 1e12:g} TFLOP/s"
+        reckoned = f"its operations at {rate}, as one large GPU keeps up; not measured"
         rows.append(("would take", f"about {card.gpu_hours:g} GPU-hours: {reckoned}"))
         rows.append(("how", f"paradise train {card.recipe}, paradise zoo card, paradise zoo push"))
     if card.packaged is not None:

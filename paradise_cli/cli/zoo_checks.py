@@ -49,16 +49,13 @@ def verify(
     A number holds where the new one lies in the card's interval. A folder is for the models that
     were trained on data of its label; --set is for all of them.
     """
-    from paradise_cli.hub.pull import card_of
-
     chosen = _chosen(names or [], everything)
     folders = _folders(data or [])
     document: list[dict[str, Any]] = []
     failed = 0
     for name in chosen:
         try:
-            root = folders.get(card_of(name).trained_on)
-            checks = _verified(name, overrides or [], root, attack, device)
+            checks = _verified(name, overrides or [], folders, attack, device)
         except ParadiseError as error:
             # The others are verified all the same.
             failed += 1
@@ -95,14 +92,14 @@ def _folders(data: list[str]) -> dict[str, str]:
 
 
 def _verified(
-    name: str, overrides: list[str], root: str | None, attack: bool, device: str
+    name: str, overrides: list[str], folders: dict[str, str], attack: bool, device: str
 ) -> "list[Check]":
     from paradise_cli.cli.attack_output import attack_progress
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.verification.verify import verify
 
     return verify(
-        name, overrides, root=root, attacks=attack, device=device, bar=progress_bar,
+        name, overrides, folders=folders, attacks=attack, device=device, bar=progress_bar,
         pulses=attack_progress,
     )  # fmt: skip
 
@@ -196,13 +193,14 @@ def card(
     What is in the card already, as summary and limits, is kept; all numbers are measured anew.
     """
     from paradise_cli.core.ranges import number
+    from paradise_cli.hub.cards import CARD, card_values
     from paradise_cli.inference.find_model import find_model
 
     weights = find_model(model)
     if out is None and not Path(model).is_dir():
         raise UsageError("name the card by --out: only a run folder has a place for it")
-    path = out or Path(model) / "card.yaml"
-    before = _card_before(path)
+    path = out or Path(model) / CARD
+    before = card_values(path) if path.exists() else {}
     radius = number(eps, "--eps")
     from paradise_cli.attacks.session.settings import AttackSettings
 
@@ -211,18 +209,6 @@ def card(
     ]
     document = _drafted(str(weights), model, before, chosen, n, overrides or [], device, seed)
     _write_card(path, document)
-
-
-def _card_before(path: Path) -> dict[str, Any]:
-    from paradise_cli.core.yaml import parse
-    from paradise_cli.recipe.files import read_text
-
-    if not path.exists():
-        return {}
-    found = parse(read_text(path), str(path))
-    if found.problems:
-        raise ParadiseError("\n".join(map(str, found.problems)))
-    return dict(found.data)
 
 
 def _drafted(

@@ -4,6 +4,10 @@ import math
 
 BITS = 1 / math.log(2)  # of a nat
 END_DIGITS = 3  # of the ends of a rate, which carry margins of several hundredths of a nat
+SUSTAINED = 1e14
+"""Operations a second that a wide network keeps up on one large GPU of 2022 in bf16. Small ones are
+slower: a GPU that waits for the host computes nothing.
+"""
 
 
 def significant(value: float, digits: int = 4) -> str:

@@ -1,9 +1,10 @@
 """What a trained model is worth on a split: accuracy, calibration, distortion and exact rate."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,8 +16,10 @@ from paradise_cli.core.randomness import generator
 from paradise_cli.core.units import significant
 from paradise_cli.data.base import DataInfo, Split
 from paradise_cli.evaluation.cautions import collapse_caution
+from paradise_cli.evaluation.evaluation_data import EvaluationData
 from paradise_cli.evaluation.metrics import Classification, Distortion, TaskScores
 from paradise_cli.evaluation.passes import Progress, one_pass
+from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.latents import Latents, latents
 from paradise_cli.information.rate import drawn_rates
@@ -34,7 +37,16 @@ LEARNED_Q = (
     "not measured: q was learned in training and is not saved with the weights; see metrics.jsonl"
 )
 
+Bar: TypeAlias = Callable[[int, str], AbstractContextManager[Callable[[int], None]]]
+"""Shows how far so many items are, under a label; see `cli.progress.progress_bar`."""
+
 T = TypeVar("T")
+
+
+@contextmanager
+def silent(total: int, label: str) -> Iterator[Callable[[int], None]]:
+    """A `Bar` that shows nothing."""
+    yield lambda items: None
 
 
 @dataclass(frozen=True)
@@ -158,6 +170,24 @@ def measure(
         settings={"seed": seed, "precision": "fp32", **describe(device)},
     )
     return Measurement(evaluation, posterior, scores, rates)
+
+
+def measure_loaded(
+    loaded: LoadedModel,
+    opened: EvaluationData,
+    *,
+    seed: int = 0,
+    draws: int = 1,
+    bar: Bar = silent,
+) -> Measurement:
+    """`measure` of a model that was loaded, where it is, on a split that was opened for it."""
+    # Each image passes the model once, and each draw of each is a row of the exact rate.
+    total = len(opened.split) * (1 + draws if loaded.model.stochastic else 1)
+    with bar(total, "evaluating") as advance:
+        return measure(
+            loaded.model, loaded.recipe, loaded.info, opened.split, device=loaded.device,
+            data=opened.label, seed=seed, draws=draws, progress=advance,
+        )  # fmt: skip
 
 
 def _require_finite(posterior: DiagonalGaussian) -> None:

@@ -27,6 +27,7 @@ Code: TypeAlias = Annotated[str, Field(pattern=r"^([0-9a-f]{40}|\d+\.\d+[\w.+-]*
 """The commit of the code that measured, or its version where it was installed without one."""
 Words: TypeAlias = Annotated[str, Field(min_length=1)]
 """What a person has to write: an empty draft is no card."""
+MetricName: TypeAlias = Literal["accuracy", "distortion", "rate", "robust accuracy"]
 Repo: TypeAlias = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
 
 
@@ -65,7 +66,7 @@ class Metric(_Strict):
     interval, in nats. `attack` stands with robust accuracies alone.
     """
 
-    name: Literal["accuracy", "distortion", "rate", "robust accuracy"]
+    name: MetricName
     value: float
     interval: tuple[float, float]
     unit: str = ""
@@ -156,6 +157,11 @@ def card(name: str) -> Card:
 
 def card_file(path: Path) -> Card:
     """The card in a YAML file; raises ParadiseError for one that cannot be read, or a bad card."""
+    return read_card(card_values(path), str(path))
+
+
+def card_values(path: Path) -> dict[str, Any]:
+    """What a YAML file says, be it a whole card or a draft; raises ParadiseError if unreadable."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -163,7 +169,7 @@ def card_file(path: Path) -> Card:
     document = parse(text, str(path))
     if document.problems:
         raise ParadiseError("\n".join(map(str, document.problems)))
-    return read_card(document.data, str(path))
+    return dict(document.data)
 
 
 def read_card(data: Mapping[str, Any], source: str) -> Card:

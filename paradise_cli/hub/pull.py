@@ -36,9 +36,9 @@ from paradise_cli.hub.records import (
     usable_cache,
 )
 
-# They become names of files, which may have 255 bytes, with each slash of a revision as three.
 _OURS = (CONFIG, CARD, WEIGHTS)
 """What is fetched of a repository: the first is counted as a download, the last is waited for."""
+# They become names of files, which may have 255 bytes, with each slash of a revision as three.
 _REPO = re.compile(
     r"(?P<repo>[\w.-]{1,96}/[\w.-]{1,96})(?:@(?P<revision>[\w./-]{1,80}))?", re.ASCII
 )
@@ -155,8 +155,7 @@ def cached(name: str) -> Path | None:
         known = None if on_hub is None else _listed(on_hub)
     else:
         place = _place(name)
-        commit = _commit(*place) if place is not None else None
-        known = recall(place[0], commit) if place is not None and commit is not None else None
+        known = None if place is None else _recalled(*place)
     if known is None:
         return None
     path = snapshot(known.repo, known.commit) / WEIGHTS
@@ -172,9 +171,7 @@ def card_of(name: str) -> Card:
     place = _place(name)
     if place is None:
         return card(name)
-    repo, revision = place
-    commit = _commit(repo, revision)
-    known = recall(repo, commit) if commit is not None else None
+    known = _recalled(*place)
     path = None if known is None else snapshot(known.repo, known.commit) / CARD
     if known is None or path is None or not path.is_file():
         raise ParadiseError(f"{name} was not pulled, or its repository has no {CARD}")
@@ -189,9 +186,10 @@ def _place(name: str) -> tuple[str, str] | None:
     return (asked["repo"], asked["revision"] or "main") if asked else None
 
 
-def _commit(repo: str, revision: str) -> str | None:
-    """The commit that a revision is, or meant when it was asked for; None where nobody knows."""
-    return revision if COMMIT.fullmatch(revision) else recall_branch(repo, revision)
+def _recalled(repo: str, revision: str) -> Record | None:
+    """What was recorded of a revision: a commit, or what a branch meant when it was asked for."""
+    commit = revision if COMMIT.fullmatch(revision) else recall_branch(repo, revision)
+    return recall(repo, commit) if commit else None
 
 
 def _record(name: str, offline: bool) -> Record | None:
@@ -203,10 +201,7 @@ def _record(name: str, offline: bool) -> Record | None:
         raise UsageError(
             f"{name} is a folder or file here: it needs no pulling; use it by its name"
         )
-    repo, revision = place
-    commit = _commit(repo, revision)
-    known = recall(repo, commit) if commit else None
-    return known or _looked_up(repo, revision, offline)
+    return _recalled(*place) or _looked_up(*place, offline)
 
 
 def _of_the_zoo(name: str, card: Card) -> Record | None:

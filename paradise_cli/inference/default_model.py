@@ -1,7 +1,6 @@
-"""Which packaged model is used where none is named: chosen before torch is loaded."""
+"""Which packaged model is used where none is named."""
 
 import glob
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,11 +29,10 @@ def default_model(images: Sequence[str] = ()) -> tuple[str, str]:
 
 def _kind(item: str) -> str:
     """A data set's name, or the shape of the first image as CxHxW."""
-    path = Path(item).expanduser()
-    first = _first_file(path)
-    if first is None:
-        return item.partition(":")[0]
     try:
+        first = _first_file(Path(item).expanduser())
+        if first is None:
+            return item.partition(":")[0]
         return _array_kind(first) if first.suffix in (".npy", ".npz") else _image_kind(first)
     # Whoever reads all of them says what is wrong with this one.
     except (OSError, ValueError, KeyError, EOFError):
@@ -45,13 +43,10 @@ def _first_file(path: Path) -> Path | None:
     if path.is_file():
         return path
     if path.is_dir():
-        # Hidden files are no images, here as elsewhere.
-        walk = ((folder, names) for folder, _, names in sorted(os.walk(path)))
-        for folder, names in walk:
-            shown = sorted(name for name in names if not name.startswith("."))
-            if shown:
-                return Path(folder) / shown[0]
-        return None
+        # Here: whoever asks for no images must not wait for torch, which comes along.
+        from paradise_cli.data import list_images
+
+        return list_images(path)[0]
     found = sorted(glob.glob(str(path), recursive=True))
     return Path(found[0]) if found else None
 

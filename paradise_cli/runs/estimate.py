@@ -19,16 +19,13 @@ from paradise_cli.build import (
     check_views,
 )
 from paradise_cli.core.machine import choose_device
+from paradise_cli.core.units import SUSTAINED
 from paradise_cli.data import DataInfo, batches, synthetic
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.initial_weights import start_from
 from paradise_cli.runs.work import Work, work_of
 from paradise_cli.training.step import Plan, Step, steps_per_epoch
 
-SUSTAINED = 1e14
-"""Operations a second that a wide network keeps up on one large GPU of 2022 in bf16. Small ones are
-slower: a GPU that waits for the host computes nothing.
-"""
 WARM_UP = 2  # steps that also allocate memory, choose kernels and compile
 
 

@@ -62,8 +62,8 @@ def work_of(recipe: Recipe) -> Work:
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Sums torch's own formulas over whatever runs.
 
-    torch's FlopCounterMode also tells modules apart, by hooks that a gradient of the pixels with
-    `create_graph` does not get past (torch 2.14.1).
+    torch's FlopCounterMode also tells modules apart, by hooks that no gradient of the pixels by
+    `autograd.grad` gets past (torch 2.14.1).
     """
 
     def __init__(self) -> None:

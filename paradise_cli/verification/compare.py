@@ -10,11 +10,10 @@ from torch import Tensor
 
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.proportions import NORMAL_95, clopper_pearson
-from paradise_cli.evaluation.evaluate import Measurement
+from paradise_cli.evaluation.evaluate import Bar, Measurement, measure_loaded, silent
 from paradise_cli.evaluation.evaluation_data import split_for
 from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.training.run_folder import ABSENT, flat
-from paradise_cli.verification.measure import Bar, measured_on, silent
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def compare(
             " images for both by --data"
         )
     found = [
-        measured_on(model, images, 0, bar)
+        measure_loaded(model, images, bar=bar)
         for model, images in zip((first, second), opened, strict=True)
     ]
     return Comparison(

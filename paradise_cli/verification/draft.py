@@ -12,11 +12,12 @@ from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import commit
 from paradise_cli.core.storage import file_digest
 from paradise_cli.core.units import significant
+from paradise_cli.evaluation.evaluate import Bar, silent
 from paradise_cli.hub.cards import TRAINED
 from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.recipe.files import shipped_recipes
 from paradise_cli.runs.work import work_of
-from paradise_cli.verification.measure import Bar, Measured, plain_numbers, robust_number, silent
+from paradise_cli.verification.measure import Measured, plain_numbers, robust_number
 
 WORDS = ("summary", "recipe", "licence", "intended_use", "limits")
 """What nobody can measure: taken from the card before, or left empty for its author."""

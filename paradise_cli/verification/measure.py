@@ -1,39 +1,27 @@
 """The numbers of a card, measured on a model's test images."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from paradise_cli.attacks.run import Beside, attack_with
 from paradise_cli.attacks.session.phase import Pulse
 from paradise_cli.attacks.session.settings import AttackSettings
 from paradise_cli.core.proportions import NORMAL_95, Proportion
-from paradise_cli.evaluation.evaluate import Evaluation, Measurement, measure
-from paradise_cli.evaluation.evaluation_data import EvaluationData, split_for
+from paradise_cli.evaluation.evaluate import Bar, Evaluation, measure_loaded, silent
+from paradise_cli.evaluation.evaluation_data import split_for
 from paradise_cli.evaluation.metrics import Classification, Distortion
-from paradise_cli.hub.cards import Attack
+from paradise_cli.hub.cards import Attack, MetricName
 from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.robustness.classifiers import open_classifier
 from paradise_cli.robustness.examples import open_examples
-
-Name: TypeAlias = Literal["accuracy", "distortion", "rate", "robust accuracy"]
-Bar: TypeAlias = Callable[[int, str], AbstractContextManager[Callable[[int], None]]]
-"""Shows how far so many items are, under a label; see `cli.progress.progress_bar`."""
-
-
-@contextmanager
-def silent(total: int, label: str) -> Iterator[Callable[[int], None]]:
-    """A `Bar` that shows nothing."""
-    yield lambda items: None
 
 
 @dataclass(frozen=True)
 class Measured:
     """One number with its interval, and what it was measured on; `unit` is "" for shares."""
 
-    name: Name
+    name: MetricName
     value: float
     interval: tuple[float, float]
     unit: str
@@ -52,18 +40,7 @@ def plain_numbers(
     are not there.
     """
     opened = split_for(loaded, "test", None, overrides)
-    return _numbers(measured_on(loaded, opened, seed, bar).evaluation)
-
-
-def measured_on(loaded: LoadedModel, opened: EvaluationData, seed: int, bar: Bar) -> Measurement:
-    """Everything that is measured of a model on a split; errors as of `measure`."""
-    # Each image passes the model once, and is a row of the exact rate where there is one.
-    total = len(opened.split) * (2 if loaded.model.stochastic else 1)
-    with bar(total, "evaluating") as advance:
-        return measure(
-            loaded.model, loaded.recipe, loaded.info, opened.split, device=loaded.device,
-            data=opened.label, seed=seed, progress=advance,
-        )  # fmt: skip
+    return _numbers(measure_loaded(loaded, opened, seed=seed, bar=bar).evaluation)
 
 
 def _numbers(found: Evaluation) -> list[Measured]:

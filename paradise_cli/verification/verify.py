@@ -1,16 +1,17 @@
 """Measures again what a card says of a model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 from paradise_cli.attacks.session.phase import Pulse
 from paradise_cli.attacks.session.settings import AttackSettings
+from paradise_cli.evaluation.evaluate import Bar, silent
 from paradise_cli.hub.cards import Metric
 from paradise_cli.hub.pull import card_of
 from paradise_cli.inference.loading import LoadedModel, load
-from paradise_cli.verification.measure import Bar, Measured, plain_numbers, robust_number, silent
+from paradise_cli.verification.measure import Measured, plain_numbers, robust_number
 
 ROUNDING = 1e-3
 """Share of an interval's ends by which another machine may round across them."""
@@ -44,7 +45,7 @@ def verify(
     name: str,
     overrides: Sequence[str] = (),
     *,
-    root: str | None = None,
+    folders: Mapping[str, str] | None = None,
     attacks: bool = False,
     device: str = "auto",
     bar: Bar = silent,
@@ -53,15 +54,16 @@ def verify(
     """Each metric of a model's card, measured again on the same images with the same seed.
 
     The model is one of the zoo, or of a repository that was pulled with its card. A metric holds
-    where the new value lies within the card's interval. `root` is where the model's own data lie
-    here. Robust accuracies are measured only with `attacks`: they take as long as they took. Raises
+    where the new value lies within the card's interval. `folders` say by label where data lie here.
+    Robust accuracies are measured only with `attacks`: they take as long as they took. Raises
     UsageError or ParadiseError for a name without a card, a model that is not on this machine, and
     data that are not.
     """
-    metrics = card_of(name).metrics
+    card = card_of(name)
+    metrics = card.metrics
     loaded = load(name, device)
-    if root is not None:
-        overrides = [*_lying_in(root, loaded), *overrides]
+    if folders and card.trained_on in folders:
+        overrides = [*_lying_in(folders[card.trained_on], loaded), *overrides]
     plain = [each for each in metrics if each.attack is None]
     found = {
         seed: plain_numbers(loaded, overrides, seed=seed, bar=bar)
@@ -80,11 +82,11 @@ def verify(
     return checks
 
 
-def _lying_in(root: str, loaded: LoadedModel) -> list[str]:
+def _lying_in(folder: str, loaded: LoadedModel) -> list[str]:
     """The model's own data in another folder, which has their label where it has its own name."""
-    folder = [f"data.root={root}"]
+    root = [f"data.root={folder}"]
     labelled = "label" in loaded.recipe.data.hyper
-    return [*folder, f"data.label={loaded.info.label}"] if labelled else folder
+    return [*root, f"data.label={loaded.info.label}"] if labelled else root
 
 
 def _attacked(

@@ -88,11 +88,8 @@ def test_mistakes_are_one_message(model: str, photos: Path, tmp_path: Path, comm
     (tmp_path / "texts" / "a.txt").write_text("hello")
     pickled = tmp_path / "pickled.safetensors"
     pickled.write_bytes(b"\x80\x04K\x01.")
-    out = (
-        ["--out", tmp_path / "out.json"]
-        if command == "predict"
-        else ["--out", tmp_path / "out.npy"]
-    )
+    suffix = {"encode": ".npy", "predict": ".json", "reconstruct": ""}[command]
+    out = ["--out", tmp_path / f"out{suffix}"]
     for images, weights, message in (
         (tmp_path / "empty", model, "no image among its 0 file(s)"),
         (tmp_path / "texts", model, "no image among its 1 file(s)"),

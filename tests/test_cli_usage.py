@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner, Result
 
 from paradise_cli.cli import app
@@ -51,6 +53,21 @@ MISTAKES = [
     (["attack", "runs/min_e", "--eps", "x"], "--eps x: not a number"),
     (["certify", "runs/min-e", "--sigma", "1"], "did you mean 'runs/min_e'?"),
     (["certify", "runs/min_e", "--sigma", "0"], "sigma must be a number above 0, not 0"),
+    (["encode", "x/", "--out", "z.csv"], "--out z.csv: end it in .npy or .npz"),
+    (["encode", "x/", "--out", "z"], "--out z: end it in .npy or .npz"),
+    (["predict", "x/", "--out", "p.npy"], "--out p.npy: end it in .csv or .json"),
+    (["reconstruct", "x/", "--out", "r.jpg"], "--out r.jpg: end it in .png"),
+    (["export", "digits-2d", "--out", "m.pt2"], "--out m.pt2: end it in .onnx"),
+    (["export", "digits-2d", "-f", "torch", "--out", "m.ONNX"], "--out m.ONNX: end it in .pt2"),
+    (["evaluate", "digits-2d", "--out", "e.csv"], "--out e.csv: end it in .json"),
+    (["evaluate", "digits-2d", "--per-example", "e.json"], "--per-example e.json: end it in .parq"),
+    (["rate", "mu.npy", "--out", "r.npz"], "--out r.npz: end it in .json"),
+    (["train", "digits", "--out", "r.csv"], "--out r.csv: a folder is written; leave out .csv"),
+    (["sweep", "digits", "--out", "s.png"], "--out s.png: a folder is written"),
+    (["rd", "bernoulli", "--out", "c.csv"], "--out c.csv: a folder is written"),
+    (["attack", "digits-2d", "--out", "a.html"], "--out a.html: a folder is written"),
+    (["certify", "digits-2d", "--sigma", "1", "--out", "c.json"], "--out c.json: a folder is"),
+    (["zoo", "card", "digits-2d", "--out", "c.json"], "--out c.json: end it in .yaml"),
     (["train"], "Missing argument"),
     (["train", "digits", "--dry_run"], "--dry-run"),
     (["trian", "digits"], "trian"),
@@ -78,6 +95,55 @@ for arguments in {[arguments for arguments, _ in MISTAKES]!r}:
     for (arguments, message), (code, text, torch) in zip(MISTAKES, answers, strict=True):
         assert code == 2 and message in text, (arguments, text)
         assert "Traceback" not in text and not torch, arguments
+
+
+def every_parameter() -> list[tuple[list[str], Any]]:
+    """All commands by the words that call them, each with one of its parameters."""
+    found, groups = [], [([], get_command(app))]
+    while groups:
+        words, command = groups.pop()
+        groups += [
+            ([*words, name], each) for name, each in getattr(command, "commands", {}).items()
+        ]
+        if not hasattr(command, "commands"):
+            found += [(words, parameter) for parameter in command.params]
+    return found
+
+
+def test_no_option_and_no_argument_takes_an_empty_value() -> None:
+    checked = set()
+    for words, parameter in every_parameter():
+        if getattr(parameter, "is_flag", False) or parameter.default == "":
+            continue
+        before = 0
+        if parameter.param_type_name == "argument":
+            places = [p.name for w, p in every_parameter() if w == words and p.opts == [p.name]]
+            before = places.index(parameter.name)
+        name = [] if parameter.param_type_name == "argument" else parameter.opts[:1]
+        done = run(*words, *["x"] * before, *name, "")
+        assert done.exit_code == 2 and "it is empty; give a value" in done.stderr, (words, name)
+        checked.update(parameter.opts)
+    assert {"--out", "--per-example", "--card", "--model", "--data", "--labels"} < checked
+
+
+@pytest.mark.parametrize("buffering", [-1, 1])  # in blocks as for a file, or by line
+@pytest.mark.parametrize("arguments", ["zoo ls", "zoo info digits-2d --json", "--help", "rd -h"])
+def test_stdout_that_cannot_be_written_is_one_message(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: str,
+    buffering: int,
+) -> None:  # fmt: skip
+    ours, theirs = os.pipe()
+    os.close(ours)
+    no_room = "error: cannot write to stdout: No space left on device\n"
+    for place, message in (("/dev/full", no_room), (theirs, "")):  # a reader has read enough
+        if place == "/dev/full" and not os.path.exists(place):
+            continue
+        with open(place, "w", buffering=buffering) as stdout, monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", stdout)
+            with pytest.raises(SystemExit) as ended:
+                app(arguments.split(), prog_name="paradise")
+        assert ended.value.code == 1
+        assert capfd.readouterr().err == message
 
 
 def test_an_unknown_recipe_names_close_ones_and_not_all() -> None:

@@ -119,7 +119,7 @@ def test_a_file_that_answers_otherwise_is_not_written(
         right = formats.run_torch(path)
         return lambda images: [answer + 2e-5 for answer in right(images)]
 
-    monkeypatch.setitem(FORMATS, "torch", formats.Format(".pt2", write, wrong, "torch"))
+    monkeypatch.setitem(FORMATS, "torch", formats.Format(write, wrong, "torch"))
     message = "computes another mean from the torch file than the model, by up to 2e-05"
     with pytest.raises(ParadiseError, match=message):
         export(paradise_cli.load(tiny), path, "torch")
@@ -161,7 +161,7 @@ def test_what_is_not_installed_is_said(
 def test_a_file_that_nothing_reads_back_is_said_not_to_be_compared(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unread = formats.Format(".pt2", write, lambda path: None, "torch")
+    unread = formats.Format(write, lambda path: None, "torch")
     monkeypatch.setitem(FORMATS, "torch", unread)
     out = str(tmp_path / "mine.pt2")
     result = CliRunner().invoke(app, ["export", str(tiny), "-f", "torch", "--out", out])

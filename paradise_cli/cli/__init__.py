@@ -1,10 +1,8 @@
 """The command line: parse, call the library, print; heavy libraries load inside commands."""
 
-import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from paradise_cli import __version__
 from paradise_cli.cli import (
@@ -23,32 +21,9 @@ from paradise_cli.cli import (
     train,
     zoo,
 )
-from paradise_cli.core.errors import Interrupted, ParadiseError
-from paradise_cli.core.processes import end_tidily, keep_freed_memory
+from paradise_cli.cli.entry import App, Group
 
-
-class Group(TyperGroup):
-    """Shows a user's mistake as one message and keeps tracebacks for --debug."""
-
-    def invoke(self, ctx: Any) -> Any:
-        debug = ctx.params.get("debug", False)
-        try:
-            keep_freed_memory()
-            with end_tidily():
-                return super().invoke(ctx)
-        except ParadiseError as error:
-            if debug:
-                raise
-            # Without rich's markup: a message may hold brackets, and paths of any kind.
-            label = "stopped" if isinstance(error, Interrupted) else "error"
-            print(f"{label}: {error}", file=sys.stderr)
-            raise typer.Exit(error.exit_code) from error
-        # `paradise ... | head` has read enough: no reason for a traceback.
-        except BrokenPipeError as error:
-            raise typer.Exit(1) from error
-
-
-app = typer.Typer(
+app = App(
     cls=Group,
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from paradise_cli.cli.attack_output import attack_progress, print_report
-from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption
+from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, written
 from paradise_cli.cli.output import deliver, note
 from paradise_cli.core.errors import Interrupted, UsageError
 from paradise_cli.core.processes import is_main
@@ -72,6 +72,7 @@ Budget = Annotated[str | None, typer.Option(help="Stop after this long: 90s, 10m
 Folder = Annotated[
     Path | None,
     typer.Option(
+        callback=written(),
         help="Folder of the ledger and the results.",
         show_default="attacks/MODEL-DATA-SUITE-NORM-EPS-nN-sSEED",
     ),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption
+from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, written
 from paradise_cli.cli.output import deliver, note
 from paradise_cli.cli.tables import Row, print_sections
 from paradise_cli.core.errors import Interrupted
@@ -56,6 +56,7 @@ Clip = Annotated[
 Folder = Annotated[
     Path | None,
     typer.Option(
+        callback=written(),
         help="Folder of the ledger and the results.",
         show_default="certified/MODEL-DATA-sigmaSIGMA-nNxSAMPLES-sSEED",
     ),

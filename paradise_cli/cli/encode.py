@@ -14,15 +14,24 @@ from paradise_cli.cli.images import (
     origin_of,
     report_skipped,
 )
-from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption
+from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption, written
 from paradise_cli.cli.output import note, print_json
+from paradise_cli.core.results import EMBEDDINGS
 
 if TYPE_CHECKING:
     from paradise_cli.inference.encoding import Encoded
     from paradise_cli.inference.loading import LoadedModel
 
 
-Out = Annotated[Path, typer.Option("--out", "-o", help="z.npy (means) or z.npz (everything).")]
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        callback=written(*EMBEDDINGS, chooses=True),
+        help="z.npy (means) or z.npz (everything).",
+    ),
+]
 Samples = Annotated[
     int,
     typer.Option(

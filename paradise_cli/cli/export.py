@@ -36,16 +36,19 @@ def export(
     log-probabilities of each classification head. Normalisation is in the file; how images are
     resized is in its metadata. What the file answers is compared with the model before it appears.
     """
+    from paradise_cli.core.results import check_suffix, place, replacing
+    from paradise_cli.export.suffixes import SUFFIXES
     from paradise_cli.inference.find_model import find_model, short_name
 
-    found = find_model(model)  # a misspelt name is refused before torch is loaded
+    # A misspelt name is refused before torch is loaded, and a wrong ending before the model is.
+    found = find_model(model)
+    path = out or Path(short_name(found) + SUFFIXES[format])
+    check_suffix(path, (SUFFIXES[format],))
 
-    from paradise_cli.core.results import place, replacing
     from paradise_cli.export.export import export as write
     from paradise_cli.export.formats import FORMATS
     from paradise_cli.inference.loading import load
 
-    path = out or Path(short_name(found) + FORMATS[format].suffix)
     origin = {"command": "export", "model": place(str(found)), "format": format}
     with replacing(path, origin, overwrite=overwrite):
         exported = write(load(found), path, format)

@@ -1,9 +1,23 @@
 """Options that mean the same in every command."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from paradise_cli.core.results import check_suffix
+
+
+def written(*kinds: str, chooses: bool = False) -> Callable[..., Path | None]:
+    """The callback of an option that names an output: `check_suffix`, before anything is loaded."""
+
+    def check(param: typer.CallbackParam, value: Path | None) -> Path | None:
+        if value is not None:
+            check_suffix(value, kinds, param.opts[0], chooses=chooses)
+        return value
+
+    return check
 
 
 def complete_recipe(incomplete: str) -> list[str]:
@@ -30,7 +44,10 @@ OverridesOption = Annotated[
 ]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 SeedOption = Annotated[int, typer.Option(help="Of the noise in z.")]
-OutOption = Annotated[Path | None, typer.Option(help="Also write the JSON document to this file.")]
+OutOption = Annotated[
+    Path | None,
+    typer.Option(callback=written(".json"), help="Also write the JSON document to this file."),
+]
 OverwriteOption = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace another result at --out; the same one always is."),

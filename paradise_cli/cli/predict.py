@@ -18,18 +18,28 @@ from paradise_cli.cli.images import (
     printable,
     report_skipped,
 )
-from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption
+from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption, written
 from paradise_cli.cli.output import note, print_json, print_table
+from paradise_cli.core.results import PREDICTIONS
 
 if TYPE_CHECKING:
     from paradise_cli.inference.prediction import ImagePrediction
 
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out",
+        "-o",
+        callback=written(*PREDICTIONS, chooses=True),
+        help="A .csv or .json file.",
+    ),
+]
 _SHOWN = 50  # rows of a table on a terminal
 
 
 def predict(
     images: ImagesArgument,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="A .csv or .json file.")] = None,
+    out: Out = None,
     model: ModelOption = None,
     top: Annotated[int, typer.Option(min=1, help="Classes per image, best first.")] = 1,
     batch_size: AheadOption = None,

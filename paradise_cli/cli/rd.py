@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
-from paradise_cli.cli.options import JsonOption, OverwriteOption
+from paradise_cli.cli.options import JsonOption, OverwriteOption, written
 from paradise_cli.cli.output import console, note, print_json, print_table
 from paradise_cli.core.units import significant
 
@@ -49,7 +49,9 @@ AtDistortion = Annotated[list[float] | None, typer.Option(help="Ask for R at a d
 AtRate = Annotated[list[float] | None, typer.Option(help="Ask for D at a rate, in nats.")]
 Out = Annotated[
     Path | None,
-    typer.Option(help="Folder for curve.csv, .json and .png; without it curves/<source>."),
+    typer.Option(
+        callback=written(), help="Folder for curve.csv, .json and .png; without it curves/<source>."
+    ),
 ]
 
 

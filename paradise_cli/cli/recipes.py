@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
+from paradise_cli.cli.entry import App
 from paradise_cli.cli.options import JsonOption, OverridesOption, RecipeArgument, complete_recipe
 
-app = typer.Typer(no_args_is_help=True, help="List, show and check recipes.")
+app = App(no_args_is_help=True, help="List, show and check recipes.")
 
 
 @app.command()

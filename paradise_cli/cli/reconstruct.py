@@ -14,15 +14,20 @@ from paradise_cli.cli.images import (
     origin_of,
     report_skipped,
 )
-from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption
+from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption, written
 from paradise_cli.cli.output import note, print_json
+
+Out = Annotated[
+    Path,
+    typer.Option(
+        "--out", "-o", callback=written(".png"), help="A folder, or one picture that ends in .png."
+    ),
+]
 
 
 def reconstruct(
     images: ImagesArgument,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="A folder, or one picture that ends in .png.")
-    ],
+    out: Out,
     model: ModelOption = None,
     batch_size: AheadOption = None,
     device: DeviceOption = "auto",

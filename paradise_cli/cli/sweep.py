@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, RecipeArgument
+from paradise_cli.cli.options import (
+    DeviceOption,
+    JsonOption,
+    OverridesOption,
+    RecipeArgument,
+    written,
+)
 from paradise_cli.cli.output import note, print_json, print_table
 from paradise_cli.core.units import END_DIGITS, significant
 
@@ -28,7 +34,10 @@ Jobs = Annotated[
     int | None,
     typer.Option(min=1, help="Runs at a time; without it one per GPU, or per core without one."),
 ]
-Out = Annotated[Path | None, typer.Option(help="Folder; without it sweeps/<name of the recipe>.")]
+Out = Annotated[
+    Path | None,
+    typer.Option(callback=written(), help="Folder; without it sweeps/<name of the recipe>."),
+]
 
 
 def sweep(

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, RecipeArgument
+from paradise_cli.cli.options import (
+    DeviceOption,
+    JsonOption,
+    OverridesOption,
+    RecipeArgument,
+    written,
+)
 from paradise_cli.cli.output import note, print_json, print_table
 from paradise_cli.core.units import significant
 
@@ -18,7 +24,8 @@ if TYPE_CHECKING:
 def train(
     recipe: RecipeArgument,
     out: Annotated[
-        Path | None, typer.Option(help="Run folder; without it runs/<name of the recipe>.")
+        Path | None,
+        typer.Option(callback=written(), help="Run folder; without it runs/<name of the recipe>."),
     ] = None,
     overrides: OverridesOption = None,
     device: DeviceOption = "auto",

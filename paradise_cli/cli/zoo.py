@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from paradise_cli.cli import zoo_checks
+from paradise_cli.cli.entry import App
 from paradise_cli.cli.options import JsonOption
 from paradise_cli.cli.output import note, print_json
 from paradise_cli.core.units import SUSTAINED
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from paradise_cli.hub.pull import Plan, Pulled
     from paradise_cli.hub.push import Push
 
-app = typer.Typer(no_args_is_help=True, help="Trained models: list, look at, pull and push them.")
+app = App(no_args_is_help=True, help="Trained models: list, look at, pull and push them.")
 for command in (zoo_checks.verify, zoo_checks.diff, zoo_checks.card):
     app.command()(command)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, SeedOption
+from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, SeedOption, written
 from paradise_cli.cli.output import console, note, print_json, print_table
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.units import quantity
@@ -173,7 +173,10 @@ def _paired_row(pair: "Paired") -> tuple[str, ...]:
 def card(
     model: Model,
     out: Annotated[
-        Path | None, typer.Option(help="The card.", show_default="card.yaml in the run folder")
+        Path | None,
+        typer.Option(
+            callback=written(".yaml"), help="The card.", show_default="card.yaml in the run folder"
+        ),
     ] = None,
     suites: Annotated[
         str, typer.Option(help="Attacks of robust accuracies, by commas: paper,standard.")

@@ -13,6 +13,33 @@ from typing import Any
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.storage import write_json
 
+EMBEDDINGS = (".npy", ".npz")
+"""Means alone, or all that is known of each posterior."""
+PREDICTIONS = (".csv", ".json")
+"""The forms of a table of classes; these lists are known before torch is loaded."""
+# Other endings of a name, as that of `alpha-0.1`, say nothing of what is in a file.
+_TELLING = frozenset(
+    ".bmp .csv .gif .gz .html .jpeg .jpg .json .jsonl .md .npy .npz .onnx .parquet .pdf .png .pt"
+    " .pt2 .pth .safetensors .svg .tar .tif .tiff .toml .tsv .txt .webp .yaml .yml .zip".split()
+)
+
+
+def check_suffix(
+    path: Path, kinds: Sequence[str] = (), option: str = "--out", *, chooses: bool = False
+) -> None:
+    """Raise UsageError for an output whose name says that it is of another kind than `kinds`.
+
+    Without any a folder is meant. Where the ending `chooses` what is written, there must be one.
+    """
+    suffix = path.suffix if chooses else path.suffix.lower()
+    if suffix in kinds or not (chooses or suffix in _TELLING):
+        return
+    if kinds:
+        raise UsageError(f"{option} {path}: end it in {' or '.join(kinds)}")
+    # Where a folder of that name stands, it was meant.
+    if not path.is_dir():
+        raise UsageError(f"{option} {path}: a folder is written; leave out {path.suffix}")
+
 
 @contextmanager
 def replacing(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from paradise_cli.core.errors import UsageError
+from paradise_cli.core.results import check_suffix
 from paradise_cli.core.storage import publish, require_writable
 
 
@@ -21,8 +21,7 @@ Table: TypeAlias = dict[str, Column]
 
 def check_out(out: Path) -> None:
     """Raise UsageError for another kind of table, ParadiseError where it cannot be written."""
-    if out.suffix not in _WRITERS:
-        raise UsageError(f"--per-example {out}: end it in {' or '.join(_WRITERS)}")
+    check_suffix(out, tuple(_WRITERS), "--per-example", chooses=True)
     require_writable(out)
 
 

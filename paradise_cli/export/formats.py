@@ -25,7 +25,6 @@ class Format:
     `checker` names what reads it back, and `run` is None where that is not installed.
     """
 
-    suffix: str
     write: Callable[[ExportedNetwork, Tensor, str, Path], None]
     run: Callable[[Path], Runner | None]
     checker: str
@@ -105,6 +104,6 @@ def checked_by(format: Format) -> str:
 
 
 FORMATS = {
-    "onnx": Format(".onnx", write_onnx, run_onnx, "onnxruntime"),
-    "torch": Format(".pt2", write_torch, run_torch, "torch"),
+    "onnx": Format(write_onnx, run_onnx, "onnxruntime"),
+    "torch": Format(write_torch, run_torch, "torch"),
 }

@@ -16,6 +16,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.results import EMBEDDINGS, check_suffix
 from paradise_cli.core.storage import publish
 from paradise_cli.data import UnreadableImage
 from paradise_cli.inference.batches import Results
@@ -58,10 +59,7 @@ def encode_to_file(
     ParadiseError where no image is readable or `out` cannot be written, with what was there before
     untouched.
     """
-    if out.suffix not in (".npy", ".npz"):
-        raise UsageError(
-            f"--out {out}: end it in .npy (means) or .npz (means, log-variances, ids, labels)"
-        )
+    check_suffix(out, EMBEDDINGS, chooses=True)
     if samples and not model.model.stochastic:
         raise UsageError(
             f"--samples: {model.source} is deterministic, every draw is its mean; leave it out"

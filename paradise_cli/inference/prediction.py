@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from paradise_cli.core.errors import UsageError
+from paradise_cli.core.results import PREDICTIONS, check_suffix
 from paradise_cli.core.storage import publish, write_json
 from paradise_cli.inference.image_sources import ImageSource
 from paradise_cli.inference.loading import Advance, LoadedModel
@@ -88,8 +88,7 @@ def write_predictions(
     Returns how many images there were, and those that cannot be read. Raises UsageError for another
     suffix, ParadiseError where `out` cannot be written.
     """
-    if out.suffix not in (".csv", ".json"):
-        raise UsageError(f"--out {out}: end it in .csv or .json")
+    check_suffix(out, PREDICTIONS, chooses=True)
     count, skipped = 0, []
     if out.suffix == ".json":
         everything = list(found)  # one JSON list: only .csv grows without memory

@@ -1,0 +1,118 @@
+"""What all commands share before and after their own work: arguments, errors, the end of stdout."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout, suppress
+from typing import IO, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from paradise_cli.core.errors import Interrupted, ParadiseError
+from paradise_cli.core.processes import end_tidily, keep_freed_memory
+
+
+class Command(TyperCommand):
+    """Refuses an empty value: mostly that of a shell's variable that is not set."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        # As it was typed: of an empty path pathlib makes the current folder.
+        typed, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        parameters: list[Any] = self.get_params(ctx)
+        for parameter in parameters:
+            # Where nothing is the default, nothing may be said as well.
+            if parameter.default == "" or ctx.resilient_parsing:
+                continue
+            value: Any = typed.get(parameter.name)
+            several = isinstance(value, Sequence) and not isinstance(value, str)
+            if "" in (value if several else [value]):
+                reason = "it is empty; give a value, or leave it out"
+                raise typer.BadParameter(reason, ctx, parameter)
+        return super().parse_args(ctx, args)
+
+
+class Group(TyperGroup):
+    """Shows a user's mistake as one message and keeps tracebacks for --debug."""
+
+    def invoke(self, ctx: Any) -> Any:
+        debug = ctx.params.get("debug", False)
+        try:
+            keep_freed_memory()
+            with end_tidily():
+                return super().invoke(ctx)
+        except ParadiseError as error:
+            if debug:
+                raise
+            raise typer.Exit(_say(error)) from error
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        # A shell may have closed it: Python then has none, and writes nothing.
+        if sys.stdout is None:
+            return super().main(*args, **extra)
+        checked: Any = _Stdout(sys.stdout)
+        with redirect_stdout(checked):
+            try:
+                try:
+                    return super().main(*args, **extra)
+                finally:
+                    # Now: at the interpreter's end nobody could say in one line what is wrong.
+                    checked.flush()
+            # Of this flush, or of the help, which comes before a command is invoked.
+            except ParadiseError as error:
+                raise SystemExit(_say(error)) from error
+            except BrokenPipeError as error:
+                raise SystemExit(1) from error  # as typer ends where a command finds it
+
+
+class App(typer.Typer):
+    """A group of commands, each a `Command`."""
+
+    def command(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
+        return super().command(*args, **{"cls": Command} | options)
+
+
+class _Stdout:
+    """stdout, where what cannot be written is a ParadiseError, as no other OSError tells its file.
+
+    A pipe that its reader closed stays a BrokenPipeError, which ends without a word: `| head` has
+    read enough.
+    """
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        # Typer tries a stream with nothing, and would keep the failure to itself.
+        if text == "":
+            return 0
+        with self._said():
+            return self._stream.write(text)
+
+    def flush(self) -> None:
+        with self._said():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            # What waits to be written fails no second time.
+            with suppress(OSError):  # a stream of a test or a notebook has no descriptor
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            if error.errno == errno.EPIPE:
+                raise
+            raise ParadiseError(f"cannot write to stdout: {error.strerror}") from error
+
+
+def _say(error: ParadiseError) -> int:
+    """One message on stderr; returns the exit code."""
+    # Without rich's markup: a message may hold brackets, and paths of any kind.
+    label = "stopped" if isinstance(error, Interrupted) else "error"
+    print(f"{label}: {error}", file=sys.stderr)
+    return error.exit_code

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from paradise_cli.attacks import ATTACKS
-from paradise_cli.attacks.audit.boundaries import boundary_jumps, logit_spread
+from paradise_cli.attacks.audit.boundaries import boundary_jumps
 from paradise_cli.attacks.audit.context import Case
 from paradise_cli.attacks.audit.rows import ALL_ROWS
 from paradise_cli.attacks.engine.batches import Compute
+from paradise_cli.attacks.engine.classifier import logit_spread
 from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.perturbations.threat import Linf

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from paradise_cli.attacks import ATTACKS
 from paradise_cli.attacks.audit import canaries
 from paradise_cli.attacks.audit.canaries import CANARIES, NETWORKS, network, robust
-from paradise_cli.attacks.engine.classifier import Function, examine
+from paradise_cli.attacks.engine.classifier import Function
+from paradise_cli.attacks.engine.examination import examine
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.randomness import generator
 from paradise_cli.core.storage import load_metadata

@@ -16,7 +16,8 @@ from paradise_cli.attacks import ATTACKS, AttackReport, attack, run
 from paradise_cli.attacks.audit.audit import Audit
 from paradise_cli.attacks.audit.canaries import network
 from paradise_cli.attacks.engine.batches import Compute
-from paradise_cli.attacks.engine.classifier import Behaviour, Classifier, Function, examine
+from paradise_cli.attacks.engine.classifier import Behaviour, Classifier, Function
+from paradise_cli.attacks.engine.examination import examine
 from paradise_cli.core.randomness import generator
 from paradise_cli.perturbations.threat import Linf
 from tests.attack_cases import Linear, attacked, balanced, fallen

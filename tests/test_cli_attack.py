@@ -43,13 +43,21 @@ pair = lambda: lambda images: (load()(images), images)
 of_the_batch = lambda: lambda images: load()(images) - load()(images).mean(0)
 plain = lambda: lambda images: load()(images)
 nothing = lambda: None
+leaving = lambda: raise_(SystemExit(0))
 constant = 3
 
 def failing():
     raise OSError("no weights here")
 
+def raise_(error):
+    raise error
+
 def choosy(path):
     return load()
+
+def printing():
+    print("loading")
+    return lambda images: print("asked") or load()(images)
 """
 LINEAR = balanced(3, 0)
 IMAGES, LABELS = LINEAR.problem(N, 0)
@@ -116,6 +124,12 @@ def test_one_json_document_and_its_files_hold_what_was_measured(
         assert float((points - IMAGES).abs().max()) <= EPS + 1e-6
         assert 0 <= float(points.min()) and float(points.max()) <= 1
     assert saved["lattice"].dtype == torch.uint8 and metadata["n"] == N
+
+
+def test_what_a_classifier_prints_is_no_part_of_the_result() -> None:
+    done = attack("own:printing", "--eps", EPS, "--json", "--out", "out")
+    assert document(done)["clean_accuracy"]["value"] == 1
+    assert "loading\n" in done.stderr and "asked\n" in done.stderr
 
 
 def test_a_table_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,6 +248,7 @@ def test_help_teaches_by_example() -> None:
         ("own:constant", 2, ["own has no function constant"]),
         ("own:failing", 1, ["own:failing() fails: OSError: no weights here", "--debug"]),
         ("own:choosy", 1, ["missing 1 required positional argument", "called without arguments"]),
+        ("own:leaving", 1, ["own:leaving() fails: SystemExit: 0"]),
         ("own:nothing", 1, ["returned a NoneType", "pixels [B, C, H, W] in [0, 1] to logits [B,"
                                                    " classes]"]),
         ("bad:load", 1, ["importing bad fails: ZeroDivisionError"]),

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.random import fork_rng
 
 from paradise_cli.attacks.audit import calibration
 from paradise_cli.attacks.audit.audit import Audit, audit
 from paradise_cli.attacks.audit.context import Siblings
-from paradise_cli.attacks.engine.classifier import Function, examine
+from paradise_cli.attacks.engine.classifier import Function
+from paradise_cli.attacks.engine.examination import examine
 from paradise_cli.attacks.report import AttackReport
 from paradise_cli.attacks.search import Found, search, with_all_else
 from paradise_cli.attacks.session.first_look import first_look
@@ -135,8 +137,10 @@ def attack_with(
         settings.batch_size,
         settings.compiled,
     )
-    # TF32 would decide other images than fp32, and both are called float.
-    with full_fp32(compute.device):
+    accelerators = [compute.device] if compute.device.type == "cuda" else []
+    # A classifier that draws does so from the caller's own stream of random numbers. And TF32 would
+    # decide other images than fp32, and both are called float.
+    with fork_rng(accelerators), full_fp32(compute.device):
         shard = _shard(out)
         subject = Subject.examine(
             classifier, pixels, classes, settings.norm, compute, settings.seed

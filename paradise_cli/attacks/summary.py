@@ -44,6 +44,8 @@ def summarised(
     answers = subject.classifier.confirm(lattice).cpu()
     wrong = reached("fool", answers, labels, labels) | ~threat.contains(lattice, images)
     audit_found = _unless_unfinished(audit_found, session.unfinished)
+    found_there = subject.classifier.judge(points).cpu()
+    notes = _without_numbers(found_there, subject, broken_by)
     return AttackReport(
         clean_accuracy=Proportion.of(len(found.correct), n),
         robust_accuracy=found.interval,
@@ -60,11 +62,11 @@ def summarised(
         broken_by=tuple(broken_by),
         adversarial=points,
         distance=threat.distance(points, images),
-        predicted=subject.classifier.judge(points).cpu().argmax(1),
+        predicted=found_there.argmax(1),
         lattice=lattice,
         lattice_accuracy=Proportion.of(int((~wrong).sum()), n),
         unfinished=session.unfinished,
-        notes=(*hints, *_notes(subject, suite, settings, found, audit_found)),
+        notes=(*hints, *notes, *_notes(subject, suite, settings, found, audit_found)),
         settings=replace(settings, audited=min(settings.audited, n)),
         provenance=_provenance(subject, seconds),
     )
@@ -102,6 +104,27 @@ def _unless_unfinished(audit_found: Audit, unfinished: Sequence[str]) -> Audit:
     if any(not name.startswith("audit") for name in unfinished):
         verdict = max(verdict, "suspect", key=VERDICTS.index)
     return replace(audit_found, verdict=verdict, evidence=evidence)
+
+
+def _without_numbers(
+    answers: Tensor, subject: Subject, broken_by: Sequence[str | None]
+) -> list[str]:
+    """What to say of clean images, and of points that broke images, whose logits are no numbers."""
+    bad = ~answers.isfinite().all(1)
+    fooled = torch.tensor([name not in (None, CLEAN) for name in broken_by])
+    notes = []
+    if clean := int((~subject.logits.isfinite().all(1)).sum()):
+        notes.append(
+            f"the logits of {clean:,} of all {len(subject.logits):,} clean images are NaN or"
+            " infinite: they count as misclassified"
+        )
+    if broken := int((bad & fooled).sum()):
+        notes.append(
+            f"{broken:,} of the {int(fooled.sum()):,} images that attacks broke have NaN or"
+            " infinite logits there, which count as fooled: the classifier's numbers overflow, or"
+            " it divides by zero"
+        )
+    return notes
 
 
 def _provenance(subject: Subject, seconds: float) -> Provenance:

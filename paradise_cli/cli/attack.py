@@ -1,8 +1,9 @@
 """`paradise attack`."""
 
 import re
+import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -150,25 +151,23 @@ def attack(
 ) -> None:
     # What was typed wrongly is said before torch and the model take their time.
     name, numbers = _one(model, imported), _numbers(eps, curve, ci, budget)
-    if ":" not in name:
-        from paradise_cli.inference.find_model import find_model
-
-        find_model(name)
     from paradise_cli.attacks.session.settings import AttackSettings
     from paradise_cli.robustness.classifiers import open_classifier
     from paradise_cli.robustness.examples import open_examples
 
     settings = AttackSettings(
-        **numbers, norm=norm, suite=suite, seed=seed, audited=audited,
-        precision=precision, compiled=compiled, batch_size=batch_size,
+        **numbers, norm=norm, suite=suite, seed=seed, audited=audited, precision=precision,
+        compiled=compiled, batch_size=batch_size,
     )  # fmt: skip
     settings.suite_with(dict.fromkeys(source or ()))
-    target = open_classifier(name, device=device, head=head, sampled=sampled)
-    every, chosen = ci is not None, overrides or ()
-    examples = open_examples(target, data, split=split, n=n, every=every, overrides=chosen)
-    folder = out or _folder(target, examples, settings, eps)
-    beside = _beside(target, source or (), base, device)
-    found = _attacked(settings, target, examples, folder, beside, fresh)
+    # What a user's own classifier prints is no result.
+    with redirect_stdout(sys.stderr):
+        target = open_classifier(name, device=device, head=head, sampled=sampled)
+        chosen = overrides or ()
+        examples = open_examples(target, data, split=split, n=n, every=bool(ci), overrides=chosen)
+        folder = out or _folder(target, examples, settings, eps)
+        others = _beside(target, source or (), base, device)
+        found = _attacked(settings, target, examples, folder, others, fresh)
     _show(found, target, examples, folder, card, as_json)
 
 
@@ -187,7 +186,12 @@ def _one(model: str | None, imported: str | None) -> str:
         raise UsageError(
             "name one model: paradise attack MODEL, or --model package.module:function"
         )
-    return model or imported or ""
+    name = model or imported or ""
+    if ":" not in name:
+        from paradise_cli.inference.find_model import find_model
+
+        find_model(name)
+    return name
 
 
 def _folder(

@@ -1,6 +1,8 @@
 """`paradise certify`."""
 
 import re
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -116,10 +118,13 @@ def certify(
     from paradise_cli.robustness.classifiers import open_classifier
     from paradise_cli.robustness.examples import open_examples
 
-    target = open_classifier(model, device=device, head=head)
-    examples = open_examples(target, data, split=split, n=n, most=IMAGES, overrides=overrides or ())
-    folder = out or _folder(target, examples, settings, sigma)
-    found = _certified(settings, target, examples, folder, fresh, device)
+    # What a user's own classifier prints is no result.
+    with redirect_stdout(sys.stderr):
+        target = open_classifier(model, device=device, head=head)
+        chosen = overrides or ()
+        examples = open_examples(target, data, split=split, n=n, most=IMAGES, overrides=chosen)
+        folder = out or _folder(target, examples, settings, sigma)
+        found = _certified(settings, target, examples, folder, fresh, device)
     document = _save(found, target, examples, folder)
     title = f"{target.label} on {examples.label}"
     deliver(document, None, as_json, lambda: print_certification(found, title))

@@ -90,7 +90,8 @@ def _imported(name: str) -> Any:
             f"{name}: cannot import {module_name} ({error}); it is looked for in the current"
             " folder and among the installed packages"
         ) from error
-    except Exception as error:  # of whatever kind a user's module raises
+    # A script that is imported may also end the program, as without the arguments it expects.
+    except (Exception, SystemExit) as error:
         raise ParadiseError(
             f"{name}: importing {module_name} fails: {type(error).__name__}: {error} (--debug"
             " shows where)"
@@ -108,7 +109,7 @@ def _imported(name: str) -> Any:
 def _call(maker: Any, name: str) -> Function:
     try:
         function = maker()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ParadiseError(
             f"{name}() fails: {type(error).__name__}: {error}; it is called without arguments and"
             " must return the classifier (--debug shows where)"

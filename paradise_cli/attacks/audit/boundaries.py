@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from paradise_cli.attacks.engine.classifier import logit_spread
+
 HALVINGS = 44
 """Of the way between two images: 24 settle a float32 of full size, and the rest the small ones."""
 _HALF_TYPES = (torch.bfloat16, torch.float16)
@@ -48,15 +50,6 @@ def boundary_jumps(judge: Callable[[Tensor], Tensor], one: Tensor, other: Tensor
     margin = (top[..., 0] - top[..., 1]).amax(0)
     scale = logit_spread(first)
     return Jumps(margin / scale, _resolution(sides) / scale)
-
-
-def logit_spread(logits: Tensor) -> Tensor:
-    """How far the best logit lies above the middle one, on average over images [N, classes]; [].
-
-    Logits of classes that are masked out by huge negative numbers do not count so.
-    """
-    spread = (logits.amax(1) - logits.median(1).values).mean()
-    return torch.where(spread > 0, spread, torch.ones_like(spread))
 
 
 def _resolution(sides: Tensor) -> Tensor:

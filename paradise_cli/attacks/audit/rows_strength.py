@@ -152,9 +152,11 @@ def scale(case: Case, limit: float, zero: float) -> Finding:
     further = case.further(case.standing & everywhere, limit)
     beyond: Result = "fail" if any(lower) else further.result
     vanished = Gap(_without_gradient(case), None, len(case.correct), zero)
+    # A precision is no defence, and another one brings the gradients back.
+    cause = ", as small numbers are in float16" if case.subject.behaviour.half else ""
     text = (
         f"{', '.join(parts)};"
-        f" {vanished.estimate:.1%} of {len(case.correct)} gradients are exactly 0"
+        f" {vanished.estimate:.1%} of {len(case.correct)} gradients are exactly 0{cause}"
     )
     return Finding(together(vanished.result, beyond), text, case.n)
 

@@ -1,13 +1,13 @@
 """The door to the classifier under attack: anyone's function from pixels to logits.
 
 All calls go through `Classifier`. It hands the function memory of its own, in a layout that the
-function takes, and lets one call at a time through unless nothing is kept between calls. `examine`
-finds out on a few images what a function takes.
+function takes, lets one call at a time through unless nothing is kept between calls, and says in
+one message what it raises or answers wrongly. `examination.py` finds out what a function takes.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from threading import RLock
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from paradise_cli.attacks.engine.introspection import Memory, counted, if_it_works, modules_of
+from paradise_cli.attacks.engine.introspection import modules_of
+from paradise_cli.attacks.protocol.foreign import foreign
 from paradise_cli.attacks.protocol.lanes import Latent
-from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import Precision, fast_layout
 from paradise_cli.information.gaussian import DiagonalGaussian
 
@@ -31,9 +32,11 @@ DRAWS = 16
 """Answers that are averaged to decide about one point of a classifier that draws at random."""
 SURE_DRAWS = 256
 """The same, to confirm a success: a run that asks again and again would succeed by chance."""
-_PROBES = 64
 AGREE = 1e-3
 """Of the spread of the logits: above rounding in fp32, below what changes a decision."""
+LOWEST = -1e30
+"""In place of a logit of minus infinity: as far below all others, and a number."""
+_WANTED = "return one float tensor of logits, [batch, classes]"
 # One for all: two classifiers may share what they keep, as a surrogate does with its original.
 _ONE_AT_A_TIME = RLock()
 
@@ -55,6 +58,7 @@ class Behaviour:
     in other company. `difference` is the largest one seen, relative to the spread of the logits.
     `channels_last`, `bf16` and `alone`: whether it takes images laid out so, in autocast to bf16,
     and a batch of one. `keeps`: whether it keeps something between two calls, or may do so.
+    `half`: whether it computes in float16. `masks`: whether it rules classes out by minus infinity.
     `operations` are the multiplications and additions for an image, 0 where nobody can count them.
     """
 
@@ -67,6 +71,8 @@ class Behaviour:
     alone: bool = True
     gradient: Gradient = "flows"
     keeps: bool = True
+    half: bool = False
+    masks: bool = False
     operations: float = 0.0
 
 
@@ -119,12 +125,35 @@ class Classifier:
         """The same, surer: what a claimed success has to stand up to after `judge`."""
         return self.judge(images, SURE_DRAWS if self.random else DRAWS)
 
-    def ask(self, images: Tensor) -> Any:
-        """What the function returns for images of its own, which it may write into."""
+    def ask(self, images: Tensor) -> Tensor:
+        """What the function returns for images of its own, which it may write into.
+
+        Raises ParadiseError for whatever it raises, and for what are no logits [B, classes].
+        """
         with self._turn():
             fresh = images.contiguous(memory_format=self.layout)
             # An attack's point is a leaf of the gradient, which nobody may write into either.
-            return self.function(fresh.clone() if fresh is images else fresh)
+            given = fresh.clone() if fresh is images else fresh
+            with foreign("on", images):
+                answer = self.function(given)
+        return self._checked(answer, len(images))
+
+    def _checked(self, answer: Any, count: int) -> Tensor:
+        """The answer, if it is what all that follows takes it for."""
+        if not isinstance(answer, Tensor):
+            kind = type(answer).__name__
+            first = ", such as its first item" if isinstance(answer, tuple | list) else ""
+            raise ParadiseError(f"the classifier returns a {kind}: {_WANTED}{first}")
+        classes = self.behaviour.classes or answer.shape[-1:].numel()
+        dense = answer.layout == torch.strided and not answer.is_meta
+        if not dense or not answer.is_floating_point() or answer.shape != (count, classes):
+            kind = f"{answer.dtype} {list(answer.shape)}".removeprefix("torch.")
+            where = "" if dense else " without values" if answer.is_meta else ", sparse"
+            raise ParadiseError(
+                f"for {count} images the classifier returns {kind}{where}: {_WANTED}"
+                + (f", here [{count}, {classes}]" if self.behaviour.classes else "")
+            )
+        return answer
 
     @property
     def layout(self) -> torch.memory_format:
@@ -151,7 +180,8 @@ class Classifier:
             logits = ask(asked)
             kind = torch.promote_types(logits.dtype, torch.float32)
             # What keeps something may write its next answer into the memory of this one.
-            logits = logits.to(kind, copy=self.behaviour.keeps)
+            logits = logits.to(self.device, kind, copy=self.behaviour.keeps)
+        logits = without_minus_infinity(logits)
         return logits if asked is images else logits[:1]
 
     def _turn(self) -> AbstractContextManager[Any]:
@@ -172,173 +202,39 @@ class Classifier:
 
     def _posterior(self, images: Tensor) -> DiagonalGaussian:
         assert isinstance(self.function, ThroughLatents)
-        with self._turn():
+        with self._turn(), foreign("on", images):
             return self.function.posterior(images.clone())
 
     def _classify(self, z: Tensor) -> Tensor:
         assert isinstance(self.function, ThroughLatents)
-        with self._turn():
+        with self._turn(), foreign("on its latents"):
             return self.function.classify(z.clone())
 
 
-def examine(
-    function: Function,
-    images: Tensor,
-    labels: Tensor,
-    device: torch.device,
-    precision: Precision = "fp32",
-) -> Behaviour:
-    """How the function behaves on the first of these images, on its device.
-
-    With `precision` bf16 it is also looked at as a search in bf16 asks it. Raises UsageError or
-    ParadiseError, saying what to return instead, for what cannot be attacked: training mode, an
-    answer that is no tensor [B, classes], probabilities, values that are not numbers, and labels
-    that are no class.
+def without_minus_infinity(logits: Tensor) -> Tensor:
+    """Logits [B, classes] whose ruled-out classes are at LOWEST; of an image without another class
+    all are left as they are.
     """
-    _check_mode(function)
-    some = images[:_PROBES].to(device)
-    way = _way_of(function, some, device, precision)
-    door = Classifier(function, device=device, width=len(some), behaviour=way)
-    with torch.no_grad():
-        whole = _checked_logits(door, some)
-        # Looked at after the first calls, which may fill what stays as it is from then on.
-        before = Memory(function)
-        again, operations = counted(lambda: _checked_logits(door, some))
-        # In other company: the first image alone where that works, and fewer neighbours.
-        first = if_it_works(lambda: _checked_logits(door, some[:1]))
-        parts = [] if first is None else [first]
-        if len(some) > 1:
-            parts.append(_checked_logits(door, some[len(parts) : 8]))
-        apart = torch.cat(parts)
-        keeps = not Memory(function).same_as(before)
-    _check_classes(whole, labels)
-    spread = float((whole.amax(1) - whole.amin(1)).mean()) or 1.0
-    by_chance = float((whole - again).abs().max()) / spread
-    by_company = float((whole[: len(apart)] - apart).abs().max()) / spread
-    random = by_chance > AGREE
-    return replace(
-        way,
-        classes=whole.shape[1],
-        random=random,
-        batch_dependent=not random and by_company > AGREE,
-        difference=max(by_chance, by_company),
-        alone=first is not None,
-        keeps=keeps,
-        operations=operations / len(some),
-    )
+    nothing_left = logits.amax(1, keepdim=True).isneginf()
+    return torch.where(nothing_left, logits, logits.clamp(min=LOWEST))
 
 
-def _check_classes(logits: Tensor, labels: Tensor) -> None:
-    classes = logits.shape[1]
-    if classes < 2:
-        raise ParadiseError(
-            f"the classifier tells {classes} class apart; an attack needs two or more logits"
-        )
-    if _are_probabilities(logits):
-        raise ParadiseError(
-            "the classifier returns probabilities (0 to 1, of sum 1), whose gradients vanish when"
-            " it is sure: return the logits before the softmax, or log_softmax"
-        )
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
-        raise ParadiseError(
-            f"labels run from {low} to {high}, but the classifier returns {classes} logits: 0 to"
-            f" {classes - 1} are allowed"
-        )
+def logit_spread(logits: Tensor) -> Tensor:
+    """How far the best logit lies above the middle one, on average over images [N, classes]; [].
 
-
-def _check_mode(function: Function) -> None:
-    # A module without parameters, such as a normalisation of torchvision, is often left in training
-    # mode.
-    judged = [
-        module for module in modules_of(function) if next(module.parameters(), None) is not None
-    ]
-    if any(part.training for module in judged for part in module.modules()):
-        raise UsageError(
-            "the model is in training mode, where an answer depends on the batch: call"
-            " model.eval() first"
-        )
-
-
-def _way_of(
-    function: Function, images: Tensor, device: torch.device, precision: Precision
-) -> Behaviour:
-    """The fastest way to ask this function: layout, precision, and whether gradients come back.
-
-    Without channels_last, as a view of a convolution's map needs it, is slower; without bf16 is
-    slower still; and without a gradient most attacks find nothing.
+    Scale and offset of logits are a matter of taste: only their spread gives a unit. Classes that
+    are ruled out do not count, nor do images without a number; 1 where there is nothing to measure.
     """
-    two = torch.cat([images, images])[:2]
-    refusing: list[Behaviour] = []
-    for bf16 in (True, False) if precision == "bf16" else (False,):
-        for channels_last in (True, False):
-            way = Behaviour(0, channels_last=channels_last, bf16=bf16)
-            door = Classifier(function, device=device, width=2, behaviour=way)
-            # Success is decided in fp32, also after a search in bf16.
-            found = [_gradient(door, two, in_bf16) for in_bf16 in (False, True)[: 1 + bf16]]
-            if None in found:
-                continue
-            if "refused" not in found:
-                return replace(way, gradient=found[0] or "cut off")
-            refusing.append(replace(way, gradient="refused"))
-    # Where nothing works, what is wrong with the function is said by whoever asks it next.
-    return refusing[0] if refusing else Behaviour(0, channels_last=False, bf16=False)
+    counted = logits.masked_fill(logits <= LOWEST, torch.nan)
+    spread = (logits.amax(1) - counted.nanmedian(1).values).nanmean()
+    return torch.where((spread > 0) & spread.isfinite(), spread, torch.ones_like(spread))
 
 
-def _gradient(door: Classifier, images: Tensor, in_bf16: bool) -> Gradient | None:
-    """Whether a gradient comes back through the door, or None where not even an answer does."""
+def apart(one: Tensor, other: Tensor) -> Tensor:
+    """The largest difference of two answers to the same images [N, classes]; [].
 
-    def climb() -> Gradient:
-        x = images.clone().requires_grad_(True)
-        answer = door.ask(x)
-        if not isinstance(answer, Tensor) or not answer.requires_grad:
-            return "cut off"
-        (slope,) = torch.autograd.grad(answer.sum(), [x], allow_unused=True)
-        return "cut off" if slope is None else "flows"
-
-    def climb_within_memory() -> Gradient:
-        try:
-            return climb()
-        except torch.OutOfMemoryError:
-            return "flows"  # too large a model is no refusal: the first attack says what to do
-
-    with torch.autocast(door.device.type, torch.bfloat16, enabled=in_bf16):
-        with torch.enable_grad():  # the caller may have turned gradients off
-            found = if_it_works(climb_within_memory)
-        if found is not None:
-            return found
-        with torch.no_grad():
-            answers = if_it_works(lambda: [door.ask(images)])
-    return None if answers is None else "refused"
-
-
-def _checked_logits(door: Classifier, images: Tensor) -> Tensor:
-    """Logits [B, classes] in fp32; raises ParadiseError, saying what should be returned."""
-    wanted = "return one float tensor of logits, [batch, classes]"
-    try:
-        answer = door.ask(images)
-    except Exception as error:
-        given = f"{list(images.shape)} on {images.device}"
-        raise ParadiseError(
-            f"the classifier fails on float32 images {given}: {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(answer, Tensor):
-        kind = type(answer).__name__
-        first = ", such as its first item" if isinstance(answer, tuple | list) else ""
-        raise ParadiseError(f"the classifier returns a {kind}: {wanted}{first}")
-    if answer.ndim != 2 or len(answer) != len(images) or not answer.is_floating_point():
-        kind = f"{answer.dtype} {list(answer.shape)}".removeprefix("torch.")
-        raise ParadiseError(f"for {len(images)} images the classifier returns {kind}: {wanted}")
-    # Under attack infinite logits count as fooled; on clean images the model itself is broken.
-    if bad := int((~answer.isfinite()).any(1).sum()):
-        raise ParadiseError(
-            f"the classifier returns NaN or infinite logits for {bad} of {len(images)} clean"
-            " images; nothing can be said of such a model"
-        )
-    return answer.to(torch.float32, copy=True)
-
-
-def _are_probabilities(logits: Tensor) -> bool:
-    # Logits may sum to 1 by chance for one image, but hardly for all, and with no negative one.
-    in_range = bool((logits >= 0).all() and (logits <= 1).all())
-    return in_range and bool(((logits.sum(1) - 1).abs() < 1e-3).all())
+    Equal values, two NaN and two infinities among them, do not differ; otherwise NaN differs from
+    everything, by infinity.
+    """
+    same = (one == other) | (one.isnan() & other.isnan())
+    return (one - other).abs().nan_to_num(torch.inf, torch.inf).masked_fill(same, 0).max()

@@ -1,7 +1,7 @@
 """What lies behind a classifier that is only a function to us: modules, weights, memory, work."""
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dis import get_instructions
 from enum import Enum
 from functools import partial
@@ -17,8 +17,11 @@ from types import (
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from paradise_cli.attacks.protocol.foreign import foreign
 
 T = TypeVar("T")
 
@@ -60,10 +63,33 @@ def weights_digest(function: Any) -> str:
     digest = hashlib.sha256()
     for module in modules_of(function):
         digest.update(repr(module).encode())
-        for name, value in module.state_dict().items():
+        with foreign("when asked for its state_dict"):
+            state = module.state_dict()
+        for name, value in state.items():
             digest.update(name.encode())
-            digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+            for part in _bytes_of(value):
+                digest.update(part)
     return digest.hexdigest()[:16]
+
+
+def _bytes_of(value: Any) -> Iterator[bytes]:
+    """The content of a state: of tensors of any kind, and of what modules keep beside them."""
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        dense = value.dequantize() if value.is_quantized else value.to_dense()
+        real = torch.view_as_real(dense) if dense.is_complex() else dense
+        yield real.float().contiguous().numpy().tobytes()
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield str(key).encode()
+            yield from _bytes_of(inner)
+    elif isinstance(value, list | tuple | set | frozenset):
+        for inner in value:
+            yield from _bytes_of(inner)
+    else:
+        # Not what it prints: that may hold its address, another one in the next process.
+        plain = isinstance(value, (*_PLAIN, np.generic))
+        yield repr(value).encode() if plain else type(value).__qualname__.encode()
 
 
 class Memory:

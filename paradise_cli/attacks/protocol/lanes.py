@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from paradise_cli.attacks.protocol.foreign import foreign
 from paradise_cli.core.registry import Registry
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.perturbations.threat import Threat
@@ -127,7 +128,8 @@ def input_gradient(loss: Tensor, x: Tensor) -> Tensor:
     found = None
     # The gradient of the pixels alone: `backward` would compute those of all weights as well.
     if loss.requires_grad:
-        (found,) = torch.autograd.grad(loss.sum(), [x], allow_unused=True)
+        with foreign("when asked for its gradient at", x):
+            (found,) = torch.autograd.grad(loss.sum(), [x], allow_unused=True)
     if found is None:
         return torch.zeros_like(x)
     # From channels_last layers it comes so laid out, and would slow all that mixes it with images.

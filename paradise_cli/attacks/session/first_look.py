@@ -18,7 +18,7 @@ _PIXELS = 50  # of a kind, before their gradients say something of the kind
 
 def first_look(subject: Subject) -> tuple[str, ...]:
     """Lines for people: accuracy no better than chance, shifted labels, gradients that are lost."""
-    return (*_on_accuracy(subject), *_on_gradients(subject))
+    return (*_on_accuracy(subject), *_on_gradients(subject), *_on_numbers(subject))
 
 
 def _on_accuracy(subject: Subject) -> list[str]:
@@ -78,6 +78,22 @@ def _on_gradients(subject: Subject) -> list[str]:
         " 0, and others do not: is x.clamp(0, 1), hardtanh or ReLU the first layer? Attacks that"
         " follow gradients do not see that such pixels could change"
     ]
+
+
+def _on_numbers(subject: Subject) -> list[str]:
+    lines = []
+    if subject.behaviour.half:
+        lines.append(
+            "the classifier answers in float16, whose gradients underflow to exactly 0 where it is"
+            " sure: that hides them from attacks and is no defence; attack the same weights in"
+            " float32 (.float()) or bfloat16"
+        )
+    if subject.behaviour.masks:
+        lines.append(
+            "logits of minus infinity count as classes that are never predicted; where they are the"
+            " logarithm of a probability that is 0, no gradient comes back: return log_softmax"
+        )
+    return lines
 
 
 def _dead(moves: Tensor) -> bool:

@@ -12,9 +12,11 @@ from paradise_cli.attacks.engine.classifier import (
     Behaviour,
     Classifier,
     Function,
-    examine,
+    apart,
+    logit_spread,
 )
 from paradise_cli.attacks.engine.compiled import compiled
+from paradise_cli.attacks.engine.examination import examine
 from paradise_cli.attacks.engine.introspection import weights_digest
 from paradise_cli.attacks.engine.jobs import digests
 from paradise_cli.core.errors import ParadiseError, UsageError
@@ -129,9 +131,7 @@ class TransferSource:
 
 def disagree(one: Tensor, other: Tensor) -> bool:
     """Whether two answers to the same images differ by more than rounding, logits [N, classes]."""
-    # Scale and offset of logits are a matter of taste: only their spread gives a unit.
-    spread = float((one.amax(1) - one.amin(1)).mean()) or 1.0
-    return float((one - other).abs().max()) > AGREE * spread
+    return float(apart(one, other)) > AGREE * float(logit_spread(one))
 
 
 def _classifier(function: Function, compute: Compute, behaviour: Behaviour) -> Classifier:

@@ -1,6 +1,7 @@
 """Every family of data sets on a small copy of its files."""
 
 import gzip
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -214,6 +215,57 @@ def test_folders_whose_classes_disagree_are_refused(tmp_path: Path) -> None:
         DATASETS["image_folder"](tmp_path / "nowhere")
     with pytest.raises(ParadiseError, match=r"data\.root"):
         DATASETS["imagenet"](None)
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "sizes"),
+    [
+        # However people write the splits.
+        ("train/a train/b valid/a test/b", "ab", [2, 1, 1]),
+        ("Train/a Train/b Validation/b TEST/a", "ab", [2, 1, 1]),
+        ("training/a training/b testing/a", "ab", [2, 1]),
+        ("train val", "", [1, 1]),
+        # A class may be called as a split is.
+        ("bus car train", ["bus", "car", "train"], [3]),
+        ("bus test", ["bus", "test"], [2]),
+        # One folder tells nothing apart, whatever it is called.
+        ("train", "", [1]),
+        ("val", "", [1]),
+    ],
+)
+def test_splits_are_known_by_their_names_and_their_company(
+    tmp_path: Path, names: str, classes: Sequence[str], sizes: list[int]
+) -> None:
+    root = tmp_path / "photos"
+    write_images(root, *(f"{name}/1.png" for name in names.split()))
+    bundle = DATASETS["image_folder"](root, size=8)
+    found = [each for target in bundle.info.targets for each in target.classes]
+    assert found == [*classes]
+    assert [len(split) for split in bundle.splits().values()] == sizes
+    assert info_of("image_folder", root, size=8) == bundle.info
+    assert not bundle.notes
+
+
+def test_what_lies_beside_splits_is_said(tmp_path: Path) -> None:
+    root = tmp_path / "photos"
+    write_images(root, "train/a/1.png", "train/b/1.png", "car/1.png", ".trash/1.png")
+    bundle = DATASETS["image_folder"](root, size=8)
+    assert len(bundle.train) == 2
+    assert bundle.notes == ("photos is split into train/; left out is what lies beside: car/",)
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("val/a test/a", r"holds test/, val/, which are splits and no classes.*data\.root=.*test"),
+        ("Test/a/b", "which are splits and no classes"),
+        ("train/a val/a valid/a", "val/, valid/, which all mean the validation split"),
+    ],
+)
+def test_splits_that_cannot_be_used_are_refused(tmp_path: Path, names: str, message: str) -> None:
+    write_images(tmp_path, *(f"{name}/1.png" for name in names.split()))
+    with pytest.raises(ParadiseError, match=message):
+        DATASETS["image_folder"](tmp_path)
 
 
 def test_imagenet_that_is_not_there_has_its_known_size() -> None:

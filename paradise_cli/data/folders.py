@@ -11,29 +11,27 @@ from torch import Tensor
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.data.base import DataBundle, DataInfo, Preprocessing, Target, dataset
 from paradise_cli.data.images import image_ids
+from paradise_cli.data.split_folders import (
+    left_out,
+    refuse_splits_as_classes,
+    split_folders,
+    sub_folders,
+)
 from paradise_cli.data.streaming import FolderSplit, folder_split, unreadable
 
-_SPLITS = {"train": "train", "val": "validation", "test": "test"}
 # What --dry-run assumes of a folder that is not there: classes and training images.
 _UNSEEN = 10, 50_000
 _IMAGENET = 1000, 1_281_167
 _SHOWN = 5  # files or folders that a note names
-_SYSTEM = {"__MACOSX", "__pycache__", "@eaDir", "lost+found"}  # left by programs, no classes
-
-
-def _split_folders(root: Path) -> list[str]:
-    """Those of train, val and test that are there beside train, else the folder itself, ""."""
-    # A class may be called test; only train/ beside it makes it a split.
-    if not (root / "train").is_dir():
-        return [""]
-    return [name for name in _SPLITS if (root / name).is_dir()]
 
 
 def _listing(root: Path) -> dict[str, list[str]]:
-    """Image paths relative to `root` by sub-folder, as in `_split_folders`."""
+    """Image paths relative to `root` by sub-folder, as in `split_folders`."""
+    if root.is_dir():  # what it is instead is said by whoever lists it
+        refuse_splits_as_classes(root)
     return {
         name: [f"{name}/{image}" if name else image for image in image_ids(root / name)]
-        for name in _split_folders(root)
+        for name in (split_folders(root) if root.is_dir() else [""])
     }
 
 
@@ -54,13 +52,10 @@ def _sub_folders(place: Path, images: Sequence[str], split: str) -> list[str]:
     One without an image counts as a class does, so that the classes after it keep their numbers.
     """
     holding = _folders_of(images, split)
-    empty = {
-        entry.name
-        for entry in place.iterdir()
-        if entry.is_dir() and not entry.is_symlink() and not entry.name.startswith(".")
-    }
+    # A link that leads back holds nothing new.
+    empty = {name for name in sub_folders(place) if not (place / name).is_symlink()}
     # Where all images lie in the folder itself, the folders beside them are no classes.
-    return sorted(holding | (empty - _SYSTEM)) if holding else []
+    return sorted(holding | empty) if holding else []
 
 
 def _classes(
@@ -96,7 +91,7 @@ def class_folders_of(root: Path, images: Sequence[str]) -> list[str | None]:
     """
     # Here only folders that hold an image count: nothing is trained, and no number depends on it.
     names: dict[str, str | None] = {}
-    for split in _split_folders(root):
+    for split in split_folders(root):
         inside = [image for image in images if not split or image.startswith(f"{split}/")]
         if len(_folders_of(inside, split)) > 1:
             names |= {image: _class_of(image, split) for image in inside}
@@ -189,14 +184,15 @@ def open_folder(
     first = next(iter(listing))
     # What is skipped is known only now: `_info` looks at no pixels.
     info = dataclasses.replace(info, train_size=len(listing[first]))
+    names = split_folders(root)
     splits = {
-        _SPLITS.get(name, "train"): folder_split(
+        names[name]: folder_split(
             root, images, _labels(images, name, info), preprocessing,
             random_crop=random_crop and name == first, memory_gib=memory_gib,
         )
         for name, images in listing.items()
     }  # fmt: skip
-    notes += _empty_note(listing[first], first, info)
+    notes += [*left_out(root), *_empty_note(listing[first], first, info)]
     validation, test = splits.get("validation"), splits.get("test")
     return DataBundle(info, splits["train"], validation, test, tuple(notes))
 
@@ -214,7 +210,8 @@ def _describe_folder(
 ) -> DataInfo:
     name = label or ("image_folder" if root is None else root.resolve().name)
     info = _info(root, name, Preprocessing(channels, size, (size, size)), classes, _UNSEEN)
-    own_validation = root is not None and "val" in _split_folders(root)
+    there = {} if root is None or not root.is_dir() else split_folders(root)
+    own_validation = "validation" in there.values()
     return dataclasses.replace(info, own_validation=own_validation)
 
 
@@ -232,10 +229,11 @@ def image_folder(
 ) -> DataBundle:
     """Any folder of images: its train/, val/ and test/ where present, else all of it for training.
 
-    Sub-folders of a split are its classes (two or more; images beside them are unlabelled), and
-    must equal `classes` where given; one without images keeps its number. A split of up to
-    `memory_gib` is decoded once and kept, a larger one streamed. A file that cannot be read stops
-    the command, or is left out and said with `skip_unreadable`.
+    Splits may also be called training/, valid/, validation/ and testing/, in any case. Sub-folders
+    of a split are its classes (two or more; images beside them are unlabelled), and must equal
+    `classes` where given; one without images keeps its number. A split of up to `memory_gib` is
+    decoded once and kept, a larger one streamed. A file that cannot be read stops the command, or
+    is left out and said with `skip_unreadable`.
     """
     return open_folder(
         _named(root, "image_folder"), Preprocessing(channels, size, (size, size)),

@@ -324,7 +324,7 @@ IMAGES, LABELS = problem()[1:3]
     [
         ({"images": IMAGES * 255}, r"pixels run from .* must lie in \[0, 1\].*divide by 255"),
         ({"images": IMAGES - 0.5}, r"must lie in \[0, 1\]: undo any normalisation"),
-        ({"images": IMAGES * torch.nan}, "pixels run from nan to nan"),
+        ({"images": IMAGES * torch.nan}, "NaN in place of pixels"),
         ({"images": IMAGES.long()}, "pixels of type torch.int64"),
         ({"images": IMAGES[0]}, r"images of shape \[1, 6, 6\]: \[N, C, H, W\]"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "N of 1 or more"),

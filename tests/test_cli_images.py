@@ -91,8 +91,8 @@ def test_mistakes_are_one_message(model: str, photos: Path, tmp_path: Path, comm
     suffix = {"encode": ".npy", "predict": ".json", "reconstruct": ""}[command]
     out = ["--out", tmp_path / f"out{suffix}"]
     for images, weights, message in (
-        (tmp_path / "empty", model, "no image among its 0 file(s)"),
-        (tmp_path / "texts", model, "no image among its 1 file(s)"),
+        (tmp_path / "empty", model, "no image among its 0 files;"),
+        (tmp_path / "texts", model, "no image among its 1 file;"),
         (tmp_path / "nowhere", model, "no such file or folder"),
         (photos, tmp_path / "nowhere", "no such run folder or weights file"),
         (photos, pickled, "pickled weights are never opened"),
@@ -149,13 +149,60 @@ def test_reconstruct_needs_a_decoder(photos: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.parametrize("command", ["encode", "predict", "reconstruct"])
+@pytest.mark.parametrize("as_json", [True, False])
+def test_where_no_image_can_be_read_nothing_is_written(
+    model: str, tmp_path: Path, command: str, as_json: bool
+) -> None:
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "a.png").write_text("hello")
+    for out in {"encode": ["z.npy", "z.npz"], "predict": ["p.csv", "p.json", ""],
+                "reconstruct": ["r", "r.png"]}[command]:  # fmt: skip
+        given = ["--out", tmp_path / "new" / out] if out else []
+        done = run(command, broken, "--model", model, *given, *(["--json"] if as_json else []))
+        assert done.exit_code == 1 and done.stdout == ""
+        assert f"error: no image can be read, of 1 given:\n  {broken / 'a.png'}: not an" in (
+            done.stderr
+        )
+        assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("images", "out", "refused"),
+    [
+        ("photos", "photos", True), ("photos", "photos/kept", True),
+        ("photos", "photos/../photos/kept.png", True), ("photos/", "elsewhere/../photos/a", True),
+        ("photos/cat/000.png", "photos/cat", True), ("photos/cat/*.png", "photos/cat", True),
+        ("photos/cat/000.png", "photos/cat/000.png", True), ("photos/**/*.png", "photos/a", True),
+        ("**/*.png", "kept", True), ("link", "photos/kept", True),
+        ("photos", "kept", False), ("photos/cat", "photos/kept", False), ("photos", ".", False),
+        ("photos/cat/000.png", "photos/cat/kept", False), ("digits:test", ".", False),
+        ("photos/cat/000.png", "photos/cat/kept.png", False), ("photos", "photos-kept", False),
+    ],
+)  # fmt: skip
+def test_pictures_never_stand_among_the_images(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: str, out: str,
+    refused: bool,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("link").symlink_to("photos")
+    message = f"--out {Path(out)}: the pictures would stand among the images of {images}"
+    # Before the model is looked for: so a missing one tells that the place was no fault.
+    done = run("reconstruct", images, "--out", out, "--model", "nothing")
+    assert done.exit_code == 2 and (message in done.stderr) is refused
+    assert ("no such run folder" in done.stderr) is not refused
+    table = run("evaluate", "nothing", "--data", "photos", "--per-example", "photos/c.csv")
+    assert table.exit_code == 2 and "--per-example photos/c.csv: the pictures" in table.stderr
+
+
 def test_the_default_model_is_named(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_tiny(tmp_path / "small.safetensors")
     monkeypatch.setattr("paradise_cli.hub.cards.resource_dir", lambda kind: tmp_path)
     chosen = "paradise_cli.inference.default_model.default_model"
-    monkeypatch.setattr(chosen, lambda images: ("small", "1x12x12"))
+    monkeypatch.setattr(chosen, lambda images, task: ("small", "1x12x12"))
     done = run("encode", photos, "--out", tmp_path / "z.npy")
     assert done.exit_code == 0
     assert "model: small, the packaged default for 1x12x12, trained on" in done.stderr

@@ -236,8 +236,14 @@ def test_images_are_listed_in_order_and_other_files_left(tmp_path: Path) -> None
 
 def test_folders_without_images_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
-    with pytest.raises(ParadiseError, match=r"no image among its 1 file.*\.png"):
+    with pytest.raises(ParadiseError, match=r"no image among its 1 file; .*\.png"):
         list_images(tmp_path)
+    for hidden in (".a.png", ".cache/x.png"):
+        folder = tmp_path / f"of{hidden.replace('/', '')}"
+        (folder / hidden).parent.mkdir(parents=True)
+        (folder / hidden).write_bytes(b"x")
+        with pytest.raises(ParadiseError, match="no image among its 0 files, hidden ones left out"):
+            list_images(folder)
     with pytest.raises(ParadiseError, match="no such folder"):
         list_images(tmp_path / "nowhere")
     with pytest.raises(ParadiseError, match="is a file"):

@@ -2,28 +2,29 @@
 
 from collections import Counter
 from pathlib import Path
-from types import SimpleNamespace
+from typing import get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from paradise_cli.core.errors import UsageError
 from paradise_cli.core.storage import load_metadata
 from paradise_cli.data import DATASETS
-from paradise_cli.hub.cards import card, packaged_file, zoo_names
+from paradise_cli.hub.cards import Card, Task, card, packaged_file, packaged_for, zoo_names
 from paradise_cli.inference import default_model as module
 from paradise_cli.inference.default_model import ANY, default_model
 
-CARDS = {"clothes": ["fashion_mnist", "1x28x28"], "numbers": ["digits", "1x8x8"], "all": [ANY]}
+KINDS = {"clothes": ["fashion_mnist", "1x28x28"], "numbers": ["digits", "1x8x8"], "all": [ANY]}
+CARDS = {name: Card.model_construct(default_for=kinds) for name, kinds in KINDS.items()}
 
 
 @pytest.fixture
 def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three models, and images of several kinds in the current folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "zoo_names", lambda: list(CARDS))
-    monkeypatch.setattr(module, "packaged_file", lambda name: tmp_path)
-    monkeypatch.setattr(module, "card", lambda name: SimpleNamespace(default_for=CARDS[name]))
+    monkeypatch.setattr(module, "packaged_for", lambda task: CARDS)
+    monkeypatch.setattr(module, "card", CARDS.__getitem__)
     for folder, shape in (("grey", (28, 28)), ("colour", (28, 28, 3)), ("wide", (28, 30))):
         (tmp_path / folder / "below").mkdir(parents=True)
         pixels = np.zeros(shape, np.uint8)
@@ -58,12 +59,37 @@ def test_without_images_it_is_the_one_for_any(zoo: None) -> None:
     assert default_model() == ("all", ANY)
 
 
-def test_no_kind_has_two_models_and_each_model_reads_its_kinds() -> None:
-    claims = Counter(kind for name in zoo_names() for kind in card(name).default_for)
-    assert claims[ANY] == 1 and set(claims.values()) == {1}
-    for name in zoo_names():
+@pytest.mark.parametrize("task", get_args(Task))
+def test_no_kind_has_two_models_and_each_model_reads_its_kinds(task: Task) -> None:
+    able = [name for name in packaged_for(task) if task in card(name).default_to]
+    claims = Counter(kind for name in able for kind in card(name).default_for)
+    assert set(claims.values()) == {1} and (ANY in claims) is (task != "reconstruct")
+    for name in able:
         for kind in card(name).default_for:
             path = packaged_file(name)
             assert path is not None, "a default must be there"
             shape = "x".join(map(str, load_metadata(path)["data"]["shape"]))
             assert kind in (ANY, shape) or kind in DATASETS
+
+
+def test_cards_say_what_their_models_can_do() -> None:
+    for name in zoo_names():
+        path = packaged_file(name)
+        if path is None:
+            assert not {name} & {each for task in get_args(Task) for each in packaged_for(task)}
+            continue
+        tasks = load_metadata(path)["recipe"]["objective"]["tasks"]
+        kinds = {task["distortion"]["name"] == "cross_entropy" for task in tasks}
+        can = card(name).can
+        assert can("encode") and can("predict") is (True in kinds)
+        assert can("reconstruct") is (False in kinds)
+
+
+def test_the_task_decides_as_well() -> None:
+    assert default_model(["fashion_mnist"], "reconstruct")[0] == "fashion-mnist-2d-unsupervised"
+    for task in ("encode", "predict"):
+        assert default_model(["fashion_mnist"], task)[0] == "fashion-mnist-2d-supervised"
+    with pytest.raises(UsageError, match=r"can reconstruct such images.*: fashion-mnist-2d-unsup"):
+        default_model(["digits"], "reconstruct")
+    # Whoever opens this says that there is no such file.
+    assert default_model(["nowhere"], "reconstruct") == ("fashion-mnist-2d-unsupervised", ANY)

@@ -158,7 +158,7 @@ def test_nothing_readable_writes_nothing(model: LoadedModel, tmp_path: Path) -> 
         write(model, folder, tmp_path / "z.npy")
     (folder / "a.png").write_text("hello")
     (tmp_path / "z.npy").write_text("precious")
-    with pytest.raises(ParadiseError, match=r"none of the 1 images can be read(.|\n)*a.png"):
+    with pytest.raises(ParadiseError, match=r"no image can be read, of 1 given(.|\n)*a.png"):
         write(model, folder, tmp_path / "z.npy")
     assert (tmp_path / "z.npy").read_text() == "precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["photos", "z.npy"]
@@ -209,8 +209,9 @@ def test_arrays_of_every_layout_agree(model: LoadedModel, tmp_path: Path) -> Non
         (np.zeros((12, 12), np.uint8), "holds no images"),
         (np.zeros((0, 12, 12), np.uint8), "holds no images"),
         (np.zeros((2, 12, 12), np.int64), "pixels of type int64"),
-        (np.full((2, 12, 12), 255.0), r"outside \[0, 1\]"),
-        (np.full((2, 12, 12), np.nan), r"outside \[0, 1\]"),
+        (np.full((2, 12, 12), 255.0), r"rows 0 to 1: pixels run from 255 to 255.*divide by 255"),
+        (np.full((2, 12, 12), np.nan), "rows 0 to 1: NaN in place of pixels"),
+        (np.full((2, 12, 12), np.inf), "infinite values in place of pixels"),
     ],
 )
 def test_arrays_that_do_not_fit(
@@ -230,8 +231,9 @@ def test_damaged_arrays(model: LoadedModel, tmp_path: Path) -> None:
     source = model.open(path)
     for content in (whole[:-1], whole[:40], b"", b"hello", b"\x80\x04K\x01."):
         path.write_bytes(content)
-        with pytest.raises(ParadiseError, match=r"not a readable \.npy array"):
+        with pytest.raises(ParadiseError, match="cannot be read as numpy arrays: damaged") as said:
             model.open(path)
+        assert "pickle" not in str(said.value)  # numpy advises to allow it
     path.write_bytes(whole[:-200])
     with pytest.raises(ParadiseError, match="cut short while"):
         encode_to_file(model, source, tmp_path / "z.npy")

@@ -131,7 +131,7 @@ def test_stopping_at_any_step_and_going_on_changes_no_bit(
                 os.kill(os.getpid(), signal.SIGTERM)
 
         monkeypatch.setattr(State, "observe", interrupt)
-        with pytest.raises(Interrupted, match=f"stopped at step {stop} of {STEPS}"):
+        with pytest.raises(Interrupted, match=f"at step {stop} of {STEPS}"):
             run(tmp_path / "parts", *chosen)
     monkeypatch.setattr(State, "observe", observe)
     run(tmp_path / "parts", *chosen)

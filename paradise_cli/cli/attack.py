@@ -16,6 +16,7 @@ from paradise_cli.cli.output import deliver, note
 from paradise_cli.core.errors import Interrupted, UsageError
 from paradise_cli.core.processes import is_main
 from paradise_cli.core.ranges import number, seconds
+from paradise_cli.core.results import refuse_among
 
 if TYPE_CHECKING:
     from paradise_cli.attacks import AttackReport
@@ -70,6 +71,7 @@ Narrow = Annotated[
     str | None, typer.Option(help="Stop once the interval is this narrow either way: 1%.")
 ]
 Budget = Annotated[str | None, typer.Option(help="Stop after this long: 90s, 10m, 2h.")]
+FOLDER = Path("attacks")
 Folder = Annotated[
     Path | None,
     typer.Option(
@@ -150,7 +152,8 @@ def attack(
     as_json: JsonOption = False,
 ) -> None:
     # What was typed wrongly is said before torch and the model take their time.
-    name, numbers = _one(model, imported), _numbers(eps, curve, ci, budget)
+    numbers, name = _numbers(eps, curve, ci, budget), _one(model, imported)
+    refuse_among(out or FOLDER, [data] if card and data else [])  # only a card has pictures
     from paradise_cli.attacks.session.settings import AttackSettings
     from paradise_cli.robustness.classifiers import open_classifier
     from paradise_cli.robustness.examples import open_examples
@@ -201,7 +204,7 @@ def _folder(
     data = re.sub(r"[^\w.]+", "-", examples.label.removesuffix(".npz")).strip("-")
     count = f"n{len(examples.images)}"
     parts = (target.name, data, settings.suite, settings.norm, eps, count, f"s{settings.seed}")
-    return Path("attacks") / "-".join(parts).replace("/", "_")
+    return FOLDER / "-".join(parts).replace("/", "_")
 
 
 def _beside(

@@ -64,7 +64,7 @@ def encode(
     bytes are the same on every run. Files that cannot be read are skipped and listed, and the exit
     code is then 1.
     """
-    loaded = load_and_say(model, images, device)
+    loaded = load_and_say(model, images, device, "encode")
 
     # Here, not above, as in every command: --help must not wait for torch.
     from paradise_cli.cli.progress import progress_bar

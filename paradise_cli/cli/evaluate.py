@@ -91,7 +91,7 @@ def evaluate(
     paradise evaluate runs/digits --per-example costs.csv    what each image costs, and a picture
     paradise evaluate runs/digits --nuisance                 under noise, shifts, blur, JPEG, ...
     """
-    _refuse_mistakes(model, per_example)
+    _refuse_mistakes(model, data, per_example, out if nuisance else None)
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.core.results import place, replacing
     from paradise_cli.evaluation.evaluate import measure_loaded
@@ -141,13 +141,22 @@ def _show(measured: "Measurement", costs: "ImageCosts | None", found: "Nuisance 
         print_nuisance(found)
 
 
-def _refuse_mistakes(model: str, per_example: Path | None) -> None:
-    """Refuse what is wrong with the command line before torch is loaded."""
+def _refuse_mistakes(
+    model: str, data: str | None, per_example: Path | None, pictured: Path | None
+) -> None:
+    """Refuse what is wrong with the command line before torch is loaded.
+
+    A picture is drawn beside the table, and beside a `pictured` result.
+    """
+    from paradise_cli.core.results import refuse_among
     from paradise_cli.evaluation.cost_table import check_out
     from paradise_cli.inference.find_model import find_model
 
     if per_example is not None:
         check_out(per_example)
+    for option, path in (("--per-example", per_example), ("--out", pictured)):
+        if path is not None and data is not None:
+            refuse_among(path, [data], option)
     find_model(model)
 
 

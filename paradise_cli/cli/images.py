@@ -9,6 +9,7 @@ import typer
 from paradise_cli.cli.output import note
 
 if TYPE_CHECKING:
+    from paradise_cli.hub.cards import Task
     from paradise_cli.inference.loading import LoadedModel
 
 _SHOWN = 20  # unreadable files that are named
@@ -34,12 +35,14 @@ AheadOption = Annotated[
 ]  # fmt: skip
 
 
-def load_and_say(model: str | None, images: Sequence[str], device: str) -> "LoadedModel":
-    """The model asked for, or the packaged one for such images; says on stderr which one it is."""
+def load_and_say(
+    model: str | None, images: Sequence[str], device: str, task: "Task"
+) -> "LoadedModel":
+    """The model asked for, or the packaged one for such a task and images; says on stderr which."""
     from paradise_cli.inference.default_model import ANY, default_model
     from paradise_cli.inference.find_model import find_model
 
-    name, kind = (model, "") if model is not None else default_model(in_order(images))
+    name, kind = (model, "") if model is not None else default_model(in_order(images), task)
     find_model(name)  # a misspelt name is refused before torch is loaded
 
     from paradise_cli.inference.loading import load

@@ -57,7 +57,7 @@ def predict(
 
     Files that cannot be read are skipped and listed, and the exit code is then 1.
     """
-    loaded = load_and_say(model, images, device)
+    loaded = load_and_say(model, images, device, "predict")
 
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.core.results import replacing

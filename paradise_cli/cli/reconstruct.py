@@ -16,6 +16,7 @@ from paradise_cli.cli.images import (
 )
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption, written
 from paradise_cli.cli.output import note, print_json
+from paradise_cli.core.results import refuse_among
 
 Out = Annotated[
     Path,
@@ -42,7 +43,8 @@ def reconstruct(
 
     Files that cannot be read are skipped and listed, and the exit code is then 1.
     """
-    loaded = load_and_say(model, images, device)
+    refuse_among(out, images)
+    loaded = load_and_say(model, images, device, "reconstruct")
 
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.core.results import replacing

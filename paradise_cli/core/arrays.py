@@ -1,5 +1,6 @@
 """Arrays from users' files, in the formats that hold no code: nothing is ever unpickled."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,33 @@ def read_array(path: Path) -> NDArray[Any]:
         if not isinstance(array, np.ndarray):
             raise UsageError(f"{path} is an .npz archive by another name: rename it")
         return array
+
+
+def map_array(path: Path) -> np.memmap[Any, np.dtype[Any]]:
+    """The array of an `.npy` file without reading it; errors as `read_array`."""
+    with _readable(path):
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(array, np.memmap):
+            array.close()
+            raise UsageError(f"{path} is an .npz archive by another name: rename it")
+        return array
+
+
+def check_pixels(low: float, high: float, where: str = "") -> None:
+    """Raise ParadiseError for floats from `low` to `high` that are no pixels: those lie in [0, 1].
+
+    `where` is a file or an array, and ends in a colon.
+    """
+    # No range to divide by, and no normalisation that could be undone.
+    if not (math.isfinite(low) and math.isfinite(high)):
+        lost = "NaN" if math.isnan(low) else "infinite values"
+        raise ParadiseError(f"{where} {lost} in place of pixels: leave those images out".lstrip())
+    if low < 0 or high > 1:
+        text = (
+            f"{where} pixels run from {low:g} to {high:g}, but must lie in [0, 1]: undo any"
+            " normalisation, which belongs into the model, and divide by 255 what is 0 to 255"
+        )
+        raise ParadiseError(text.lstrip())
 
 
 def read_archive(path: Path, known: Sequence[str]) -> tuple[dict[str, NDArray[Any]], Sequence[str]]:
@@ -73,7 +101,7 @@ def _readable(path: Path) -> Iterator[None]:
         raise
     # numpy lets through a dozen kinds, those of zipfile and tokenize among them.
     except Exception as error:
-        if "Object arrays" in str(error):
+        if "Object arrays" in str(error) or "Python objects" in str(error):
             raise UsageError(
                 f"{path} holds Python objects, which are never unpickled: save plain arrays of"
                 " numbers"

@@ -3,9 +3,10 @@
 The origin of a result is kept beside it, in a hidden file: an .npy or .csv has no room for it.
 """
 
+import glob
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,26 @@ def check_suffix(
     # Where a folder of that name stands, it was meant.
     if not path.is_dir():
         raise UsageError(f"{option} {path}: a folder is written; leave out {path.suffix}")
+
+
+def refuse_among(out: Path, images: Iterable[str], option: str = "--out") -> None:
+    """Raise UsageError where pictures at `out` would stand among the images they are made of.
+
+    `images` are folders, files and patterns; whatever reads them again would take those along.
+    """
+    target = Path(os.path.realpath(out))
+    for name in images:
+        # What `**` matches lies anywhere below what stands before it.
+        given = Path(os.path.realpath(Path(name.partition("**")[0]).expanduser()))
+        if given.is_dir():
+            among = target.is_relative_to(given)
+        else:
+            among = target in (given, given.parent) and (given.exists() or glob.has_magic(name))
+        if among:
+            raise UsageError(
+                f"{option} {out}: the pictures would stand among the images of {name}; choose"
+                " another place"
+            )
 
 
 @contextmanager

@@ -43,6 +43,7 @@ def publish(path: Path) -> Iterator[Path]:
             yield temporary
         return
     target = Path(os.path.realpath(path))  # renaming onto a link would replace the link itself
+    new = [folder for folder in target.parents if not folder.exists()]
     temporary = _temporary(path, target, before)
     like = before or temporary.stat()
     try:
@@ -60,6 +61,10 @@ def publish(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
+        # Nor do folders stay that were made for a result that never came.
+        with suppress(OSError):  # that this one is not empty, mostly
+            for folder in new:
+                folder.rmdir()
 
 
 def require_writable(path: Path) -> None:

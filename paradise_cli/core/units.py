@@ -10,6 +10,11 @@ slower: a GPU that waits for the host computes nothing.
 """
 
 
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """A number of things in words: `1 image`, `2,000 images`, `2 classes`."""
+    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
+
+
 def significant(value: float, digits: int = 4) -> str:
     """A number with so many significant digits, or all those before the point; never `-0`."""
     # An exponent for the small alone: nobody counts nats as 1.2e+04.

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.nn import functional
 
 from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.units import counted
 from paradise_cli.data.base import Preprocessing
 
 Pixels = NDArray[np.uint8]
@@ -47,7 +48,8 @@ def image_ids(folder: Path) -> list[str]:
         kind = "is a file, not a folder" if folder.exists() else "no such folder"
         raise UsageError(f"{folder}: {kind}; name a folder of images")
     found: list[str] = []
-    others = 0  # files that are no images: an empty answer is easier to understand with them
+    # Files that are no images: an empty answer is easier to understand with them.
+    others, hidden = 0, False
     visited: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -56,15 +58,17 @@ def image_ids(folder: Path) -> list[str]:
             continue
         visited.add(real)
         # In place: os.walk goes on into what is left in its own list.
+        hidden |= any(name.startswith(".") for name in (*folders, *files))
         folders[:] = [name for name in folders if not name.startswith(".")]
         prefix = os.path.relpath(place, folder).replace(os.sep, "/") + "/"
         prefix = "" if prefix == "./" else prefix
         images = [f for f in files if f.lower().endswith(SUFFIXES) and not f.startswith(".")]
         found += [prefix + name for name in images]
-        others += len(files) - len(images)
+        others += sum(not f.startswith(".") for f in files) - len(images)
     if not found:
         raise ParadiseError(
-            f"{folder}: no image among its {others} file(s); readable suffixes:"
+            f"{folder}: no image among its {counted(others, 'file')}"
+            f"{', hidden ones left out' if hidden else ''}; readable suffixes:"
             f" {' '.join(SUFFIXES)}"
         )
     return sorted(found)

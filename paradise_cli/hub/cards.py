@@ -28,6 +28,8 @@ Code: TypeAlias = Annotated[str, Field(pattern=r"^([0-9a-f]{40}|\d+\.\d+[\w.+-]*
 Words: TypeAlias = Annotated[str, Field(min_length=1)]
 """What a person has to write: an empty draft is no card."""
 MetricName: TypeAlias = Literal["accuracy", "distortion", "rate", "robust accuracy"]
+Task: TypeAlias = Literal["encode", "predict", "reconstruct"]
+"""What a command makes of images: a posterior, classes, or the images again."""
 Repo: TypeAlias = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
 
 
@@ -126,9 +128,16 @@ class Card(_Strict):
     packaged: File | None = None
     hub: OnTheHub | None = None
     metrics: list[Metric] = []
-    # Data sets and shapes, as 1x28x28, whose default it is where no model is named, or `any`.
+    # Data sets and shapes, as 1x28x28, whose default it is where no model is named, or `any`; and
+    # the commands that take it then, where they are not all that it can do.
     default_for: list[str] = []
+    default_to: list[Task] = ["encode", "predict", "reconstruct"]
     gpu_hours: float | None = None
+
+    def can(self, task: Task) -> bool:
+        """Whether the model has what a task needs: classes, or a decoder."""
+        measured = {metric.name for metric in self.metrics}
+        return {"predict": "accuracy", "reconstruct": "distortion"}.get(task) in {*measured, None}
 
     @model_validator(mode="after")
     def _of_its_status(self) -> "Card":
@@ -182,6 +191,12 @@ def read_card(data: Mapping[str, Any], source: str) -> Card:
             for each in error.errors()
         ]
         raise ParadiseError("\n".join(lines)) from error
+
+
+def packaged_for(task: Task) -> list[str]:
+    """The names of the packaged models that have what a task needs."""
+    packaged = [name for name in zoo_names() if packaged_file(name) is not None]
+    return [name for name in packaged if card(name).can(task)]
 
 
 def packaged_file(name: str) -> Path | None:

@@ -16,11 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import fast_layout, full_fp32
 from paradise_cli.core.threads import one_thread_each
 from paradise_cli.data.images import UnreadableImage
 from paradise_cli.data.streaming import stream, worker_count
 from paradise_cli.inference.image_sources import ImageSource
+
+_SHOWN = 5  # files that are named where none can be read
 
 BlockFunction = Callable[[Tensor], Mapping[str, Tensor]]
 """Images float32 [B, C, H, W] in [0, 1] to named results, each [B, ...]."""
@@ -63,7 +66,8 @@ def stream_results(
     The model is in eval mode and fp32. At most `ahead` images are decoded ahead of the results (by
     default enough to keep every core busy); it changes speed and memory, never a result. `progress`
     is called with the number of images decoded since its last call. Close it where it is left
-    early: its threads are then stopped, and torch has its cores back.
+    early: its threads are then stopped, and torch has its cores back. Raises ParadiseError at the
+    end where no image could be read: so nobody publishes a result of nothing.
     """
     size = block_size(source.shape)
     workers = worker_count()
@@ -81,6 +85,7 @@ def stream_results(
             block.run(compute, device, layout)
         return piece
 
+    unread: list[tuple[int, UnreadableImage]] = []
     pieces = stream(_pieces(source, size), work, workers=workers, window=window)
     with one_thread_each(), closing(pieces):
         for piece in pieces:
@@ -92,7 +97,17 @@ def stream_results(
             if stop == block.stop:  # pieces come in order: all others of the block are done
                 if not on_cpu:
                     block.run(compute, device, layout)
-                yield block.results()
+                results = block.results()
+                unread += results.skipped
+                yield results
+    if len(unread) == len(source.ids):
+        raise _nothing_readable([(source.ids[row], error.reason) for row, error in unread])
+
+
+def _nothing_readable(skipped: Sequence[tuple[str, str]]) -> ParadiseError:
+    shown = "".join(f"\n  {path}: {reason}" for path, reason in skipped[:_SHOWN])
+    more = "\n  ..." if len(skipped) > _SHOWN else ""
+    return ParadiseError(f"no image can be read, of {len(skipped):,} given:{shown}{more}")
 
 
 def _pieces(source: ImageSource, size: int) -> "Iterator[_Piece]":

@@ -1,30 +1,48 @@
 """Which packaged model is used where none is named."""
 
 import glob
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from paradise_cli.hub.cards import card, packaged_file, zoo_names
+from paradise_cli.core.errors import UsageError
+from paradise_cli.hub.cards import Task, card, packaged_for
 
 ANY = "any"
 """In a card's `default_for`: images for which there is no nearer model."""
 
 
-def default_model(images: Sequence[str] = ()) -> tuple[str, str]:
+def default_model(images: Sequence[str] = (), task: Task = "encode") -> tuple[str, str]:
     """The packaged model for images as `open_images` takes them, and the kind that decided.
 
-    Cards say for which data sets and shapes theirs is: the first image counts, and what cannot be
-    read is of no kind.
+    Cards say for which data sets, shapes and tasks theirs is: the first image counts, and what
+    cannot be read is of no kind. Raises UsageError where there is none for a task.
     """
+    able = packaged_for(task)
+    cards = {name: card(name) for name in able}
     models = {
         kind: name
-        for name in zoo_names()
-        if packaged_file(name) is not None
-        for kind in card(name).default_for
+        for name, each in cards.items()
+        if task in each.default_to
+        for kind in each.default_for
     }
-    found = [_kind(images[0])] if images else []
-    kind = next(each for each in (*found, ANY) if each in models)
+    found = _kind(images[0]) if images else ANY
+    kind = found if found in models else ANY
+    # What nobody knows, as a misspelt name, is for whoever reads the images to complain of.
+    if kind not in models and not _known(found):
+        return able[0], ANY
+    if kind not in models:
+        raise UsageError(
+            f"no packaged model can {task} such images; name one by --model: a run of yours, or of"
+            f" the packaged ones: {', '.join(able)}"
+        )
     return models[kind], kind
+
+
+def _known(kind: str) -> bool:
+    """Whether this is the shape of an image that was read, or a data set of some card."""
+    named = {each for name in packaged_for("encode") for each in card(name).default_for}
+    return kind in named - {ANY} or re.fullmatch(r"\d+x\d+x\d+", kind) is not None
 
 
 def _kind(item: str) -> str:

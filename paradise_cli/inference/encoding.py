@@ -15,7 +15,6 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.results import EMBEDDINGS, check_suffix
 from paradise_cli.core.storage import publish
 from paradise_cli.data import UnreadableImage
@@ -60,10 +59,7 @@ def encode_to_file(
     untouched.
     """
     check_suffix(out, EMBEDDINGS, chooses=True)
-    if samples and not model.model.stochastic:
-        raise UsageError(
-            f"--samples: {model.source} is deterministic, every draw is its mean; leave it out"
-        )
+    model.check_samples(samples)
     # Everything that can be refused is refused before the model sees an image.
     blocks = model.stream(source, model.posterior(), ahead=ahead, progress=progress)
     shape = (samples, model.model.latent_dim) if samples else (model.model.latent_dim,)
@@ -76,8 +72,6 @@ def encode_to_file(
                 _write_npz(file, parts, source, index, samples, model)
             file.flush()
             os.fsync(file.fileno())  # a full disk shows before anything is renamed
-        if not index.rows:
-            raise nothing_readable(index.skipped)
     return Encoded(out, index.path, len(source.ids), index.rows, index.skipped)
 
 
@@ -116,15 +110,6 @@ def index_file(path: Path) -> Iterator[Index]:
         # File names that are not UTF-8 keep their bytes.
         with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             yield Index(path, file)
-
-
-def nothing_readable(skipped: Sequence[tuple[str, str]]) -> ParadiseError:
-    """The error for a job all of whose images were skipped."""
-    shown = "".join(f"\n  {path}: {reason}" for path, reason in skipped[:5])
-    more = "\n  ..." if len(skipped) > 5 else ""
-    return ParadiseError(
-        f"none of the {len(skipped)} images can be read; nothing was written:{shown}{more}"
-    )
 
 
 def _parts(

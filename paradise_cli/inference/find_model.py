@@ -18,6 +18,9 @@ def find_model(path_or_name: str | Path | None) -> Path:
     Raises UsageError for what is none of these, ParadiseError for a run that is not finished.
     """
     path_or_name = default_model()[0] if path_or_name is None else path_or_name
+    if not isinstance(path_or_name, str | Path):
+        kind = type(path_or_name).__name__
+        raise UsageError(f"{path_or_name!r}: a model is named by a path or text, not by {kind}")
     try:
         path = Path(path_or_name).expanduser()
         is_folder, exists = path.is_dir(), path.exists()

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paradise_cli.core.arrays import read_archive, type_of
+from paradise_cli.core.arrays import check_pixels, read_archive, type_of
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.data import MemorySplit
 
@@ -94,12 +94,7 @@ def _pixels(images: NDArray[Any], path: Path) -> Tensor:
     # Bytes stay bytes until a batch is read: a quarter of the memory.
     if not pixels.is_floating_point() or not len(pixels):
         return pixels
-    low, high = float(pixels.min()), float(pixels.max())
-    if not (low >= 0 and high <= 1):  # also for NaN
-        raise ParadiseError(
-            f"{path}: pixels run from {low:g} to {high:g}, but must lie in [0, 1]: undo any"
-            " normalisation, and divide by 255 what is 0 to 255"
-        )
+    check_pixels(float(pixels.min()), float(pixels.max()), f"{path}:")
     return pixels.float()
 
 

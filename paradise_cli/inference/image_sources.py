@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paradise_cli.core.arrays import type_of
+from paradise_cli.core.arrays import check_pixels, map_array, type_of
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.data import (
@@ -67,7 +67,13 @@ def open_images(images: Images, recipe: Recipe, info: DataInfo) -> ImageSource:
         images = images.detach().cpu().numpy()
     if isinstance(images, np.ndarray):
         return _of_array(images, info, "the array")
-    given = [images] if isinstance(images, str | Path) else list(images)
+    given = [images] if isinstance(images, str | Path) else images
+    if not isinstance(given, Sequence) or not all(isinstance(i, str | Path) for i in given):
+        kind = type(images).__name__
+        raise UsageError(
+            f"no images: {kind}; give a path, a pattern, a data set, a list of paths, or an array"
+            " or tensor"
+        )
     if not given:
         raise UsageError(
             "no images: name a folder, files, a pattern, an .npy or .npz array, or a data set"
@@ -200,10 +206,7 @@ def _of_archive(path: Path, info: DataInfo) -> ImageSource:
 
 
 def _of_file(path: Path, info: DataInfo) -> ImageSource:
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ParadiseError(f"{path}: not a readable .npy array: {error}") from error
+    array = map_array(path)
     # In Fortran's order rows do not lie one after the other, and only a map can gather them.
     if not array.flags.c_contiguous:
         return _of_array(array, info, str(path))
@@ -242,11 +245,7 @@ def _of_array(
         if not floating:
             return part
         # Part by part, as an array may be larger than memory.
-        if not (part.min() >= 0 and part.max() <= 1):  # also false for NaN
-            raise ParadiseError(
-                f"{where}: rows {start} to {stop - 1} hold values outside [0, 1]; divide by their"
-                " range first, or save 0 to 255 as uint8"
-            )
+        check_pixels(part.min(), part.max(), f"{where}: rows {start} to {stop - 1}:")
         return part.astype(np.float32)
 
     ids = [str(row) for row in range(len(array))]

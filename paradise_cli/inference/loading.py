@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from paradise_cli.build import named_tasks
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.randomness import normal_draws
 from paradise_cli.data import DataInfo, UnreadableImage
+from paradise_cli.hub.cards import packaged_for
 from paradise_cli.hub.push import Pushed
 from paradise_cli.inference.batches import BlockFunction, Results, stream_results
 from paradise_cli.inference.find_model import find_model
@@ -127,6 +128,15 @@ class LoadedModel:
         """The images as this model reads them; errors as `open_images`."""
         return open_images(images, self.recipe, self.info)
 
+    def check_samples(self, samples: int) -> None:
+        """Raise UsageError for a number of draws that this model cannot give."""
+        if samples < 0:
+            raise UsageError(f"samples: {samples} draws; it must be 0 or more")
+        if samples and not self.model.stochastic:
+            raise UsageError(
+                f"samples: {self.source} is deterministic, every draw is its mean; leave it out"
+            )
+
     def stream(
         self,
         source: ImageSource,
@@ -141,7 +151,11 @@ class LoadedModel:
         )
 
     def encode(self, images: Images, *, samples: int = 0, seed: int = 0) -> Encoding:
-        """Posterior of each image and `samples` draws from it, a function of seed, row and draw."""
+        """Posterior of each image and `samples` draws from it, a function of seed, row and draw.
+
+        Raises UsageError for draws that cannot be, and errors as `open_images`.
+        """
+        self.check_samples(samples)
         source = self.open(images)
         blocks = list(self.stream(source, self.posterior()))
         mean = _joined(blocks, "mean")
@@ -243,7 +257,7 @@ class LoadedModel:
         if not found:
             raise ParadiseError(
                 f"{self.source} was trained without class labels and cannot predict; it can encode"
-                " and reconstruct"
+                f" and reconstruct. Packaged with classes: {', '.join(packaged_for('predict'))}"
             )
         return found
 
@@ -253,8 +267,7 @@ class LoadedModel:
         if not names:
             raise ParadiseError(
                 f"{self.source} has no decoder, only: {', '.join(self.model.heads)}; it can encode"
-                " and predict. Reconstruction needs a recipe with a decoder, such as"
-                " fashion_mnist_unsupervised"
+                f" and predict. Packaged with a decoder: {', '.join(packaged_for('reconstruct'))}"
             )
         return names
 

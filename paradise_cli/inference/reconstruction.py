@@ -12,7 +12,7 @@ from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.storage import publish
 from paradise_cli.data.images import Pixels
 from paradise_cli.inference.batches import Results
-from paradise_cli.inference.encoding import index_file, nothing_readable
+from paradise_cli.inference.encoding import index_file
 from paradise_cli.inference.image_sources import ImageSource
 from paradise_cli.inference.loading import Advance, LoadedModel
 
@@ -63,8 +63,6 @@ def _picture(
         skipped += [(source.ids[row], error.reason) for row, error in block.skipped]
         if len(shown) >= GRID_IMAGES:
             break  # the rest is not read: a picture of a large folder takes no longer
-    if not shown:
-        raise nothing_readable(skipped)
     _save(_grid(shown[:GRID_IMAGES]), out)
     return Reconstructed(out, None, min(len(shown), GRID_IMAGES), skipped)
 
@@ -84,8 +82,6 @@ def _folder(
                 if len(shown) < GRID_IMAGES:
                     shown.append(strip)
             index.add(source, block)
-        if not shown:
-            raise nothing_readable(index.skipped)
     grid = out / "grid.png"
     _save(_grid(shown), grid)
     return Reconstructed(grid, index.path, index.rows, index.skipped)

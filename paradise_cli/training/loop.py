@@ -133,7 +133,7 @@ class Fit:
             self.checkpoints.save(state, self._modules(), self.optimizer)
         if self.stop() and state.step < total:
             raise Interrupted(
-                f"stopped at step {state.step} of {total}; the same command goes on from there"
+                f"at step {state.step} of {total}; the same command goes on from there"
             )
 
     def _end_epoch(

@@ -15,6 +15,7 @@ from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.engine.introspection import modules_of, weights_digest
 from paradise_cli.attacks.session.session import EOT_DRAWS
 from paradise_cli.attacks.session.subject import Subject
+from paradise_cli.core.arrays import check_pixels
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import Precision, choose_device, choose_precision
 from paradise_cli.data.streaming import worker_count
@@ -67,12 +68,7 @@ def checked_images(images: Tensor | NDArray[Any]) -> Tensor:
         return found.contiguous().float() / 255
     if not found.is_floating_point():
         raise ParadiseError(f"pixels of type {found.dtype}: float in [0, 1] or uint8 is needed")
-    low, high = float(found.min()), float(found.max())
-    if not (low >= 0 and high <= 1):  # also for NaN
-        raise ParadiseError(
-            f"pixels run from {low:g} to {high:g}, but must lie in [0, 1]: undo any normalisation,"
-            " which belongs into the classifier, and divide by 255 what is 0 to 255"
-        )
+    check_pixels(float(found.min()), float(found.max()))
     return found.float().contiguous()
 
 

@@ -495,7 +495,7 @@ def test_archives_of_all_layouts(tmp_path: Path, stored: Any, wanted: tuple[int,
     expected[:, :, 2, 5] = 0.2
     torch.testing.assert_close(found.images, expected)
     assert found.labels.tolist() == [0, 1, 2, 0]
-    assert found.notes == ("1 images without a label (-1) are left out",)
+    assert found.notes == ("left out: 1 image without a label (-1)",)
 
 
 def test_the_first_n_lie_within_the_first_more(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def test_an_unknown_folder_is_left_out_and_said(animals: Callable[..., Path]) ->
     assert len(found.labels) == 6
     notes = " ".join(found.notes)
     assert "left without a label: 'parrot'" in notes
-    assert "3 images without a label (-1) are left out" in notes
+    assert "left out: 3 images without a label (-1)" in notes
 
 
 def test_more_folders_than_logits_are_refused(animals: Callable[..., Path]) -> None:

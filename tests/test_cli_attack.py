@@ -344,9 +344,9 @@ def test_notes_say_what_was_left_out_and_what_depends_on_the_batch() -> None:
     np.savez("some.npz", images=IMAGES.numpy()[:, 0], labels=labels)
     done = attack("own:of_the_batch", "--json", data="some.npz")
     assert document(done)["n"] == N - 3
-    assert "3 images without a label (-1) are left out" in done.stderr
+    assert "left out: 3 images without a label (-1)" in done.stderr
     assert "depends on the other images of its batch" in document(done)["notes"][0]
-    assert document(done)["notes"][-1] == "3 images without a label (-1) are left out"
+    assert document(done)["notes"][-1] == "left out: 3 images without a label (-1)"
     done = attack("own:of_the_batch", data="some.npz")
     assert "depends on the other images of its batch" in done.stderr
     assert done.stderr.count("left out") == 1

@@ -58,7 +58,7 @@ def test_reconstructions_and_unreadable_files_have_short_names_too(tmp_path: Pat
     (photos / "broken.png").write_bytes(b"no picture")
     with pytest.warns(UserWarning, match="1 of 5 images cannot be read"):
         made = loaded.reconstruct(photos)
-    assert repr(made) == "Reconstruction(4 images by picture; 1 files could not be read)"
+    assert repr(made) == "Reconstruction(4 images by picture; 1 file could not be read)"
 
 
 def test_overrides_of_a_recipe_that_is_read_already_are_refused(tmp_path: Path) -> None:

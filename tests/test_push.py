@@ -250,7 +250,7 @@ def test_nor_are_the_best_weights_of_an_unfinished_run(run: Path) -> None:
         prepare_push(run / "checkpoints" / "best.safetensors", "org/model")
 
 
-@pytest.mark.parametrize("name", ["model", "org/a/b", "org/model@main", "org/a--b", "/model", ""])
+@pytest.mark.parametrize("name", ["model", "org/a/b", "org/model@main", "org/a--b", "/model"])
 def test_a_name_that_is_no_repository_is_refused(run: Path, name: str) -> None:
     result = zoo("push", str(run), name, "--dry-run")
     assert result.exit_code == 2 and "write where to push as org/repo (" in result.stderr

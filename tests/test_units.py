@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from paradise_cli.core.units import significant
+from paradise_cli.core.units import counted, significant
 from paradise_cli.information.rate_interval import Ends
 
 
@@ -39,3 +39,12 @@ def test_the_ends_of_a_small_rate_are_told_apart() -> None:
     ends = Ends("I(X;Z)", 0.0, 0.00432, "exact", "pairwise", None)
     assert str(ends) == "0.00 to 0.00432 nats"
     assert str(Ends("I(X;Z)", 2.312, 2.398, "exact", "pairwise", None)) == "2.31 to 2.40 nats"
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [(0, "0 classes"), (1, "1 class"), (2, "2 classes"), (12_345, "12,345 classes")],
+)
+def test_one_thing_is_not_several(number: int, words: str) -> None:
+    assert counted(number, "class", "classes") == words
+    assert counted(number, "row") == words.replace("classes", "rows").replace("class", "row")

@@ -11,6 +11,7 @@ from paradise_cli.attacks.audit.audit import Audit
 from paradise_cli.attacks.session.settings import AttackSettings
 from paradise_cli.attacks.session.suite import StageResult
 from paradise_cli.core.proportions import Proportion
+from paradise_cli.core.units import counted
 from paradise_cli.perturbations.threat import TOLERANCE, Threat
 
 CLEAN = "clean"
@@ -95,7 +96,7 @@ class AttackReport:
         robust = f"robust accuracy {self.robust_accuracy.value:.1%}"
         bound = f", {self.bound}," if self.bound else ""
         clean = f"clean {self.clean_accuracy.value:.1%}"
-        n = f"{len(self.rows):,} images"
+        n = counted(len(self.rows), "image")
         return f"AttackReport({robust}{bound} of {n}, {clean}; {self.audit.summary})"
 
     @property

@@ -17,6 +17,7 @@ from paradise_cli.core.errors import Interrupted, UsageError
 from paradise_cli.core.processes import is_main
 from paradise_cli.core.ranges import number, seconds
 from paradise_cli.core.results import refuse_among
+from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:
     from paradise_cli.attacks import AttackReport
@@ -251,7 +252,7 @@ def _attacked(
     if is_main():
         for line in examples.notes:
             note(f"note: {line}")
-        count = f"{len(examples.images):,} images"
+        count = counted(len(examples.images), "image")
         note(f"{target.label} on {examples.label}, {count}; results in {folder}")
     try:
         with attack_progress() if is_main() else nullcontext() as pulse:

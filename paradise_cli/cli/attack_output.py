@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from paradise_cli.cli.output import console, note
 from paradise_cli.cli.progress import ProgressLine
 from paradise_cli.cli.tables import Row, print_sections
+from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:
     from paradise_cli.attacks import AttackReport
@@ -41,7 +42,7 @@ def print_report(report: "AttackReport", title: str, already_shown: Collection[s
 
     settings = report.settings
     print_sections(
-        f"{title}: {len(report.rows):,} images, {settings.norm} {settings.eps_text}, suite"
+        f"{title}: {counted(len(report.rows), 'image')}, {settings.norm} {settings.eps_text}, suite"
         f" {settings.suite}",
         ("what", "accuracy", f"interval, {report.interval}"),
         _sections(report),

@@ -13,6 +13,7 @@ from paradise_cli.cli.output import deliver, note
 from paradise_cli.cli.tables import Row, print_sections
 from paradise_cli.core.errors import Interrupted
 from paradise_cli.core.ranges import number
+from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:
     from paradise_cli.core.proportions import Proportion
@@ -158,7 +159,7 @@ def _certified(
     for line in examples.notes:
         note(f"note: {line}")
     count = len(examples.images)
-    note(f"{target.label} on {examples.label}, {count:,} images; results in {folder}")
+    note(f"{target.label} on {examples.label}, {counted(count, 'image')}; results in {folder}")
     try:
         with progress_bar(count * (settings.n0 + settings.samples), "noisy images") as advance:
             return certify_with(
@@ -198,8 +199,8 @@ def print_certification(found: "Certification", title: str) -> None:
     settings, clean = found.settings, found.clean_accuracy
     smoothed, *further = found.curve(_ROWS)
     print_sections(
-        f"{title}: {len(found.images):,} images, L2, sigma {settings.sigma:g}, {settings.samples:,}"
-        f" samples, alpha {settings.alpha:g}",
+        f"{title}: {counted(len(found.images), 'image')}, L2, sigma {settings.sigma:g},"
+        f" {counted(settings.samples, 'sample')}, alpha {settings.alpha:g}",
         ("accuracy", "share", "95% interval"),
         [
             [_row("classifier, without noise", clean)],

@@ -17,6 +17,7 @@ from paradise_cli.cli.images import (
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption, written
 from paradise_cli.cli.output import note, print_json
 from paradise_cli.core.results import EMBEDDINGS
+from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:
     from paradise_cli.inference.encoding import Encoded
@@ -103,6 +104,6 @@ def _report(done: "Encoded", loaded: "LoadedModel", as_json: bool) -> None:
                 "skipped": skipped,
             }
         )
-    size = f"{done.rows:,} rows of {loaded.model.latent_dim} dimensions"
+    size = f"{counted(done.rows, 'row')} of {counted(loaded.model.latent_dim, 'dimension')}"
     note(f"{done.out}: {size}; index: {done.index}")
     report_skipped(done.skipped, done.images, done.index)

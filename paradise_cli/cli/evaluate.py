@@ -18,7 +18,7 @@ from paradise_cli.cli.options import (
 )
 from paradise_cli.cli.output import console, deliver, note
 from paradise_cli.cli.tables import Row, latent_rows, nats, print_sections, rate_rows
-from paradise_cli.core.units import significant
+from paradise_cli.core.units import counted, significant
 
 if TYPE_CHECKING:
     from paradise_cli.core.proportions import Proportion
@@ -179,7 +179,7 @@ def _costs(
 
     costs = write_image_costs(measured, loaded.recipe, loaded.info, opened.split, table)
     picture = costs.picture or "none, without rates"
-    note(f"{table}: {len(opened.split):,} rows; picture: {picture}")
+    note(f"{table}: {counted(len(opened.split), 'row')}; picture: {picture}")
     return costs
 
 
@@ -187,7 +187,7 @@ def print_evaluation(evaluation: "Evaluation", costs: "ImageCosts | None" = None
     """The measurements as a table on stdout."""
     unlabelled = f", {evaluation.unlabelled:,} unlabelled" if evaluation.unlabelled else ""
     print_sections(
-        f"{evaluation.data}: {evaluation.n:,} images{unlabelled}",
+        f"{evaluation.data}: {counted(evaluation.n, 'image')}{unlabelled}",
         ("what", "value", "95% interval, unit or bound"),
         [
             *(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from paradise_cli.cli.output import note
+from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:
     from paradise_cli.hub.cards import Task
@@ -83,5 +84,5 @@ def report_skipped(skipped: Sequence[tuple[str, str]], images: int, listed: Path
         note(printable(f"skipped {path}: {reason}"))
     if len(skipped) > _SHOWN:
         note(f"skipped {len(skipped) - _SHOWN:,} more" + (f": see {listed}" if listed else ""))
-    note(f"{len(skipped):,} of {images:,} images cannot be read and were left out")
+    note(f"{len(skipped):,} of {counted(images, 'image')} cannot be read and were left out")
     raise typer.Exit(1)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paradise_cli.cli.output import note, print_table
+from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:
     from paradise_cli.core.proportions import Proportion
@@ -60,7 +61,7 @@ def print_nuisance(found: "Nuisance") -> None:
         cells = [f"{row.sampler}, {row.strength}", *map(_percent, shares)]
         rows.append([*cells, f"{row.shift.value:.3f} ± {half:.3f}"])
     clean = "" if found.accuracy is None else f"; accuracy without any: {_percent(found.accuracy)}"
-    print_table(f"nuisance, {found.n:,} images{clean}", columns, rows)
+    print_table(f"nuisance, {counted(found.n, 'image')}{clean}", columns, rows)
     note(
         "flips: images whose class at z = mu changes; posterior shift: L1 distance of p(z|S(x))"
         " from p(z|x), in standard deviations of mu; in brackets and after ±: 95% intervals"

@@ -21,6 +21,7 @@ from paradise_cli.cli.images import (
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption, written
 from paradise_cli.cli.output import note, print_json, print_table
 from paradise_cli.core.results import PREDICTIONS
+from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:
     from paradise_cli.inference.prediction import ImagePrediction
@@ -78,7 +79,7 @@ def predict(
         else:
             count, skipped = write_predictions(found, out)
     if out is not None:
-        note(f"{out}: predictions for {count - len(skipped):,} images")
+        note(f"{out}: predictions for {counted(count - len(skipped), 'image')}")
     elif not as_json:
         _print(shown, total, str(loaded.source))
     if as_json:
@@ -96,4 +97,4 @@ def _print(shown: "Sequence[ImagePrediction]", total: int, title: str) -> None:
     # The last column is the error.
     print_table(title, COLUMNS[:-1], [(printable(row[0]), *row[1:-1]) for row in rows])
     if len(shown) < total:
-        note(f"the first {len(shown)} of {total:,} images; --out FILE.csv writes all")
+        note(f"the first {len(shown)} of {counted(total, 'image')}; --out FILE.csv writes all")

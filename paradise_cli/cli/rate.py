@@ -8,6 +8,7 @@ import typer
 from paradise_cli.cli.options import JsonOption, OutOption, SeedOption
 from paradise_cli.cli.output import deliver, note
 from paradise_cli.cli.tables import Row, bound_rows, latent_rows, nats, print_sections, rate_rows
+from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:
     from paradise_cli.evaluation.posterior_report import Labelled, PosteriorReport
@@ -100,7 +101,7 @@ def rate(
 def print_report(name: str, report: "PosteriorReport") -> None:
     """The measurements as a table on stdout, what they leave open on stderr."""
     print_sections(
-        f"{name}: {report.n:,} posteriors",
+        f"{name}: {counted(report.n, 'posterior')}",
         ("what", "value", "bound or unit"),
         [
             rate_rows(report.rate),
@@ -123,7 +124,7 @@ def _labelled(labelled: "Labelled | None") -> list[Row]:
     # At its cap I_N is too small, and so is the excess: the last column says so.
     rows = [
         (
-            f"H(Y), {labelled.classes} classes, n = {labelled.n:,}",
+            f"H(Y), {counted(labelled.classes, 'class', 'classes')}, n = {labelled.n:,}",
             labelled.entropy,
             labelled.entropy_error,
             "",

@@ -8,7 +8,7 @@ import typer
 
 from paradise_cli.cli.options import JsonOption, OverwriteOption, written
 from paradise_cli.cli.output import console, note, print_json, print_table
-from paradise_cli.core.units import significant
+from paradise_cli.core.units import counted, significant
 
 if TYPE_CHECKING:
     from paradise_cli.information.known_sources import KnownSource
@@ -144,8 +144,8 @@ def _deliver(solved: "RateDistortion", folder: Path, as_json: bool) -> None:
     if solved.unfinished:
         worst = max(point.gap for point in solved.unfinished)
         note(
-            f"note: {len(solved.unfinished)} points stopped at gaps up to {worst:.1e} nats, short"
-            " of --tol"
+            f"note: {counted(len(solved.unfinished), 'point')} stopped at gaps up to {worst:.1e}"
+            " nats, short of --tol"
         )
     note(f"{folder}: curve.csv, curve.json, curve.png")
 

@@ -17,6 +17,7 @@ from paradise_cli.cli.images import (
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption, written
 from paradise_cli.cli.output import note, print_json
 from paradise_cli.core.results import refuse_among
+from paradise_cli.core.units import counted
 
 Out = Annotated[
     Path,
@@ -71,7 +72,7 @@ def reconstruct(
             }
         )
     # The grid holds the first ones, whatever the folder holds.
-    note(f"{done.grid}: {min(done.rows, GRID_IMAGES)} originals over their reconstructions")
+    note(f"{done.grid}: {counted(min(done.rows, GRID_IMAGES), 'original')}, each over what is kept")
     if done.index:
-        note(f"{out}: {done.rows:,} reconstructions; index: {done.index}")
+        note(f"{out}: {counted(done.rows, 'reconstruction')}; index: {done.index}")
     report_skipped(done.skipped, len(source.ids), done.index)

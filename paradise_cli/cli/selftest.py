@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 from paradise_cli.cli.options import DeviceOption, JsonOption
 from paradise_cli.cli.output import print_json, print_table
+from paradise_cli.core.units import counted
 
 
 def selftest(device: DeviceOption = "auto", as_json: JsonOption = False) -> None:
@@ -41,4 +42,6 @@ def selftest(device: DeviceOption = "auto", as_json: JsonOption = False) -> None
     # The exit code is for scripts, which read no table.
     failed = [check.name for check in done if not check.passed]
     if failed:
-        raise ParadiseError(f"{len(failed)} of {len(done)} checks failed: {'; '.join(failed)}")
+        raise ParadiseError(
+            f"{len(failed)} of {counted(len(done), 'check')} failed: {'; '.join(failed)}"
+        )

@@ -13,7 +13,7 @@ from paradise_cli.cli.options import (
     written,
 )
 from paradise_cli.cli.output import note, print_json, print_table
-from paradise_cli.core.units import END_DIGITS, significant
+from paradise_cli.core.units import END_DIGITS, counted, significant
 
 if TYPE_CHECKING:
     from paradise_cli.sweep.result import Frontier, SweepResult
@@ -82,7 +82,7 @@ def sweep(
         note(shipped)
     points = plan(recipe, axes, seeds=seeds, overrides=overrides or ())
     folder = out or Path("sweeps") / points[0].recipe.name
-    note(f"{folder}: {len(points)} runs")
+    note(f"{folder}: {counted(len(points), 'run')}")
     # In epochs: runs are few and long, and do not end one after the other.
     with progress_bar(sum(point.recipe.train.epochs for point in points), "epochs") as advance:
         finished = run_points(

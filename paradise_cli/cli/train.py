@@ -14,7 +14,7 @@ from paradise_cli.cli.options import (
     written,
 )
 from paradise_cli.cli.output import note, print_json, print_table
-from paradise_cli.core.units import significant
+from paradise_cli.core.units import counted, significant
 
 if TYPE_CHECKING:
     from paradise_cli.recipe.schema import Recipe
@@ -80,7 +80,7 @@ def _estimate(recipe: "Recipe", device: str, as_json: bool) -> None:
         ("memory", f"{cost.memory_bytes / 2**20:,.0f} MiB"),
         ("steps per epoch", f"{cost.steps_per_epoch:,} of {recipe.train.batch_size}"),
         ("time per epoch", f"{per_epoch:.1f}s" if per_epoch < 60 else duration(per_epoch)),
-        ("time in all", f"{duration(total)} ({recipe.train.epochs} epochs)"),
+        ("time in all", f"{duration(total)} ({counted(recipe.train.epochs, 'epoch')})"),
         ("passes per image", f"{cost.work.forward:g} forward, {cost.work.back:g} back"),
         ("operations in all", f"{cost.operations / 1e15:,.3g} PFLOP"),
     ]
@@ -134,9 +134,10 @@ def _print_weights(weights: "Sequence[Weights]", judged_on: dict[str, Any]) -> N
         cells = [_metric(name, each.validation.get(name)) for name in names]
         rows.append((each.name, f"{each.step:,}", *cells))
     heads = [_heading(name, several=len(tasks) > 1) for name in names]
-    title = f"weights, on {judged_on['n']:,} validation images"
+    title = f"weights, on {counted(judged_on['n'], 'validation image')}"
     if attack := judged_on.get("attack"):
-        title += f"; attacked: {attack['n']:,}, eps {attack['eps']:.4g}, {attack['steps']} steps"
+        steps = counted(attack["steps"], "step")
+        title += f"; attacked: {attack['n']:,}, eps {attack['eps']:.4g}, {steps}"
     print_table(title, ("weights", "step", *heads), rows)
     note("the best were chosen on these very images, which flatters them: attack and evaluate them")
 

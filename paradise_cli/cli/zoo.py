@@ -12,7 +12,7 @@ from paradise_cli.cli import zoo_checks
 from paradise_cli.cli.entry import App
 from paradise_cli.cli.options import JsonOption
 from paradise_cli.cli.output import note, print_json
-from paradise_cli.core.units import SUSTAINED
+from paradise_cli.core.units import SUSTAINED, counted
 
 if TYPE_CHECKING:
     from paradise_cli.hub.ask import Progress
@@ -193,7 +193,10 @@ def _show_push(ready: "Push", as_json: bool) -> None:
         typer.echo(f"{size:>12,}  {path}")
     for path, text in ready.texts.items():
         typer.echo(f"\n--- {path}\n{text}", nl=False)
-    note(f"{ready.repo}: {sum(ready.sizes.values()):,} bytes would be sent; nobody was asked")
+    note(
+        f"{ready.repo}: {counted(sum(ready.sizes.values()), 'byte')} would be sent; nobody was"
+        " asked"
+    )
 
 
 @contextmanager
@@ -231,7 +234,8 @@ def _lines(name: str, card: "Card") -> list[str]:
     ]
     if card.training is not None:
         took = card.training
-        rows.append(("training", f"{took.epochs} epochs, passes per image of each: {took.forward:g}"
+        rows.append(("training", f"{counted(took.epochs, 'epoch')}, passes per image of"
+                                 f" each: {took.forward:g}"
                                  f" forward, {took.back:g} back"))  # fmt: skip
     if card.gpu_hours is not None:
         rate = f"{SUSTAINED / 1e12:g} TFLOP/s"
@@ -239,7 +243,9 @@ def _lines(name: str, card: "Card") -> list[str]:
         rows.append(("would take", f"about {card.gpu_hours:g} GPU-hours: {reckoned}"))
         rows.append(("how", f"paradise train {card.recipe}, paradise zoo card, paradise zoo push"))
     if card.packaged is not None:
-        rows.append(("packaged", f"{card.packaged.bytes:,} bytes, sha256 {card.packaged.sha256}"))
+        rows.append(
+            ("packaged", f"{counted(card.packaged.bytes, 'byte')}, sha256 {card.packaged.sha256}")
+        )
     if card.hub is not None:
         rows.append(("Hub", f"{card.hub.repo} at {card.hub.revision}"))
     rows += [("measured", _measured(metric)) for metric in card.metrics]

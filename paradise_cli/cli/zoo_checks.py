@@ -8,7 +8,7 @@ import typer
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, SeedOption, written
 from paradise_cli.cli.output import console, note, print_json, print_table
 from paradise_cli.core.errors import ParadiseError, UsageError
-from paradise_cli.core.units import quantity
+from paradise_cli.core.units import counted, quantity
 
 if TYPE_CHECKING:
     from paradise_cli.attacks.session.settings import AttackSettings
@@ -242,7 +242,7 @@ def _write_card(path: Path, document: dict[str, Any]) -> None:
 
     with publish_text(path) as file:
         file.write(dump(document))
-    note(f"{path}: {len(document['metrics'])} numbers")
+    note(f"{path}: {counted(len(document['metrics']), 'number')}")
     lacking = [word for word in WORDS if not document[word]]
     if lacking:
         note(f"to be written by you: {', '.join(lacking)}")

@@ -14,6 +14,7 @@ from torch import nn
 from paradise_cli import __version__
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.processes import local_rank
+from paradise_cli.core.units import counted
 
 Precision = Literal["fp32", "bf16"]
 
@@ -34,7 +35,7 @@ def choose_device(name: str) -> torch.device:
         ) from error
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
-        raise UsageError(f"--device {name}: this machine has {count} CUDA device(s)")
+        raise UsageError(f"--device {name}: this machine has {counted(count, 'CUDA device')}")
     rank = local_rank()
     # With more processes than GPUs some share one: slower, and still right.
     if name == "cuda" and rank is not None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from paradise_cli.core.errors import ParadiseError, UsageError, printable
 from paradise_cli.core.randomness import generator
 from paradise_cli.core.registry import Registry, did_you_mean
+from paradise_cli.core.units import counted
 
 SPLITS = ("train", "validation", "test")
 """The names of splits, everywhere."""
@@ -239,7 +240,7 @@ def check_labels(split: Split, info: DataInfo, where: str) -> None:
     if split.labels.shape != (len(split), len(info.targets)) or len(split.ids) != len(split):
         raise ParadiseError(
             f"{where}: {len(split.ids)} images and labels of shape {list(split.labels.shape)};"
-            f" expected one row an image and {len(info.targets)} label column(s)"
+            f" expected one row an image and {counted(len(info.targets), 'label column')}"
         )
     # A label beyond the classes would be an index error deep inside a loss, or on CUDA an abort.
     for column, target in zip(split.labels.unbind(1), info.targets, strict=True):

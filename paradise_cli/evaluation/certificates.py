@@ -11,6 +11,7 @@ from typing import Any
 
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.proportions import Proportion, lower_bound
+from paradise_cli.core.units import counted
 
 INTERVAL = "Wilson, 95%, at each radius by itself"
 LARGEST_SIGMA = 10.0
@@ -120,8 +121,8 @@ class Certification:
     def __repr__(self) -> str:
         share = self.certified_accuracy(0.0).value
         return (
-            f"Certification({len(self.images):,} images, sigma {self.settings.sigma:g}: smoothed"
-            f" accuracy {share:.1%}, certified at {self.settings.sigma:g}:"
+            f"Certification({counted(len(self.images), 'image')}, sigma {self.settings.sigma:g}:"
+            f" smoothed accuracy {share:.1%}, certified at {self.settings.sigma:g}:"
             f" {self.certified_accuracy(self.settings.sigma).value:.1%})"
         )
 

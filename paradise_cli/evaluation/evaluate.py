@@ -13,7 +13,7 @@ from paradise_cli.build import build_objective
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import describe, fast_layout
 from paradise_cli.core.randomness import generator
-from paradise_cli.core.units import significant
+from paradise_cli.core.units import counted, significant
 from paradise_cli.data.base import DataInfo, Split
 from paradise_cli.evaluation.cautions import collapse_caution
 from paradise_cli.evaluation.evaluation_data import EvaluationData
@@ -214,7 +214,7 @@ def _warnings(
     supervised = [score for score in scores if score.task.distortion.supervised]
     epochs = recipe.train.epochs
     steps = epochs * steps_per_epoch(info.train_size, recipe.train.batch_size)
-    training = f"train.epochs = {epochs} ({steps:,} steps)"
+    training = f"train.epochs = {epochs} ({counted(steps, 'step')})"
     # A nat about the image is at most one about each label (data processing).
     of_labels = len(supervised) == len(scores) and recipe.objective.lagrangian == "linear"
     worth = sum(score.task.weight for score in supervised) if of_labels else math.inf

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.randomness import generator, permutation
-from paradise_cli.core.units import BITS, significant
+from paradise_cli.core.units import BITS, counted, significant
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.latents import Latents, latents
 from paradise_cli.information.rate import ExactRate
@@ -66,7 +66,7 @@ class PosteriorReport:
             parts.append(f"{self.latents.concentric} concentric")
         if self.labelled is not None:
             parts.append(f"D + I_N - H(Y) {significant(self.labelled.excess)} nats")
-        return f"PosteriorReport({self.n:,} posteriors: {', '.join(parts)})"
+        return f"PosteriorReport({counted(self.n, 'posterior')}: {', '.join(parts)})"
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object; rates, entropies and excess also in bits."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.units import counted
 from paradise_cli.core.yaml import dump
 from paradise_cli.hub.cards import CARD, CONFIG, WEIGHTS, Card, File, Metric
 
@@ -168,7 +169,8 @@ def _took(card: Card) -> str:
     took = card.training
     if took is None:
         return ""
-    return f", {took.epochs} epochs of {took.forward:g} forward and {took.back:g} back passes"
+    epochs = counted(took.epochs, "epoch")
+    return f", {epochs} of {took.forward:g} forward and {took.back:g} back passes"
 
 
 def _imports(recipe: Mapping[str, Any]) -> list[str]:

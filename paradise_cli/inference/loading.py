@@ -15,6 +15,7 @@ from paradise_cli.build import named_tasks
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.randomness import normal_draws
+from paradise_cli.core.units import counted
 from paradise_cli.data import DataInfo, UnreadableImage
 from paradise_cli.hub.cards import packaged_for
 from paradise_cli.hub.push import Pushed
@@ -53,8 +54,9 @@ class Encoding:
 
     def __repr__(self) -> str:
         n, latent_dim = self.mean.shape
-        drawn = "" if self.samples is None else f", {self.samples.shape[1]} draws"
-        return f"Encoding({n:,} images, {latent_dim} dimensions{drawn}{_skipped(self.skipped)})"
+        drawn = "" if self.samples is None else f", {counted(self.samples.shape[1], 'draw')}"
+        size = f"{counted(n, 'image')}, {counted(latent_dim, 'dimension')}"
+        return f"Encoding({size}{drawn}{_skipped(self.skipped)})"
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,11 @@ class Prediction:
     skipped: list[UnreadableImage]
 
     def __repr__(self) -> str:
-        heads = ", ".join(f"{name}: {len(each)} classes" for name, each in self.classes.items())
-        return f"Prediction({len(self.ids):,} images; {heads}{_skipped(self.skipped)})"
+        heads = ", ".join(
+            f"{name}: {counted(len(each), 'class', 'classes')}"
+            for name, each in self.classes.items()
+        )
+        return f"Prediction({counted(len(self.ids), 'image')}; {heads}{_skipped(self.skipped)})"
 
     def labels(self, head: str | None = None) -> list[str]:
         """The most probable class of each image, by the head of that name, else by the first."""
@@ -90,7 +95,8 @@ class Reconstruction:
 
     def __repr__(self) -> str:
         decoders = ", ".join(self.pixels)
-        return f"Reconstruction({len(self.ids):,} images by {decoders}{_skipped(self.skipped)})"
+        images = counted(len(self.ids), "image")
+        return f"Reconstruction({images} by {decoders}{_skipped(self.skipped)})"
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ class LoadedModel:
         shape = "x".join(map(str, self.info.shape))
         return (
             f"LoadedModel({self.source}: recipe '{self.recipe.name}', images {shape} to"
-            f" {self.model.latent_dim} dimensions, {self.device})"
+            f" {counted(self.model.latent_dim, 'dimension')}, {self.device})"
         )
 
     @property
@@ -302,7 +308,7 @@ def draw(
 
 
 def _skipped(skipped: list[UnreadableImage]) -> str:
-    return f"; {len(skipped):,} files could not be read" if skipped else ""
+    return f"; {counted(len(skipped), 'file')} could not be read" if skipped else ""
 
 
 def _joined(blocks: list[Results], name: str) -> NDArray[Any]:
@@ -314,8 +320,8 @@ def _ids(source: ImageSource, blocks: list[Results]) -> tuple[list[str], list[Un
     skipped = [error for block in blocks for _, error in block.skipped]
     if skipped:
         message = (
-            f"{len(skipped)} of {len(source.ids)} images cannot be read and are left out:"
-            f" {skipped[0]}"
+            f"{len(skipped)} of {counted(len(source.ids), 'image')} cannot be read and are left"
+            f" out: {skipped[0]}"
         )
         warnings.warn(message, stacklevel=3)  # at the line that called `encode` and the like
     return [source.ids[row] for block in blocks for row in block.rows], skipped

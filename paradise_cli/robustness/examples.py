@@ -13,6 +13,7 @@ from paradise_cli.attacks.engine.introspection import modules_of
 from paradise_cli.build import named_tasks
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.randomness import permutation
+from paradise_cli.core.units import counted
 from paradise_cli.data import DATASETS, Split, check_split, match_logits
 from paradise_cli.evaluation.evaluation_data import split_for
 from paradise_cli.inference.image_archive import is_archive, read_images
@@ -83,7 +84,7 @@ def open_examples(
     rows = labelled[order].sort().values  # reading in the data's order is faster
     notes = found.notes
     if left_out := len(found.labels) - len(labelled):
-        notes += (f"{left_out:,} images without a label (-1) are left out",)
+        notes += (f"left out: {counted(left_out, 'image')} without a label (-1)",)
     ids = tuple(found.split.ids[row] for row in rows.tolist())
     return Examples(
         _pixels(found.split, rows), found.labels[rows], found.label, ids, found.classes, notes

@@ -19,7 +19,7 @@ from paradise_cli.build import (
     check_views,
 )
 from paradise_cli.core.machine import choose_device
-from paradise_cli.core.units import SUSTAINED
+from paradise_cli.core.units import SUSTAINED, counted
 from paradise_cli.data import DataInfo, batches, synthetic
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.initial_weights import start_from
@@ -81,7 +81,7 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
         memory_bytes=_peak_memory(where),
         device=str(where),
         precision=plan.precision,
-        data=f"{info.label}: {info.train_size:,} images {'x'.join(map(str, info.shape))}",
+        data=f"{info.label}: {counted(info.train_size, 'image')} {'x'.join(map(str, info.shape))}",
         init=init,
         work=work,
         operations=work.operations * per_epoch * plan.batch_size * recipe.train.epochs,

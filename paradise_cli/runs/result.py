@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from paradise_cli.core.storage import write_json
+from paradise_cli.core.units import counted
 from paradise_cli.data import Split
 from paradise_cli.evaluation.evaluate import Evaluation, Measurement, measure
 from paradise_cli.runs.prepare import Training
@@ -33,7 +34,7 @@ class Trained:
     def __repr__(self) -> str:
         # The pictures lie in the folder: their paths would be most of the line.
         tested = self.evaluation or "no test data"
-        return f"Trained({self.folder}, {len(self.pictures)} pictures, {tested})"
+        return f"Trained({self.folder}, {counted(len(self.pictures), 'picture')}, {tested})"
 
 
 def finish(training: Training, state: State, report: Reporter) -> Trained:

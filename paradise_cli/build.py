@@ -151,10 +151,16 @@ def build_views(recipe: Recipe) -> list[View]:
 
 
 def check_views(recipe: Recipe, info: DataInfo) -> None:
-    """Draw each view of a few random images.
+    """Augment a few random images, and draw each view of them.
 
-    Raises UsageError for views that the data do not allow or that are no images in [0, 1].
+    Raises UsageError for what the data do not allow, and views that are no images in [0, 1].
     """
+    for number, each in enumerate(recipe.data.augment):
+        blank = torch.zeros(1, *info.shape)
+        try:
+            AUGMENTATIONS[each.name](**each.hyper)(blank, generator(0, "augment"))
+        except UsageError as error:
+            raise UsageError(f"data.augment.{number}: {error}") from error
     if _only_images(recipe):
         return
     if not info.pictures:

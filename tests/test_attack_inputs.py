@@ -366,6 +366,13 @@ def test_arguments_that_mean_nothing(given: dict[str, Any], message: str) -> Non
         judged(balanced(3, 0), given.pop("images"), given.pop("labels"), **given)
 
 
+def test_pixels_a_rounding_outside_are_moved_to_the_end_of_the_range() -> None:
+    images = torch.tensor([-2.98e-8, 0.5, 1.0000001]).view(1, 1, 1, 3)
+    assert checked_images(images).flatten().tolist() == [0, 0.5, 1]
+    with pytest.raises(ParadiseError, match=r"from 0\.5 to 1\.00001, but must"):
+        checked_images(torch.tensor([0.5, 1.00001]).view(1, 1, 1, 2))
+
+
 def test_unknown_attacks_are_named_with_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SUITES, "quick", Suite((Stage("apgdd"),)))
     with pytest.raises(UsageError, match="unknown attack 'apgdd'; did you mean 'apgd'"):

@@ -242,6 +242,13 @@ def test_a_straight_piece_is_answered_from_its_chord() -> None:
     assert lower <= upper
 
 
+def test_probabilities_may_be_rounded_as_float32_and_six_digits_are() -> None:
+    p = torch.softmax(torch.arange(50.0) / 7, 0)  # whose sum is one but for float32
+    for rounded in (p.double(), (p.double() * 1e6).round() / 1e6):
+        source = DiscreteSource(rounded, torch.ones(50, 2, dtype=torch.float64))
+        assert float(source.supported()[0].sum()) == pytest.approx(1, abs=1e-15)
+
+
 @pytest.mark.parametrize(
     ("p", "d", "message"),
     [

@@ -160,6 +160,12 @@ def test_bad_files_get_one_message(name: str, value: Any, options: list[str], me
     fails([write(name, value), *options], message)
 
 
+@pytest.mark.parametrize("rate", ["0.693147", "0.6931472", "0.6931479"])
+def test_an_end_of_the_curve_may_be_asked_for_as_it_is_printed(rate: str) -> None:
+    (answer,) = rd("bernoulli", "--at-rate", rate, "--points", "2")["answers"]
+    assert answer["lower"] == pytest.approx(0, abs=1e-5)  # D(log 2) of a fair coin
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -173,7 +179,7 @@ def test_bad_files_get_one_message(name: str, value: Any, options: list[str], me
         (["laplacian", "--letters", "9"], "too coarse"),
         (["bernoulli", "--p", "1.5"], "p is a probability"),
         (["uniform", "--m", "1"], "at least 2 letters"),
-        (["bernoulli", "--slopes", ""], "not a list of numbers > 0"),
+        (["bernoulli", "--slopes", ","], "not a list of numbers > 0"),
         (["bernoulli", "--slopes", "1,-2"], "not a list of numbers > 0"),
         (["bernoulli", "--at-distortion", "0.9"], r"distortion 0\.9 is outside \[0, 0\.5\]"),
         (["bernoulli", "--at-rate", "0.7"], r"rate 0\.7 is outside \[0, 0\.693147\]"),

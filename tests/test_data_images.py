@@ -135,9 +135,12 @@ def test_damaged_files_are_named(tmp_path: Path, kind: str, suffix: str) -> None
 def test_pixels_without_agreed_range_and_missing_files_are_named(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((12, 16), np.float32)).save(tmp_path / "f.tiff")
     Image.fromarray(np.full((12, 16), 70_000, np.int32)).save(tmp_path / "i.tiff")
+    # Of 8 bits by their values, and yet nobody knows.
+    Image.fromarray(np.full((12, 16), 255, np.int32)).save(tmp_path / "small.tiff")
     for name, reason in {
         "f.tiff": "floating",
         "i.tiff": "32-bit",
+        "small.tiff": "32-bit",
         "none.png": "No such file",
     }.items():
         with pytest.raises(UnreadableImage, match=reason):

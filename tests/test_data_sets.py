@@ -31,12 +31,12 @@ def idx(array: np.ndarray) -> bytes:
     return bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
 
 
-def write_mnist(folder: Path, zipped: bool = False) -> np.ndarray:
+def write_mnist(folder: Path, zipped: bool = False, joint: str = "-") -> np.ndarray:
     folder.mkdir(parents=True, exist_ok=True)
     images = RNG.integers(0, 256, (12, 28, 28), dtype=np.uint8)
     labels = np.arange(12, dtype=np.uint8) % 10
     for part in ("train", "t10k"):
-        for name, array in (("images-idx3", images), ("labels-idx1", labels)):
+        for name, array in ((f"images{joint}idx3", images), (f"labels{joint}idx1", labels)):
             path = folder / f"{part}-{name}-ubyte{'.gz' if zipped else ''}"
             path.write_bytes(gzip.compress(idx(array)) if zipped else idx(array))
     return images
@@ -76,6 +76,11 @@ def test_idx_files_are_found_where_people_keep_them(
     bundle = DATASETS[name](tmp_path)
     assert np.array_equal(bundle.train.images[:, 0].numpy(), images)
     assert bundle.test.labels[:, 0].tolist() == [i % 10 for i in range(12)]
+
+
+def test_idx_files_may_have_a_dot_in_their_names(tmp_path: Path) -> None:
+    images = write_mnist(tmp_path, joint=".")
+    assert np.array_equal(DATASETS["mnist"](tmp_path).train.images[:, 0].numpy(), images)
 
 
 def test_damaged_idx_files_are_named(tmp_path: Path) -> None:
@@ -144,6 +149,33 @@ def write_celeba(folder: Path, partition: bool = True) -> None:
     if partition:
         parts = zip(names, (0, 0, 1, 1, 2), strict=True)
         (folder / "list_eval_partition.txt").write_text("".join(f"{n} {p}\n" for n, p in parts))
+
+
+def as_kaggle_has_it(folder: Path) -> None:
+    """A folder in a folder, and tables of commas without a count."""
+    inner = folder / "img_align_celeba" / "img_align_celeba"
+    inner.mkdir()
+    for image in (folder / "img_align_celeba").glob("*.png"):
+        image.rename(inner / image.name)
+    for table in folder.glob("*.txt"):
+        lines = table.read_text().splitlines()
+        attributes = table.stem == "list_attr_celeba"
+        header = f"image_id {lines[1]}" if attributes else "image_id partition"
+        rows = [header, *(lines[2:] if attributes else lines)]
+        csv = "".join(f"{','.join(row.split())}\n" for row in rows)
+        table.with_suffix(".csv").write_text(csv)
+        table.unlink()
+
+
+def test_celeba_is_read_as_kaggle_has_it(tmp_path: Path) -> None:
+    write_celeba(tmp_path)
+    official = DATASETS["celeba"](tmp_path)
+    as_kaggle_has_it(tmp_path)
+    found = DATASETS["celeba"](tmp_path)
+    assert found.info == official.info
+    for name, split in official.splits().items():
+        assert torch.equal(found.splits()[name].images, split.images)
+        assert torch.equal(found.splits()[name].labels, split.labels)
 
 
 @pytest.mark.parametrize(("partition", "sizes"), [(True, (2, 2, 1)), (False, (3, 1, 1))])

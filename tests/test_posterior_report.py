@@ -189,6 +189,13 @@ def test_labels_become_class_numbers(labels, expected):
     assert classes_of(labels, 4, "y").tolist() == expected
 
 
+@pytest.mark.parametrize("kind", [np.int64, np.float32, bool])
+def test_one_hot_labels_are_refused_and_not_halved(kind):
+    one_hot = np.eye(3, dtype=kind)[[0, 2, 1, 1]]
+    with pytest.raises(UsageError, match=r"y is .* one 1 in each row.*labels\.argmax\(1\)"):
+        classes_of(one_hot, 4, "y")
+
+
 def test_an_archive_whose_labels_are_all_unknown_has_none(tmp_path):
     path = save(tmp_path / "z.npz", mu=MU, logvar=LOG_VARIANCE, labels=np.full((30, 1), -1))
     assert read_posterior(path)[1] is None

@@ -14,7 +14,13 @@ from paradise_cli.information import bounds, rate
 from paradise_cli.information.bounds import batch_rates, held_out_rates, pairwise_rates
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.rate import exact_rate
-from paradise_cli.information.rate_interval import FEWEST, Bound, RateInterval, rate_interval
+from paradise_cli.information.rate_interval import (
+    FEWEST,
+    Bound,
+    RateInterval,
+    rate_interval,
+    student,
+)
 
 
 def normal(*shape, key):
@@ -102,8 +108,25 @@ def test_identical_posteriors_carry_nothing():
     ):
         assert of(found, name).nats == pytest.approx(0, abs=1e-12)
     assert of(found, "fitted Gaussian, held out").nats == pytest.approx(0, abs=1e-9)
-    assert 0 == found.population.lower < found.population.upper < 1e-6
-    assert found.warning is None
+    # Each half of 150 points would have missed a share s of others with probability 0.00135, that
+    # of three standard errors: (1 - s)^150 = 0.00135.
+    s = 1 - 0.0013498980316301 ** (1 / 150)
+    missed = -s * math.log(s) - (1 - s) * math.log(1 - s) + s * math.log(150)
+    assert found.population.lower == 0
+    assert found.population.upper == pytest.approx(missed, abs=1e-6)
+    assert found.warning is not None and "all posteriors are alike" in found.warning
+
+
+@pytest.mark.parametrize(("n", "factor"), [(2, 235.8), (4, 9.219), (10, 4.094), (10_000, 3.000)])
+def test_margins_of_few_points_are_students(n, factor):
+    # Tables of t at a one-sided 0.00135; of one degree of freedom it is a Cauchy's quantile.
+    assert student(3.0, n) == pytest.approx(factor, rel=1e-3)
+
+
+def test_few_points_are_said_to_be_few():
+    few, enough = rate_interval(correlated(20, 0.9, 2)), rate_interval(correlated(30, 0.9, 2))
+    assert few.warning is not None and "20 points show little" in few.warning
+    assert enough.warning is None or "show little" not in enough.warning
 
 
 def test_posteriors_far_apart_sit_at_their_caps_and_say_so():
@@ -265,7 +288,7 @@ def test_the_tightest_end_after_margins_is_taken():
         bound.end for bound in found.bounds if (bound.side, bound.estimand) == ("lower", "I(X;Z)")
     ]
     assert found.population.lower == max(ends)
-    margin = 3.001 * found.exact.standard_error
+    margin = 1.001 * student(3.0, 300) * found.exact.standard_error
     assert found.empirical.lower >= found.exact.nats - margin
     assert found.empirical.upper <= min(found.exact.nats + margin, math.log(300))
     wider = rate_interval(cloud(), standard_errors=6)

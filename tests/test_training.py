@@ -393,6 +393,22 @@ def test_standard_is_the_same_encoder_without_noise(tmp_path: Path) -> None:
     assert_same(standard, {name: t for name, t in paradise.items() if not name.startswith("rho.")})
 
 
+@pytest.mark.parametrize(
+    ("augment", "message"),
+    [
+        ("[{name: crop, mode: reflect, pad: 8}]", r"data\.augment\.0: crop: 8 x 8 pixels .* by 8"),
+        ("[flip, {name: crop, pad: -1}]", r"data\.augment\.1: crop: pad -1"),
+        ("[{name: crop, pad: 9999}]", "0 to 1024 pixels are allowed"),
+    ],
+)
+def test_augmentations_that_the_images_do_not_allow_are_refused_at_once(
+    augment: str, message: str
+) -> None:
+    recipe = load_recipe("digits", [f"data.augment={augment}"]).recipe
+    with pytest.raises(UsageError, match=message):
+        dry_run(recipe)
+
+
 def test_dry_run_counts_without_touching_data() -> None:
     cost = dry_run(recipe("model.latent_dim=2"), "cpu", steps=1)
     # 64*16 + 16, then mu and rho 16*2 + 2 each, then 2*10 + 10

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.storage import read_tensors
 
+PIXEL_ROUNDING = 1e-6  # by which pixels that were normalised and brought back leave [0, 1]
+
 
 def read_array(path: Path) -> NDArray[Any]:
     """The array of an `.npy` file.
@@ -38,15 +40,16 @@ def map_array(path: Path) -> np.memmap[Any, np.dtype[Any]]:
 def check_pixels(low: float, high: float, where: str = "") -> None:
     """Raise ParadiseError for floats from `low` to `high` that are no pixels: those lie in [0, 1].
 
-    `where` is a file or an array, and ends in a colon.
+    What leaves it by a rounding is for the caller to clamp. `where` is a file or an array, and ends
+    in a colon.
     """
     # No range to divide by, and no normalisation that could be undone.
     if not (math.isfinite(low) and math.isfinite(high)):
         lost = "NaN" if math.isnan(low) else "infinite values"
         raise ParadiseError(f"{where} {lost} in place of pixels: leave those images out".lstrip())
-    if low < 0 or high > 1:
+    if low < -PIXEL_ROUNDING or high > 1 + PIXEL_ROUNDING:
         text = (
-            f"{where} pixels run from {low:g} to {high:g}, but must lie in [0, 1]: undo any"
+            f"{where} pixels run from {low:.8g} to {high:.8g}, but must lie in [0, 1]: undo any"
             " normalisation, which belongs into the model, and divide by 255 what is 0 to 255"
         )
         raise ParadiseError(text.lstrip())

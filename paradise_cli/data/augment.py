@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from paradise_cli.core.errors import UsageError
 from paradise_cli.core.registry import Registry
 from paradise_cli.data.base import Augmentation, on_device
 
+MOST_PAD = 1024  # pixels: more than a side of most images is a slip
 AUGMENTATIONS: Registry[Augmentation] = Registry("augmentation")
 
 
@@ -20,10 +22,20 @@ def _reflected(size: int, pad: int, device: torch.device) -> Tensor:
 
 @AUGMENTATIONS.register
 def crop(*, pad: int = 4, mode: Literal["zero", "reflect"] = "zero") -> Augmentation:
-    """Pad every side by `pad` pixels and cut the original size at a random place."""
+    """Pad every side by `pad` pixels and cut the original size at a random place.
+
+    Raises UsageError for a pad that no image has, and of images for one that reflects too much.
+    """
+    if not 0 <= pad <= MOST_PAD:
+        raise UsageError(f"crop: pad {pad}: 0 to {MOST_PAD} pixels are allowed")
 
     def augmentation(images: Tensor, draw: torch.Generator) -> Tensor:
         b, c, h, w = images.shape
+        if mode == "reflect" and pad >= min(h, w):
+            raise UsageError(
+                f"crop: {h} x {w} pixels cannot be reflected by {pad}; choose a pad of at most"
+                f" {min(h, w) - 1}, or mode zero"
+            )
         device = images.device
         top, left = on_device(torch.randint(0, 2 * pad + 1, (2, b), generator=draw), device)
         if mode == "zero":

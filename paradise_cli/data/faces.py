@@ -13,7 +13,7 @@ from paradise_cli.data.streaming import folder_split
 # The names that the official archives have.
 _IMAGES = "img_align_celeba"
 _ATTRIBUTES = "list_attr_celeba.txt"
-_PARTITION = "list_eval_partition.txt"
+_PARTITION = "list_eval_partition.txt"  # both tables may be .csv, as Kaggle has them
 _PART = {"0": "train", "1": "validation", "2": "test"}  # as the partition file numbers them
 _LAST = {"train": 162_770, "validation": 182_637, "test": 202_599}  # the last image of each
 # For a recipe that is checked before the files are there.
@@ -33,11 +33,25 @@ def _folder(root: Path | None) -> Path:
     return base / "celeba" if (base / "celeba" / _IMAGES).is_dir() else base
 
 
+def _images(folder: Path) -> str:
+    """The folder of the faces, as Kaggle's archive unpacks or as the official one does."""
+    inner = f"{_IMAGES}/{_IMAGES}"
+    return inner if (folder / inner).is_dir() else _IMAGES
+
+
+def _table(folder: Path, name: str) -> Path:
+    """A table under its official name, or the .csv where only that is there."""
+    official = folder / name
+    csv = official.with_suffix(".csv")
+    return csv if csv.is_file() and not official.is_file() else official
+
+
 def _describe(root: Path | None, *, size: int, pre_crop: int, memory_gib: float) -> DataInfo:
     names, train_size, own_validation = _NAMES, _LAST["train"], True
     folder = _folder(root)
-    if (folder / _ATTRIBUTES).is_file():
-        names, rows = _attributes(folder / _ATTRIBUTES)
+    table = _table(folder, _ATTRIBUTES)
+    if table.is_file():
+        names, rows = _attributes(table)
         parts = list(_parts(folder, list(rows)).values())
         train_size, own_validation = parts.count("train"), "validation" in parts
     targets = tuple(Target(name, ("no", "yes")) for name in names)
@@ -52,23 +66,24 @@ def celeba(
     """CelebA under its official split, with one target an attribute.
 
     Each face is cropped to its centre of `pre_crop` pixels and resized to `size`. `root` holds
-    img_align_celeba/, list_attr_celeba.txt and, if present, list_eval_partition.txt.
+    img_align_celeba/, list_attr_celeba.txt and, if present, list_eval_partition.txt, or the .csv.
     """
     folder = _folder(root)
-    for name in (_IMAGES, _ATTRIBUTES):
-        if not (folder / name).exists():
+    images, table = _images(folder), _table(folder, _ATTRIBUTES)
+    for place in (folder / images, table):
+        if not place.exists():
             raise ParadiseError(
-                f"celeba: {folder / name} is missing; put the folder {_IMAGES}/ with the aligned"
+                f"celeba: {place} is missing; put the folder {_IMAGES}/ with the aligned"
                 f" images, {_ATTRIBUTES} and {_PARTITION} into {folder} (from the CelebA web page)"
             )
     info = _describe(root, size=size, pre_crop=pre_crop, memory_gib=memory_gib)
-    _, rows = _attributes(folder / _ATTRIBUTES)
+    _, rows = _attributes(table)
     # A few missing files are the mark of an archive that was unpacked in part.
-    absent = sorted(rows.keys() - set(image_ids(folder / _IMAGES)))
+    absent = sorted(rows.keys() - set(image_ids(folder / images)))
     if absent:
         raise ParadiseError(
-            f"celeba: {len(absent)} of the {len(rows)} images in {_ATTRIBUTES} are missing from"
-            f" {folder / _IMAGES}, {absent[0]} first; unpack img_align_celeba.zip again"
+            f"celeba: {len(absent)} of the {len(rows)} images in {table.name} are missing from"
+            f" {folder / images}, {absent[0]} first; unpack img_align_celeba.zip again"
         )
     parts = _parts(folder, sorted(rows))
     splits = {}
@@ -76,7 +91,7 @@ def celeba(
         names = [name for name, part in parts.items() if part == split]
         if names:  # a sample of the images may lack a split
             labels = torch.tensor([rows[name] for name in names])
-            ids = [f"{_IMAGES}/{name}" for name in names]
+            ids = [f"{images}/{name}" for name in names]
             splits[split] = folder_split(
                 folder, ids, labels, info.preprocessing, memory_gib=memory_gib
             )
@@ -88,9 +103,10 @@ def celeba(
 
 
 def _lines(path: Path) -> list[list[str]]:
+    comma = "," if path.suffix == ".csv" else None  # None: any white space
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-        return [line.split() for line in lines if line.strip()]
+        return [line.split(comma) for line in lines if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise ParadiseError(f"{path}: cannot be read: {error}") from error
 
@@ -98,17 +114,20 @@ def _lines(path: Path) -> list[list[str]]:
 def _attributes(path: Path) -> tuple[list[str], dict[str, list[int]]]:
     """Attribute names, and each image's labels (0 = no, 1 = yes)."""
     lines = _lines(path)
-    names = lines[1] if len(lines) > 2 else []
+    # The official table begins with a count of its rows; the .csv names the column of images too.
+    official = path.suffix != ".csv"
+    first = 2 if official else 1
+    header = lines[first - 1] if len(lines) > first else []
+    names = header if official else header[1:]
     rows = {}
-    # The first line is a count, the second the names: line numbers begin with 3 here.
-    for number, (image, *values) in enumerate(lines[2:], 3):
+    for number, (image, *values) in enumerate(lines[first:], first + 1):
         if len(values) != len(names) or not set(values) <= {"1", "-1"}:
             raise ParadiseError(
                 f"{path}:{number}: expected an image and {len(names)} values of 1 or -1"
             )
         rows[image] = [int(value == "1") for value in values]
     # The count shows a file that was cut short at the end of a line.
-    if not rows or lines[0] != [str(len(rows))]:
+    if not rows or (official and lines[0] != [str(len(rows))]):
         raise ParadiseError(
             f"{path}: expected a count, a line of names and one line an image (found {len(rows)}"
             " images); cut short or of another kind: fetch the file again"
@@ -118,10 +137,12 @@ def _attributes(path: Path) -> tuple[list[str], dict[str, list[int]]]:
 
 def _parts(folder: Path, images: list[str]) -> dict[str, str]:
     """The split of each image, from the partition file or else the official image numbers."""
-    path = folder / _PARTITION
+    path = _table(folder, _PARTITION)
     try:
         if path.is_file():
-            listed = {image: _PART[part] for image, part in _lines(path)}
+            lines = _lines(path)
+            rows = lines[1:] if path.suffix == ".csv" else lines  # only that has a line of names
+            listed = {image: _PART[part] for image, part in rows}
             return {image: listed[image] for image in images}
         numbers = {image: int(Path(image).stem) for image in images}
     except (ValueError, KeyError) as error:

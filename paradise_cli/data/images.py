@@ -123,6 +123,10 @@ def _read(data: bytes, channels: int) -> Pixels:
         raise ValueError("not an image, or of a kind that is not supported") from None
     with image:
         _check_size(image.height, image.width)
+        if image.mode == "I" and image.format != "PPM":  # whose 16 bits Pillow reads so
+            raise ValueError(
+                "32-bit integer pixels have no agreed range; save it with 8 or 16 bits"
+            )
         image.load()
         with contextlib.suppress(Exception):  # damaged metadata must not cost the pixels
             ImageOps.exif_transpose(image, in_place=True)
@@ -178,10 +182,6 @@ def _flat(image: Image.Image, channels: int) -> Image.Image:
         raise ValueError("floating-point pixels have no agreed range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError(
-                "32-bit integer pixels have no agreed range; save it with 8 or 16 bits"
-            )
         # 65535 = 255 * 257: white stays white, where a shift by 8 bits would darken by rounding.
         image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     elif image.has_transparency_data:

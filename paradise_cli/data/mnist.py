@@ -107,7 +107,10 @@ def _find(places: list[Path]) -> dict[str, tuple[Path, Path]] | None:
 
 def _one(place: Path, name: str) -> Path | None:
     """The file of that name, plain or gzipped."""
-    return next((path for path in (place / name, place / f"{name}.gz") if path.is_file()), None)
+    # Some programs that unpack it put a dot where the official name has a hyphen.
+    names = (name, name.replace("-idx", ".idx"))
+    paths = [place / f"{each}{end}" for each in names for end in ("", ".gz")]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _download(torchvision_name: str, label: str) -> None:

@@ -82,6 +82,11 @@ def classes_of(labels: NDArray[Any], n: int, where: str) -> Tensor:
         raise UsageError(
             f"{where} is {_shape(labels)}; there are N = {n:,} posteriors, it must be [N]"
         )
+    if labels.ndim == 2 and labels.shape[1] > 1 and _one_hot(labels):
+        raise UsageError(
+            f"{where} is {_shape(labels)} with one 1 in each row: give the numbers of the classes,"
+            " labels.argmax(1)"
+        )
     if labels.ndim == 2:
         labels = labels[:, 0] if labels.shape[1] else np.full(n, -1)
     if labels.dtype.kind not in "biuU":
@@ -91,6 +96,12 @@ def classes_of(labels: NDArray[Any], n: int, where: str) -> Tensor:
     classes = np.full(n, -1, np.int64)
     classes[known] = np.unique(labels[known], return_inverse=True)[1]
     return torch.from_numpy(classes)
+
+
+def _one_hot(labels: NDArray[Any]) -> bool:
+    """Whether each row marks one class: the first column alone would be another label."""
+    numbers = labels.dtype.kind in "biuf"
+    return numbers and bool(((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all())
 
 
 def _check_not_sigma(path: Path, widths: Path, raw: NDArray[Any]) -> None:

@@ -95,7 +95,7 @@ def _pixels(images: NDArray[Any], path: Path) -> Tensor:
     if not pixels.is_floating_point() or not len(pixels):
         return pixels
     check_pixels(float(pixels.min()), float(pixels.max()), f"{path}:")
-    return pixels.float()
+    return pixels.float().clamp(0, 1)
 
 
 def _labels(labels: NDArray[Any] | None, n: int, path: Path) -> Tensor | None:

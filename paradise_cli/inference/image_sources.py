@@ -246,7 +246,7 @@ def _of_array(
             return part
         # Part by part, as an array may be larger than memory.
         check_pixels(part.min(), part.max(), f"{where}: rows {start} to {stop - 1}:")
-        return part.astype(np.float32)
+        return part.astype(np.float32).clip(0, 1)
 
     ids = [str(row) for row in range(len(array))]
     labels = np.full((len(array), len(info.targets)), -1, np.int64)

@@ -16,7 +16,7 @@ LEAST = (
 )  # log of the least weight of a letter: it can still revive, and its exponential is not 0
 # share of the uniform start in a warm one: letters that the last slope dropped may be needed
 MIXED = 0.5
-SUM_ERROR = 1e-9  # of the probabilities
+SUM_ERROR = 2e-6  # of the probabilities: float32, or written with six digits
 MATRICES = 6  # of the distortion's size that solving holds at once
 STEEPEST = 1e300  # a slope that gives the end of a curve of distortions near 1
 ROUNDING = 1e-13  # relative, that the ascent may lose in one step
@@ -47,12 +47,15 @@ class DiscreteSource:
             )
         total = float(p.sum())
         if abs(total - 1) > SUM_ERROR:
-            raise UsageError(f"probabilities must sum to 1; these sum to {total:.12g}")
+            raise UsageError(
+                f"probabilities must sum to 1; these sum to {total:.12g}: divide them by that"
+            )
         wrong = ~(d.isfinite() & (d >= 0))
         if bool(wrong.any()):
             i, j = wrong.nonzero()[0].tolist()
             raise UsageError(
-                f"distortions must be finite and >= 0; d[{i}, {j}] is {float(d[i, j])}"
+                f"distortions must be finite and >= 0; d[{i}, {j}] is {float(d[i, j])} (what must"
+                " never happen is a distortion far above all others, such as 1e6)"
             )
 
     def supported(self) -> tuple[Tensor, Tensor]:

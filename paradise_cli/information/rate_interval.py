@@ -18,6 +18,7 @@ Side = Literal["lower", "upper", "point"]
 Estimand = Literal["I(X;Z)", "I_N"]
 
 FEWEST = 4  # points that can be halved and leave a spread in each half
+FEW = 30  # points below which no spread says much of what was not seen
 AT_CAP = 0.1  # nats below its cap at which a lower bound says nothing more
 PAIRWISE_ROWS = 64, 512  # of the pairwise bounds, least and most
 PAIRWISE_CELLS = 2**27  # rows * N * K, each a logarithm: about a second
@@ -97,8 +98,8 @@ class RateInterval:
     Two informations are bounded: I(X;Z) of the population, and I_N, between z and which of these N
     points was encoded, which `exact` estimates without bias. I_N never exceeds log N, and in
     expectation over the points it is a lower bound of I(X;Z); no upper bound of I_N is one of
-    I(X;Z). `rows` is how many of the N points the pairwise bounds average over, the margins are
-    `standard_errors` wide.
+    I(X;Z). `rows` is how many of the N points the pairwise bounds average over. The margins are
+    `standard_errors` wide, or of few points what Student's t makes of these.
     """
 
     exact: ExactRate
@@ -117,7 +118,7 @@ class RateInterval:
     def empirical(self) -> Ends:
         """Of I_N; the cap log N is one of its upper bounds."""
         exact = self.exact
-        margin = self.standard_errors * exact.standard_error + ROUNDING
+        margin = student(self.standard_errors, exact.n) * exact.standard_error + ROUNDING
         lower, upper = (
             Bound("exact", side, "I_N", exact.nats, exact.standard_error, margin, exact.cap)
             for side in ("lower", "upper")
@@ -128,14 +129,34 @@ class RateInterval:
 
     @property
     def warning(self) -> str | None:
-        """Why the lower end of I(X;Z) says little, where it does."""
-        ends = self.population
-        if ends.cap is None:
-            return None
-        return (
-            f"the lower end of I(X;Z) is within {AT_CAP:g} nat of its cap, {ends.cap:.2f} nats, and"
-            " would be the same for any larger information: only the upper end limits it; more"
-            " points raise the cap"
+        """Why the ends of I(X;Z) say little, where they do."""
+        reasons = []
+        if self.exact.n < FEW:
+            reasons.append(
+                f"{self.exact.n} points show little of their population: from {FEW} on the margins"
+                " can be relied on"
+            )
+        if self.alike:
+            reasons.append(
+                "all posteriors are alike: the upper end is what a part of the population could"
+                " hold that these points have missed"
+            )
+        cap = self.population.cap
+        if cap is not None:
+            reasons.append(
+                f"the lower end of I(X;Z) is within {AT_CAP:g} nat of its cap, {cap:.2f} nats, and"
+                " would be the same for any larger information: only the upper end limits it; more"
+                " points raise the cap"
+            )
+        return "; ".join(reasons) or None
+
+    @property
+    def alike(self) -> bool:
+        """Whether no upper bound of I(X;Z) varies from point to point."""
+        return all(
+            bound.standard_error <= ROUNDING
+            for bound in self.bounds
+            if bound.estimand == "I(X;Z)" and bound.side == "upper"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -206,11 +227,14 @@ def rate_interval(
     exact = ExactRate.of(rates)
 
     bound = partial(_bound, standard_errors)
+    held_out = held_out_rates(posterior, seed=seed)
+    standard = posterior.double().kl_to_standard_normal()
     bounds = (
         bound("exact", "lower", "I(X;Z)", rates.mean(0), exact.cap),
         bound("in-batch", "lower", "I(X;Z)", batch.in_batch, math.log(batch_size)),
-        bound("fitted Gaussian, held out", "upper", "I(X;Z)", held_out_rates(posterior, seed=seed)),
-        bound("fixed N(0, I)", "upper", "I(X;Z)", posterior.double().kl_to_standard_normal()),
+        # Each half is judged by what the other fitted: that varies as n / 2 points do.
+        bound("fitted Gaussian, held out", "upper", "I(X;Z)", held_out, seen=n // 2),
+        bound("fixed N(0, I)", "upper", "I(X;Z)", standard, seen=n),
         bound("leave-one-out", "point", "I(X;Z)", batch.leave_one_out),
         bound("Bhattacharyya", "lower", "I_N", pairwise.bhattacharyya, exact.cap, unseen),
         bound("pairwise KL", "upper", "I_N", pairwise.kl, exact.cap, unseen),
@@ -227,10 +251,40 @@ def _bound(
     values: Tensor,
     cap: float | None = None,
     share: float = 1.0,
+    *,
+    seen: int | None = None,
 ) -> Bound:
-    """The mean of values [M], with `share` of the standard error of M independent ones."""
+    """The mean of values [M], with `share` of the standard error of M independent ones.
+
+    `seen` is how many points of its population an upper bound of I(X;Z) rests on.
+    """
     nats = float(values.mean())
     error = share * math.sqrt(float(values.var()) / len(values))
     # No value is above the cap, but their mean may be by a rounding.
     nats = nats if cap is None else min(nats, cap)
-    return Bound(name, side, estimand, nats, error, standard_errors * error + ROUNDING, cap)
+    margin = student(standard_errors, seen or len(values)) * error + ROUNDING
+    # Values that are all one say how exact a mean is of what they have seen, and nothing of what
+    # they have not.
+    if seen is not None and error <= ROUNDING:
+        margin += _missed(standard_errors, seen)
+    return Bound(name, side, estimand, nats, error, margin, cap)
+
+
+def student(standard_errors: float, n: int) -> float:
+    """Standard errors of n values that are as sure as so many of known deviation (Student 1908)."""
+    from scipy.stats import norm, t
+
+    return float(t.isf(norm.sf(standard_errors), n - 1))
+
+
+def _missed(standard_errors: float, n: int) -> float:
+    """Nats that a part of the population may hold of which n points have seen nothing.
+
+    That is a share s with (1 - s)^n as unlikely as the margin, told from the rest, h(s), and into
+    no more than n of its own, s log n.
+    """
+    from scipy.stats import norm
+
+    share = -math.expm1(math.log(norm.sf(standard_errors)) / n)
+    entropy = -share * math.log(share) - (1 - share) * math.log1p(-share)
+    return entropy + share * math.log(n)

@@ -23,6 +23,7 @@ SPAN = (0.1, 30.0)  # of a default sweep's slopes, in nats per width of the rang
 CSV_FILE = "curve.csv"
 JSON_FILE = "curve.json"
 ROUNDS = 60  # of halving, at most, for an answer
+END_ERROR = 2e-6  # of an end of the curve, written with six digits
 
 
 @dataclass(frozen=True)
@@ -190,25 +191,32 @@ def solve(
     # As D goes to 0 the rate of a density has no end; that of its grid would say nothing of it.
     curve = sweep(slopes if known.is_grid else [*slopes, steepest(known.source)], tolerance)
     asked = [("distortion", d) for d in distortions] + [("rate", rate) for rate in rates]
-    for name, value in asked:
-        _check(known, curve, name, value)
-    answers = [_answer(curve, sweep, name, value, tolerance) for name, value in asked]
+    answers = [
+        _answer(curve, sweep, name, _within(known, curve, name, value), tolerance)
+        for name, value in asked
+    ]
     question = question_of(known, slopes, tolerance, distortions, rates)
     return RateDistortion(known, curve, tolerance, question, tuple(answers))
 
 
-def _check(known: KnownSource, curve: Curve, name: str, value: float) -> None:
+def _within(known: KnownSource, curve: Curve, name: str, value: float) -> float:
+    """The value asked about, which lies on the curve; UsageError for one that does not."""
     if name == "distortion":
         least = max(curve.d_min, known.least_resolved)
         most = curve.d_max
     else:
         least = 0.0
         most = math.inf if known.is_grid else curve.rate_between(curve.d_min)[1]
+    # An end of the curve, as people copy it with six digits, is that end.
+    for end in (least, most):
+        if math.isclose(value, end, rel_tol=END_ERROR):
+            return end
     if not least <= value <= most:
         finer = "; more --letters resolve less" if known.is_grid and value < least else ""
         raise UsageError(
             f"{name} {value:g} is outside [{least:.6g}, {most:.6g}], the range of this curve{finer}"
         )
+    return value
 
 
 def _answer(

@@ -69,7 +69,7 @@ def checked_images(images: Tensor | NDArray[Any]) -> Tensor:
     if not found.is_floating_point():
         raise ParadiseError(f"pixels of type {found.dtype}: float in [0, 1] or uint8 is needed")
     check_pixels(float(found.min()), float(found.max()))
-    return found.float().contiguous()
+    return found.float().clamp(0, 1).contiguous()
 
 
 def checked_labels(labels: Tensor | NDArray[Any], n: int) -> Tensor:

@@ -59,8 +59,9 @@ class Group(TyperGroup):
                 finally:
                     # Now: at the interpreter's end nobody could say in one line what is wrong.
                     checked.flush()
-            # Of this flush, or of the help, which comes before a command is invoked.
-            except ParadiseError as error:
+            # Of this flush, or of the help, which comes before a command is invoked. No other:
+            # under --debug those are to be seen.
+            except _Unwritable as error:
                 raise SystemExit(_say(error)) from error
             except BrokenPipeError as error:
                 raise SystemExit(1) from error  # as typer ends where a command finds it
@@ -71,6 +72,10 @@ class App(typer.Typer):
 
     def command(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
         return super().command(*args, **{"cls": Command} | options)
+
+
+class _Unwritable(ParadiseError):
+    """Text cannot be written to stdout."""
 
 
 class _Stdout:
@@ -107,7 +112,7 @@ class _Stdout:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
             if error.errno == errno.EPIPE:
                 raise
-            raise ParadiseError(f"cannot write to stdout: {error.strerror}") from error
+            raise _Unwritable(f"cannot write to stdout: {error.strerror}") from error
 
 
 def _say(error: ParadiseError) -> int:

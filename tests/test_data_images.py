@@ -1,7 +1,10 @@
 """Files of every kind, decoded to the pixels Pillow would give."""
 
+import glob
 import io
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +13,18 @@ from PIL import Image
 
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.randomness import generator
-from paradise_cli.data import Preprocessing, UnreadableImage, decode, list_images, stream
+from paradise_cli.data import (
+    Preprocessing,
+    UnreadableImage,
+    decode,
+    header,
+    image_ids,
+    list_images,
+    matching,
+    stream,
+)
 from paradise_cli.data import images as images_module
+from paradise_cli.data.listing import LARGEST_FILE
 from paradise_cli.data.streaming import FolderSplit
 
 WHOLE = Preprocessing(3, None, (12, 16))
@@ -235,6 +248,52 @@ def test_images_are_listed_in_order_and_other_files_left(tmp_path: Path) -> None
         "b/1.jpeg",
         "b/2.PNG",
     ]
+
+
+@pytest.mark.parametrize(
+    "pattern", ["**/*.png", "*/**/*.png", "a/**", "**/b/*", "a/*/*.png", "*.png", "**/[12].png"]
+)
+def test_patterns_match_what_glob_matches_and_end(tmp_path: Path, pattern: str) -> None:
+    for name in ("1.png", "a/2.png", "a/b/3.png", "a/b/c/1.png", ".h/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    whole = str(tmp_path / pattern)
+    expected = [p for p in glob.glob(whole, recursive=True) if Path(p).is_file()]
+    assert [str(p) for p in matching(whole)] == sorted(expected)
+    (tmp_path / "a" / "b" / "back").symlink_to(tmp_path)
+    assert set(map(str, matching(whole))) >= set(expected)
+
+
+def test_a_folder_that_cannot_be_read_is_an_image_that_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a/1.png", "b/2.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"x")
+    scandir = os.scandir
+
+    def refusing(path: Any) -> Any:
+        if Path(path).name in ("b", "whole"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert image_ids(tmp_path) == ["a/1.png", "b/"]
+    with pytest.raises(UnreadableImage, match="a folder that cannot be read"):
+        decode(tmp_path / "b/", WHOLE)
+    (tmp_path / "whole").mkdir()
+    with pytest.raises(ParadiseError, match="whole: Permission denied"):
+        image_ids(tmp_path / "whole")
+
+
+def test_pipes_and_huge_files_are_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with (tmp_path / "huge.jpg").open("wb") as file:
+        file.truncate(LARGEST_FILE + 1)  # a hole, which takes no room
+    for name, reason in {"pipe.jpg": "no regular file", "huge.jpg": "536,870,913 bytes"}.items():
+        for read in (lambda path: decode(path, WHOLE), header):
+            with pytest.raises(UnreadableImage, match=reason):
+                read(tmp_path / name)
 
 
 def test_folders_without_images_are_refused(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Every family of data sets on a small copy of its files."""
 
 import gzip
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from paradise_cli.data import DATASETS, FolderSplit, MemorySplit, decoding_progr
 from paradise_cli.data import cifar as cifar_module
 from paradise_cli.data import mnist as mnist_module
 from paradise_cli.data.mnist import read_idx
-from paradise_cli.data.streaming import decoded
+from paradise_cli.data.streaming import decoded, unreadable
 from paradise_cli.recipe.schema import load_recipe
 
 RNG = np.random.default_rng(0)
@@ -339,6 +340,50 @@ def test_decoded_images_are_kept_until_a_file_changes(tmp_path: Path) -> None:
     decoding_progress.reset(token)
 
 
+def test_a_file_replaced_by_one_of_its_size_and_time_is_decoded_again(tmp_path: Path) -> None:
+    root, info = tmp_path / "photos", info_of("image_folder", None, size=8)
+    for name in ("photos/1.bmp", "other/1.bmp"):
+        write_images(tmp_path, name)
+        os.utime(tmp_path / name, (0, 0))  # as archives that are made reproducibly have it
+    first = decoded(root, ["1.bmp"], info.preprocessing).clone()
+    os.replace(tmp_path / "other/1.bmp", root / "1.bmp")
+    assert not torch.equal(decoded(root, ["1.bmp"], info.preprocessing), first)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:50],
+        lambda content: content[:-33],
+        lambda content: content[:200] + bytes([content[200] ^ 1]) + content[201:],
+        lambda content: b"x" + content[1:],
+    ],
+    ids=["empty", "in its header", "cut", "a bit", "no array"],
+)
+def test_what_was_damaged_in_the_cache_is_decoded_again(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    root, info = tmp_path / "photos", info_of("image_folder", None, size=8)
+    write_images(root, "1.png")
+    first = decoded(root, ["1.png"], info.preprocessing).clone()
+    (kept,) = (tmp_path / "cache" / "decoded").iterdir()
+    kept.write_bytes(damage(kept.read_bytes()))
+    assert torch.equal(decoded(root, ["1.png"], info.preprocessing), first)
+
+
+@pytest.mark.parametrize("text", ["", "[", "[1]", '{"1.png": 3}'])
+def test_a_damaged_list_of_unreadable_images_is_made_again(tmp_path: Path, text: str) -> None:
+    root, info = tmp_path / "photos", info_of("image_folder", None, size=8)
+    write_images(root, "1.png")
+    (root / "2.png").write_bytes(b"")
+    found = unreadable(root, ["1.png", "2.png"], info.preprocessing)
+    assert found == {"2.png": "the file is empty"}
+    (kept,) = (tmp_path / "cache" / "decoded").iterdir()
+    kept.write_text(text)
+    assert unreadable(root, ["1.png", "2.png"], info.preprocessing) == found
+
+
 def test_unreadable_images_are_named_together_and_nothing_is_kept(tmp_path: Path) -> None:
     root = tmp_path / "photos"
     write_images(root, "1.png", "2.png", "3.png")
@@ -348,7 +393,7 @@ def test_unreadable_images_are_named_together_and_nothing_is_kept(tmp_path: Path
         ParadiseError, match=r"2 of 3 images(.|\n)*1\.png.*empty(.|\n)*3\.png.*not an image"
     ):
         DATASETS["image_folder"](root, size=8)
-    assert list((tmp_path / "cache" / "decoded").iterdir()) == []
+    assert list((tmp_path / "cache").rglob("*.*")) == []
 
 
 def test_a_full_disk_while_decoding_is_one_message(
@@ -363,7 +408,7 @@ def test_a_full_disk_while_decoding_is_one_message(
     monkeypatch.setattr(npy, "write_array_header_1_0", full)
     with pytest.raises(ParadiseError, match="No space left"):
         DATASETS["image_folder"](tmp_path / "photos")
-    assert list((tmp_path / "cache" / "decoded").iterdir()) == []
+    assert list((tmp_path / "cache").rglob("*.*")) == []
 
 
 @pytest.mark.parametrize("memory_gib", [4.0, 0.0])

@@ -31,7 +31,8 @@ from paradise_cli.data.base import (
 )
 from paradise_cli.data.class_names import ClassMap, match_classes, match_logits
 from paradise_cli.data.folders import class_folders_of, open_folder
-from paradise_cli.data.images import UnreadableImage, decode, image_ids, list_images
+from paradise_cli.data.images import UnreadableImage, decode, header
+from paradise_cli.data.listing import image_ids, list_images, matching
 from paradise_cli.data.partition import hold_out, keep_labels
 from paradise_cli.data.streaming import FolderSplit, decoding_progress, stream
 
@@ -58,6 +59,7 @@ __all__ = [
     "dataset",
     "decode",
     "decoding_progress",
+    "header",
     "hold_out",
     "image_ids",
     "info_of",
@@ -65,6 +67,7 @@ __all__ = [
     "list_images",
     "match_classes",
     "match_logits",
+    "matching",
     "on_device",
     "open_folder",
     "stream",

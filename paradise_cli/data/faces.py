@@ -7,7 +7,7 @@ import torch
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.resources import data_dir
 from paradise_cli.data.base import DataBundle, DataInfo, Preprocessing, Target, dataset
-from paradise_cli.data.images import image_ids
+from paradise_cli.data.listing import image_ids
 from paradise_cli.data.streaming import folder_split
 
 # The names that the official archives have.

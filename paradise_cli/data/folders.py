@@ -10,7 +10,7 @@ from torch import Tensor
 
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.data.base import DataBundle, DataInfo, Preprocessing, Target, dataset
-from paradise_cli.data.images import image_ids
+from paradise_cli.data.listing import image_ids
 from paradise_cli.data.split_folders import (
     left_out,
     refuse_splits_as_classes,

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +12,15 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.nn import functional
 
-from paradise_cli.core.errors import ParadiseError, UsageError
-from paradise_cli.core.units import counted
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.data.base import Preprocessing
+from paradise_cli.data.listing import check_readable
 
 Pixels = NDArray[np.uint8]
 
-# By suffix: opening each file of a large folder to see what it is would take longer than reading.
-SUFFIXES = tuple(
-    ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff"
-    " .webp".split()
-)
 # Named, because Pillow hands some of the other formats it knows to external programs.
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+_GREY = ("1", "L", "LA", "I", "I;16", "F")  # Pillow's modes without colour
 _ORIENTATION = 0x0112  # the EXIF tag: which corner of the scene the first pixel is, 1 to 8
 
 
@@ -38,47 +33,6 @@ class UnreadableImage(ParadiseError):
         self.reason = reason
 
 
-def image_ids(folder: Path) -> list[str]:
-    """Paths of all images in a folder and below, relative to it, with `/`, sorted.
-
-    Hidden files are skipped. Raises UsageError for a missing folder, ParadiseError for one without
-    images.
-    """
-    if not folder.is_dir():
-        kind = "is a file, not a folder" if folder.exists() else "no such folder"
-        raise UsageError(f"{folder}: {kind}; name a folder of images")
-    found: list[str] = []
-    # Files that are no images: an empty answer is easier to understand with them.
-    others, hidden = 0, False
-    visited: set[str] = set()
-    for place, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in visited:  # a link to a folder above would never end
-            folders.clear()
-            continue
-        visited.add(real)
-        # In place: os.walk goes on into what is left in its own list.
-        hidden |= any(name.startswith(".") for name in (*folders, *files))
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        prefix = os.path.relpath(place, folder).replace(os.sep, "/") + "/"
-        prefix = "" if prefix == "./" else prefix
-        images = [f for f in files if f.lower().endswith(SUFFIXES) and not f.startswith(".")]
-        found += [prefix + name for name in images]
-        others += sum(not f.startswith(".") for f in files) - len(images)
-    if not found:
-        raise ParadiseError(
-            f"{folder}: no image among its {counted(others, 'file')}"
-            f"{', hidden ones left out' if hidden else ''}; readable suffixes:"
-            f" {' '.join(SUFFIXES)}"
-        )
-    return sorted(found)
-
-
-def list_images(folder: Path) -> list[Path]:
-    """All images in a folder and below, in sorted order; errors as `image_ids`."""
-    return [folder / name for name in image_ids(folder)]
-
-
 def decode(
     path: Path, preprocessing: Preprocessing, random_crop: torch.Generator | None = None
 ) -> Pixels:
@@ -89,6 +43,7 @@ def decode(
     call it.
     """
     try:
+        check_readable(path)
         pixels = _read(path.read_bytes(), preprocessing.channels)
         if preprocessing.pre_crop is not None and min(pixels.shape[:2]) >= preprocessing.pre_crop:
             pixels = _centre(pixels, preprocessing.pre_crop, preprocessing.pre_crop)
@@ -102,6 +57,19 @@ def decode(
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise UnreadableImage(path, str(error) or type(error).__name__) from error
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+
+
+def header(path: Path) -> tuple[int, int, int]:
+    """Channels (1 for grey, else 3), height and width of an image file whose pixels are not read.
+
+    Raises UnreadableImage.
+    """
+    try:
+        check_readable(path)
+        with Image.open(path, formats=_FORMATS) as image:
+            return (1 if image.mode in _GREY else 3), image.height, image.width
+    except Exception as error:
+        raise UnreadableImage(path, str(error) or type(error).__name__) from error
 
 
 def _read(data: bytes, channels: int) -> Pixels:

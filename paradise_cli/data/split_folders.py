@@ -15,10 +15,14 @@ _SPLIT_OF = {name: split for split, names in _CALLED.items() for name in names}
 
 
 def sub_folders(place: Path) -> list[str]:
-    """Names of the folders in a folder that a person made, sorted."""
+    """Names of the folders in a folder that a person made, sorted; none where it cannot be read."""
+    try:
+        entries = list(place.iterdir())
+    except OSError:  # whoever lists its images says so
+        return []
     return sorted(
         entry.name
-        for entry in place.iterdir()
+        for entry in entries
         if entry.is_dir() and not entry.name.startswith(".") and entry.name not in SYSTEM
     )
 

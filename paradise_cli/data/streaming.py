@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 from collections import deque
@@ -27,6 +28,8 @@ from paradise_cli.data.images import Pixels, UnreadableImage, decode
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_CHUNK = 2**24  # bytes that are read at a time
 
 decoding_progress: ContextVar[Callable[[int, int], None] | None] = ContextVar(
     "progress", default=None
@@ -147,14 +150,26 @@ def folder_split(
 def decoded(root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> Tensor:
     """Memory-mapped uint8 [N, C, H, W] of image files, decoded once into the user's cache.
 
-    A changed file or preprocessing is decoded again. Raises ParadiseError naming the files that
-    cannot be read.
+    A changed file or preprocessing is decoded again, and so is what was damaged in the cache.
+    Raises ParadiseError naming the files that cannot be read.
     """
     path = cache_dir() / "decoded" / f"{_digest(root, ids, preprocessing)}.npy"
-    if not path.is_file():
+    if not _whole(path):
         _decode_all(path, root, ids, preprocessing)
     # Copy-on-write: torch takes no read-only array, and the cache must never change.
     return torch.from_numpy(np.load(path, mmap_mode="c", allow_pickle=False))
+
+
+def _whole(path: Path) -> bool:
+    """Whether a file of decoded images is there and ends in the digest of what stands before it."""
+    if not path.is_file():
+        return False
+    size = path.stat().st_size - hashlib.sha256().digest_size
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for start in range(0, size, _CHUNK):
+            digest.update(file.read(min(_CHUNK, size - start)))
+        return file.read() == digest.digest()
 
 
 def unreadable(root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> dict[str, str]:
@@ -169,31 +184,43 @@ def unreadable(root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> 
         else:
             there.append(name)
     path = cache_dir() / "decoded" / f"{_digest(root, there, preprocessing)}.unreadable.json"
-    if not path.is_file():
-        report = decoding_progress.get()
-        bad: dict[str, str] = {}
-        images = stream((root / name for name in there), lambda p: decode(p, preprocessing))
-        for done, (name, pixels) in enumerate(zip(there, images, strict=True), 1):
-            if isinstance(pixels, UnreadableImage):
-                bad[name] = pixels.reason
-            if report is not None and (done % 256 == 0 or done == len(there)):
-                report(done, len(there))
-        write_json(path, bad)
-    kept: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-    return found | kept
+    if (known := _kept(path)) is not None:
+        return found | known
+    report = decoding_progress.get()
+    bad: dict[str, str] = {}
+    images = stream((root / name for name in there), lambda p: decode(p, preprocessing))
+    for done, (name, pixels) in enumerate(zip(there, images, strict=True), 1):
+        if isinstance(pixels, UnreadableImage):
+            bad[name] = pixels.reason
+        if report is not None and (done % 256 == 0 or done == len(there)):
+            report(done, len(there))
+    write_json(path, bad)
+    return found | bad
+
+
+def _kept(path: Path) -> dict[str, str] | None:
+    """The answer that is kept; None where there is none, or a damaged one."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    whole = isinstance(kept, dict) and all(isinstance(reason, str) for reason in kept.values())
+    return kept if whole else None
 
 
 def _digest(root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> str:
-    # The 1 is the version of what is stored: raise it where decoding changes.
-    digest = hashlib.sha256(json.dumps([1, preprocessing.to_json()]).encode())
-    # Size and time in place of content: reading all files would take as long as decoding them.
+    # The 2 is the version of what is stored: raise it where decoding changes.
+    digest = hashlib.sha256(json.dumps([2, preprocessing.to_json()]).encode())
+    # In place of content: reading all files would take as long as decoding them. Archives set the
+    # time of a file's content to anything, the time of its last change is the system's own.
     digest.update(os.fsencode(root.resolve()))
     for name in ids:
         try:
             status = (root / name).stat()
         except OSError as error:
             raise ParadiseError(f"{root / name}: {error.strerror}") from error
-        digest.update(os.fsencode(name) + f"\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+        told = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        digest.update(os.fsencode(name) + f"\0{told}\0".encode())
     return digest.hexdigest()[:32]
 
 
@@ -201,9 +228,14 @@ def _decode_all(path: Path, root: Path, ids: Sequence[str], preprocessing: Prepr
     report = decoding_progress.get()
     bad: list[UnreadableImage] = []
     shape = (len(ids), *preprocessing.shape)
+    digest = hashlib.sha256()
     # Written in sequence: a full disk is then an error to report, not a bus error of a memory map.
     with publish(path) as temporary, temporary.open("wb") as file:
-        npy.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        described = io.BytesIO()
+        layout = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        npy.write_array_header_1_0(described, layout)
+        file.write(described.getvalue())
+        digest.update(described.getvalue())
         files = (root / name for name in ids)
         images = stream(files, lambda p: decode(p, preprocessing), window=256)
         for done, pixels in enumerate(images, 1):
@@ -211,8 +243,10 @@ def _decode_all(path: Path, root: Path, ids: Sequence[str], preprocessing: Prepr
                 bad.append(pixels)
             elif not bad:  # after the first bad one nothing is kept, but the others are still named
                 file.write(pixels.data)
+                digest.update(pixels.data)
             if report is not None and (done % 256 == 0 or done == len(ids)):
                 report(done, len(ids))
+        file.write(digest.digest())  # after the array, where no reader of it looks
         if bad:
             shown = "".join(f"\n  {error}" for error in bad[:5])
             shown += "\n  ..." if len(bad) > 5 else ""

@@ -60,21 +60,19 @@ def _kind(item: str) -> str:
 def _first_file(path: Path) -> Path | None:
     if path.is_file():
         return path
-    if path.is_dir():
-        # Here: whoever asks for no images must not wait for torch, which comes along.
-        from paradise_cli.data import list_images
+    if not path.is_dir() and not glob.has_magic(str(path)):
+        return None
+    # Here: whoever asks for no images must not wait for torch, which comes along.
+    from paradise_cli.data import list_images, matching
 
-        return list_images(path)[0]
-    found = sorted(glob.glob(str(path), recursive=True))
-    return Path(found[0]) if found else None
+    found = list_images(path) if path.is_dir() else matching(str(path))
+    return found[0] if found else None
 
 
 def _image_kind(path: Path) -> str:
-    from PIL import Image
+    from paradise_cli.data import header
 
-    with Image.open(path) as image:
-        grey = image.mode in ("1", "L", "LA", "I", "I;16", "F")
-        return f"{1 if grey else 3}x{image.height}x{image.width}"
+    return "{}x{}x{}".format(*header(path))
 
 
 def _array_kind(path: Path) -> str:

@@ -24,6 +24,7 @@ from paradise_cli.data import (
     class_folders_of,
     decode,
     image_ids,
+    matching,
 )
 from paradise_cli.inference.image_archive import is_archive, read_images
 from paradise_cli.inference.named_data import open_for_model
@@ -108,10 +109,9 @@ def _paths(item: str, info: DataInfo) -> list[_Labelled]:
             raise UsageError(f"{path}: an array cannot be mixed with other images; give it alone")
         return [_Labelled(path, _innermost(path.parts[:-1], known))]
     if glob.has_magic(item):
-        found = sorted(p for p in glob.glob(str(path), recursive=True) if not os.path.isdir(p))
-        if not found:
+        files = matching(item)
+        if not files:
             raise UsageError(f"{item}: no file matches this pattern")
-        files = [Path(p) for p in found]
         return [_Labelled(file, _innermost(file.parts[:-1], known)) for file in files]
     name = item.partition(":")[0]
     if name in DATASETS:

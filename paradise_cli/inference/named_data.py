@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
-
 from paradise_cli.build import build_data
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.registry import did_you_mean
@@ -18,8 +16,10 @@ from paradise_cli.data import (
     DataBundle,
     DataInfo,
     Split,
+    UnreadableImage,
     check_labels,
     check_split,
+    header,
     list_images,
     open_folder,
 )
@@ -29,7 +29,6 @@ from paradise_cli.recipe.components import expand
 from paradise_cli.recipe.schema import Recipe
 
 _LOOKED_AT = 64  # images of a folder whose sizes are compared
-_GREY = ("1", "L", "I;16")  # Pillow's modes of one channel
 
 
 @dataclass(frozen=True)
@@ -300,11 +299,11 @@ def _usual_shape(folder: Path) -> tuple[dict[str, int], tuple[str, ...]]:
     channels = set[int]()
     for file in files[:: max(1, len(files) // _LOOKED_AT)]:
         try:
-            with Image.open(file) as image:
-                sides[min(image.size)] += 1
-                channels.add(1 if image.mode in _GREY else 3)
-        except (OSError, UnidentifiedImageError):
+            depth, *size_of = header(file)
+        except UnreadableImage:
             continue  # reading the folder names it
+        sides[min(size_of)] += 1
+        channels.add(depth)
     if not sides:
         raise ParadiseError(f"{folder}: none of the images looked at can be read: {files[0]}")
     size = max(sides, key=lambda side: (sides[side], side))

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 import paradise_cli
 from paradise_cli.build import build_model
 from paradise_cli.core.errors import ParadiseError, UsageError
-from paradise_cli.core.storage import save_tensors, write_json
+from paradise_cli.core.storage import DIGEST, content_digest, save_tensors, write_json
 from paradise_cli.inference.find_model import short_name
 from paradise_cli.inference.loading import load
 from paradise_cli.models import weights
@@ -149,6 +149,19 @@ def test_weights_of_another_model_are_named(file: Path) -> None:
     with pytest.raises(ParadiseError, match=r"another model: 2 unexpected \(rho"):
         info = info_for(deterministic)
         start_from(build_model(deterministic, info), deterministic, info, str(file))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_wherever_they_are_loaded(
+    tmp_path: Path, value: float
+) -> None:
+    path = save_tiny(tmp_path / "model.safetensors")
+    tensors, metadata = read_model(path)
+    tensors["mu.weight"][0, 0] = value
+    digest = {DIGEST: content_digest(tensors, metadata)}
+    save_tensors(path, tensors, metadata | digest)
+    with pytest.raises(ParadiseError, match=r"model\.safetensors: NaN or infinite .* mu\.weight"):
+        load(path)
 
 
 def test_training_can_start_from_the_weights(tmp_path: Path) -> None:

@@ -56,9 +56,17 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
     """Load weights into a model of the same architecture.
 
-    Raises ParadiseError, and leaves the model as it was, where names or shapes differ.
+    Raises ParadiseError, and leaves the model as it was, where names or shapes differ or weights
+    are no numbers.
     """
     require_same_shapes(model, tensors, source)
+    # Every verb would go on with them, and each would make another nonsense of it.
+    lost = [name for name, each in tensors.items() if not bool(each.isfinite().all())]
+    if lost:
+        raise ParadiseError(
+            f"{source}: NaN or infinite weights in {_some(lost)}: its training went wrong; take"
+            " other weights of the run, or train again"
+        )
     model.load_state_dict(dict(tensors))
 
 

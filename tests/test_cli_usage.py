@@ -4,14 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.main import get_command
 from typer.testing import CliRunner, Result
 
-from paradise_cli.cli import app
+from paradise_cli.cli import app, output
 from paradise_cli.core.registry import close_matches, did_you_mean
 from paradise_cli.recipe.files import complete_recipe, shipped_recipes
 from tests.recipe_text import GOOD, lines_of, write_recipe
@@ -261,3 +263,30 @@ def test_the_built_in_sources_are_those_of_the_list() -> None:
     from paradise_cli.information.source_names import SOURCES
 
     assert [builder.__name__ for builder in BUILDERS.values()] == list(SOURCES)
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from commands(inner, (*path, name))
+
+
+@pytest.mark.parametrize("path", list(commands(get_command(app))), ids=" ".join)
+def test_help_fits_a_terminal_of_80_columns(path: tuple[str, ...]) -> None:
+    shown = CliRunner().invoke(app, [*path, "--help"], terminal_width=80).stdout
+    assert [line for line in shown.splitlines() if len(line) > 80] == []
+
+
+def test_what_is_long_is_broken_in_a_terminal_and_whole_in_a_pipe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = "paradise attack cifar10-rn20 --suite standard --norm linf " * 3
+    output.print_entry("by  ", words.strip(), " \\")
+    assert capsys.readouterr().out == f"by  {words.strip()}\n"
+    terminal = Console(force_terminal=True, width=60, height=20)
+    monkeypatch.setattr(output, "console", terminal)
+    output.print_entry("by  ", words.strip(), " \\")
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 1 and max(map(len, lines)) <= 60
+    # As a shell joins them.
+    assert " ".join("\n".join(lines).replace("\\\n", "").split()) == f"by {words.strip()}"

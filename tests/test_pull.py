@@ -18,9 +18,10 @@ from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.resources import resource_dir
 from paradise_cli.core.storage import load_metadata
+from paradise_cli.core.yaml import dump
 from paradise_cli.hub import ask, client
-from paradise_cli.hub.cards import card, packaged_file, read_card, zoo_names
-from paradise_cli.hub.pull import cached, pull
+from paradise_cli.hub.cards import card, card_file, packaged_file, read_card, zoo_names
+from paradise_cli.hub.pull import cached, pull, remove
 from paradise_cli.hub.records import hub_cache
 from paradise_cli.recipe.files import shipped_recipes
 from tests.fake_hub import COMMIT, FakeHub, running
@@ -180,6 +181,11 @@ def test_the_client_ends_with_who_asks(hub: FakeHub) -> None:
         (["pull", f"{'a' * 300}/b"], 2, "no model of the zoo"),
         (["pull", "a/b/c"], 2, "a/b/c: no model of the zoo"),
         (["pull", "some/folder"], 2, "some/folder is a folder or file here"),
+        (["pull", "celeba-mse"], 1, "not yet trained: `paradise train celeba_mse` would take"),
+        (["diff", "celeba-mse", "x"], 1, "not yet trained: `paradise train celeba_mse` would"),
+        (["info", "org/model"], 1, "org/model was not pulled: paradise zoo pull org/model"),
+        (["info", "some/folder"], 2, "some/folder is a folder or file here"),
+        (["verify", "some/folder"], 2, "some/folder is a folder or file here"),
         (["rm", "org/model"], 2, "org/model was not pulled"),
         (["rm", "cifar10-rn20"], 2, "only what was pulled can be removed"),
     ],
@@ -205,8 +211,27 @@ def test_commands_take_what_was_pulled_and_rm_takes_it_away(hub: FakeHub) -> Non
     result = runner.invoke(app, ["zoo", "pull", "org/model", "--json"])
     assert result.exit_code == 0 and json.loads(result.stdout)["revision"] == COMMIT
     assert runner.invoke(app, export).exit_code == 0
-    assert runner.invoke(app, ["zoo", "rm", "org/model"]).exit_code == 0
+    info = runner.invoke(app, ["zoo", "info", "org/model"])
+    assert info.exit_code == 1 and "its repository has no card.yaml" in info.stderr
+    removed = runner.invoke(app, ["zoo", "rm", "org/model", "--json"])
+    assert json.loads(removed.stdout)["bytes"] == sum(map(len, hub.files.values()))
     assert runner.invoke(app, export).exit_code == 2
+
+
+def test_a_commit_is_removed_and_the_others_stay(hub: FakeHub, weights: bytes) -> None:
+    first, second = COMMIT, "f" * 40
+    pull(f"org/model@{first}")
+    hub.commit, hub.files["model.safetensors"] = second, weights + bytes(8)
+    pull("org/model@main")
+    with pytest.raises(ParadiseError, match=f"only {first}, {second} of org/model"):
+        remove("org/model@other")
+    # Both have the other file: only the weights go.
+    assert remove("org/model@main") == len(weights) + 8
+    assert cached("org/model@main") is None and cached(f"org/model@{second}") is None
+    left = cached(f"org/model@{first}")
+    assert left is not None and left.with_name("config.json").read_bytes() == b"{}"
+    assert remove(f"org/model@{first}") == len(weights) + 2
+    assert not list(hub_cache().rglob("*.json"))
 
 
 def test_a_pulled_model_imports_nothing_unless_it_is_allowed_to(
@@ -252,21 +277,40 @@ def changed(**parts: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"metrics": []}, "the card: Value error, a trained model has a file, metrics"),
-        ({"packaged": None}, "the card: Value error, a trained model has a file, metrics"),
+        ({"metrics": []}, "a trained model has a file, metrics, and what its training took"),
+        ({"packaged": None}, "a trained model has a file, metrics, and what its training took"),
         ({"status": "not yet trained"}, "a model that is not trained has gpu_hours, no files"),
-        ({"weights": "w"}, "weights: Extra inputs are not permitted"),
-        ({"packaged": {"sha256": "abc", "bytes": 1}}, "packaged.sha256: String should match"),
+        ({"limitts": "w"}, "limitts: unknown key; did you mean 'limits'?"),
+        ({"limits": ""}, "limits: should not be empty (got '')"),
+        ({"limits": None}, "limits: required, but missing"),
+        ({"status": "done"}, "status: should be 'trained' or 'not yet trained' (got 'done')"),
+        (
+            {"packaged": {"sha256": "abc", "bytes": 1}},
+            "packaged.sha256: should be 64 digits of 0-9 and a-f (got 'abc')",
+        ),
+        (
+            {"hub": {"repo": "a/b", "revision": "0" * 40, "files": {"w": {"sha256": "0" * 64}}}},
+            "hub.files.w.bytes: required, but missing",
+        ),
     ],
 )
 def test_a_card_that_says_too_little_is_refused(parts: dict[str, Any], message: str) -> None:
     with pytest.raises(ParadiseError) as error:
         read_card(changed(**parts), "zoo/mine.yaml")
-    assert message in str(error.value) and str(error.value).startswith("zoo/mine.yaml: ")
+    assert str(error.value) == f"zoo/mine.yaml: {message}" or message.startswith("a ")
+    assert message in str(error.value) and str(error.value).count("\n") == 0
+
+
+def test_a_mistake_of_a_card_has_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "card.yaml"
+    path.write_text(dump(changed()) + "weights: w\n")
+    line = len(path.read_text().splitlines())
+    with pytest.raises(ParadiseError, match=rf"card\.yaml:{line}:1: weights: unknown key"):
+        card_file(path)
 
 
 def test_a_robust_accuracy_has_a_verdict_and_lies_in_its_interval() -> None:
     metric = changed()["metrics"][0]
     for wrong in ({"name": "robust accuracy"}, {"value": 2.0}):
-        with pytest.raises(ParadiseError, match=r"metrics\.0: Value error"):
+        with pytest.raises(ParadiseError, match=r"metrics\.0: (a robust|2\.0 lies)"):
             read_card(changed(metrics=[metric | wrong]), "zoo/mine.yaml")

@@ -7,6 +7,7 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+import torch
 import yaml
 from huggingface_hub import ModelCard, ModelCardData, parse_eval_result_entries
 from typer.testing import CliRunner
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 import paradise_cli
 from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.core.storage import file_digest, load_metadata
+from paradise_cli.core.storage import file_digest, load_metadata, load_tensors
 from paradise_cli.core.yaml import dump
 from paradise_cli.hub import ask, client, page
 from paradise_cli.hub.cards import Card, card, card_file, packaged_file, zoo_names
@@ -80,7 +81,16 @@ def test_what_is_pushed_is_pulled_again_bit_by_bit(hub: FakeHub, run: Path) -> N
     assert {"model.safetensors", "config.json", "README.md"} < {each["path"] for each in sent}
     found = pull(f"org/model@{hub.commit}")
     assert found.path.read_bytes() == (run / "model.safetensors").read_bytes()
-    assert card_of(f"org/model@{hub.commit}") == card_file(run / "card.yaml")
+    # The author's file is the reader's by another way, and is called as it is called here.
+    name, own = f"org/model@{hub.commit}", card_file(run / "card.yaml")
+    theirs = card_of(name)
+    assert own.packaged is not None and theirs.packaged is None and theirs.hub is not None
+    assert theirs.hub.files == {"model.safetensors": own.packaged}
+    assert (theirs.hub.repo, theirs.hub.revision) == ("org/model", hub.commit)
+    commands = [metric.command for metric in theirs.metrics]
+    assert commands == [each.command.replace("cifar10-rn20", name) for each in own.metrics]
+    assert "packaged" not in zoo("info", name).stdout
+    assert "cifar10-rn20" not in hub.files["README.md"].decode()
     hub.asked.clear()
     again = pull(f"org/model@{hub.commit}")
     assert again.path.read_bytes() == found.path.read_bytes() and hub.asked == []
@@ -105,7 +115,7 @@ def test_the_same_again_makes_no_commit_and_another_card_takes_its_results_along
 
 
 def test_the_client_reads_the_metrics_of_the_card(run: Path) -> None:
-    wanted = card_file(run / "card.yaml").metrics
+    wanted = card_file(run / "card.yaml").called("org/model").metrics
     texts = prepare_push(run, "org/model").texts
     data = ModelCard(texts["README.md"]).data.to_dict()
     assert data["library_name"] == "paradise" and data["license"] == "apache-2.0"
@@ -136,7 +146,7 @@ def test_the_client_reads_the_metrics_of_the_card(run: Path) -> None:
 
 
 def test_the_page_says_what_people_ask_for(run: Path) -> None:
-    found = card_file(run / "card.yaml")
+    found = card_file(run / "card.yaml").called("org/model")
     text = ModelCard(prepare_push(run, "org/model").texts["README.md"]).text
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     # The head, the line below it, and a row a metric; a bar within a cell is no border.
@@ -152,7 +162,7 @@ def test_the_page_says_what_people_ask_for(run: Path) -> None:
 @pytest.mark.parametrize("name", [each for each in zoo_names() if packaged_file(each)])
 def test_packaged_models_can_be_pushed_with_their_own_cards(name: str) -> None:
     ready = prepare_push(name, f"org/{name}")
-    assert card(name).limits.strip() in ready.texts["README.md"] and ready.root is None
+    assert card(name).limits.strip() in ready.texts["README.md"] and ready.content is None
 
 
 def test_a_model_without_classes_is_not_said_to_predict(run: Path) -> None:
@@ -174,15 +184,27 @@ def test_a_page_that_the_client_would_not_read_is_not_sent(
         prepare_push(run, "org/model")
 
 
-def test_folders_of_this_machine_are_left_out_and_told_where_the_weights_name_them(
-    run: Path, tmp_path: Path
+def test_folders_of_this_machine_are_left_out_of_all_that_is_sent(
+    hub: FakeHub, run: Path, tmp_path: Path
 ) -> None:
     save_tiny(run / "model.safetensors", root=str(tmp_path / "pictures"))
     write_card(run)
-    for text in prepare_push(run, "org/model").texts.values():
-        assert str(tmp_path) not in text
-    result = zoo("push", str(run), "org/model", "--dry-run")
-    assert f"the weights name the folder of their data, {tmp_path}/pictures" in result.stderr
+    before = (run / "model.safetensors").read_bytes()
+    result = zoo("push", str(run), "org/model")
+    assert "the weights name folders of this machine, which are left out" in result.stderr
+    assert not any(str(tmp_path).encode() in content for content in hub.files.values())
+    name = f"org/model@{hub.commit}"
+    sent = pull(name).path
+    assert (run / "model.safetensors").read_bytes() == before
+    own, theirs = load_tensors(run / "model.safetensors"), load_tensors(sent)
+    assert own[0].keys() == theirs[0].keys()
+    assert all(torch.equal(own[0][key], theirs[0][key]) for key in own[0])
+    assert theirs[1]["recipe"]["data"]["root"] is None
+    on_hub = card_of(name).hub
+    assert on_hub is not None
+    assert on_hub.files["model.safetensors"].sha256 == file_digest(sent)
+    # The same again is the same to the byte.
+    assert zoo("push", str(run), "org/model").exit_code == 0 and hub.commits == 1
 
 
 def without_metrics(run: Path) -> None:
@@ -222,10 +244,10 @@ def unfinished(run: Path) -> None:
     ("break_it", "message"),
     [
         (lambda run: (run / "card.yaml").unlink(), "there is no card, which says what was measured"
-         ": `paradise zoo card runs/mine` drafts one, or name yours by --card"),
+         ": `paradise zoo card runs/mine` drafts one, or name yours by --card (in"),
         (lambda run: (run / "card.yaml").write_bytes(b"\xff"), "the card cannot be read"),
-        (without_metrics, "the card: Value error, a trained model has a file, metrics"),
-        (without_verdict, "metrics.2: Value error, a robust accuracy, and nothing else, has an"),
+        (without_metrics, "a trained model has a file, metrics"),
+        (without_verdict, "metrics.2: a robust accuracy, and nothing else, has an"),
         (untrained, "the card says 'not yet trained'; a model is pushed once it is"),
         (lambda run: save_tiny(run / "model.safetensors", decoder=False),
          "is the card of other weights than"),
@@ -242,6 +264,17 @@ def test_what_is_not_ready_is_refused_and_nobody_asked(
     result = zoo("push", "runs/mine", "org/model")
     assert result.exit_code == 1 and message in result.stderr
     assert result.stderr.count("\n") == 1 and hub.asked == []
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [("no.yaml", "no.yaml: the card cannot be read: No such file"), (".", "cannot be read: Is a")],
+)
+def test_a_card_that_is_not_there_is_the_one_that_was_named(
+    run: Path, card: str, message: str
+) -> None:
+    with pytest.raises(ParadiseError, match=message):
+        prepare_push(run, "org/model", card)
 
 
 def test_nor_are_the_best_weights_of_an_unfinished_run(run: Path) -> None:

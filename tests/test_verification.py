@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from paradise_cli import library
@@ -84,15 +85,48 @@ def test_a_drafted_card_is_whole_and_agrees_with_its_model(carded: Path) -> None
 
 def test_a_pull_verifies_if_it_is_asked_to(carded: Path) -> None:
     result = CliRunner().invoke(app, ["zoo", "pull", "mine", "--verify", "--json"])
-    (found,) = json.loads(result.stdout)
+    found = json.loads(result.stdout)
     assert result.exit_code == 0 and len(found["checks"]) == 3
-    result = CliRunner().invoke(app, ["zoo", "verify", "org/model"])
-    assert result.exit_code == 1 and "org/model was not pulled, or its repository" in result.stderr
+    assert found["path"] == str(carded.with_suffix(".safetensors"))
+    result = CliRunner().invoke(app, ["zoo", "pull", "mine", "--data", "digits=here"])
+    assert result.exit_code == 2 and "add --verify" in result.stderr
 
 
 def test_robust_accuracies_are_measured_again_only_if_asked_for(carded: Path) -> None:
     code, checks = verified()
     assert code == 0 and [check["holds"] for check in checks] == [True, True, None]
+    told = CliRunner().invoke(app, ["zoo", "verify", "mine"]).stderr
+    assert "1 of 1 agree with their cards\n1 number under attack not measured again" in told
+
+
+@pytest.mark.parametrize("command", ["verify mine", "diff mine mine", "card mine --out new.yaml"])
+def test_ctrl_c_says_what_is_kept(
+    carded: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def interrupted(*arguments: Any, **more: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("paradise_cli.verification.verify.load", interrupted)
+    monkeypatch.setattr("paradise_cli.inference.loading.load", interrupted)
+    result = CliRunner().invoke(app, ["zoo", *command.split()])
+    assert result.exit_code == 130 and result.stderr.startswith("stopped: ")
+    assert not Path("new.yaml").exists()
+
+
+def test_a_card_as_json_is_the_card_that_was_written(
+    carded: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def card(*arguments: str) -> Any:
+        return CliRunner().invoke(app, ["zoo", "card", *arguments])
+
+    # A weights file of a run has its card where the run has it.
+    found = json.loads(card(str(runs / "s0" / "model.safetensors"), "--json").stdout)
+    assert found["path"] == str(runs / "s0" / "card.yaml")
+    assert found["card"] == values(runs / "s0" / "card.yaml")
+    assert found["to_be_written"] == [word for word in draft.WORDS if not found["card"][word]]
+    for name in ("s0", "nowhere"):  # told before anybody looks for the model
+        wrong = card(name, "--out", "card.txt")
+        assert wrong.exit_code == 2 and "--out card.txt: end it in .yaml" in wrong.stderr
 
 
 @pytest.mark.parametrize(
@@ -123,14 +157,24 @@ def test_a_model_that_cannot_be_verified_leaves_the_others(carded: Path) -> None
 
 
 def test_a_folder_is_for_models_of_its_label(carded: Path) -> None:
-    code, checks = verified("--data", "cifar10=nowhere")
-    assert code == 0 and checks[0]["holds"]
+    result = CliRunner().invoke(app, ["zoo", "verify", "mine", "--data", "digit=nowhere"])
+    assert result.exit_code == 2 and "did you mean 'digits'?; their labels: digits" in result.stderr
+    (carded.parent / "other.yaml").write_text(
+        carded.read_text().replace("trained_on: digits", "trained_on: cifar10")
+    )
+    (carded.parent / "other.safetensors").write_text("no weights")
+    # A folder of the other's data is not opened for this one.
+    result = CliRunner().invoke(app, ["zoo", "verify", "--all", "--json", "--data", "cifar10=no"])
+    mine, other = json.loads(result.stdout)
+    assert mine["checks"][0]["holds"] and "error" in other
+    result = CliRunner().invoke(app, ["zoo", "verify", "mine", "--all"])
+    assert result.exit_code == 2 and "--all means all models: leave it out" in result.stderr
     result = CliRunner().invoke(app, ["zoo", "verify", "mine", "--data", "nowhere"])
     assert result.exit_code == 2 and "--data nowhere: write LABEL=FOLDER" in result.stderr
 
 
 def test_a_card_without_words_is_none(carded: Path) -> None:
-    with pytest.raises(ParadiseError, match="limits: String should have at least 1 character"):
+    with pytest.raises(ParadiseError, match="limits: should not be empty"):
         read_card(values(carded) | {"limits": ""}, "mine")
 
 
@@ -180,3 +224,15 @@ def test_a_model_does_not_differ_from_itself_but_from_another(runs: Path) -> Non
     assert found["s0"]["recipe"] == [] and found["s0"]["same_weights"]
     assert [pair["difference"] for pair in found["s0"]["paired"]] == [0, 0]
     assert found["s1"]["recipe"] == [["train.seed", 0, 1]] and not found["s1"]["same_weights"]
+
+
+def test_of_unlabelled_images_recipe_and_weights_alone_are_compared(
+    runs: Path, tmp_path: Path
+) -> None:
+    for number in range(4):
+        Image.new("L", (8, 8), number * 60).save(tmp_path / f"{number}.png")
+    names = [str(runs / "s0"), str(runs / "s1"), "--data", str(tmp_path)]
+    result = CliRunner().invoke(app, ["zoo", "diff", *names, "--json"])
+    found = json.loads(result.stdout)
+    assert result.exit_code == 0 and found["paired"] == [] and not found["same_weights"]
+    assert any("no image has a label" in note for note in found["notes"])

@@ -49,18 +49,18 @@ def root(
     """Rate-regularised stochastic encoders: train, measure and use them.
 
     \b
-    paradise train digits                          seconds, nothing to download
-    paradise evaluate runs/digits                  accuracy, distortion and rate, with intervals
-    paradise attack runs/digits --eps 0.1          robust accuracy, and whether to believe it
-    paradise certify runs/mine --sigma 0.25        accuracy under any small change, by proof
-    paradise rate mu.npy logvar.npy                the rate of any VAE, as an interval
-    paradise encode photos/ --out z.npy            embeddings from a folder of images
-    paradise export runs/mine --format onnx        one file that runs without this package
-    paradise rd bernoulli --p 0.3                  exact rate-distortion, between certified bounds
-    paradise sweep digits --alpha 0.03:0.7:9       a rate-distortion frontier that checks itself
-    paradise recipes ls                            what else can be trained
-    paradise zoo ls                                trained models, to pull and use
-    paradise selftest                              does the method hold on this machine
+    paradise train digits                      seconds, nothing to download
+    paradise evaluate runs/digits              accuracy, distortion and rate
+    paradise attack runs/digits --eps 0.1      robust accuracy, and an audit of it
+    paradise certify runs/mine --sigma 0.25    accuracy under change, by proof
+    paradise rate mu.npy logvar.npy            the rate of any VAE, as an interval
+    paradise encode photos/ --out z.npy        embeddings of a folder of images
+    paradise export runs/mine --format onnx    a file that runs without us
+    paradise rd bernoulli --p 0.3              exact rate-distortion functions
+    paradise sweep digits --alpha 0.03:0.7:9   a frontier that checks itself
+    paradise recipes ls                        what else can be trained
+    paradise zoo ls                            trained models, to pull and use
+    paradise selftest                          does it hold on this machine
     """
 
 

@@ -75,7 +75,7 @@ HELP = """Accuracy that no change of some Euclidean length can take away, by pro
 
 \b
 paradise certify runs/mine --sigma 0.25
-paradise certify runs/mine --sigma 0.5 --n 100 --samples 1000      a first look
+paradise certify runs/mine --sigma 0.5 --n 100 --samples 1000   a first look
 paradise certify my_package.my_module:load --sigma 0.25 --data images.npz
 
 Randomised smoothing: the class that the model gives most often under Gaussian noise, and how

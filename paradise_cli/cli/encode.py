@@ -55,11 +55,11 @@ def encode(
     """Write the embedding of every image: its posterior in the latent space of a model.
 
     \b
-    paradise encode photos/ --out z.npy                    means of the packaged model, float32
-    paradise encode photos/ --out a.npz --model runs/mine  mean, log_variance, labels and ids
+    paradise encode photos/ --out z.npy                    means of z, float32
+    paradise encode photos/ --out a.npz --model runs/mine  with log-variances
     paradise encode 'photos/**/*.jpg' --out b.npy          a pattern, quoted
-    paradise encode pixels.npy --out c.npy                 [N, H, W], [N, H, W, C], [N, C, H, W]
-    paradise encode digits:train --out d.npy --samples 10  ten draws from each posterior
+    paradise encode pixels.npy --out c.npy                 an array of images
+    paradise encode digits:train --out d.npy --samples 10  ten draws of each
 
     z.index.csv beside the output says which row is which image. Order is sorted by path and the
     bytes are the same on every run. Files that cannot be read are skipped and listed, and the exit

@@ -88,8 +88,8 @@ def evaluate(
     paradise evaluate runs/digits
     paradise evaluate model.safetensors --split validation --json
     paradise evaluate runs/photos --data holiday/
-    paradise evaluate runs/digits --per-example costs.csv    what each image costs, and a picture
-    paradise evaluate runs/digits --nuisance                 under noise, shifts, blur, JPEG, ...
+    paradise evaluate runs/digits --per-example a.csv   what each image costs
+    paradise evaluate runs/digits --nuisance            under noise, blur, ...
     """
     _refuse_mistakes(model, data, per_example, out if nuisance else None)
     from paradise_cli.cli.progress import progress_bar

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.text import Text
 
 # Without wrapping: in a pipe or a log a line must not break at the width of an absent terminal.
 console = Console(highlight=False, soft_wrap=True)
+_UNBOUNDED = 10_000
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
@@ -18,6 +20,18 @@ def note(text: str) -> None:
     """A line on stderr, with no markup read into it."""
     # Text: a class folder may be called [bold].
     notes.print(Text(text))
+
+
+def print_entry(first: str, text: str, broken: str = "") -> None:
+    """`first` and a text on stdout, in one line; in a terminal as many as it takes, each beneath
+    the text. `broken` ends those that go on, as a backslash those of a command.
+    """
+    lines = [text]
+    # In a pipe whole: grep and cut want an entry a line.
+    if console.is_terminal:
+        room = max(console.width - len(first) - len(broken), 20)
+        lines = wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+    print(first + f"{broken}\n{' ' * len(first)}".join(lines))
 
 
 def print_json(value: Any) -> None:
@@ -46,4 +60,9 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         table.add_column(Text(column), justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    # No terminal, no width: a table that is read later keeps its cells whole.
+    wide = Console(highlight=False, soft_wrap=True, width=_UNBOUNDED, file=console.file)
+    wide.print(table)

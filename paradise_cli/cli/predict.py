@@ -51,9 +51,9 @@ def predict(
     """Name the class of every image, with its probability.
 
     \b
-    paradise predict photos/cat.jpg                          a table, by the packaged model
-    paradise predict photos/ --model runs/mine --top 5       the five most probable classes
-    paradise predict photos/ --out classes.csv               a row for each image, head and rank
+    paradise predict photos/cat.jpg                        a table
+    paradise predict photos/ --model runs/mine --top 5     the five likeliest
+    paradise predict photos/ --out classes.csv             a row for each rank
     paradise predict digits:test --model runs/digits --json  for scripts
 
     Files that cannot be read are skipped and listed, and the exit code is then 1.

@@ -78,7 +78,7 @@ def rd(
     paradise rd bernoulli --p 0.3
     paradise rd gaussian --sigma 2 --at-distortion 0.5
     paradise rd source.npz --slopes 0.1:10:20        p [n] and d [n, m]
-    paradise rd counts.json --distortion absolute    p [n], and letters x [n] if not 0, 1, 2, ...
+    paradise rd counts.json --distortion absolute    p [n], and letters x [n]
     """
     from paradise_cli.core.ranges import parse_range
 

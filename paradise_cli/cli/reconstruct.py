@@ -39,8 +39,8 @@ def reconstruct(
     """Draw what a model with a decoder keeps of every image.
 
     \b
-    paradise reconstruct faces/ --out kept/ --model runs/celeba_mse   a PNG each, and grid.png
-    paradise reconstruct faces/ --out a.png --model runs/celeba_mse   the first 32, in one picture
+    paradise reconstruct faces/ --out kept/ --model runs/mine   a PNG each
+    paradise reconstruct faces/ --out a.png --model runs/mine   32 in one picture
 
     Files that cannot be read are skipped and listed, and the exit code is then 1.
     """

@@ -59,7 +59,7 @@ def sweep(
     \b
     paradise sweep gaussian_source --alpha 0.1:4:9
     paradise sweep digits --alpha 0.03:0.7:9 --seeds 3
-    paradise sweep digits --alpha 0.1,1 --grid 'objective.rate={q: batch},{q: fitted}'
+    paradise sweep digits --alpha 0.1,1 --grid 'model.latent_dim=2,8'
     """
     from paradise_cli.recipe.files import find_recipe
     from paradise_cli.sweep.axes import alpha_axis, parse_axis

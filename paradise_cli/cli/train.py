@@ -41,7 +41,7 @@ def train(
 
     \b
     paradise train digits
-    paradise train fashion_mnist_supervised --set objective.alpha=0.1 --out runs/alpha-0.1
+    paradise train digits --set objective.alpha=0.3 --out runs/alpha-0.3
     paradise train my_recipe.yaml --dry-run
     """
     from paradise_cli.recipe.files import find_recipe

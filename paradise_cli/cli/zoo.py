@@ -11,7 +11,8 @@ import typer
 from paradise_cli.cli import zoo_checks
 from paradise_cli.cli.entry import App
 from paradise_cli.cli.options import JsonOption
-from paradise_cli.cli.output import note, print_json
+from paradise_cli.cli.output import note, print_entry, print_json
+from paradise_cli.core.errors import UsageError
 from paradise_cli.core.units import SUSTAINED, counted
 
 if TYPE_CHECKING:
@@ -21,15 +22,12 @@ if TYPE_CHECKING:
     from paradise_cli.hub.push import Push
 
 app = App(no_args_is_help=True, help="Trained models: list, look at, pull and push them.")
-for command in (zoo_checks.verify, zoo_checks.diff, zoo_checks.card):
-    app.command()(command)
 
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="A name of the zoo, or org/repo[@revision].")
 ]
 
 
-@app.command()
 def ls(as_json: JsonOption = False) -> None:
     """The models of the zoo, one a line.
 
@@ -47,10 +45,9 @@ def ls(as_json: JsonOption = False) -> None:
     width = max(map(len, cards), default=0)
     for name, each in cards.items():
         mark = "" if each.status == "trained" else f" ({each.status})"
-        typer.echo(f"{name:<{width}}  {each.summary}{mark}")
+        print_entry(f"{name:<{width}}  ", each.summary + mark)
 
 
-@app.command()
 def info(name: Name, as_json: JsonOption = False) -> None:
     """What a model of the zoo is, what was measured of it, and how to measure it again.
 
@@ -64,11 +61,9 @@ def info(name: Name, as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"name": name, **found.model_dump()})
         return
-    for line in _lines(name, found):
-        typer.echo(line)
+    _show_card(name, found)
 
 
-@app.command()
 def pull(
     name: Name,
     offline: Annotated[bool, typer.Option("--offline", help="Ask nobody.")] = False,
@@ -98,19 +93,25 @@ def pull(
     """
     from paradise_cli.hub import pull as hub
 
+    if data and not verify:
+        raise UsageError("--data says where to measure again: add --verify")
     if dry_run:
         _show_plan(hub.plan(name, offline=offline), as_json)
         return
     with _progress(name) as progress:
         found = hub.pull(name, offline=offline, allow_imports=allow_imports, progress=progress)
-    if as_json and not verify:
-        print_json(found.to_json())
-        return
-    note(f"{name}: {_source(found)}, verified ({found.bytes / 1e6:.1f} MB)")
+    if not as_json:
+        note(f"{name}: {_source(found)}, verified ({found.bytes / 1e6:.1f} MB)")
+    document, agree = found.to_json(), True
     if verify:
-        zoo_checks.verify([name], data=data, as_json=as_json)
-    else:
+        again, agree = zoo_checks.measured_again([name], data or [], as_json=as_json)
+        document |= again[0]
+    elif not as_json:
         typer.echo(found.path)
+    if as_json:
+        print_json(document)
+    if not agree:
+        raise typer.Exit(1)
 
 
 def _show_plan(plan: "Plan", as_json: bool) -> None:
@@ -125,14 +126,13 @@ def _source(found: "Pulled") -> str:
     return where.get(found.origin, f"pulled from {found.repo} at {found.revision}")
 
 
-@app.command()
 def push(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="A finished run folder, or a weights file of one.")
+    model: Annotated[
+        str, typer.Argument(help="A finished run folder, a weights file, or a name of the zoo.")
     ],
     repo: Annotated[str, typer.Argument(metavar="ORG/REPO", help="Where to on the Hub.")],
     card: Annotated[
-        Path | None, typer.Option(help="The card, a YAML file; by default RUN/card.yaml.")
+        Path | None, typer.Option(help="The card, a YAML file; by default MODEL/card.yaml.")
     ] = None,
     private: Annotated[
         bool, typer.Option("--private", help="Make a new repository private.")
@@ -152,11 +152,9 @@ def push(
     """
     from paradise_cli.inference.pushing import prepare_push
 
-    ready = prepare_push(run, repo, card)
-    if ready.root is not None:
-        note(
-            f"the weights name the folder of their data, {ready.root}: whoever pulls them reads it"
-        )
+    ready = prepare_push(model, repo, card)
+    if ready.content is not None:
+        note("the weights name folders of this machine, which are left out of what is sent")
     if dry_run:
         _show_push(ready, as_json)
         return
@@ -171,9 +169,13 @@ def push(
     note(f"next: paradise zoo pull {repo}@{pushed.commit}")
 
 
-@app.command()
-def rm(name: Name) -> None:
-    """Remove what was pulled of a repository, all its commits.
+def rm(
+    name: Annotated[
+        str, typer.Argument(metavar="ORG/REPO[@REVISION]", help="What was pulled of the Hub.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what was pulled of a repository: all its commits, or the one that is named.
 
     \b
     paradise zoo rm org/repo
@@ -181,7 +183,17 @@ def rm(name: Name) -> None:
     from paradise_cli.hub import pull as hub
 
     removed = hub.remove(name)
+    if as_json:
+        print_json({"name": name, "bytes": removed})
+        return
     note(f"{name}: removed {removed / 1e6:.1f} MB")
+
+
+# In the order of the help: what one does first comes first.
+for command in (
+    ls, info, pull, zoo_checks.verify, zoo_checks.diff, push, zoo_checks.card, rm,
+):  # fmt: skip
+    app.command()(command)
 
 
 def _show_push(ready: "Push", as_json: bool) -> None:
@@ -222,11 +234,26 @@ def _progress(name: str) -> "Iterator[Progress]":
             line.close()
 
 
-def _lines(name: str, card: "Card") -> list[str]:
+def _show_card(name: str, card: "Card") -> None:
     """A card as plain text."""
+    rows = _rows(card)
+    width = max(len(what) for what, _ in rows)
+    print_entry(f"{name}: ", card.summary)
+    for what, text in rows:
+        print_entry(f"  {what:<{width}}  ", text, " \\" if what == _BY else "")
+
+
+_BY = "by"
+"""What stands before a command, which may be longer than a terminal is wide."""
+
+
+def _rows(card: "Card") -> list[tuple[str, str]]:
+    from paradise_cli.recipe.files import shipped_recipes
+
+    shipped = card.recipe in shipped_recipes()
     rows = [
         ("status", card.status),
-        ("recipe", f"{card.recipe} (paradise recipes show {card.recipe})"),
+        ("recipe", card.recipe + (f" (paradise recipes show {card.recipe})" if shipped else "")),
         ("trained on", card.trained_on),
         ("licence", card.licence),
         ("intended use", card.intended_use),
@@ -248,9 +275,9 @@ def _lines(name: str, card: "Card") -> list[str]:
         )
     if card.hub is not None:
         rows.append(("Hub", f"{card.hub.repo} at {card.hub.revision}"))
-    rows += [("measured", _measured(metric)) for metric in card.metrics]
-    width = max(len(what) for what, _ in rows)
-    return [f"{name}: {card.summary}", *(f"  {what:<{width}}  {text}" for what, text in rows)]
+    for metric in card.metrics:
+        rows += [("measured", _measured(metric)), (_BY, metric.command)]
+    return rows
 
 
 def _measured(metric: "Metric") -> str:
@@ -259,5 +286,5 @@ def _measured(metric: "Metric") -> str:
     masking = "" if metric.attack is None else f", masking {metric.attack.verdict}"
     return (
         f"{metric.title}{masking} {value} ({low} to {high}); {metric.data}, n ="
-        f" {metric.n:,}, seed {metric.seed}, commit {metric.commit[:7]}: {metric.command}"
+        f" {metric.n:,}, seed {metric.seed}, commit {metric.commit[:7]}"
     )

@@ -1,13 +1,16 @@
 """`paradise zoo verify | diff | card`: cards against models, and models against each other."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, SeedOption, written
-from paradise_cli.cli.output import console, note, print_json, print_table
-from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.cli.output import console, note, print_entry, print_json, print_table
+from paradise_cli.core.errors import Interrupted, ParadiseError, UsageError
+from paradise_cli.core.registry import did_you_mean
 from paradise_cli.core.units import counted, quantity
 
 if TYPE_CHECKING:
@@ -50,49 +53,97 @@ def verify(
     were trained on data of its label; --set is for all of them.
     """
     chosen = _chosen(names or [], everything)
-    folders = _folders(data or [])
+    document, agree = measured_again(
+        chosen, data or [], overrides or [], attack=attack, device=device, as_json=as_json
+    )
+    if as_json:
+        print_json(document)
+    if not agree:
+        raise typer.Exit(1)
+
+
+def measured_again(
+    names: list[str],
+    data: list[str],
+    overrides: Sequence[str] = (),
+    *,
+    attack: bool = False,
+    device: str = "auto",
+    as_json: bool = False,
+) -> tuple[list[dict[str, Any]], bool]:
+    """What was found of each model, as JSON values, and whether all agree with their cards.
+
+    Without `as_json` it is also shown.
+    """
+    folders = _folders(data, names)
     document: list[dict[str, Any]] = []
-    failed = 0
-    for name in chosen:
-        try:
-            checks = _verified(name, overrides or [], folders, attack, device)
-        except ParadiseError as error:
-            # The others are verified all the same.
-            failed += 1
-            note(f"{name}: cannot be verified: {error}")
-            document.append({"name": name, "error": str(error)})
-            continue
+    failed = unmeasured = 0
+    for done, name in enumerate(names):
+        with _saying(f"{done} of {len(names)} were verified; nothing is kept of the others"):
+            try:
+                checks = _verified(name, overrides, folders, attack, device)
+            except ParadiseError as error:
+                # The others are verified all the same.
+                failed += 1
+                note(f"{name}: cannot be verified: {error}")
+                document.append({"name": name, "error": str(error)})
+                continue
         failed += any(check.holds is False for check in checks)
+        unmeasured += sum(check.holds is None for check in checks)
         document.append({"name": name, "checks": [check.to_json() for check in checks]})
         if not as_json:
             print_table(name, ("what", "card", "measured", "holds"), list(map(_row, checks)))
-    if as_json:
-        print_json(document)
-    if failed:
-        raise typer.Exit(1)
-    note(f"{len(chosen)} of {len(chosen)} agree with their cards")
+    note(f"{len(names) - failed} of {len(names)} agree with their cards")
+    if unmeasured:
+        attacked = counted(unmeasured, "number")
+        note(
+            f"{attacked} under attack not measured again: `paradise zoo verify --attack` does that"
+        )
+    return document, not failed
+
+
+@contextmanager
+def _saying(kept: str) -> Iterator[None]:
+    """Run the body; Ctrl-C ends it with what was kept."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(kept) from error
 
 
 def _chosen(names: list[str], everything: bool) -> list[str]:
     from paradise_cli.hub.cards import packaged_file, zoo_names
     from paradise_cli.hub.pull import card_of
 
-    if bool(names) == everything:
+    if names and everything:
+        raise UsageError(f"--all means all models: leave it out, or {' '.join(names)}")
+    if not names and not everything:
         raise UsageError("name models of the zoo, or say --all")
     for name in names:
         card_of(name)  # an unknown name is told before torch is loaded
     return names or [name for name in zoo_names() if packaged_file(name) is not None]
 
 
-def _folders(data: list[str]) -> dict[str, str]:
+def _folders(data: list[str], names: list[str]) -> dict[str, str]:
+    """The folder of each label; raises UsageError for one that no chosen model was trained on."""
+    from paradise_cli.hub.pull import card_of
+
     pairs = [text.partition("=") for text in data]
     if wrong := [text for text, (_, _, folder) in zip(data, pairs, strict=True) if not folder]:
         raise UsageError(f"--data {wrong[0]}: write LABEL=FOLDER, as cifar10-jpeg75=images/")
+    # Looked up only if there is a label to compare: of all models one card may be damaged.
+    known = sorted({card_of(name).trained_on for name in names}) if pairs else []
+    for label, _, folder in pairs:
+        if label not in known:
+            raise UsageError(
+                f"--data {label}={folder}: none of these models was trained on {label}"
+                f"{did_you_mean(label, known)}; their labels: {', '.join(known)}"
+            )
     return {label: folder for label, _, folder in pairs}
 
 
 def _verified(
-    name: str, overrides: list[str], folders: dict[str, str], attack: bool, device: str
+    name: str, overrides: Sequence[str], folders: dict[str, str], attack: bool, device: str
 ) -> "list[Check]":
     from paradise_cli.cli.attack_output import attack_progress
     from paradise_cli.cli.progress import progress_bar
@@ -139,8 +190,9 @@ def diff(
     from paradise_cli.inference.loading import load
     from paradise_cli.verification.compare import compare
 
-    ours, theirs = load(first, device), load(second, device)
-    found = compare(ours, theirs, data, overrides or (), bar=progress_bar)
+    with _saying("nothing was compared yet, and nothing is kept"):
+        ours, theirs = load(first, device), load(second, device)
+        found = compare(ours, theirs, data, overrides or (), bar=progress_bar)
     if as_json:
         print_json({"first": first, "second": second, **found.to_json()})
         return
@@ -148,16 +200,19 @@ def diff(
 
 
 def _show_diff(first: str, second: str, found: "Comparison") -> None:
-    rows = [(key, str(ours), str(theirs)) for key, ours, theirs in found.recipe]
-    if rows:
-        print_table("Recipe", ("key", first, second), rows)
-    else:
-        console.print("Recipe: the same")
-    ours, theirs = found.weights
+    print_entry("first: ", first)
+    print_entry("second: ", second)
+    console.print(f"Recipe: {'first -> second' if found.recipe else 'the same'}")
+    for key, ours, theirs in found.recipe:
+        print_entry(f"  {key}: ", f"{ours} -> {theirs}")
+    weights = " and ".join(f"{count:,}" for count in found.weights)
     same = "the same, bit for bit" if found.same_weights else "different"
-    console.print(f"Weights: {same} ({ours:,} and {theirs:,})")
-    columns = ("what", first, second, "difference", "95% interval", "p")
-    print_table(f"On {found.data}", columns, list(map(_paired_row, found.paired)))
+    console.print(f"Weights: {same} ({weights})")
+    if found.paired:
+        columns = ("what", "first", "second", "difference (95% interval)", "p")
+        print_table(f"On {found.data}", columns, list(map(_paired_row, found.paired)))
+    for line in found.notes:
+        note(f"note: {line}")
 
 
 def _paired_row(pair: "Paired") -> tuple[str, ...]:
@@ -167,7 +222,7 @@ def _paired_row(pair: "Paired") -> tuple[str, ...]:
     difference, low, high = (f"{scale * x:{form}}" for x in (pair.difference, *pair.interval))
     name = f"{pair.name}, n = {pair.n:,}"
     p = "" if pair.p is None else f"{pair.p:.2g}"
-    return name, *values, difference + unit, f"{low} to {high}", p
+    return name, *values, f"{difference}{unit} ({low} to {high})", p
 
 
 def card(
@@ -175,7 +230,9 @@ def card(
     out: Annotated[
         Path | None,
         typer.Option(
-            callback=written(".yaml"), help="The card.", show_default="card.yaml in the run folder"
+            callback=written(".yaml"),
+            help="The card, a YAML file.",
+            show_default="card.yaml in the run folder",
         ),
     ] = None,
     suites: Annotated[
@@ -186,6 +243,7 @@ def card(
     overrides: OverridesOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure a model and write its card, for `zoo push`: the words are left to you.
 
@@ -196,22 +254,27 @@ def card(
     What is in the card already, as summary and limits, is kept; all numbers are measured anew.
     """
     from paradise_cli.core.ranges import number
-    from paradise_cli.hub.cards import CARD, card_values
-    from paradise_cli.inference.find_model import find_model
+    from paradise_cli.core.storage import require_writable
+    from paradise_cli.hub.cards import card_values
+    from paradise_cli.inference.find_model import card_of_run, find_model
 
-    weights = find_model(model)
-    if out is None and not Path(model).is_dir():
-        raise UsageError("name the card by --out: only a run folder has a place for it")
-    path = out or Path(model) / CARD
-    before = card_values(path) if path.exists() else {}
     radius = number(eps, "--eps")
+    weights = find_model(model)
+    path = out or card_of_run(weights)
+    if path is None:
+        raise UsageError("name the card by --out: only a run folder has a place for it")
+    before = card_values(path) if path.exists() else {}
+    # Asked before hours of attacks.
+    require_writable(path)
     from paradise_cli.attacks.session.settings import AttackSettings
 
     chosen = [
         AttackSettings(eps=radius, suite=suite, seed=seed) for suite in suites.split(",") if suite
     ]
-    document = _drafted(str(weights), model, before, chosen, n, overrides or [], device, seed)
-    _write_card(path, document)
+    kept = f"{path} is as it was; attacks that had begun go on by the same command"
+    with _saying(kept if chosen else f"{path} is as it was"):
+        document = _drafted(str(weights), model, before, chosen, n, overrides or [], device, seed)
+    _write_card(path, document, as_json)
 
 
 def _drafted(
@@ -235,14 +298,17 @@ def _drafted(
     )  # fmt: skip
 
 
-def _write_card(path: Path, document: dict[str, Any]) -> None:
+def _write_card(path: Path, document: dict[str, Any], as_json: bool) -> None:
     from paradise_cli.core.storage import publish_text
     from paradise_cli.core.yaml import dump
     from paradise_cli.verification.draft import WORDS
 
     with publish_text(path) as file:
         file.write(dump(document))
-    note(f"{path}: {counted(len(document['metrics']), 'number')}")
     lacking = [word for word in WORDS if not document[word]]
+    if as_json:
+        print_json({"path": str(path), "to_be_written": lacking, "card": document})
+        return
+    note(f"{path}: {counted(len(document['metrics']), 'number')}")
     if lacking:
         note(f"to be written by you: {', '.join(lacking)}")

@@ -1,17 +1,19 @@
 """The cards of the zoo: what each model is, where its files are, and what was measured of it."""
 
-import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.core.resources import resource_dir
 from paradise_cli.core.units import quantity
-from paradise_cli.core.yaml import parse
+from paradise_cli.core.yaml import Document, Place, parse
+from paradise_cli.recipe.check import in_lines, validate
+from paradise_cli.recipe.components import Strict, Written
 
 WEIGHTS = "model.safetensors"
 """The name of a model's weights in a repository of the Hub."""
@@ -19,32 +21,38 @@ CONFIG = "config.json"
 """By requests for this file the Hub counts downloads."""
 CARD = "card.yaml"
 """The card of a run in its folder, and of a model in its repository."""
+_MODEL = re.compile(r"^(paradise (?:evaluate|attack) ).+?(?= --|$)")
+"""Of a command, what comes before the model, and the model."""
 TRAINED, UNTRAINED = "trained", "not yet trained"
 
-Sha256: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Commit: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")]
-Code: TypeAlias = Annotated[str, Field(pattern=r"^([0-9a-f]{40}|\d+\.\d+[\w.+-]*)$")]
+Sha256: TypeAlias = Annotated[str, Written(r"[0-9a-f]{64}", "should be 64 digits of 0-9 and a-f")]
+Commit: TypeAlias = Annotated[
+    str, Written(r"[0-9a-f]{40}", "should be a commit, 40 digits of 0-9 and a-f")
+]
+Code: TypeAlias = Annotated[
+    str,
+    Written(
+        r"[0-9a-f]{40}|\d+\.\d+[\w.+-]*",
+        "should be a commit, 40 digits of 0-9 and a-f, or a version such as 0.1.0",
+    ),
+]
 """The commit of the code that measured, or its version where it was installed without one."""
 Words: TypeAlias = Annotated[str, Field(min_length=1)]
 """What a person has to write: an empty draft is no card."""
 MetricName: TypeAlias = Literal["accuracy", "distortion", "rate", "robust accuracy"]
 Task: TypeAlias = Literal["encode", "predict", "reconstruct"]
 """What a command makes of images: a posterior, classes, or the images again."""
-Repo: TypeAlias = Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")]
+Repo: TypeAlias = Annotated[str, Written(r"[\w.-]+/[\w.-]+", "should be a repository, org/repo")]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class File(_Strict):
+class File(Strict):
     """What a file must be: its digest and size."""
 
     sha256: Sha256
     bytes: Annotated[int, Field(ge=1)]
 
 
-class OnTheHub(_Strict):
+class OnTheHub(Strict):
     """A repository of the Hub at one commit, and the files there."""
 
     repo: Repo
@@ -52,7 +60,7 @@ class OnTheHub(_Strict):
     files: dict[str, File]
 
 
-class Attack(_Strict):
+class Attack(Strict):
     """How a robust accuracy was measured, and what is known of its worth."""
 
     suite: str
@@ -61,7 +69,7 @@ class Attack(_Strict):
     verdict: Literal["not detected", "suspect", "obfuscated", "undecided"]
 
 
-class Metric(_Strict):
+class Metric(Strict):
     """One measured number with its interval, and how anyone can measure it again.
 
     Accuracies are shares of images, without a unit. A rate is the lower end of its certified
@@ -102,7 +110,7 @@ class Metric(_Strict):
         return self
 
 
-class Training(_Strict):
+class Training(Strict):
     """What the training took: epochs, and images put through the network for each of an epoch."""
 
     epochs: int
@@ -110,7 +118,7 @@ class Training(_Strict):
     back: float
 
 
-class Card(_Strict):
+class Card(Strict):
     """A model of the zoo.
 
     A trained one has a packaged file, files on the Hub, or both, and metrics; another says what it
@@ -127,17 +135,26 @@ class Card(_Strict):
     training: Training | None = None
     packaged: File | None = None
     hub: OnTheHub | None = None
-    metrics: list[Metric] = []
+    metrics: list[Metric] = Field([])
     # Data sets and shapes, as 1x28x28, whose default it is where no model is named, or `any`; and
     # the commands that take it then, where they are not all that it can do.
-    default_for: list[str] = []
-    default_to: list[Task] = ["encode", "predict", "reconstruct"]
+    default_for: list[str] = Field([])
+    default_to: list[Task] = Field(["encode", "predict", "reconstruct"])
     gpu_hours: float | None = None
 
     def can(self, task: Task) -> bool:
         """Whether the model has what a task needs: classes, or a decoder."""
         measured = {metric.name for metric in self.metrics}
         return {"predict": "accuracy", "reconstruct": "distortion"}.get(task) in {*measured, None}
+
+    def called(self, name: str) -> "Card":
+        """The card with commands that call the model by this name, where others find it."""
+        metrics = [
+            # Whoever measured it may have called it by a folder of their own.
+            metric.model_copy(update={"command": _MODEL.sub(rf"\g<1>{name}", metric.command, 1)})
+            for metric in self.metrics
+        ]
+        return self.model_copy(update={"metrics": metrics})
 
     @model_validator(mode="after")
     def _of_its_status(self) -> "Card":
@@ -164,33 +181,48 @@ def card(name: str) -> Card:
     return card_file(resource_dir("zoo") / f"{name}.yaml")
 
 
+def require_trained(name: str, card: Card) -> None:
+    """Raise ParadiseError for a model of the zoo that nobody has trained yet, saying how to."""
+    if card.status == UNTRAINED:
+        raise ParadiseError(
+            f"{name} is not yet trained: `paradise train {card.recipe}` would take about"
+            f" {card.gpu_hours:g} GPU-hours; `paradise zoo info {name}` says more"
+        )
+
+
 def card_file(path: Path) -> Card:
     """The card in a YAML file; raises ParadiseError for one that cannot be read, or a bad card."""
-    return read_card(card_values(path), str(path))
+    return _checked(_parsed(path))
 
 
 def card_values(path: Path) -> dict[str, Any]:
     """What a YAML file says, be it a whole card or a draft; raises ParadiseError if unreadable."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParadiseError(f"{path}: the card cannot be read: {error}") from error
-    document = parse(text, str(path))
-    if document.problems:
-        raise ParadiseError("\n".join(map(str, document.problems)))
-    return dict(document.data)
+    return dict(_parsed(path).data)
 
 
 def read_card(data: Mapping[str, Any], source: str) -> Card:
     """A card of JSON values; raises ParadiseError, naming the source, with all that is wrong."""
+    return _checked(Document(source, dict(data), {(): Place(0, 1, 1, source)}))
+
+
+def _parsed(path: Path) -> Document:
     try:
-        return Card.model_validate_json(json.dumps(data))
-    except ValidationError as error:
-        lines = [
-            f"{source}: {'.'.join(map(str, each['loc'])) or 'the card'}: {each['msg']}"
-            for each in error.errors()
-        ]
-        raise ParadiseError("\n".join(lines)) from error
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ParadiseError(f"{path}: the card cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ParadiseError(f"{path}: the card cannot be read: it is not UTF-8 text") from error
+    document = parse(text, str(path))
+    if document.problems:
+        raise ParadiseError(in_lines(document.problems))
+    return document
+
+
+def _checked(document: Document) -> Card:
+    found = validate(Card, document)
+    if found is None:
+        raise ParadiseError(in_lines(document.problems))
+    return found
 
 
 def packaged_for(task: Task) -> list[str]:

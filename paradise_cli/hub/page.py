@@ -29,7 +29,7 @@ def page_files(card: Card, metadata: Mapping[str, Any], weights: File, repo: str
     `metadata` are those of the weights. All numbers come from the card, and are read back by the
     Hub's client: raises ParadiseError where it would read others.
     """
-    config = {"library_name": "paradise", "recipe": _published(metadata), "data": metadata["data"]}
+    config = {"library_name": "paradise", "recipe": metadata["recipe"], "data": metadata["data"]}
     files = {
         CONFIG: json.dumps(config, indent=2, sort_keys=True) + "\n",
         README: f"---\n{_front_matter(card, repo)}\n---\n\n{_page(card, metadata, weights, repo)}",
@@ -181,13 +181,6 @@ def _imports(recipe: Mapping[str, Any]) -> list[str]:
         f"Its recipe imports {', '.join(names)}, which is code of its own: install that, and pull"
         " with `--allow-imports` if you trust it.", "",
     ]  # fmt: skip
-
-
-def _published(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The recipe without the folder that the data had on the machine of the training."""
-    recipe: dict[str, Any] = metadata["recipe"]
-    data = {key: value for key, value in recipe["data"].items() if key != "root"}
-    return recipe | {"data": data}
 
 
 def _task(card: Card) -> str:

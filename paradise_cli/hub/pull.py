@@ -13,13 +13,13 @@ from paradise_cli.hub.ask import Progress, ask
 from paradise_cli.hub.cards import (
     CARD,
     CONFIG,
-    UNTRAINED,
     WEIGHTS,
     Card,
     OnTheHub,
     card,
     card_file,
     packaged_file,
+    require_trained,
     zoo_names,
 )
 from paradise_cli.hub.records import (
@@ -40,7 +40,7 @@ _OURS = (CONFIG, CARD, WEIGHTS)
 """What is fetched of a repository: the first is counted as a download, the last is waited for."""
 # They become names of files, which may have 255 bytes, with each slash of a revision as three.
 _REPO = re.compile(
-    r"(?P<repo>[\w.-]{1,96}/[\w.-]{1,96})(?:@(?P<revision>[\w./-]{1,80}))?", re.ASCII
+    r"(?P<repo>\w[\w.-]{0,95}/\w[\w.-]{0,95})(?:@(?P<revision>[\w./-]{1,80}))?", re.ASCII
 )
 
 
@@ -127,21 +127,47 @@ def plan(name: str, *, offline: bool = False) -> Plan:
 
 @usable_cache()
 def remove(name: str) -> int:
-    """Delete all that was pulled of `org/repo`; how many bytes that were.
+    """Delete what was pulled of `org/repo`, or of `org/repo@revision` that commit alone; how many
+    bytes that were.
 
-    Raises UsageError for a name that is none of a repository, and for one never pulled.
+    Raises UsageError for a name that is none of a repository, and for what was never pulled.
     """
     place = _place(name)
     if place is None:
         raise UsageError(f"{name}: only what was pulled can be removed; name it as org/repo")
-    repo, _ = place
+    repo, revision = place
     folder = snapshot(repo, "x").parents[1]
     if not folder.is_dir():
         raise UsageError(f"{name} was not pulled: there is no {folder}")
-    size = sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_symlink())
-    shutil.rmtree(folder)
-    forget(repo)
-    return size
+    there = sorted(path.name for path in folder.glob("snapshots/*"))
+    commit = None
+    if "@" in name:
+        known = _recalled(repo, revision)
+        if known is None or known.commit not in there:
+            raise UsageError(
+                f"{name} was not pulled, only {', '.join(there) or 'nothing'} of {repo}; without"
+                " @revision all is removed"
+            )
+        commit = known.commit
+    before = _size(folder)
+    if commit is None or there == [commit]:
+        shutil.rmtree(folder)
+        forget(repo)
+        return before
+    shutil.rmtree(folder / "snapshots" / commit)
+    forget(repo, commit)
+    # Commits share their files: what another one still links to stays.
+    linked = {link.resolve() for link in folder.glob("snapshots/*/*")}
+    for path in (folder / "blobs").glob("*"):
+        if path.resolve() not in linked:
+            path.unlink()
+    return before - _size(folder)
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files in a folder; links to them count for nothing."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return sum(path.stat().st_size for path in files)
 
 
 @usable_cache()
@@ -166,18 +192,40 @@ def cached(name: str) -> Path | None:
 def card_of(name: str) -> Card:
     """The card of a zoo name, or of `org/repo[@revision]` that was pulled with one.
 
-    Raises UsageError for an unknown name, ParadiseError for a repository without a card.
+    That of a repository says that its file came from there, and calls the model as it is called
+    here. Raises UsageError for an unknown name, ParadiseError for what was not pulled and a
+    repository without a card.
     """
     place = _place(name)
+    if name not in zoo_names() and Path(name).exists():
+        raise UsageError(
+            f"{name} is a folder or file here, and only models of the zoo and of repositories have"
+            f" a card by their name: `paradise evaluate {name}` measures it, and `paradise zoo card"
+            f" {name}` writes its card"
+        )
     if place is None:
         return card(name)
     known = _recalled(*place)
-    path = None if known is None else snapshot(known.repo, known.commit) / CARD
-    if known is None or path is None or not path.is_file():
-        raise ParadiseError(f"{name} was not pulled, or its repository has no {CARD}")
+    folder = None if known is None else snapshot(known.repo, known.commit)
+    if known is None or folder is None or not (folder / WEIGHTS).is_file():
+        raise ParadiseError(f"{name} was not pulled: paradise zoo pull {name}")
+    path = folder / CARD
+    if CARD not in known.files or not path.is_file():
+        raise ParadiseError(
+            f"{name}: its repository has no {CARD}, so nobody says what was measured of it;"
+            f" `paradise evaluate {name}` measures it"
+        )
     if not _is(path, known.files[CARD]):
         raise ParadiseError(f"{path} is not the file that was pulled: pull {name} again")
-    return card_file(path)
+    return _as_pulled(card_file(path), known).called(name)
+
+
+def _as_pulled(card: Card, known: Record) -> Card:
+    """A card whose author had the file at hand, for somebody who has it of the Hub."""
+    if card.packaged is None:
+        return card
+    on_hub = OnTheHub(repo=known.repo, revision=known.commit, files={WEIGHTS: card.packaged})
+    return card.model_copy(update={"packaged": None, "hub": on_hub})
 
 
 def _place(name: str) -> tuple[str, str] | None:
@@ -205,11 +253,7 @@ def _record(name: str, offline: bool) -> Record | None:
 
 
 def _of_the_zoo(name: str, card: Card) -> Record | None:
-    if card.status == UNTRAINED:
-        raise ParadiseError(
-            f"{name} is not yet trained: `paradise zoo info {name}` says how to, and that it would"
-            f" take about {card.gpu_hours:g} GPU-hours"
-        )
+    require_trained(name, card)
     if card.packaged is not None and packaged_file(name) is not None:
         return None
     if card.hub is None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from paradise_cli.core.storage import publish_text
+from paradise_cli.core.storage import publish, publish_text
 from paradise_cli.hub.ask import PLAIN_HTTP, Progress, ask
 from paradise_cli.hub.cards import WEIGHTS
 from paradise_cli.hub.client import TOKEN
@@ -31,19 +31,20 @@ class Pushed:
 class Push:
     """What would be sent where: a weights file, and the texts beside it by their path there.
 
-    `root` is the folder of data that the weights' own metadata name, which others will read.
+    `content` is sent in place of the weights file where that named what others need not read.
     """
 
     repo: str
     weights: Path
     texts: Mapping[str, str]
-    root: str | None = None
+    content: bytes | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
         """Bytes of each file."""
         texts = {name: len(text.encode()) for name, text in self.texts.items()}
-        return {WEIGHTS: self.weights.stat().st_size} | texts
+        sent = self.weights.stat().st_size if self.content is None else len(self.content)
+        return {WEIGHTS: sent} | texts
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -66,7 +67,7 @@ class Push:
         secret = {} if token is None else {TOKEN: token}
         # Files, not an argument: those are short, and anybody on the machine reads them.
         with TemporaryDirectory() as folder:
-            files = {WEIGHTS: str(self.weights.resolve())}
+            files = {WEIGHTS: str(self._file(Path(folder)).resolve())}
             for number, (name, text) in enumerate(self.texts.items()):
                 path = Path(folder) / str(number)
                 with publish_text(path) as file:
@@ -77,3 +78,12 @@ class Push:
                 ours=RESULTS, private=private, message="Push a model of PARADISE",
             )  # fmt: skip
         return Pushed(self.repo, answer["commit"], answer["url"], answer["new"])
+
+    def _file(self, folder: Path) -> Path:
+        """The file of what is sent as weights."""
+        if self.content is None:
+            return self.weights
+        path = folder / WEIGHTS
+        with publish(path) as temporary, temporary.open("wb") as file:
+            file.write(self.content)
+        return path

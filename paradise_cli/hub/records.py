@@ -117,9 +117,14 @@ def record_of(path: Path) -> Record | None:
     return next(iter([*allowed, *known]), Record(repo, "main", {}))
 
 
-def forget(repo: str) -> None:
-    """Drop all that is known of a repository."""
-    shutil.rmtree(_folder(repo), ignore_errors=True)
+def forget(repo: str, commit: str | None = None) -> None:
+    """Drop all that is known of a repository, or of one commit, and of branches that meant it."""
+    if commit is None:
+        shutil.rmtree(_folder(repo), ignore_errors=True)
+        return
+    for path in _folder(repo).glob("*.json"):
+        if _read(path).get("commit") == commit:
+            path.unlink()
 
 
 def _folder(repo: str) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.registry import close_matches
-from paradise_cli.hub.cards import zoo_names
+from paradise_cli.hub.cards import CARD, card, require_trained, zoo_names
 from paradise_cli.hub.pull import cached, is_repository
 from paradise_cli.inference.default_model import default_model
 from paradise_cli.training.run_folder import PLAIN, RunFolder
@@ -37,6 +37,7 @@ def find_model(path_or_name: str | Path | None) -> Path:
         return there
     zoo = zoo_names()
     if name in zoo:
+        require_trained(name, card(name))
         raise ParadiseError(f"{name} is not on this machine: paradise zoo pull {name}")
     close = close_matches(path.name, {each.name for each in _runs_near(path)} | set(zoo))
     near = [str(each) for each in _runs_near(path) if each.name in close]
@@ -49,6 +50,12 @@ def find_model(path_or_name: str | Path | None) -> Path:
         f"{path_or_name}: no such run folder or weights file, and no model of the zoo"
         f"{hint}\nthe zoo: {', '.join(zoo)}{pullable}"
     )
+
+
+def card_of_run(weights: Path) -> Path | None:
+    """Where the card of a run's weights is; None for weights that lie in no run folder."""
+    folders = (weights.parent, weights.parent.parent)
+    return next((f / CARD for f in folders if RunFolder(f).recipe.is_file()), None)
 
 
 def short_name(weights: Path) -> str:

@@ -1,14 +1,20 @@
 """From a finished run and its card to what is sent to the Hub."""
 
+import shlex
+from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.storage import file_digest
 from paradise_cli.hub.cards import CARD, TRAINED, WEIGHTS, Card, File, card_file
 from paradise_cli.hub.page import page_files
 from paradise_cli.hub.push import Push
-from paradise_cli.inference.find_model import find_model
+from paradise_cli.inference.find_model import card_of_run, find_model
 from paradise_cli.inference.trained_file import read_trained
+from paradise_cli.models.weights import read_model, save_weights
 from paradise_cli.training.run_folder import RunFolder
 
 
@@ -23,19 +29,48 @@ def prepare_push(run: str | Path, repo: str, card: str | Path | None = None) -> 
     _require_name(repo)
     _require_finished(Path(run).expanduser())
     weights = find_model(run)
-    path = _card_of(weights) if card is None else Path(card).expanduser()
-    if not path.is_file():
-        raise ParadiseError(
-            f"{path}: there is no card, which says what was measured: `paradise zoo card {run}`"
-            " drafts one, or name yours by --card"
-        )
+    path = _card_of(run, weights) if card is None else Path(card).expanduser()
     known = File(sha256=file_digest(weights), bytes=weights.stat().st_size)
     found = card_file(path)
     trained = read_trained(weights)
     _require_about(found, path, weights, known, trained.info.label)
-    metadata = {"recipe": trained.recipe.resolved(), "data": trained.info.to_json()}
-    root = metadata["recipe"]["data"].get("root")
-    return Push(repo, weights, page_files(found, metadata, known, repo), root)
+    content = _without_folders(weights)
+    if content is not None:
+        known = File(sha256=sha256(content).hexdigest(), bytes=len(content))
+    recipe = _published(trained.recipe.resolved())
+    metadata = {"recipe": recipe, "data": trained.info.to_json()}
+    # Commands call it by the name that others have, and its digest is that of what they get.
+    sent = found.called(repo)
+    if found.packaged is not None:
+        sent = sent.model_copy(update={"packaged": known})
+    return Push(repo, weights, page_files(sent, metadata, known, repo), content)
+
+
+def _published(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The recipe without the folders of this machine: that of the data, and of the first weights.
+
+    What those weights were called is kept: a model that began from others must not seem to have
+    begun from none.
+    """
+    data, train = recipe["data"] | {"root": None}, recipe["train"]
+    init = train.get("init")
+    if init is not None and Path(init).expanduser().is_absolute():
+        train = train | {"init": Path(init).name}
+    return {**recipe, "data": data, "train": train}
+
+
+def _without_folders(weights: Path) -> bytes | None:
+    """The weights file with the published recipe, its tensors as they are; None where the file has
+    that recipe already.
+    """
+    tensors, metadata = read_model(weights)
+    recipe = _published(metadata["recipe"])
+    if recipe == metadata["recipe"]:
+        return None
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / WEIGHTS
+        save_weights(path, tensors, metadata | {"recipe": recipe})
+        return path.read_bytes()
 
 
 def _require_name(repo: str) -> None:
@@ -63,14 +98,19 @@ def _require_finished(path: Path) -> None:
             )
 
 
-def _card_of(weights: Path) -> Path:
-    """Where the card of weights is by default."""
+def _card_of(run: str | Path, weights: Path) -> Path:
+    """Where the card of weights is by default; raises ParadiseError where there is none."""
+    in_a_run = card_of_run(weights)
     # As in the zoo: a card beside the file that it is of.
-    own = weights.with_suffix(".yaml")
-    if own.is_file():
-        return own
-    folders = (weights.parent, weights.parent.parent)
-    return next((f for f in folders if RunFolder(f).recipe.is_file()), weights.parent) / CARD
+    for path in (weights.with_suffix(".yaml"), in_a_run or weights.parent / CARD):
+        if path.is_file():
+            return path
+    named = shlex.quote(str(run))
+    draft = f"`paradise zoo card {named}` drafts one, or name yours by --card (in Python card=)"
+    if in_a_run is None:
+        draft = f"`paradise zoo card {named} --out card.yaml` drafts one; name it by --card"
+        draft += " (in Python card=)"
+    raise ParadiseError(f"{path}: there is no card, which says what was measured: {draft}")
 
 
 def _require_about(card: Card, path: Path, weights: Path, known: File, label: str) -> None:

@@ -15,7 +15,11 @@ FORMAT = 1
 
 def save_model(path: Path, model: nn.Module, metadata: Mapping[str, Any]) -> None:
     """Write a model's weights with `metadata` (recipe, data, provenance), format and digest."""
-    tensors = model.state_dict()
+    save_weights(path, model.state_dict(), metadata)
+
+
+def save_weights(path: Path, tensors: dict[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """`save_model` of weights that are in no model."""
     # Through JSON and back, so that the digest is of what a reader will see.
     full: dict[str, Any] = json.loads(json.dumps({**metadata, "format": FORMAT}))
     save_tensors(path, tensors, {**full, DIGEST: content_digest(tensors, full)})

@@ -1,4 +1,4 @@
-"""What pydantic finds wrong with a recipe, in words, each at the place where it was written."""
+"""What pydantic finds wrong with a recipe or card, in words, each where it was written."""
 
 import json
 from typing import TypeVar
@@ -24,8 +24,7 @@ _PLAIN = {
     "dict_type": _MAPPING,
     "list_type": "should be a list",
     "string_type": "should be text (quote it if it looks like a number)",
-    "string_pattern_mismatch": "should start with a letter or digit and hold only letters, digits,"
-    " . _ and -",
+    "string_too_short": "should not be empty",
     "finite_number": "should be a finite number",
     "bool_type": "should be true or false",
     "too_short": "should not be empty",
@@ -44,7 +43,12 @@ class RecipeError(UsageError):
     def __init__(self, problems: list[Problem]) -> None:
         # A recipe is mended in one go: one mistake at a time would cost a run each.
         self.problems = sorted(problems)
-        super().__init__("\n".join(_told(self.problems, MOST_TOLD)))
+        super().__init__(in_lines(problems))
+
+
+def in_lines(problems: list[Problem]) -> str:
+    """All that is wrong, a line each, in the order of the file; of very many the first."""
+    return "\n".join(_told(sorted(problems), MOST_TOLD))
 
 
 def in_a_line(problems: list[Problem]) -> str:
@@ -95,6 +99,9 @@ def _explain(
         )
     if kind == UNKNOWN and step.choice:
         return _unknown_component(step, step.choice)
+    if kind == "value_error":
+        # Of a whole section, which would fill the line; the text names the values that matter.
+        return step.path, error["msg"].removeprefix("Value error, "), ""
     text = _PLAIN.get(kind) or error["msg"]
     # Whole fractions are numbers by now.
     if kind == "float_type" and isinstance(error["input"], str) and "/" in error["input"]:

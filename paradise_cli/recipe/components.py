@@ -2,9 +2,11 @@
 
 import inspect
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, Union, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -27,9 +29,49 @@ UNKNOWN = "unknown_component"  # the kind of a validation error: no component of
 
 
 class Strict(BaseModel):
-    """A section of a recipe: no unknown keys, no conversions, no NaN, no changes after loading."""
+    """A section of a recipe or card: no unknown keys, no conversions, no NaN, no later changes."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Written:
+    """Annotation of text that has to match a whole pattern; `words` say how it should be."""
+
+    pattern: str
+    words: str
+
+    def _require(self, text: str) -> str:
+        # pydantic's own message shows the pattern, which few people read.
+        if not re.fullmatch(self.pattern, text):
+            raise PydanticCustomError("pattern", "{words}", {"words": self.words})
+        return text
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._require, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return handler(schema) | {"pattern": f"^{self.pattern}$"}
+
+
+RunName: TypeAlias = Annotated[
+    str,
+    Written(
+        r"[A-Za-z0-9][A-Za-z0-9._-]*",
+        "should start with a letter or digit and hold only letters, digits, . _ and -",
+    ),
+]
+HeadName: TypeAlias = Annotated[
+    str,
+    Written(
+        r"[A-Za-z_][A-Za-z0-9_-]*",
+        "should start with a letter or _ and hold only letters, digits, _ and -",
+    ),
+]
 
 
 class Configured(Strict):
@@ -225,6 +267,9 @@ class Walk:
                 self.owner_name = self.data.get(self.choice.key) if self.choice else None
                 field = self.kind.model_fields.get(part)
                 self._arrive(field.rebuild_annotation() if field else None, self.data.get(part))
+                self.path = (*self.path, part)
+            elif isinstance(self.data, dict) and get_origin(self.kind) is dict:
+                self._arrive(get_args(self.kind)[1], self.data.get(part))
                 self.path = (*self.path, part)
             else:
                 break  # pydantic goes on with the names of a union's members, which are no keys

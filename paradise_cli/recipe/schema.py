@@ -20,15 +20,21 @@ from paradise_cli.objective.rates import RATES
 from paradise_cli.perturbations import SAMPLERS
 from paradise_cli.perturbations.samplers import Radius
 from paradise_cli.recipe.check import RecipeError, in_a_line, validate
-from paradise_cli.recipe.components import Component, Configured, OneOf, Strict, expand
+from paradise_cli.recipe.components import (
+    Component,
+    Configured,
+    HeadName,
+    OneOf,
+    RunName,
+    Strict,
+    expand,
+)
 from paradise_cli.recipe.conflicts import conflicts
 from paradise_cli.recipe.files import find_recipe, read_text
 from paradise_cli.recipe.imports import import_modules
 from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
 
 MOST_PARTS = 64  # tasks, views or augmentations: more are no recipe, and compared in pairs
-
-_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 Positive = Annotated[float, Field(gt=0)]
 ViewNumber = Annotated[int, Field(ge=0)]
@@ -86,9 +92,7 @@ class View(Component):
 class Task(Strict):
     """One distortion, the head it is measured on, and its weight in D."""
 
-    name: str | None = Field(
-        None, pattern=r"^[A-Za-z_][A-Za-z0-9_-]*$", description="Name of the head"
-    )
+    name: HeadName | None = Field(None, description="Name of the head")
     target: str | None = Field(None, description="Which label of the data; null: the first")
     distortion: Annotated[Component, OneOf(DISTORTIONS)]
     head: Annotated[Component, OneOf(HEADS)]
@@ -224,7 +228,7 @@ class Train(_Validated):
 class Recipe(Strict):
     """A PARADISE recipe."""
 
-    name: str = Field(pattern=_NAME, description="Names the run folder")
+    name: RunName = Field(description="Names the run folder")
     imports: list[str] = Field(
         [], description="Modules to import first; they register components of their own"
     )

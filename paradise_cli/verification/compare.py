@@ -12,6 +12,7 @@ from paradise_cli.core.errors import UsageError
 from paradise_cli.core.proportions import NORMAL_95, clopper_pearson
 from paradise_cli.evaluation.evaluate import Bar, Measurement, measure_loaded, silent
 from paradise_cli.evaluation.evaluation_data import split_for
+from paradise_cli.evaluation.metrics import TaskScores
 from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.training.run_folder import ABSENT, flat
 
@@ -37,7 +38,8 @@ class Paired:
 class Comparison:
     """What differs between two models; `recipe` are (key, first, second).
 
-    `weights` are how many each has; `same_weights` says whether all are equal, bit for bit.
+    `weights` are how many each has; `same_weights` says whether all are equal, bit for bit. `notes`
+    say what to know of the images, and which numbers could not be compared.
     """
 
     recipe: tuple[tuple[str, Any, Any], ...]
@@ -45,6 +47,7 @@ class Comparison:
     same_weights: bool
     data: str
     paired: tuple[Paired, ...]
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
@@ -74,12 +77,15 @@ def compare(
         measure_loaded(model, images, bar=bar)
         for model, images in zip((first, second), opened, strict=True)
     ]
+    paired, lacking = _paired(*found)
     return Comparison(
         recipe=tuple(_differences(first, second)),
         weights=(_weights(first), _weights(second)),
         same_weights=_equal(first, second),
         data=opened[0].label,
-        paired=tuple(_paired(*found)),
+        paired=tuple(paired),
+        # The two are told the same of images that both read alike.
+        notes=tuple(dict.fromkeys([*opened[0].notes, *opened[1].notes, *lacking])),
     )
 
 
@@ -119,23 +125,38 @@ def means(name: str, unit: str, first: Tensor, second: Tensor) -> Paired:
     return Paired(name, unit, values, mean, (mean - half, mean + half), n)
 
 
-def _paired(first: Measurement, second: Measurement) -> list[Paired]:
-    """By task that both have: accuracy, and distortion at z = mu."""
-    others = {score.task.name: score for score in second.scores}
+def _paired(first: Measurement, second: Measurement) -> tuple[list[Paired], list[str]]:
+    """By task that both have: accuracy, and distortion at z = mu. With them come the reasons why
+    there are none of a task.
+    """
+    ours, theirs = ({score.task.name: score for score in each.scores} for each in (first, second))
+    found: list[Paired] = []
+    lacking = [
+        f"{name}: only the {which} model has this task, so its numbers are not compared"
+        for which, own, other in (("first", ours, theirs), ("second", theirs, ours))
+        for name in own
+        if name not in other
+    ]
+    for name in ours:
+        pairs = _of_task(ours[name], theirs[name]) if name in theirs else []
+        found += pairs
+        if name in theirs and not pairs:
+            lacking.append(f"{name}: no image has a label, so its numbers are not compared")
+    return found, lacking
+
+
+def _of_task(first: TaskScores, second: TaskScores) -> list[Paired]:
+    """What the two are worth on the images to which the task applies; nothing where it is none."""
+    ours, theirs = first.per_example(), second.per_example()
+    # An unlabelled image is neither right nor wrong.
+    known = ~(ours.at_mean.isnan() | theirs.at_mean.isnan())
+    if not bool(known.any()):
+        return []
     found = []
-    for score in first.scores:
-        other = others.get(score.task.name)
-        if other is None:
-            continue
-        ours, theirs = score.per_example(), other.per_example()
-        if ours.correct is not None and theirs.correct is not None:
-            # An unlabelled image is neither right nor wrong.
-            known = ~(ours.correct.isnan() | theirs.correct.isnan())
-            found.append(accuracies(ours.correct[known] > 0, theirs.correct[known] > 0))
-        known = ~(ours.at_mean.isnan() | theirs.at_mean.isnan())
-        unit = score.task.distortion.unit
-        name = f"distortion ({score.task.name})"
-        found.append(means(name, unit, ours.at_mean[known], theirs.at_mean[known]))
+    if ours.correct is not None and theirs.correct is not None:
+        found.append(accuracies(ours.correct[known] > 0, theirs.correct[known] > 0))
+    name, unit = f"distortion ({first.task.name})", first.task.distortion.unit
+    found.append(means(name, unit, ours.at_mean[known], theirs.at_mean[known]))
     return found
 
 

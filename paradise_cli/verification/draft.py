@@ -1,5 +1,6 @@
 """Drafts the card of a model: what its file says, what is measured, and the words of its author."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -40,18 +41,25 @@ def drafted(
 
     `name` is what its commands call it, `before` the values of an earlier card, of which the words
     and the Hub's part are kept. Raises ParadiseError in a checkout with changes, whose numbers
-    nobody could measure again, and errors as of evaluating and attacking.
+    nobody could measure again, for images that give no number, and errors as of evaluating and
+    attacking.
     """
     code = measured_by()
     plain = plain_numbers(loaded, overrides, seed=seed, bar=bar)
-    numbers = [(found, f"paradise evaluate {name}") for found in plain]
+    if not plain:
+        raise ParadiseError(
+            f"{name}: these images give none of a card's numbers (accuracy wants labels, a rate"
+            " images enough); name others by --set data.root=FOLDER"
+        )
+    called = shlex.quote(name)
+    numbers = [(found, f"paradise evaluate {called}") for found in plain]
     for settings in attacks:
         folder = Path("attacks") / f"card-{Path(name).name}-{settings.suite}-n{n}-s{seed}"
         with pulses() as pulse:
             found = robust_number(
                 loaded.source, settings, overrides, n=n, device=device, out=folder, pulse=pulse
             )
-        numbers.append((found, _attack_command(name, settings, n)))
+        numbers.append((found, _attack_command(called, settings, n)))
     said = _arguments(overrides, seed)
     metrics = [_metric(each, command + said, seed, code) for each, command in numbers]
     return _card(loaded, before, metrics)

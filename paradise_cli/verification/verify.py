@@ -107,7 +107,7 @@ def _attacked(
 def _check(metric: Metric, found: Measured | None) -> Check:
     """Whether a new measurement agrees with a card."""
     if found is None:
-        return Check(metric, None, False, "this model has no such number")
+        return Check(metric, None, False, "this model has no such number on these images")
     if (found.data, found.n) != (metric.data, metric.n):
         other = f"measured on {found.data}, n = {found.n:,}: other images than the card's"
         return Check(metric, found, False, other)

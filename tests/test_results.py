@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from typer.testing import CliRunner, Result
 from paradise_cli.cli import app
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.results import replacing
+from paradise_cli.core.storage import write_json
 
 from .tiny_model import save_images, save_tiny
 
@@ -140,3 +142,25 @@ def test_a_body_that_fails_is_not_remembered(tmp_path: Path) -> None:
         (tmp_path / ".r.json.json").write_text(damaged)
         with pytest.raises(UsageError, match="which this command did not make"):
             write({"seed": 1}, lambda: out.write_text("four"))
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["nothing", "an older result"])
+def test_a_command_that_was_killed_may_be_repeated_and_no_other(
+    tmp_path: Path, before: bool
+) -> None:
+    out = tmp_path / "new" / "e.json"
+    if before:
+        with replacing(out, {"seed": 0}):
+            write_json(out, [0])
+    left = tmp_path / "left"
+    with replacing(out, {"seed": 1}, overwrite=True):
+        write_json(out, [1])
+        # What a kill would leave here, after the result and before it is remembered.
+        shutil.copytree(out.parent, left)
+    left /= out.name
+    with pytest.raises(UsageError, match="another result"), replacing(left, {"seed": 2}):
+        pass
+    with replacing(left, {"seed": 1}):
+        write_json(left, [1])
+    with pytest.raises(UsageError, match="made with other seed"), replacing(left, {"seed": 0}):
+        pass

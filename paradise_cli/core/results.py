@@ -7,7 +7,7 @@ import glob
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +76,37 @@ def replacing(
     # Asked before the body: hours of work must not end in a refusal.
     if written.is_file() and not overwrite:
         _refuse_another(path, written, origin)
-    yield
-    # Only now: a body that fails leaves the old result, and what is known of it.
+    record, known = _record(path), _known(path)
+    new = [folder for folder in record.parents if not folder.exists()]
+    # Ahead of the result: whoever is killed between the two has left what the same command made.
+    if not path.exists() or path.is_dir() or path.is_file():
+        write_json(record, {**known, "begun": origin})
+    try:
+        yield
+    except BaseException:  # it leaves the old result, and what is known of it
+        _restore(record, known, new)
+        raise
     if written.is_file():
-        write_json(_record(path), {"origin": origin, "file": _stamp(written)})
+        write_json(record, {"origin": origin, "file": _stamp(written)})
+
+
+def _known(path: Path) -> dict[str, Any]:
+    """What is on record of the result at a path; nothing where the record is damaged."""
+    try:
+        found = json.loads(_record(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _restore(record: Path, known: dict[str, Any], new: Sequence[Path]) -> None:
+    if known:
+        write_json(record, known)
+        return
+    record.unlink(missing_ok=True)
+    with suppress(OSError):  # that a folder is not empty, mostly
+        for folder in new:
+            folder.rmdir()
 
 
 def place(name: str) -> str:
@@ -90,13 +117,11 @@ def place(name: str) -> str:
 def _refuse_another(path: Path, written: Path, origin: Mapping[str, Any]) -> None:
     """Raise where the result at `path` was made otherwise, or nobody knows how."""
     wanted = json.loads(json.dumps(origin))  # tuples come back as lists
-    try:
-        found = json.loads(_record(path).read_text(encoding="utf-8"))
-        known, stamp = dict(found["origin"]), found["file"]
-    except (OSError, ValueError, KeyError, TypeError):  # damaged, or none was kept
-        known, stamp = {}, None
-    if known == wanted and stamp == _stamp(written):
+    found = _known(path)
+    known, stamp = found.get("origin"), found.get("file")
+    if found.get("begun") == wanted or (known == wanted and stamp == _stamp(written)):
         return
+    known = known if isinstance(known, dict) else {}
     differing = [key for key in wanted if key in known and known[key] != wanted[key]]
     if known and stamp == _stamp(written) and differing:
         reason = "made with other " + " and ".join(

@@ -1,0 +1,1 @@
+"""Ten thousand hostile inputs and a hundred kills: `python -m tests.campaign` (docs/extending.md)."""

@@ -1,0 +1,103 @@
+"""Commands killed before one of their file operations, and run again to the end."""
+
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.campaign.child import run
+from tests.campaign.kinds import ATTACK, ENCODE, TRAIN
+
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.link")
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A command, what it leaves, and the folders of the base that it begins without."""
+
+    name: str
+    arguments: Sequence[str]
+    results: Sequence[str]
+    without: Sequence[str] = ()
+
+
+COMMANDS = [
+    Killed("train", TRAIN, ["run/model.safetensors"], ["run"]),
+    Killed("attack", ATTACK, ["attacked/adversarial.safetensors"], ["attacked"]),
+    Killed("encode", ENCODE, ["z.npy", "z.index.csv"], ["z.npy", "z.index.csv", ".z.npy.origin"]),
+    Killed("predict", ["predict", "images", "--model", "run", "--out", "p.csv"], ["p.csv"]),
+    Killed("evaluate", ["evaluate", "run", "--out", "e.json"], ["e.json"]),
+    Killed("rd", ["rd", "bernoulli", "--points", "3", "--out", "curves"],
+           ["curves/curve.csv", "curves/curve.json"]),
+    Killed("rate", ["rate", "posteriors.npz", "--out", "r.json"], ["r.json"]),
+]  # fmt: skip
+
+
+def watched(place: Path, seen: Callable[[int], None]) -> Callable[[], None]:
+    """What makes a process call `seen` with a number before each change of a file in a folder."""
+
+    def begin() -> None:
+        count = 0
+
+        def hook(event: str, given: tuple[Any, ...]) -> None:
+            nonlocal count
+            writes = event == "open" and isinstance(given[2], int) and given[2] & WRITING
+            inside = isinstance(given[0], str | os.PathLike) if given else False
+            if (writes or event in CHANGES) and inside and str(place) in os.path.abspath(given[0]):
+                count += 1
+                seen(count)
+
+        sys.addaudithook(hook)
+
+    return begin
+
+
+def operations(command: Killed, base: Path, place: Path) -> int:
+    """How many changes of files the command makes."""
+    _begun(command, base, place)
+    counter = place.parent / "count"
+
+    def note(count: int) -> None:
+        descriptor = os.open(counter, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.write(descriptor, str(count).encode())
+        os.close(descriptor)
+
+    outcome = run(command.arguments, place, watched(place, note))
+    if outcome.code != 0:
+        raise RuntimeError(f"{command.name} fails: {outcome.stderr}")
+    return int(counter.read_text())
+
+
+def survived(command: Killed, base: Path, place: Path, whole: Path, at: int) -> str:
+    """What is wrong after a kill before change `at` and the same command again; "" for nothing."""
+    _begun(command, base, place)
+
+    def end(count: int) -> None:
+        if count == at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run(command.arguments, place, watched(place, end))
+    again = run(command.arguments, place)
+    if again.code != 0:
+        return f"exit code {again.code}: {again.stderr.strip()[-200:]}"
+    for name in command.results:
+        if (place / name).read_bytes() != (whole / name).read_bytes():
+            return f"another {name}"
+    left = [str(path.relative_to(place)) for path in place.rglob("*.tmp")]
+    return f"left behind: {', '.join(left)}" if left else ""
+
+
+def _begun(command: Killed, base: Path, place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(base, place)
+    for name in command.without:
+        target = place / name
+        if target.is_dir():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)

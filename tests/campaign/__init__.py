@@ -1,1 +1,1 @@
-"""Ten thousand hostile inputs and a hundred kills: `python -m tests.campaign` (docs/extending.md)."""
+"""Ten thousand hostile inputs, a hundred kills: `python -m tests.campaign` (docs/extending.md)."""

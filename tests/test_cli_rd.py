@@ -47,6 +47,18 @@ def test_a_coin_is_solved_asked_and_drawn() -> None:
     assert Path("curves/bernoulli/curve.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_a_picture_that_cannot_be_drawn_costs_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        assert Path("curves/bernoulli/curve.json").exists()  # before the picture
+        raise RuntimeError("no fonts")
+
+    monkeypatch.setattr("paradise_cli.theory.picture.draw_curve", fail)
+    done = CliRunner().invoke(app, ["rd", "bernoulli", "--points", "3"])
+    assert done.exit_code == 0, done.output
+    assert "curve.png cannot be drawn, and is left out (RuntimeError: no fonts)" in done.stderr
+    assert "R(D) in nats" in done.stdout
+
+
 def test_the_table_shows_every_point() -> None:
     result = CliRunner().invoke(app, ["rd", "uniform", "--m", "5", "--slopes", "2,4"])
     assert result.exit_code == 0

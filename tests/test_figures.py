@@ -2,22 +2,28 @@
 none.
 """
 
+import ast
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from matplotlib import image
+from matplotlib import image, rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+import paradise_cli
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.randomness import generator
 from paradise_cli.data.base import DataInfo, Preprocessing, Target
 from paradise_cli.figures import posterior as plane
+from paradise_cli.figures.beside import drawing
 from paradise_cli.figures.captioned import Block, draw_captioned
 from paradise_cli.figures.posterior import WIDTH, draw_posteriors
 from paradise_cli.information.gaussian import DiagonalGaussian
+
+FOREIGN = {"text.usetex": True, "axes.facecolor": "red", "savefig.dpi": 7, "font.size": 40}
 
 
 def info(classes):
@@ -66,11 +72,40 @@ def test_an_ellipse_has_its_width_and_height_in_data_units():
 
 @pytest.mark.parametrize("classes", [0, 3, 10, 15, 200])
 def test_a_picture_is_the_same_whenever_it_is_drawn(tmp_path, classes):
-    for name in ("a.png", "b.png"):
-        draw_posteriors(cloud(60), numbers(60, classes), info(classes), tmp_path / name, "toy")
+    for name, settings in (("a.png", {}), ("b.png", FOREIGN)):
+        with rc_context(settings):
+            draw_posteriors(cloud(60), numbers(60, classes), info(classes), tmp_path / name, "toy")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png"]
     assert (colours(tmp_path / "a.png") > 0) == (classes > 0)
+
+
+def test_every_picture_is_drawn_in_our_own_style():
+    """Whatever a matplotlibrc in the current folder asks for: see `own_style`."""
+    drawers = 0
+    for module in Path(paradise_cli.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.FunctionDef) and any(map(saves, ast.walk(node))):
+                assert "own_style" in map(ast.unparse, node.decorator_list), (module, node.name)
+                drawers += 1
+    assert drawers > 8
+
+
+def saves(node):
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "save" and len(node.args) == 2
+
+
+@pytest.mark.parametrize("reason", [ValueError("bad\x1b font"), ParadiseError("disk is full")])
+def test_a_picture_that_fails_is_one_line_and_none_is_left(tmp_path, reason):
+    (tmp_path / "a.png").write_text("of other numbers")
+    said = []
+    with drawing(tmp_path / "a.png", said.append):
+        raise reason
+    (line,) = said
+    assert str(tmp_path / "a.png") in line and line.isprintable()
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(type(reason)), drawing(tmp_path / "a.png", None):
+        raise reason
 
 
 def test_unlabelled_images_are_grey(tmp_path):

@@ -319,6 +319,19 @@ def test_a_confusion_is_drawn_with_its_shares(tmp_path: Path) -> None:
     )
 
 
+def test_a_picture_that_cannot_be_drawn_costs_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        assert kept(tmp_path, "result.json")["test"] is not None  # before the pictures
+        raise RuntimeError("no fonts")
+
+    for name in ("draw_curves", "draw_confusion"):
+        monkeypatch.setattr(f"paradise_cli.runs.pictures.{name}", fail)
+    said = run(tmp_path, "model.latent_dim=3", "train.epochs=1").said
+    assert sum("cannot be drawn, and is left out" in text for text in said) == 2
+
+
 # What is wrong with a run
 
 

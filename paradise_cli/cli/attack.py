@@ -296,12 +296,13 @@ def _save(
     folder: Path,
     card: bool,
 ) -> dict[str, Any]:
-    from paradise_cli.robustness.card import write_card
     from paradise_cli.robustness.files import save_report
 
     document = {"model": target.label, "data": examples.label, **report.to_json()}
     save_report(report, examples.images, examples.labels, folder, document)
     if card:
+        from paradise_cli.robustness.card import write_card
+
         write_card(
             report,
             examples.images,
@@ -311,6 +312,7 @@ def _save(
             data=examples.label,
             title=target.title,
             classes=examples.classes,
+            say=note,
         )
         note(f"card in {folder}: card.html, card.md, card.json and pictures")
     return document

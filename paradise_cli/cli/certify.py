@@ -190,7 +190,7 @@ def _save(
         **found.to_json(),
         "notes": list(examples.notes),
     }
-    save_certification(found, folder, document)
+    save_certification(found, folder, document, note)
     return document
 
 

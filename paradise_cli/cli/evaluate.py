@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paradise_cli.cli.nuisance import print_nuisance, require_pictures, under_nuisance
+from paradise_cli.cli.nuisance import (
+    picture_nuisance,
+    print_nuisance,
+    require_pictures,
+    under_nuisance,
+)
 from paradise_cli.cli.options import (
     DeviceOption,
     JsonOption,
@@ -113,11 +118,10 @@ def evaluate(
             results.enter_context(replacing(path, origin, overwrite=overwrite))
         measured = measure_loaded(loaded, opened, seed=seed, draws=draws, bar=progress_bar)
         costs = None if per_example is None else _costs(loaded, opened, measured, per_example)
-        found = under_nuisance(loaded, opened, measured, seed, out) if nuisance else None
-        deliver(
-            _document(loaded, opened, measured, costs, found), out, as_json,
-            lambda: _show(measured, costs, found),
-        )  # fmt: skip
+        found = under_nuisance(loaded, opened, measured, seed) if nuisance else None
+        document = _document(loaded, opened, measured, costs, found)
+        deliver(document, out, as_json, lambda: _show(measured, costs, found))
+        picture_nuisance(found, out)
 
 
 def _document(
@@ -177,8 +181,8 @@ def _costs(
 ) -> "ImageCosts":
     from paradise_cli.evaluation.image_costs import write_image_costs
 
-    costs = write_image_costs(measured, loaded.recipe, loaded.info, opened.split, table)
-    picture = costs.picture or "none, without rates"
+    costs = write_image_costs(measured, loaded.recipe, loaded.info, opened.split, table, note)
+    picture = costs.picture or "none"
     note(f"{table}: {counted(len(opened.split), 'row')}; picture: {picture}")
     return costs
 

@@ -26,12 +26,10 @@ def under_nuisance(
     opened: "EvaluationData",
     measured: "Measurement",
     seed: int,
-    out: Path | None,
 ) -> "Nuisance":
-    """Measure the model under every sampler; `result.json` gets a `result.nuisance.png`."""
+    """Measure the model under every sampler."""
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.evaluation.nuisance import measure_nuisance, passes
-    from paradise_cli.evaluation.nuisance_picture import draw_nuisance
 
     # Where `measure` has brought the model.
     device = loaded.model.mean.device
@@ -39,12 +37,22 @@ def under_nuisance(
         found = measure_nuisance(
             loaded.model, measured, opened.split, device=device, seed=seed, progress=advance
         )
+    return found
+
+
+def picture_nuisance(found: "Nuisance | None", out: Path | None) -> None:
+    """Beside a `result.json` a `result.nuisance.png`, if anything was found."""
     # Without a file for the result there is no name for the picture either.
-    if out is not None:
-        picture = out.with_suffix(".nuisance.png")
+    if found is None or out is None:
+        return
+    from paradise_cli.figures.beside import drawing
+
+    picture = out.with_suffix(".nuisance.png")
+    with drawing(picture, note):
+        from paradise_cli.evaluation.nuisance_picture import draw_nuisance
+
         draw_nuisance(found, picture)
         note(f"{picture}: the same as a picture")
-    return found
 
 
 def print_nuisance(found: "Nuisance") -> None:

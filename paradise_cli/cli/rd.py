@@ -131,11 +131,14 @@ def _solve(
 
 def _deliver(solved: "RateDistortion", folder: Path, as_json: bool) -> None:
     """Write the curve and its picture, and show the one or the other."""
-    from paradise_cli.theory.picture import draw_curve
+    from paradise_cli.figures.beside import drawing
 
-    # The numbers first: should the picture fail, nothing is lost.
     solved.write(folder)
-    draw_curve(solved, folder / "curve.png")
+    picture = folder / "curve.png"
+    with drawing(picture, note):
+        from paradise_cli.theory.picture import draw_curve
+
+        draw_curve(solved, picture)
     if as_json:
         print_json(solved.to_json())
     else:

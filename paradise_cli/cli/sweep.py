@@ -92,11 +92,14 @@ def sweep(
 
 
 def _deliver(result: "SweepResult", folder: Path, as_json: bool) -> None:
-    from paradise_cli.sweep.picture import draw_frontier
+    from paradise_cli.figures.beside import drawing
 
-    # The numbers first: should the picture fail, nothing is lost.
     result.write(folder)
-    draw_frontier(result, folder / "frontier.png")
+    picture = folder / "frontier.png"
+    with drawing(picture, note):
+        from paradise_cli.sweep.picture import draw_frontier
+
+        draw_frontier(result, picture)
     if as_json:
         print_json(result.to_json())
     else:

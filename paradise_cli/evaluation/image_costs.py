@@ -3,7 +3,7 @@
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,8 +13,11 @@ from paradise_cli.core.units import BITS, significant
 from paradise_cli.data.base import DataInfo, Split, Target, batches
 from paradise_cli.evaluation.cost_table import Column, Table, check_out, write_table
 from paradise_cli.evaluation.evaluate import Measurement
-from paradise_cli.figures.captioned import COLUMNS, Block, draw_captioned
+from paradise_cli.figures.beside import Say, drawing
 from paradise_cli.recipe.schema import Recipe
+
+if TYPE_CHECKING:
+    from paradise_cli.figures.captioned import Block
 
 CLAIM = "harder examples are mapped to smaller posteriors"  # paper section 3.1
 FEWEST = 10  # pairs, below which the interval of a rank correlation means little
@@ -22,7 +25,7 @@ METHOD = (
     "Spearman; Fisher's z with standard error sqrt((1 + rho^2 / 2) / (n - 3)) (Bonett"
     " and Wright 2000)"
 )
-SHOWN = 2 * COLUMNS
+SHOWN = 16  # two rows of a picture
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,12 @@ class ImageCosts:
 
 
 def write_image_costs(
-    measured: Measurement, recipe: Recipe, info: DataInfo, split: Split, out: Path
+    measured: Measurement,
+    recipe: Recipe,
+    info: DataInfo,
+    split: Split,
+    out: Path,
+    say: Say | None = None,
 ) -> ImageCosts:
     """Write the `per_example` table, and beside it as PNG the images that cost most and least.
 
@@ -85,10 +93,13 @@ def write_image_costs(
     picture = None
     # Without rates no image is more expensive than another.
     if measured.rates is not None:
-        picture = out.with_suffix(".png")
-        draw_captioned(
-            _extremes(table, measured, info, split), picture, measured.evaluation.title(recipe)
-        )
+        wanted = out.with_suffix(".png")
+        with drawing(wanted, say):
+            from paradise_cli.figures.captioned import draw_captioned
+
+            title = measured.evaluation.title(recipe)
+            draw_captioned(_extremes(table, measured, info, split), wanted, title)
+            picture = wanted
     distortion = next(
         (f"distortion_{found.task}_mean" for found in measured.evaluation.distortion), None
     )
@@ -167,8 +178,10 @@ def _names(numbers: Tensor, target: Target) -> Column:
     return Column("string", [target.classes[i] if i >= 0 else None for i in numbers.tolist()])
 
 
-def _extremes(table: Table, measured: Measurement, info: DataInfo, split: Split) -> list[Block]:
+def _extremes(table: Table, measured: Measurement, info: DataInfo, split: Split) -> "list[Block]":
     """The most and the least expensive images, with their cost and the class predicted."""
+    from paradise_cli.figures.captioned import Block
+
     assert measured.rates is not None
     # Stable: of equal costs the first images are shown, on every machine.
     order = measured.rates.mean(0).cpu().argsort(stable=True)
@@ -178,7 +191,7 @@ def _extremes(table: Table, measured: Measurement, info: DataInfo, split: Split)
     bits = table["rate_bits"].values
     labels, predicted = _classes(table, measured, info)
 
-    def block(which: str, rows: Tensor) -> Block:
+    def block(which: str, rows: Tensor) -> "Block":
         numbers = rows.tolist()
         wrong = [labels[i] is not None and predicted[i] != labels[i] for i in numbers]
         captions = [

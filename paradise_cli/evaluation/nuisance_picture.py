@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from paradise_cli.core.proportions import Proportion
 from paradise_cli.evaluation.nuisance import Mean, Nuisance, NuisanceRow
-from paradise_cli.figures.canvas import save
+from paradise_cli.figures.canvas import own_style, save
 
 # One hue, as strengths are ordered; the dark dot of a row is the one to look for.
 WEAK_TO_STRONG = ("#9ecae1", "#4292c6", "#08306b")
@@ -16,6 +16,7 @@ ROW, PANEL, MARGIN = 0.42, 3.1, 1.5  # inches
 Measure = Callable[[NuisanceRow], Proportion | Mean | None]
 
 
+@own_style
 def draw_nuisance(found: Nuisance, path: Path) -> None:
     """Draw flips, posterior shift and accuracy under each sampler, and publish a PNG.
 

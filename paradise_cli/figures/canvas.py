@@ -1,8 +1,12 @@
 """From a figure to a file, and from images and names to what fits in one."""
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import numpy as np
+from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -11,6 +15,21 @@ from torch import Tensor
 from paradise_cli.core.storage import publish
 
 DPI = 150
+
+Given = ParamSpec("Given")
+Drawn = TypeVar("Drawn")
+
+
+def own_style(draw: Callable[Given, Drawn]) -> Callable[Given, Drawn]:
+    """A function that draws in matplotlib's own style, whatever the user or a folder asks for."""
+
+    @wraps(draw)
+    def drawn(*args: Given.args, **options: Given.kwargs) -> Drawn:
+        # matplotlib reads a matplotlibrc of the current folder: one that asks for TeX stops it.
+        with style.context("default"):
+            return draw(*args, **options)
+
+    return drawn
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.figures.canvas import pixels, save, shortened
+from paradise_cli.figures.canvas import own_style, pixels, save, shortened
 
 COLUMNS = 8
 WIDTH, GAP = 9.0, 0.08  # inches
@@ -27,6 +27,7 @@ class Block(NamedTuple):
     marked: Sequence[bool]
 
 
+@own_style
 def draw_captioned(
     blocks: Sequence[Block], path: Path, title: str = "", *, columns: int = COLUMNS
 ) -> None:

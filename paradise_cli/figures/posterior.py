@@ -16,7 +16,7 @@ from torch import Tensor
 
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.data.base import DataInfo
-from paradise_cli.figures.canvas import save, shortened
+from paradise_cli.figures.canvas import own_style, save, shortened
 from paradise_cli.information.gaussian import DiagonalGaussian
 
 MOST = 2000
@@ -28,6 +28,7 @@ MARGIN = 0.03
 DOT_SHADE = 0.75
 
 
+@own_style
 def draw_posteriors(
     posterior: DiagonalGaussian, labels: Tensor, info: DataInfo, path: Path, title: str
 ) -> None:

@@ -9,6 +9,7 @@ from paradise_cli.attacks.report import AttackReport
 from paradise_cli.attacks.session.inputs import checked_images, checked_labels
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.storage import publish_text, write_json
+from paradise_cli.figures.beside import Say, drawing
 from paradise_cli.robustness.card_contents import Picture, contents, size_of_change
 from paradise_cli.robustness.card_page import html, markdown
 from paradise_cli.robustness.pictures import draw_accuracy, draw_attacks, draw_images, draw_transfer
@@ -43,13 +44,15 @@ def write_card(
     data: str,
     title: str | None = None,
     classes: Sequence[str] | None = None,
+    say: Say | None = None,
 ) -> list[Path]:
     """Write card.html, card.md with pictures card-*.png beside it, and card.json; gives what was
     written.
 
     Images [N, C, H, W] and labels [N] are those given to the attack, `model` and `data` what people
     call both, `title` a shorter name of the model for the heading, `classes` the names of labels.
-    The page needs no other file. Equal reports give equal bytes. Raises UsageError for other images
+    The page needs no other file. `say` is told of pictures that cannot be drawn; without it that
+    is an error. Equal reports give equal bytes. Raises UsageError for other images
     than those of the report, ParadiseError where the folder cannot be written.
     """
     # The caller may give other images by mistake, and the card would show changes that are none.
@@ -62,7 +65,7 @@ def write_card(
         )
     shown = [_name(number, classes) for number in numbers[report.rows].tolist()]
     seen = [_name(number, classes) for number in report.predicted.tolist()]
-    pictures = _draw(report, pixels[report.rows], shown, seen, folder)
+    pictures = _draw(report, pixels[report.rows], shown, seen, folder, say)
     card = contents(report, model, data, pictures, title or model)
     write_json(folder / "card.json", report.to_json())
     # Pictures are there already: a page that is seen is whole.
@@ -83,24 +86,31 @@ def _draw(
     shown: Sequence[str],
     seen: Sequence[str],
     folder: Path,
+    say: Say | None,
 ) -> list[Picture]:
     accuracy, attacks, transfer, strip = (
         folder / f"card-{name}.png" for name in ("accuracy", "attacks", "transfer", "images")
     )
-    draw_accuracy(report, accuracy)
-    pictures = [
-        Picture(accuracy, "Accuracy against eps", ACCURACY + AUDITED * bool(report.audit.curve))
-    ]
+    pictures = []
+    with drawing(accuracy, say):
+        draw_accuracy(report, accuracy)
+        text = ACCURACY + AUDITED * bool(report.audit.curve)
+        pictures.append(Picture(accuracy, "Accuracy against eps", text))
     # A suite that time cut short before its first attack has no stages.
     if report.stages:
-        draw_attacks(report, attacks)
-        pictures.append(Picture(attacks, "Accuracy under each attack", ATTACKS))
+        with drawing(attacks, say):
+            draw_attacks(report, attacks)
+            pictures.append(Picture(attacks, "Accuracy under each attack", ATTACKS))
     # These two draw nothing where there is nothing to see, and say so.
-    if draw_transfer(report, transfer):
-        pictures.append(Picture(transfer, "Transfer against white-box", TRANSFER))
+    with drawing(transfer, say):
+        if draw_transfer(report, transfer):
+            pictures.append(Picture(transfer, "Transfer against white-box", TRANSFER))
     settings = report.settings
-    if draw_images(report, images, shown, seen, strip, lambda size: size_of_change(size, settings)):
-        pictures.append(Picture(strip, "Clean and attacked images", IMAGES))
+    with drawing(strip, say):
+        if draw_images(
+            report, images, shown, seen, strip, lambda size: size_of_change(size, settings)
+        ):
+            pictures.append(Picture(strip, "Clean and attacked images", IMAGES))
     return pictures
 
 

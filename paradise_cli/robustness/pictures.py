@@ -14,7 +14,7 @@ from torch import Tensor
 
 from paradise_cli.attacks.report import CLEAN, AttackReport, StageRow
 from paradise_cli.core.proportions import Proportion
-from paradise_cli.figures.canvas import save, shortened
+from paradise_cli.figures.canvas import own_style, save, shortened
 from paradise_cli.figures.captioned import Block, draw_captioned
 
 WIDTH = 5.2  # inches: ten points stay legible where the picture is as wide as a phone
@@ -41,6 +41,7 @@ def white_box(report: AttackReport) -> tuple[str, Proportion] | None:
     return None
 
 
+@own_style
 def draw_accuracy(report: AttackReport, path: Path) -> None:
     """Publish a PNG of accuracy against eps, with intervals, and of the audit's own curve."""
     points = [(0.0, report.clean_accuracy), *report.curve]
@@ -60,6 +61,7 @@ def draw_accuracy(report: AttackReport, path: Path) -> None:
     save(figure, path)
 
 
+@own_style
 def draw_attacks(report: AttackReport, path: Path) -> None:
     """Publish a PNG of what each attack left, beside clean and robust accuracy."""
     names = []
@@ -90,6 +92,7 @@ def draw_attacks(report: AttackReport, path: Path) -> None:
     save(figure, path)
 
 
+@own_style
 def draw_transfer(report: AttackReport, path: Path) -> bool:
     """Publish a PNG of accuracy under transferred attacks, and under the strongest on this model.
 

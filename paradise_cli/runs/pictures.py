@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paradise_cli.figures.canvas import save, shortened
+from paradise_cli.figures.canvas import own_style, save, shortened
 
 PANELS = {
     "loss": "loss",
@@ -29,6 +29,7 @@ NAMED_CLASSES = 20  # names of more would overlap
 COUNTED_CLASSES = 12  # numbers of more would not fit into their cells
 
 
+@own_style
 def draw_curves(records: Sequence[dict[str, Any]], path: Path, title: str) -> bool:
     """Draw what `metrics.jsonl` says of each epoch; nothing, and False, where there is no epoch.
 
@@ -76,6 +77,7 @@ def _curves(records: Sequence[dict[str, Any]], panel: str) -> dict[str, list[flo
     return found
 
 
+@own_style
 def draw_confusion(table: Tensor, classes: Sequence[str], path: Path, title: str) -> None:
     """Draw how often each class, by row, was answered for each: int64 [true, answered].
 

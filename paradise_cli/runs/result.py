@@ -9,6 +9,7 @@ from paradise_cli.core.storage import write_json
 from paradise_cli.core.units import counted
 from paradise_cli.data import Split
 from paradise_cli.evaluation.evaluate import Evaluation, Measurement, measure
+from paradise_cli.figures.beside import drawing
 from paradise_cli.runs.prepare import Training
 from paradise_cli.runs.weights import Weights, judged_on, weights_of
 from paradise_cli.training.alarms import Alarm
@@ -38,7 +39,7 @@ class Trained:
 
 
 def finish(training: Training, state: State, report: Reporter) -> Trained:
-    """Evaluate on test data, draw the pictures, and write the result."""
+    """Evaluate on test data, write the result, and draw the pictures."""
     folder, data = training.folder, training.data
     evaluation = measured = None
     if data.test is not None:
@@ -56,7 +57,6 @@ def finish(training: Training, state: State, report: Reporter) -> Trained:
             f"no measurement, as {data.info.label} has no test split; to measure on other images:"
             f" paradise evaluate {shlex.quote(str(folder.path))} {other}"
         )
-    pictures = _draw(training, measured)
     weights = weights_of(training, state)
     judged = judged_on(training)
     raised = [Alarm(**each) for record in folder.records() for each in record.get("alarms", [])]
@@ -76,6 +76,7 @@ def finish(training: Training, state: State, report: Reporter) -> Trained:
     if extensions := folder.extensions():
         result["extended"] = extensions
     write_json(folder.result, result)
+    pictures = _draw(training, measured, report)
     return Trained(folder.path, evaluation, pictures, weights, judged, tuple(raised))
 
 
@@ -101,16 +102,16 @@ def _measure(training: Training, split: Split, name: str, report: Reporter) -> M
     )
 
 
-def _draw(training: Training, measured: Measurement | None) -> tuple[Path, ...]:
+def _draw(training: Training, measured: Measurement | None, report: Reporter) -> tuple[Path, ...]:
     """The pictures of the run, as far as there is something to draw."""
-    # Loads matplotlib, which a training needs only at its end.
-    from paradise_cli.figures.posterior import draw_posteriors
-    from paradise_cli.runs.pictures import draw_confusion, draw_curves
-
     recipe, folder, info = training.recipe, training.folder, training.data.info
     drawn = []
-    if draw_curves(folder.records(), folder.curves, recipe.name):
-        drawn.append(folder.curves)
+    with drawing(folder.curves, report.say):
+        # Loads matplotlib, which a training needs only at its end.
+        from paradise_cli.runs.pictures import draw_curves
+
+        if draw_curves(folder.records(), folder.curves, recipe.name):
+            drawn.append(folder.curves)
     if measured is None or training.data.test is None:
         return tuple(drawn)
     title = measured.evaluation.title(recipe)
@@ -118,10 +119,16 @@ def _draw(training: Training, measured: Measurement | None) -> tuple[Path, ...]:
     supervised = [score for score in measured.scores if score.task.distortion.supervised]
     if measured.evaluation.classification:
         classes = info.targets[supervised[0].task.target].classes
-        draw_confusion(supervised[0].confusion(), classes, folder.confusion, title)
-        drawn.append(folder.confusion)
+        with drawing(folder.confusion, report.say):
+            from paradise_cli.runs.pictures import draw_confusion
+
+            draw_confusion(supervised[0].confusion(), classes, folder.confusion, title)
+            drawn.append(folder.confusion)
     if recipe.model.latent_dim == 2 and recipe.model.stochastic:
         labels = training.data.test.labels
-        draw_posteriors(measured.posterior, labels, info, folder.posteriors, title)
-        drawn.append(folder.posteriors)
+        with drawing(folder.posteriors, report.say):
+            from paradise_cli.figures.posterior import draw_posteriors
+
+            draw_posteriors(measured.posterior, labels, info, folder.posteriors, title)
+            drawn.append(folder.posteriors)
     return tuple(drawn)

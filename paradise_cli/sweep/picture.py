@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from paradise_cli.core.units import BITS
-from paradise_cli.figures.canvas import save
+from paradise_cli.figures.canvas import own_style, save
 from paradise_cli.information.frontier import ERRORS
 from paradise_cli.sweep.result import Frontier, SweepResult
 
@@ -19,6 +19,7 @@ TALLEST_BAR = 1.6  # of the largest rate
 COLOURS = ("#3b6fb6", "#c9403f", "#3f8f5b", "#8a5fb0", "#b07d2b", "#4f9da6")
 
 
+@own_style
 def draw_frontier(result: SweepResult, path: Path) -> None:
     """Draw every frontier of a sweep in one plane, and publish a PNG."""
     figure = Figure(figsize=(7.6, 5.2), facecolor="white", layout="constrained")

@@ -6,12 +6,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from paradise_cli.core.units import BITS
-from paradise_cli.figures.canvas import save
+from paradise_cli.figures.canvas import own_style, save
 from paradise_cli.theory.rate_distortion import RateDistortion
 
 SAMPLES = 400
 
 
+@own_style
 def draw_curve(solved: RateDistortion, path: Path) -> None:
     """Draw the certified points and their band, the exact curve and the answers; publish a PNG."""
     curve = solved.curve

@@ -5,8 +5,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from rich.console import Console
@@ -290,3 +291,46 @@ def test_what_is_long_is_broken_in_a_terminal_and_whole_in_a_pipe(
     assert len(lines) > 1 and max(map(len, lines)) <= 60
     # As a shell joins them.
     assert " ".join("\n".join(lines).replace("\\\n", "").split()) == f"by {words.strip()}"
+
+
+@contextmanager
+def lost(how: str) -> Iterator[IO[str] | None]:
+    """A stderr that nobody reads any more, that has no room, or that the shell has closed."""
+    if how == "closed":
+        yield None
+        return
+    if how == "full":
+        stream = open("/dev/full", "w", buffering=1)
+    else:
+        reader, writer = os.pipe()
+        os.close(reader)
+        stream = open(writer, "w", buffering=1)
+    with stream:
+        yield stream
+
+
+@pytest.mark.parametrize("how", ["unread", "full", "closed"])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["rd", "bernoulli", "--points", "3", "--json"], 0),  # writes files, says so in a note
+        (["rd", "bernouli"], 2),
+    ],
+)
+def test_a_stderr_that_is_lost_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    how: str,
+    arguments: list[str],
+    code: int,
+) -> None:
+    with lost(how) as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        with pytest.raises(SystemExit) as ended:
+            app(arguments)
+        assert (ended.value.code or 0) == code
+        assert sys.stderr is stream
+    shown, said = capfd.readouterr()
+    assert said == ""
+    assert json.loads(shown) if code == 0 else shown == ""
+    assert Path("curves/bernoulli/curve.json").exists() == (code == 0)

@@ -10,6 +10,7 @@ from typing import IO, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from paradise_cli.cli.stderr import lasting_stderr
 from paradise_cli.core.errors import Interrupted, ParadiseError
 from paradise_cli.core.processes import end_tidily, keep_freed_memory
 
@@ -48,6 +49,10 @@ class Group(TyperGroup):
             raise typer.Exit(_say(error)) from error
 
     def main(self, *args: Any, **extra: Any) -> Any:
+        with lasting_stderr():
+            return self._main(*args, **extra)
+
+    def _main(self, *args: Any, **extra: Any) -> Any:
         # A shell may have closed it: Python then has none, and writes nothing.
         if sys.stdout is None:
             return super().main(*args, **extra)

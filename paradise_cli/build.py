@@ -1,7 +1,7 @@
 """The only place that turns a recipe into objects."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -35,6 +35,8 @@ from paradise_cli.recipe.schema import Task as TaskSpec
 from paradise_cli.training.average import Average
 from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
 from paradise_cli.training.step import Plan, View, draw_views, steps_per_epoch
+
+M = TypeVar("M", bound=nn.Module)
 
 _TRIED = 4  # random images on which samplers are tried before data are read
 
@@ -77,8 +79,10 @@ def build_model(recipe: Recipe, info: DataInfo) -> StochasticEncoder:
         )
 
 
-def build_outline(recipe: Recipe, info: DataInfo, most: int) -> StochasticEncoder | None:
-    """The recipe's encoder without memory for its weights: names and shapes alone.
+def build_outline(
+    build: Callable[[Recipe, DataInfo], M], recipe: Recipe, info: DataInfo, most: int
+) -> M | None:
+    """What `build` makes of the recipe, without memory for its weights: names and shapes alone.
 
     Raises ParadiseError where it has more than `most` parameters or cannot be built. None where a
     component that the recipe imports cannot do without numbers.
@@ -95,7 +99,7 @@ def build_outline(recipe: Recipe, info: DataInfo, most: int) -> StochasticEncode
     counting = register_module_parameter_registration_hook(count)
     try:
         with torch.device("meta"):
-            return build_model(recipe, info)
+            return build(recipe, info)
     except ParadiseError:
         raise
     # Torch refuses sizes beyond its integers in many ways.

@@ -81,6 +81,8 @@ def test_later_overrides_win_and_may_build_on_earlier_ones(write: Write) -> None
             "objective.tasks: is a list; '-1' is not one of its indexes (0 to 0)",
         ),
         ("name.x=2", "name: is 'good'; it has no 'x' inside"),
+        (f"train.seed={2**63}", "train.seed: '9223372036854775808' is too large a number"),
+        ('data.root="a\\0"', "data.root: U+0000 is not allowed in text"),
         ("train.epochs=[", "train.epochs: not valid YAML: while parsing a flow node, "),
         ("train={epochs: 1, epochs: 2}", "train.epochs: duplicate key 'epochs'"),
         ("train.epochs=*x", "train.epochs: aliases are not allowed; write the value out"),
@@ -99,6 +101,19 @@ def test_later_overrides_win_and_may_build_on_earlier_ones(write: Write) -> None
 def test_a_wrong_override_is_named(write: Write, override: str, line: str) -> None:
     messages = lines_of(write(GOOD), override)
     assert len(messages) == 1 and messages[0].startswith(f"--set {override}: {line}")
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        (f"objective.tasks.{'9' * 5000}.x=1", "is a list; '999"),
+        (f"train.seed=0x{'F' * 4000}", "train.seed: '0xFFF"),
+        (f"train.epochs=a{'9' * 4000}", "train.epochs: should be a valid integer"),
+    ],
+)
+def test_an_endless_override_is_not_repeated(write: Write, override: str, reason: str) -> None:
+    (message,) = lines_of(write(GOOD), override)
+    assert reason in message and len(message) < 300
 
 
 def test_another_component_drops_nothing_silently(write: Write) -> None:

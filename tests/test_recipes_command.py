@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from paradise_cli.cli import app as whole
 from paradise_cli.cli.recipes import app
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.yaml import parse
@@ -80,3 +81,42 @@ def test_check_reports_the_mistakes_of_all_files(tmp_path: Path) -> None:
 def test_an_unknown_recipe_is_named(name: str) -> None:
     for command in ("show", "check"):
         assert str(run(command, name).exception).startswith(f"{name}: no such recipe file")
+
+
+# Settings of the digits, and the sizes that follow from them by hand, in bytes.
+ABSURD = [
+    # A layer of 10^5 x 10^5 float32, each with its gradient.
+    ("model.backbone.hidden=[100000,100000]", 2 * 4 * 10**10, "the weights"),
+    # Pseudo-inputs of 8 x 8 pixels, likewise, and the densities of 64 latents under each.
+    ("objective.rate={q: vamp, components: 1000000000}", (2 * 4 + 8) * 64 * 10**9, "q ("),
+    # Such densities alone: each component is small.
+    ("objective.rate={q: mixture, components: 1000000000}", 8 * 64 * 10**9, "q ("),
+    # The second moments of q.
+    ("model.latent_dim=100000000", 8 * 10**16, "q ("),
+]
+
+
+@pytest.mark.parametrize(("setting", "least", "part"), ABSURD)
+def test_what_no_memory_holds_is_told_before_it_is_taken(
+    setting: str, least: float, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = (
+        ["--set", "objective.rate={q: fitted}"] if part == "q (" and "latent" in setting else []
+    )
+    words = ["digits", *fitted, "--set", setting]
+    refused = run("check", *words)
+    assert isinstance(refused.exception, UsageError) and "digits: wrong" in refused.stdout
+    message = str(refused.exception)
+    assert f"lower what makes {part}" in message
+    needed = float(message.split("at least ")[1].split(" GB")[0].replace(",", ""))
+    # Not much more than what was reckoned by hand: the rest of the recipe is small.
+    assert least <= needed * 1e9 * 1.01 and needed * 1e9 <= 1.2 * least
+    for command in (["train", *words, "--dry-run"], ["train", *words, "--out", "run"]):
+        assert message in CliRunner().invoke(whole, command).stderr
+    assert run("check", "digits", *fitted).exit_code == 0
+
+
+def test_sizes_that_no_tensor_has_are_one_message() -> None:
+    for setting in ("model.latent_dim", "model.backbone.hidden.0"):
+        refused = run("check", "digits", "--set", f"{setting}={2**63 - 1}")
+        assert "cannot be built" in str(refused.exception)

@@ -100,6 +100,7 @@ def test_values_whose_names_would_be_alike_are_numbered() -> None:
         (["objective.alpha=1,2", "objective.alpha=3"], "swept twice: objective.alpha"),
         (["objective.alhpa=1,2"], "alhpa.*did you mean 'alpha'"),
         (["train.epochs=1,many"], "--set train.epochs=many"),
+        (["train.epochs=1:9:40", "optim.lr=1:9:40"], "1,600 trainings; at most 1,000"),
     ],
 )
 def test_a_plan_that_cannot_be_made_says_why(axes: list[str], reason: str) -> None:

@@ -27,8 +27,8 @@ app = App(
     cls=Group,
     no_args_is_help=True,
     rich_markup_mode=None,
-    # A local may be a gigabyte of weights.
-    pretty_exceptions_show_locals=False,
+    # --debug is for reports, in the form that everybody knows.
+    pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 

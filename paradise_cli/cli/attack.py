@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from paradise_cli.cli.attack_output import attack_progress, print_report
-from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, written
+from paradise_cli.cli.options import (
+    MOST_AT_ONCE,
+    DeviceOption,
+    JsonOption,
+    OverridesOption,
+    written,
+)
 from paradise_cli.cli.output import deliver, note
 from paradise_cli.core.errors import Interrupted, UsageError
 from paradise_cli.core.processes import is_main
@@ -89,7 +95,8 @@ Card = Annotated[
 ]
 Audited = Annotated[int, typer.Option(min=1, help="Images that the audit attacks in its own ways.")]
 Under = Annotated[
-    int | None, typer.Option(min=1, help="Images under way: a matter of speed and memory.")
+    int | None,
+    typer.Option(min=1, max=MOST_AT_ONCE, help="Images under way: a matter of speed and memory."),
 ]
 
 Compiled = Annotated[

@@ -49,8 +49,14 @@ Count = Annotated[
     int | None,
     typer.Option("--n", help="Images, drawn at random.", show_default=f"at most {IMAGES}"),
 ]
-Samples = Annotated[int, typer.Option(help="Noisy copies of each image, for the bound.")]
-Guess = Annotated[int, typer.Option("--n0", help="Others, for the guess of the class.")]
+# A hundred times those of published certificates.
+MOST_COPIES = 10_000_000
+Samples = Annotated[
+    int, typer.Option(max=MOST_COPIES, help="Noisy copies of each image, for the bound.")
+]
+Guess = Annotated[
+    int, typer.Option("--n0", max=MOST_COPIES, help="Others, for the guess of the class.")
+]
 Alpha = Annotated[float, typer.Option(help="The most probable a wrong certificate may be.")]
 Clip = Annotated[
     bool,

@@ -14,7 +14,7 @@ from paradise_cli.cli.images import (
     origin_of,
     report_skipped,
 )
-from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption, written
+from paradise_cli.cli.options import MOST_DRAWS, DeviceOption, JsonOption, OverwriteOption, written
 from paradise_cli.cli.output import note, print_json
 from paradise_cli.core.results import EMBEDDINGS
 from paradise_cli.core.units import counted
@@ -36,9 +36,10 @@ Out = Annotated[
 Samples = Annotated[
     int,
     typer.Option(
-        min=0, help="K draws from each posterior, [N, K, latent_dim].", show_default="none"
+        min=0, max=MOST_DRAWS, help="K draws from each posterior, [N, K, latent_dim].",
+        show_default="none",
     ),
-]
+]  # fmt: skip
 
 
 def encode(

@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from typing import IO, Any
@@ -11,12 +12,14 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from paradise_cli.cli.stderr import lasting_stderr
-from paradise_cli.core.errors import Interrupted, ParadiseError
+from paradise_cli.core.errors import Interrupted, ParadiseError, printable, shown
 from paradise_cli.core.processes import end_tidily, keep_freed_memory
 
 
 class Command(TyperCommand):
-    """Refuses an empty value: mostly that of a shell's variable that is not set."""
+    """Refuses an empty value, mostly that of a shell's variable that is not set, and integers
+    that no machine counts to.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         # As it was typed: of an empty path pathlib makes the current folder.
@@ -31,22 +34,49 @@ class Command(TyperCommand):
             if "" in (value if several else [value]):
                 reason = "it is empty; give a value, or leave it out"
                 raise typer.BadParameter(reason, ctx, parameter)
-        return super().parse_args(ctx, args)
+        rest = super().parse_args(ctx, args)
+        for parameter in parameters:
+            number = ctx.params.get(parameter.name)
+            # No tensor and no generator takes a larger one, and none says so in words.
+            if isinstance(number, int) and abs(number) >= 2**63:
+                raise typer.BadParameter("it must lie within 2^63", ctx, parameter)
+        return rest
 
 
 class Group(TyperGroup):
     """Shows a user's mistake as one message and keeps tracebacks for --debug."""
 
+    _debug = False
+
+    def __call__(self, *args: Any, **extra: Any) -> Any:
+        """As a program, whose faults are messages, too; tests call `main`, and see them."""
+        warnings.showwarning = _say_warning
+        try:
+            return super().__call__(*args, **extra)
+        except Exception as error:
+            if self._debug:
+                raise
+            raise SystemExit(_say(_unforeseen(error))) from error
+
     def invoke(self, ctx: Any) -> Any:
-        debug = ctx.params.get("debug", False)
+        self._debug = ctx.params.get("debug", False)
         try:
             keep_freed_memory()
             with end_tidily():
                 return super().invoke(ctx)
+        except EOFError as error:
+            # Of a file: typer would take it for the end of what is typed, and say "Aborted!".
+            raise RuntimeError(f"a file ends too early: {error}") from error
         except ParadiseError as error:
-            if debug:
+            if self._debug:
                 raise
             raise typer.Exit(_say(error)) from error
+        except OSError as error:
+            # Where it names a file, the place of it in our source tells a user nothing more.
+            if self._debug or error.filename is None:
+                raise
+            reason = f"cannot open {os.fsdecode(error.filename)}: {error.strerror}"
+            raise typer.Exit(_say(ParadiseError(reason))) from error
 
     def main(self, *args: Any, **extra: Any) -> Any:
         with lasting_stderr():
@@ -120,9 +150,25 @@ class _Stdout:
             raise _Unwritable(f"cannot write to stdout: {error.strerror}") from error
 
 
+def _unforeseen(error: Exception) -> ParadiseError:
+    """The message of an exception that nothing turned into one."""
+    what = f"{type(error).__name__}: {printable(str(error))}".removesuffix(": ")
+    if isinstance(error, MemoryError):
+        return ParadiseError(f"not enough memory: {what}; ask for fewer or smaller things at once")
+    return ParadiseError(
+        f"{what}; this is a fault of PARADISE, please report it: `paradise --debug`, followed by"
+        " the same command, shows where"
+    )
+
+
+def _say_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    """A warning of some library in one line: whose source it stands in helps no user."""
+    print(f"warning: {printable(str(message))}", file=sys.stderr)
+
+
 def _say(error: ParadiseError) -> int:
     """One message on stderr; returns the exit code."""
     # Without rich's markup: a message may hold brackets, and paths of any kind.
     label = "stopped" if isinstance(error, Interrupted) else "error"
-    print(f"{label}: {error}", file=sys.stderr)
+    print(f"{label}: {shown(str(error))}", file=sys.stderr)
     return error.exit_code

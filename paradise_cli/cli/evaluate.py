@@ -14,6 +14,7 @@ from paradise_cli.cli.nuisance import (
     under_nuisance,
 )
 from paradise_cli.cli.options import (
+    MOST_DRAWS,
     DeviceOption,
     JsonOption,
     OutOption,
@@ -40,6 +41,7 @@ Draws = Annotated[
     int | None,
     typer.Option(
         min=1,
+        max=MOST_DRAWS,
         help="z for each image in the exact rate.",
         show_default=f"1, or {DRAWS} with --per-example: one z tells little of one image",
     ),

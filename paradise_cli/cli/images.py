@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from paradise_cli.cli.options import MOST_AT_ONCE
 from paradise_cli.cli.output import note
+from paradise_cli.core.errors import printable
 from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from paradise_cli.inference.loading import LoadedModel
 
 _SHOWN = 20  # unreadable files that are named
+_LONGEST_PATH = 1000  # characters of one; Linux opens none of more than 4,095
 
 ImagesArgument = Annotated[
     list[str],
@@ -30,7 +33,8 @@ ModelOption = Annotated[
 AheadOption = Annotated[
     int | None,
     typer.Option(
-        "--batch-size", min=1, help="Images decoded ahead: memory and speed only, never a result.",
+        "--batch-size", min=1, max=MOST_AT_ONCE,
+        help="Images decoded ahead: memory and speed only, never a result.",
         show_default="enough for every core",
     ),
 ]  # fmt: skip
@@ -70,18 +74,14 @@ def in_order(images: Sequence[str]) -> list[str]:
     return sorted(set(images))
 
 
-def printable(text: str) -> str:
-    """The text with a mark where a file name holds bytes that are no UTF-8."""
-    return text.encode("utf-8", "replace").decode()
-
-
 def report_skipped(skipped: Sequence[tuple[str, str]], images: int, listed: Path | None) -> None:
     """List the unreadable files on stderr and end with exit code 1, if there are any."""
     if not skipped:
         return
     # A folder of thousands must not push what was written off the screen.
     for path, reason in skipped[:_SHOWN]:
-        note(printable(f"skipped {path}: {reason}"))
+        # A name with a line break would look like two lines of ours.
+        note(f"skipped {printable(path, _LONGEST_PATH)}: {printable(reason)}")
     if len(skipped) > _SHOWN:
         note(f"skipped {len(skipped) - _SHOWN:,} more" + (f": see {listed}" if listed else ""))
     note(f"{len(skipped):,} of {counted(images, 'image')} cannot be read and were left out")

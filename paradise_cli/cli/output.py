@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from paradise_cli.core.errors import LONGEST_LINE, printable, shown
+
 # Without wrapping: in a pipe or a log a line must not break at the width of an absent terminal.
 console = Console(highlight=False, soft_wrap=True)
 _UNBOUNDED = 10_000
@@ -18,8 +20,13 @@ notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
 def note(text: str) -> None:
     """A line on stderr, with no markup read into it."""
-    # Text: a class folder may be called [bold].
-    notes.print(Text(text))
+    notes.print(Text(shown(text)))
+
+
+def plain(text: str) -> Text:
+    """One line of a table: no markup is read into it, and no command to the terminal."""
+    # A class folder may be called [bold], and a file have a name that clears the screen.
+    return Text(printable(text, LONGEST_LINE))
 
 
 def print_entry(first: str, text: str, broken: str = "") -> None:
@@ -55,11 +62,11 @@ def deliver(
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table on stdout; the first column is left-aligned, the others right."""
-    table = Table(title=Text(title), title_justify="left")
+    table = Table(title=plain(title), title_justify="left")
     for number, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if number == 0 else "right", overflow="fold")
+        table.add_column(plain(column), justify="left" if number == 0 else "right", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(plain(cell) for cell in row))
     if console.is_terminal:
         console.print(table)
         return

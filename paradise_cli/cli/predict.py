@@ -15,7 +15,6 @@ from paradise_cli.cli.images import (
     in_order,
     load_and_say,
     origin_of,
-    printable,
     report_skipped,
 )
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption, written
@@ -95,6 +94,6 @@ def _print(shown: "Sequence[ImagePrediction]", total: int, title: str) -> None:
 
     rows = [row for image in shown if image.error is None for row in image.rows()]
     # The last column is the error.
-    print_table(title, COLUMNS[:-1], [(printable(row[0]), *row[1:-1]) for row in rows])
+    print_table(title, COLUMNS[:-1], [row[:-1] for row in rows])
     if len(shown) < total:
         note(f"the first {len(shown)} of {counted(total, 'image')}; --out FILE.csv writes all")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from paradise_cli.cli.output import note, notes
+from paradise_cli.core.errors import shown
 
 # Between two plain lines where stderr is not a terminal: a log is read, not watched.
 QUIET_SECONDS = 30.0
@@ -16,7 +17,7 @@ class ProgressLine:
     """One task's progress on stderr."""
 
     def __init__(self, label: str, total: int | None) -> None:
-        self._label = label
+        self._label = label = shown(label)
         self._total = total
         self._bar: Progress | None = None
         self._started = self._last = time.monotonic()
@@ -24,11 +25,12 @@ class ProgressLine:
         self._begun = False
         if notes.is_terminal:
             self._bar = Progress(
-                TextColumn("{task.description}"),
+                # Without markup: a label may name a file.
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[detail]}"),
+                TextColumn("{task.fields[detail]}", markup=False),
                 console=notes,
                 transient=True,
                 # stdout holds the result alone, and may be a file.
@@ -46,6 +48,7 @@ class ProgressLine:
             self._first = done
             self._started = time.monotonic()
         self._done = done
+        detail = shown(detail)
         now = time.monotonic()
         if self._bar:
             self._bar.update(self._task, completed=done, total=self._total, detail=detail)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paradise_cli.cli.options import JsonOption, OutOption, SeedOption
+from paradise_cli.cli.options import MOST_DRAWS, JsonOption, OutOption, SeedOption
 from paradise_cli.cli.output import deliver, note
 from paradise_cli.cli.tables import Row, bound_rows, latent_rows, nats, print_sections, rate_rows
 from paradise_cli.core.units import counted
@@ -43,7 +43,9 @@ Sigma = Annotated[
     ),
 ]
 BatchSize = Annotated[int, typer.Option(min=2, help="Of the in-batch bound, at most log of it.")]
-Draws = Annotated[int, typer.Option(min=1, help="z for each point in the exact rate.")]
+Draws = Annotated[
+    int, typer.Option(min=1, max=MOST_DRAWS, help="z for each point in the exact rate.")
+]
 
 
 def rate(

@@ -8,6 +8,7 @@ import typer
 
 from paradise_cli.cli.options import JsonOption, OverwriteOption, written
 from paradise_cli.cli.output import console, note, print_json, print_table
+from paradise_cli.core.ranges import MOST_NUMBERS, parse_range
 from paradise_cli.core.units import counted, significant
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ def complete_source(incomplete: str) -> list[str]:
     return [name for name in SOURCES if name.startswith(incomplete)]
 
 
+# Every letter meets every other: these take a minute a point, and 800 MB for each table of them.
+MOST_LETTERS = 10_000
+
 SourceArgument = Annotated[
     str,
     typer.Argument(
@@ -30,10 +34,12 @@ SourceArgument = Annotated[
     ),
 ]
 Probability = Annotated[float | None, typer.Option(help="bernoulli: probability of a 1.")]
-Letters = Annotated[int | None, typer.Option(help="uniform: number of letters.")]
+Letters = Annotated[int | None, typer.Option(max=MOST_LETTERS, help="uniform: number of letters.")]
 Sigma = Annotated[float | None, typer.Option(help="gaussian: standard deviation.")]
 Scale = Annotated[float | None, typer.Option(help="laplacian: mean of |x|.")]
-Grid = Annotated[int | None, typer.Option(help="gaussian, laplacian: size of the grid.")]
+Grid = Annotated[
+    int | None, typer.Option(max=MOST_LETTERS, help="gaussian, laplacian: size of the grid.")
+]
 Measure = Annotated[
     str | None,
     typer.Option(help="For a file with probabilities only: hamming, squared or absolute."),
@@ -41,7 +47,9 @@ Measure = Annotated[
 Slopes = Annotated[
     str | None, typer.Option(help="Slopes beta = 1 / alpha: 0.5,1,2 or first:last:count.")
 ]
-Points = Annotated[int, typer.Option(min=1, help="Without --slopes: how many points.")]
+Points = Annotated[
+    int, typer.Option(min=1, max=MOST_NUMBERS, help="Without --slopes: how many points.")
+]
 Tolerance = Annotated[
     float, typer.Option(min=0.0, help="Gap between the bounds of a point, in nats.")
 ]
@@ -80,8 +88,6 @@ def rd(
     paradise rd source.npz --slopes 0.1:10:20        p [n] and d [n, m]
     paradise rd counts.json --distortion absolute    p [n], and letters x [n]
     """
-    from paradise_cli.core.ranges import parse_range
-
     given = {"p": p, "m": m, "sigma": sigma, "scale": scale, "letters": letters}
     chosen = {f"--{name}": value for name, value in given.items() if value is not None}
     _check(source, distortion, list(chosen))

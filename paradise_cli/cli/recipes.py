@@ -61,9 +61,10 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Check recipes against the schema; every mistake is listed, and no data is touched."""
-    from paradise_cli.core.errors import UsageError
+    from paradise_cli.core.errors import ParadiseError, UsageError
     from paradise_cli.recipe.check import RecipeError
     from paradise_cli.recipe.schema import load_recipe
+    from paradise_cli.runs.memory import check_memory
 
     # Every file is checked: one mistake at a time is one run too many.
     results: list[dict[str, Any]] = []
@@ -71,14 +72,15 @@ def check(
     for path in paths:
         problems: list[dict[str, str]] = []
         try:
-            load_recipe(path, overrides or ())
+            recipe = load_recipe(path, overrides or ()).recipe
+            check_memory(recipe)
         except RecipeError as error:
             problems = [
                 {"at": p.place.text, "key": p.path, "problem": p.text} for p in error.problems
             ]
             messages.append(str(error))
         # No such file, say: the other files are checked all the same.
-        except UsageError as error:
+        except ParadiseError as error:
             problems = [{"at": path, "key": "", "problem": str(error)}]
             messages.append(str(error))
         results.append({"recipe": path, "problems": problems})

@@ -13,6 +13,7 @@ from paradise_cli.cli.options import (
     written,
 )
 from paradise_cli.cli.output import note, print_json, print_table
+from paradise_cli.core.ranges import MOST_RUNS
 from paradise_cli.core.units import END_DIGITS, counted, significant
 
 if TYPE_CHECKING:
@@ -27,12 +28,19 @@ Grid = Annotated[
     typer.Option(metavar="KEY=VALUES", help="Values of another field; may be repeated."),
 ]
 Seeds = Annotated[
-    int, typer.Option(min=1, help="Trainings of each point, under seeds one after the other.")
+    int,
+    typer.Option(
+        min=1, max=MOST_RUNS, help="Trainings of each point, under seeds one after the other."
+    ),
 ]
 Split = Annotated[str, typer.Option(help="What is measured on: test, validation or train.")]
 Jobs = Annotated[
     int | None,
-    typer.Option(min=1, help="Runs at a time; without it one per GPU, or per core without one."),
+    typer.Option(
+        min=1,
+        max=MOST_RUNS,
+        help="Runs at a time; without it one per GPU, or per core without one.",
+    ),
 ]
 Out = Annotated[
     Path | None,

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
-from rich.text import Text
 
-from paradise_cli.cli.output import console
+from paradise_cli.cli.output import console, plain
 from paradise_cli.core.units import BITS, END_DIGITS, significant
 
 if TYPE_CHECKING:
@@ -18,13 +17,12 @@ Row = tuple[str, str, str]
 
 def print_sections(title: str, columns: Row, sections: Sequence[Sequence[Row]]) -> None:
     """A table on stdout, its sections ruled apart."""
-    table = Table(title=Text(title, style="bold"), title_justify="left")
+    table = Table(title=plain(title), title_style="bold", title_justify="left")
     for column, justify in zip(columns, ("left", "right", "left"), strict=True):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for rows in sections:
         for row in rows:
-            # Text: names of classes and files are no markup.
-            table.add_row(*(Text(cell) for cell in row))
+            table.add_row(*(plain(cell) for cell in row))
         table.add_section()
     console.print(table)
 

@@ -1,5 +1,7 @@
 """Mistakes a user can mend: shown as one message, never as a traceback."""
 
+LONGEST_LINE = 2000  # characters of one that is shown; paths, of at most 4,095, are rarely longer
+
 
 class ParadiseError(ValueError):
     """What is wrong, where, what is allowed and what to do, in one message."""
@@ -17,6 +19,19 @@ class Interrupted(ParadiseError):
     """Stopped by a signal, with everything saved."""
 
     exit_code = 130  # what a shell reports of a program that Ctrl-C ended
+
+
+def shown(text: str) -> str:
+    """A message of ours as it leaves: line by line as `printable`, the middle of an endless line
+    left out.
+    """
+    half = LONGEST_LINE // 2 - 2
+    # The end says what to do; what somebody else made endless stands between.
+    lines = (
+        line if len(line) <= LONGEST_LINE else f"{line[:half]}...{line[-half:]}"
+        for line in text.split("\n")
+    )
+    return "\n".join(printable(line, LONGEST_LINE) for line in lines)
 
 
 def printable(text: str, most: int = 300) -> str:

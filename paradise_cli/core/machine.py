@@ -14,6 +14,7 @@ from torch import nn
 from paradise_cli import __version__
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.processes import local_rank
+from paradise_cli.core.resources import physical_memory
 from paradise_cli.core.units import counted
 
 Precision = Literal["fp32", "bf16"]
@@ -123,6 +124,13 @@ def describe(device: torch.device) -> dict[str, Any]:
         "processor": processor,
         "threads": torch.get_num_threads(),
     }
+
+
+def memory_of(device: torch.device) -> int:
+    """Bytes of memory that the device has, used or not."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return physical_memory()
 
 
 def environment(device: torch.device) -> dict[str, Any]:

@@ -2,27 +2,40 @@
 
 import math
 
-from paradise_cli.core.errors import UsageError
+from paradise_cli.core.errors import UsageError, printable
+
+MOST_NUMBERS = 10_000  # in one range: each is the work of seconds at least
+MOST_RUNS = 1_000  # of a sweep: each is a training
 
 
 def parse_range(text: str, what: str) -> list[float]:
     """`0.1,1,10` as written, or `0.1:10:5` as 5 numbers from 0.1 to 10 in equal ratios.
 
-    Raises UsageError, naming `what`, for anything that is not a list of finite numbers > 0.
+    Raises UsageError, naming `what`, for anything that is not a list of finite numbers > 0, or of
+    more than `MOST_NUMBERS`.
     """
     ends = text.split(":")
+    between = len(ends) == 3
+    numbers = [math.nan]
+    count = 0
     try:
-        if len(ends) == 3:
-            return _geometric(float(ends[0]), float(ends[1]), int(ends[2]))
-        numbers = [float(part) for part in text.split(",")]
-        # Written so that NaN, which compares as nothing, is refused.
-        if all(0 < number < math.inf for number in numbers):
-            return numbers
+        count = int(ends[2]) if between else text.count(",") + 1
+        # Nine digits of a count would fill the memory.
+        if count <= MOST_NUMBERS:
+            if between:
+                numbers = _geometric(float(ends[0]), float(ends[1]), count)
+            else:
+                numbers = [float(part) for part in text.split(",")]
     except ValueError:
         pass
+    if count > MOST_NUMBERS:
+        raise UsageError(f"{what} '{printable(text)}': at most {MOST_NUMBERS:,} numbers")
+    # Written so that NaN, which compares as nothing, is refused.
+    if all(0 < number < math.inf for number in numbers):
+        return numbers
     raise UsageError(
-        f"{what} '{text}' is not a list of numbers > 0: write 0.1,1,10 or first:last:count, as in"
-        " 0.1:10:5"
+        f"{what} '{printable(text)}' is not a list of numbers > 0: write 0.1,1,10 or"
+        " first:last:count, as in 0.1:10:5"
     )
 
 

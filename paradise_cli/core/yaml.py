@@ -16,8 +16,10 @@ LONGEST = 200_000
 """Characters of a text: more than that is no recipe and no card, and would take minutes."""
 MOST_VALUES = 30_000
 """Keys and values of a text, which are composed one by one, each in a tenth of a millisecond."""
-LARGEST_INTEGER = 2**1024
-"""As of floats; Python itself refuses to write out much larger ones."""
+LARGEST_INTEGER = 2**63 - 1
+"""What a tensor can hold; Python itself refuses to write out much larger ones."""
+LONGEST_OVERRIDE = 100
+"""Characters of a `--set` that a message repeats."""
 
 _TAG = "tag:yaml.org,2002:"
 _INT = r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"
@@ -116,13 +118,14 @@ class Document:
 
     def override(self, number: int, text: str) -> None:
         """Apply the n-th `--set a.b.0.c=value`; mistakes in its syntax are recorded as problems."""
-        place = Place(number, 0, 0, f"--set {text}")
+        named = f"--set {printable(text, LONGEST_OVERRIDE)}"
+        place = Place(number, 0, 0, named)
         key, equals, raw = text.partition("=")
         path: KeyPath = tuple(key.strip().split("."))
         if not equals or not all(path):
             self.complain((), "expected key.path=value, as in train.epochs=3", place)
             return
-        value = parse(raw, f"--set {text}", number)
+        value = parse(raw, named, number)
         if value.problems:
             for problem in value.problems:
                 self.complain((*path, problem.path) if problem.path else path, problem.text, place)
@@ -132,16 +135,17 @@ class Document:
         for depth, part in enumerate(path):
             here = path[:depth]
             if isinstance(parent, list):
-                if not (str(part).isdecimal() and int(part) < len(parent)):
+                # As text: of thousands of digits Python makes no number.
+                if str(part) not in map(str, range(len(parent))):
                     known = f"0 to {len(parent) - 1}" if parent else "none, it is empty"
                     self.complain(
-                        here, f"is a list; '{part}' is not one of its indexes ({known})", place
+                        here, f"is a list; {show(part)} is not one of its indexes ({known})", place
                     )
                     return
                 part = int(part)
                 path = (*here, part, *path[depth + 1 :])
             elif not isinstance(parent, dict):
-                self.complain(here, f"is {show(parent)}; it has no '{part}' inside", place)
+                self.complain(here, f"is {show(parent)}; it has no {show(part)} inside", place)
                 return
             if depth == len(path) - 1:
                 self._replace(parent, path, value.data["value"], place)
@@ -268,6 +272,8 @@ class _Builder:
             match node.tag.removeprefix(_TAG):
                 case "str":
                     text.encode()  # refuses halves of surrogate pairs, which no file can hold
+                    if "\0" in text:
+                        self._refuse(node, "U+0000 is not allowed in text")
                     return text
                 case "null":
                     return None

@@ -53,7 +53,7 @@ def build_trained(found: TrainedFile, source: Path) -> StochasticEncoder:
     """The model of a weights file; raises ParadiseError, naming `source`, where the two differ."""
     # The memory for its weights is claimed only once the file is known to hold them.
     try:
-        outline = build_outline(found.recipe, found.info, len(found.tensors))
+        outline = build_outline(build_model, found.recipe, found.info, len(found.tensors))
     except ParadiseError as error:
         why = printable(str(error))
         raise ParadiseError(f"{source} does not fit its own recipe: {why}") from error

@@ -23,6 +23,7 @@ from paradise_cli.core.units import SUSTAINED, counted
 from paradise_cli.data import DataInfo, batches, synthetic
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.initial_weights import start_from
+from paradise_cli.runs.memory import check_memory
 from paradise_cli.runs.work import Work, work_of
 from paradise_cli.training.step import Plan, Step, steps_per_epoch
 
@@ -58,6 +59,7 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
     """
     where = choose_device(device)
     info = build_info(recipe)
+    check_memory(recipe, info, where)
     check_views(recipe, info)
     check_validation(recipe, info)
     model = build_model(recipe, info).to(where)
@@ -70,8 +72,10 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
     # Data with a validation split of their own are trained on whole, as in `hold_out`.
     held_out = 0 if info.own_validation else round(recipe.data.validation * info.train_size)
     average = build_average(recipe, model, info.train_size - held_out)
+    # Of fewer images than a batch, one batch is made.
+    images = min(plan.batch_size, info.train_size - held_out)
     step = Step(model, objective, optimizer, plan, where, average)
-    seconds = _seconds_a_step(step, plan, info, where, steps)
+    seconds = _seconds_a_step(step, plan, info, where, images, steps)
     per_epoch = steps_per_epoch(info.train_size - held_out, plan.batch_size)
     work = work_of(recipe)
     return Estimate(
@@ -84,23 +88,23 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
         data=f"{info.label}: {counted(info.train_size, 'image')} {'x'.join(map(str, info.shape))}",
         init=init,
         work=work,
-        operations=work.operations * per_epoch * plan.batch_size * recipe.train.epochs,
+        operations=work.operations * per_epoch * images * recipe.train.epochs,
     )
 
 
 def _seconds_a_step(
-    step: Step, plan: Plan, info: DataInfo, device: torch.device, steps: int
+    step: Step, plan: Plan, info: DataInfo, device: torch.device, images: int, steps: int
 ) -> float:
-    """Median seconds of one training step, reading its batch included."""
+    """Median seconds of one training step on so many images, reading them included."""
     # One batch of the recipe's shape, read anew for each step as a training would.
-    split = synthetic(info, plan.batch_size).train.to(device)
+    split = synthetic(info, images).train.to(device)
     times = []
     for number in range(WARM_UP + steps):
         started = time.perf_counter()
         (batch,) = batches(
             split,
             order=torch.arange(len(split)),
-            batch_size=plan.batch_size,
+            batch_size=images,
             device=device,
             augment=plan.augment,
             train=True,

@@ -24,6 +24,7 @@ from paradise_cli.models.weights import save_model
 from paradise_cli.objective.objective import Objective
 from paradise_cli.recipe.schema import Recipe, load_recipe
 from paradise_cli.runs.initial_weights import start_from
+from paradise_cli.runs.memory import check_memory
 from paradise_cli.training.average import Average
 from paradise_cli.training.checkpoint import Checkpoints, Saved
 from paradise_cli.training.data_identity import differences, identity
@@ -90,6 +91,7 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
         # A GPU must not go on in bf16 with what a CPU began in fp32.
         recipe = _decided_as(started, recipe)
     info = build_info(recipe)
+    check_memory(recipe, info, device)
     check_views(recipe, info)
     check_validation(recipe, info)
     data = build_data(recipe)

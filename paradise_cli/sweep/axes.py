@@ -1,6 +1,7 @@
 """Which values a field takes in a sweep, as they are written on a command line."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 from paradise_cli.core.errors import UsageError
@@ -35,7 +36,8 @@ def parse_axis(text: str, option: str = "--grid") -> Axis:
         values = [f"{number:.6g}" for number in parse_range(raw, option)]
     else:
         values = _split(raw)
-    if repeated := sorted({value for value in values if values.count(value) > 1}):
+    times = Counter(values)
+    if repeated := sorted(value for value, count in times.items() if count > 1):
         raise UsageError(f"{option} '{text}': {', '.join(repeated)} comes twice")
     if "" in values:
         raise UsageError(f"{option} '{text}': a value is missing between commas")

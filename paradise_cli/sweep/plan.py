@@ -1,11 +1,13 @@
 """Which runs a sweep consists of."""
 
 import itertools
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from paradise_cli.core.errors import UsageError
+from paradise_cli.core.ranges import MOST_RUNS
 from paradise_cli.recipe.schema import Recipe, load_recipe
 from paradise_cli.sweep.axes import ALPHA, Axis
 
@@ -39,6 +41,8 @@ def plan(
     read and checked. Raises UsageError for a field given twice, nothing to sweep, and for recipes
     with mistakes.
     """
+    if seeds > MOST_RUNS:
+        raise UsageError(f"{seeds:,} seeds; at most {MOST_RUNS:,} are allowed")
     first = load_recipe(recipe, overrides).recipe.train.seed
     # Seeds are an axis like any other: the runs of a point are averaged by what else they share.
     if seeds > 1:
@@ -50,6 +54,9 @@ def plan(
         raise UsageError(
             "nothing to sweep: give --alpha first:last:count, --grid key=v1,v2 or --seeds"
         )
+    # Before they are read: each is a recipe of its own, in memory.
+    if (runs := math.prod(len(axis.values) for axis in axes)) > MOST_RUNS:
+        raise UsageError(f"this sweep has {runs:,} trainings; at most {MOST_RUNS:,} are allowed")
     short = _short_names(keys)
     points = []
     for values in itertools.product(*(axis.values for axis in axes)):

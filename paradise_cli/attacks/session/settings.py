@@ -10,6 +10,7 @@ from paradise_cli.perturbations.threat import radius_text, threat_model
 
 AUDITED = 200
 """Images that the audit attacks in its own ways."""
+MOST_RADII = 100  # each is an attack on every image that the smaller ones did not fool
 PRECISIONS = ("auto", "fp32", "bf16")
 
 
@@ -53,6 +54,9 @@ class AttackSettings:
         self._check_effort()
 
     def _check_effort(self) -> None:
+        if len(self.levels) > MOST_RADII:
+            given = len(self.levels)
+            raise UsageError(f"{given:,} radii; at most {MOST_RADII} are allowed (--curve)")
         # At 0.5 an interval would be all of [0, 1].
         if self.ci is not None and not 0 < self.ci < 0.5:
             raise UsageError(

@@ -1,0 +1,100 @@
+"""What ends a command: each in one message, whatever was raised and whatever is in its text."""
+
+import warnings
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from paradise_cli.cli.entry import App, Group
+from paradise_cli.cli.output import note, print_table
+from paradise_cli.core.errors import LONGEST_LINE, ParadiseError, shown
+
+FAULT = "; this is a fault of PARADISE, please report it: `paradise --debug`, followed by"
+# What a command raises, and how its message begins and how long it may be.
+RAISED = [
+    (KeyError("a"), f"error: KeyError: 'a'{FAULT}"),
+    (ValueError("a\x1b[2J\nb"), rf"error: ValueError: a\x1b[2J\nb{FAULT}"),
+    (RuntimeError("x" * 10**6), "error: RuntimeError: xxx"),
+    (AssertionError(), f"error: AssertionError{FAULT}"),
+    (RecursionError("too deep"), f"error: RecursionError: too deep{FAULT}"),
+    (MemoryError(), "error: not enough memory: MemoryError;"),
+    (EOFError("of a file"), "error: RuntimeError: a file ends too early: of a file"),
+    (OSError("no file named"), f"error: OSError: no file named{FAULT}"),
+    (PermissionError(13, "Permission denied", "a\x1b"), r"error: cannot open a\x1b: Permission de"),
+    (FileNotFoundError(2, "No such file", b"\xff"), r"error: cannot open \udcff: No such file"),
+    (ParadiseError("wrong\x1b[2J\nallowed: a"), "error: wrong\\x1b[2J\nallowed: a"),
+    (ParadiseError(f"first {'9' * 10**5} last"), "error: first 999"),
+]
+
+
+def program(error: BaseException) -> App:
+    """A program of one command, which fails like this."""
+    app = App(cls=Group, pretty_exceptions_enable=False)
+
+    @app.callback()
+    def root(debug: bool = False) -> None: ...
+
+    @app.command()
+    def fail() -> None:
+        raise error
+
+    return app
+
+
+@pytest.mark.parametrize(("error", "message"), RAISED, ids=lambda value: type(value).__name__)
+def test_whatever_is_raised_is_one_message(
+    error: Exception, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        program(error)(["fail"])
+    text = capsys.readouterr().err
+    assert ended.value.code == 1 and text.startswith(message) and "Traceback" not in text
+    assert len(text) < LONGEST_LINE + 100 and text.count("\n") == message.count("\n") + 1
+    assert text.replace("\n", "").isprintable()
+    if "last" in str(error):
+        assert text.endswith("9 last\n")
+    seen = RuntimeError if isinstance(error, EOFError) else type(error)
+    with pytest.raises(seen):
+        program(error)(["--debug", "fail"])
+
+
+def test_a_fault_is_seen_by_tests_and_ctrl_c_stays_what_it_is() -> None:
+    error = KeyError("a")
+    assert CliRunner().invoke(program(error), ["fail"]).exception is error
+    for raised, code in ((KeyboardInterrupt(), 130), (typer.Exit(7), 7), (typer.Abort(), 1)):
+        with pytest.raises(SystemExit) as ended:
+            program(raised)(["fail"])
+        assert ended.value.code == code
+
+
+def test_a_warning_of_a_library_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    app = program(ParadiseError("later"))
+
+    @app.command()
+    def warn() -> None:
+        warnings.warn("odd\x1b\nfile", UserWarning, stacklevel=1)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with pytest.raises(SystemExit):
+            app(["warn"])
+    assert capsys.readouterr().err == "warning: odd\\x1b\\nfile\n"
+
+
+def test_nothing_shown_commands_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    app = program(ParadiseError("later"))
+
+    @app.command()
+    def show() -> None:
+        note("skipped \x1b[2J\x07\x9b1A")
+        print_table("\x1b]0;title", ["\x1b[1A"], [["a\nb\x1b[2J"]])
+
+    done = CliRunner().invoke(app, ["show"])
+    assert done.stderr == "skipped \\x1b[2J\\x07\\x9b1A\n"
+    assert done.stdout.replace("\n", "").isprintable() and r"a\nb\x1b[2J" in done.stdout
+
+
+@pytest.mark.parametrize("text", ["", "a", "a\nb", "ä — ±", "x" * LONGEST_LINE])
+def test_plain_text_is_shown_as_it_is(text: str) -> None:
+    assert shown(text) == text

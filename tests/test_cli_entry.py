@@ -1,14 +1,19 @@
 """What ends a command: each in one message, whatever was raised and whatever is in its text."""
 
 import warnings
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from paradise_cli.cli.entry import App, Group
+from paradise_cli.cli.images import say_whose_data
 from paradise_cli.cli.output import note, print_table
 from paradise_cli.core.errors import LONGEST_LINE, ParadiseError, shown
+from paradise_cli.core.resources import cache_dir
 
 FAULT = "; this is a fault of PARADISE, please report it: `paradise --debug`, followed by"
 # What a command raises, and how its message begins and how long it may be.
@@ -98,3 +103,33 @@ def test_nothing_shown_commands_a_terminal(capfd: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize("text", ["", "a", "a\nb", "ä — ±", "x" * LONGEST_LINE])
 def test_plain_text_is_shown_as_it_is(text: str) -> None:
     assert shown(text) == text
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PARADISE_CACHE", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    # As Python leaves it where neither HOME nor the system knows one.
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(ParadiseError, match="set PARADISE_CACHE to a folder"):
+        cache_dir()
+    monkeypatch.setenv("PARADISE_CACHE", "here")
+    assert cache_dir() == Path("here")
+
+
+@pytest.mark.parametrize(
+    ("data", "overrides", "said"),
+    [
+        (None, None, "data: theirs/a\\x1b, as w.safetensors names it (--data names another)\n"),
+        (None, ["data.size=8"], "data: theirs/a\\x1b, as w.safetensors names it"),
+        (None, ["data.root=mine"], ""),
+        ("mine", None, ""),
+    ],
+)
+def test_a_folder_that_only_the_weights_name_is_said(
+    data: str | None, overrides: list[str] | None, said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    recipe = SimpleNamespace(data=SimpleNamespace(root=Path("theirs/a\x1b")))
+    loaded: Any = SimpleNamespace(recipe=recipe, source=Path("w.safetensors"))
+    say_whose_data(loaded, data, overrides)
+    text = capfd.readouterr().err
+    assert text.startswith(said) and bool(text) == bool(said)

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,10 @@ def test_files_give_what_the_built_in_coin_gives(name: str, value: Any, options:
         ("s.json", [0.5, 0.5], ["--distortion", "euclid"], "unknown distortion 'euclid'; known:"
                                                            " hamming"),
         ("s.json", "[0.5, ", [], "s.json is not readable JSON"),
+        ("s.json", "[" * 100_000, [], "s.json is not readable JSON"),
+        ("s.json", '{"p": [1e999], "d": [[0]]}', [], "number 0 is not"),
+        ("s.json", f'{{"p": [1{"0" * 400}], "d": [[0]]}}', [], "'p' is not a full array of num"),
+        ("s.json", f'{{"p": [1], "d": {"[" * 900}{"]" * 900}}}', [], "'d' is not a full array"),
         ("s.json", "3", ["--distortion", "hamming"], "do not fit"),
         ("s.npz", {"p": np.array([None, 1], dtype=object), "d": HAMMING}, [], "never unpickled"),
         ("s.npy", np.zeros((2, 2)), ["--distortion", "hamming"], "do not fit"),
@@ -170,6 +175,14 @@ def test_files_give_what_the_built_in_coin_gives(name: str, value: Any, options:
 )  # fmt: skip
 def test_bad_files_get_one_message(name: str, value: Any, options: list[str], message: str) -> None:
     fails([write(name, value), *options], message)
+
+
+def test_what_is_no_text_of_numbers_is_not_read() -> None:
+    with Path("s.json").open("wb") as file:
+        file.truncate(2 * 2**30)  # takes none of the disk
+    fails(["s.json"], "2,147,483,648 bytes; JSON of up to 67,108,864 is read: save it as .npz")
+    os.mkfifo("pipe.json")
+    fails(["pipe.json"], "cannot read pipe.json: it is no regular file")
 
 
 @pytest.mark.parametrize("rate", ["0.693147", "0.6931472", "0.6931479"])

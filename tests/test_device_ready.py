@@ -18,6 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from paradise_cli.attacks.session.inputs import device_of
 from paradise_cli.build import build_info, build_model, build_objective, build_optimizer, build_plan
+from paradise_cli.core import processes
+from paradise_cli.core.errors import UsageError
 from paradise_cli.core.machine import (
     choose_device,
     choose_precision,
@@ -176,6 +178,45 @@ def test_each_process_has_a_gpu_of_its_own(
         monkeypatch.setenv("LOCAL_RANK", rank)
     assert choose_device(name) == torch.device(expected)
     assert device_of(nn.Linear(1, 1), name) == torch.device(expected)
+
+
+@pytest.mark.parametrize(
+    "name", ["meta", "xla", "vulkan", "hpu", "privateuseone", "mps", "cpu:1", "cuda:2", "tpu", ""]
+)
+def test_devices_that_are_not_there_are_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UsageError, match=f"^--device {name}: "):
+        choose_device(name)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"WORLD_SIZE": "abc"}, "WORLD_SIZE=abc in the environment is no number"),
+        ({"WORLD_SIZE": "-1"}, "WORLD_SIZE=-1 in the environment is no number"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE=0 in the environment"),
+        ({"WORLD_SIZE": "9" * 30}, "9 in the environment is no number"),
+        ({"WORLD_SIZE": "2"}, "WORLD_SIZE=2 in the environment, and no RANK"),
+        ({"WORLD_SIZE": "2", "RANK": "x"}, "RANK=x in the environment is no number"),
+        ({"WORLD_SIZE": "2", "RANK": "2"}, "RANK=2 in the environment, of WORLD_SIZE=2"),
+        ({"RANK": "1"}, "RANK=1 in the environment, of WORLD_SIZE=1"),
+        ({"LOCAL_RANK": "x"}, "LOCAL_RANK=x in the environment is no number"),
+        ({"WORLD_SIZE": "2", "RANK": "0"}, "and no MASTER_ADDR and no MASTER_PORT"),
+        ({"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "x"},
+         "MASTER_PORT=x in the environment is no number"),
+    ],
+)  # fmt: skip
+def test_leftovers_of_another_job_are_one_message(
+    given: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=message) as said:
+        processes.local_rank()
+        processes.join()
+    assert "unset what is left of another job" in str(said.value)
 
 
 @pytest.mark.parametrize("of_the_user", ["nothing", "high", "new", "all"])

@@ -224,6 +224,30 @@ def test_arrays_that_do_not_fit(
     assert not (tmp_path / "z.npy").exists()
 
 
+@pytest.mark.parametrize("dtype", [">f4", "<f8", np.longdouble, np.float16])
+def test_floats_of_every_size_and_byte_order_are_the_same_images(
+    model: LoadedModel, tmp_path: Path, dtype: Any
+) -> None:
+    # Of which each type holds every value.
+    pixels = np.arange(4 * 12 * 12).reshape(4, 12, 12) % 256 / np.float64(256)
+    wanted = model.encode(pixels.astype(np.float32)).mean
+    np.savez(tmp_path / "i.npz", images=pixels.astype(dtype), labels=np.arange(4, dtype=">i8") % 3)
+    np.save(tmp_path / "i.npy", pixels.astype(dtype))
+    for name in ("i.npz", "i.npy"):
+        assert np.array_equal(model.encode(tmp_path / name).mean, wanted)
+    assert model.encode(tmp_path / "i.npz").labels[:, 0].tolist() == [0, 1, 2, 0]
+
+
+def test_what_is_no_array_of_images_is_one_message(model: LoadedModel, tmp_path: Path) -> None:
+    np.save(tmp_path / "one.npy", np.float32(0.5))
+    with pytest.raises(ParadiseError, match=r"shape \[\] holds no images"):
+        model.open(tmp_path / "one.npy")
+    with zipfile.ZipFile(tmp_path / "bytes.npz", "w") as archive:
+        archive.writestr("images", "hello")
+    with pytest.raises(ParadiseError, match=r"bytes\.npz: images is no array"):
+        model.open(tmp_path / "bytes.npz")
+
+
 def test_damaged_arrays(model: LoadedModel, tmp_path: Path) -> None:
     path = tmp_path / "images.npy"
     np.save(path, np.zeros((80, 12, 12), np.uint8))

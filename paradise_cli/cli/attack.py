@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from paradise_cli.cli.attack_output import attack_progress, print_report
+from paradise_cli.cli.images import say_whose_data
 from paradise_cli.cli.options import (
     MOST_AT_ONCE,
     DeviceOption,
@@ -175,6 +176,7 @@ def attack(
     with redirect_stdout(sys.stderr):
         target = open_classifier(name, device=device, head=head, sampled=sampled)
         chosen = overrides or ()
+        say_whose_data(target.loaded, data, chosen)
         examples = open_examples(target, data, split=split, n=n, every=bool(ci), overrides=chosen)
         folder = out or _folder(target, examples, settings, eps)
         others = _beside(target, source or (), base, device)

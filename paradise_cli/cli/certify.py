@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from paradise_cli.cli.images import say_whose_data
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, written
 from paradise_cli.cli.output import deliver, note
 from paradise_cli.cli.tables import Row, print_sections
@@ -129,6 +130,7 @@ def certify(
     with redirect_stdout(sys.stderr):
         target = open_classifier(model, device=device, head=head)
         chosen = overrides or ()
+        say_whose_data(target.loaded, data, chosen)
         examples = open_examples(target, data, split=split, n=n, most=IMAGES, overrides=chosen)
         folder = out or _folder(target, examples, settings, sigma)
         found = _certified(settings, target, examples, folder, fresh, device)

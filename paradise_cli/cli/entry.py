@@ -17,8 +17,8 @@ from paradise_cli.core.processes import end_tidily, keep_freed_memory
 
 
 class Command(TyperCommand):
-    """Refuses an empty value, mostly that of a shell's variable that is not set, and integers
-    that no machine counts to.
+    """Refuses what no command can use: an empty value, mostly that of a shell's variable that is
+    not set, a home that is not known, integers that no machine counts to.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -36,11 +36,24 @@ class Command(TyperCommand):
                 raise typer.BadParameter(reason, ctx, parameter)
         rest = super().parse_args(ctx, args)
         for parameter in parameters:
-            number = ctx.params.get(parameter.name)
-            # No tensor and no generator takes a larger one, and none says so in words.
-            if isinstance(number, int) and abs(number) >= 2**63:
-                raise typer.BadParameter("it must lie within 2^63", ctx, parameter)
+            value = ctx.params.get(parameter.name)
+            for each in value if isinstance(value, list | tuple) else [value]:
+                if reason := _unusable(each):
+                    raise typer.BadParameter(reason, ctx, parameter)
         return rest
+
+
+def _unusable(value: object) -> str | None:
+    """Why no command can use this number, text or path, if it cannot."""
+    # No tensor and no generator takes a larger one, and none says so in words.
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return "it must lie within 2^63"
+    # Here and not in every reader of paths, to whom Python says it by a RuntimeError.
+    text = str(value) if isinstance(value, str | os.PathLike) else ""
+    if text.startswith("~") and os.path.expanduser(text) == text:
+        user = printable(text.partition("/")[0])
+        return f"the home folder of {user} is not known; a file of that name is ./{user}"
+    return None
 
 
 class Group(TyperGroup):

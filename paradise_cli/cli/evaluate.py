@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from paradise_cli.cli.images import say_whose_data
 from paradise_cli.cli.nuisance import (
     picture_nuisance,
     print_nuisance,
@@ -172,6 +173,7 @@ def _open(
     """The data to judge by; what should be known of them is said before anything is measured."""
     from paradise_cli.evaluation.evaluation_data import split_for
 
+    say_whose_data(loaded, data, overrides)
     opened = split_for(loaded, split, data, overrides)
     for line in opened.notes:
         note(f"note: {line}")

@@ -68,6 +68,18 @@ def origin_of(command: str, loaded: "LoadedModel", images: Sequence[str]) -> dic
     return {"command": command, "model": place(str(loaded.source)), "images": names}
 
 
+def say_whose_data(
+    loaded: "LoadedModel | None", data: str | None, overrides: Sequence[str] | None
+) -> None:
+    """Say on stderr which folder is read since the weights file names it, and not the user."""
+    named = data is not None or any(text.startswith("data.root=") for text in overrides or ())
+    if loaded is None or named:
+        return
+    # Before it is read: the file may be a stranger's.
+    if (root := loaded.recipe.data.root) is not None:
+        note(f"data: {root}, as {loaded.source} names it (--data names another)")
+
+
 def in_order(images: Sequence[str]) -> list[str]:
     """Names as given on a command line in one order, whatever the shell's language."""
     # A shell sorts what it expands by its own locale, and may name a file twice.

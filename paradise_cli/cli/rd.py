@@ -23,8 +23,8 @@ def complete_source(incomplete: str) -> list[str]:
     return [name for name in SOURCES if name.startswith(incomplete)]
 
 
-# Every letter meets every other: these take a minute a point, and 800 MB for each table of them.
-MOST_LETTERS = 10_000
+# Every letter meets every other: what fits into memory is far less, and told once torch is there.
+MOST_LETTERS = 1_000_000
 
 SourceArgument = Annotated[
     str,
@@ -161,6 +161,7 @@ def _deliver(solved: "RateDistortion", folder: Path, as_json: bool) -> None:
 
 def _check(source: str, distortion: str | None, options: list[str]) -> None:
     """Raise what can be said of the arguments before torch is loaded."""
+    from paradise_cli.core.arrays import require_files
     from paradise_cli.core.errors import UsageError
     from paradise_cli.information.source_names import KINDS, check_measure, check_source
 
@@ -170,8 +171,7 @@ def _check(source: str, distortion: str | None, options: list[str]) -> None:
         if distortion is not None:
             raise UsageError(f"--distortion is for files; {source} has its own")
         return
-    if not Path(source).is_file():
-        raise UsageError(f"no such file: {source}")
+    require_files(Path(source))
     if Path(source).suffix not in KINDS:
         raise UsageError(f"{source}: the name of a source's file ends in {' or '.join(KINDS)}")
     # An option that a file cannot follow must not be left aside in silence.

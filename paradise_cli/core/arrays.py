@@ -1,6 +1,9 @@
 """Arrays from users' files, in the formats that hold no code: nothing is ever unpickled."""
 
+import errno
 import math
+import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,14 +74,29 @@ def read_archive(path: Path, known: Sequence[str]) -> tuple[dict[str, NDArray[An
     with _loaded(path) as archive:
         if isinstance(archive, np.ndarray):
             raise UsageError(f"{path} is an .npy array by another name: rename it")
-        return {name: archive[name] for name in archive.files if name in known}, archive.files
+        arrays = {name: archive[name] for name in archive.files if name in known}
+        # What is no .npy in the archive comes as its bytes.
+        if others := [name for name, each in arrays.items() if not isinstance(each, np.ndarray)]:
+            raise UsageError(f"{path}: {others[0]} is no array: write it with numpy.savez")
+        return arrays, archive.files
 
 
 def require_files(*paths: Path | None) -> None:
-    """Raise UsageError for the first of these files that does not exist."""
-    for path in paths:
-        if path is not None and not path.is_file():
-            raise UsageError(f"no such file: {path}")
+    """Raise UsageError for the first of these that does not exist, is no regular file, or is
+    closed to this user.
+    """
+    for path in filter(None, paths):
+        try:
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise UsageError(f"no such file: {path}") from error
+        except (OSError, ValueError) as error:
+            raise UsageError(f"cannot read {path}: {_reason(error)}") from error
+        # Whoever opens a pipe waits for its writer.
+        if not stat.S_ISREG(mode):
+            raise UsageError(f"cannot read {path}: it is no regular file")
+        if not os.access(path, os.R_OK):
+            raise UsageError(f"cannot read {path}: {os.strerror(errno.EACCES)}")
 
 
 def type_of(array: NDArray[Any]) -> str:
@@ -104,6 +122,9 @@ def _readable(path: Path) -> Iterator[None]:
         raise
     # numpy lets through a dozen kinds, those of zipfile and tokenize among them.
     except Exception as error:
+        # What the operating system refuses is no damage.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise ParadiseError(f"cannot read {path}: {_reason(error)}") from error
         if "Object arrays" in str(error) or "Python objects" in str(error):
             raise UsageError(
                 f"{path} holds Python objects, which are never unpickled: save plain arrays of"
@@ -112,6 +133,10 @@ def _readable(path: Path) -> Iterator[None]:
         raise ParadiseError(
             f"{path} cannot be read as numpy arrays: damaged, or of another kind"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _check_suffix(path: Path, allowed: Sequence[str]) -> None:

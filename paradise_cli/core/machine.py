@@ -28,22 +28,31 @@ def choose_device(name: str) -> torch.device:
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
+    there = {"cpu": 1, "cuda": torch.cuda.device_count()}
+    kind = _kind(name)
+    if kind == "mps":
+        raise UsageError("--device mps: rates are computed in float64, which mps lacks; use cpu")
+    # Torch knows dozens more, on which nothing here was ever run.
+    if kind not in there:
         raise UsageError(
             f"--device {name}: no such kind of device; allowed: auto, cpu, cuda, cuda:N"
-        ) from error
-    count = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise UsageError(f"--device {name}: this machine has {counted(count, 'CUDA device')}")
+        )
+    device, count = torch.device(name), there[kind]
+    if (device.index or 0) >= count:
+        has = counted(count, f"{kind.upper()} device")
+        raise UsageError(f"--device {name}: this machine has {has}")
     rank = local_rank()
     # With more processes than GPUs some share one: slower, and still right.
     if name == "cuda" and rank is not None:
         return torch.device("cuda", rank % count)
-    if device.type == "mps":
-        raise UsageError("--device mps: rates are computed in float64, which mps lacks; use cpu")
     return device
+
+
+def _kind(name: str) -> str | None:
+    try:
+        return torch.device(name).type
+    except RuntimeError:
+        return None
 
 
 def fast_bf16(device: torch.device) -> bool:

@@ -10,25 +10,46 @@ from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
 
+from paradise_cli.core.errors import ParadiseError, UsageError, printable
+
 _PATIENCE = timedelta(days=30)  # one rank may attack for days while another waits
+_CURE = "unset what is left of another job, or start the processes with torchrun"
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as glibc's malloc.h numbers them
 _LARGEST_KEPT = 32 * 2**20  # the most that glibc allows
 
 
 def world_size() -> int:
     """How many processes `torchrun` started; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    found = _launched("WORLD_SIZE")
+    if found == 0:
+        raise UsageError(f"WORLD_SIZE=0 in the environment: {_CURE}")
+    return found or 1
 
 
 def rank() -> int:
     """The number of this process among all; 0 without `torchrun`."""
-    return int(os.environ.get("RANK", "0"))
+    found, size = _launched("RANK"), world_size()
+    if found is None and size > 1:
+        raise UsageError(f"WORLD_SIZE={size} in the environment, and no RANK: {_CURE}")
+    if (found or 0) >= size:
+        raise UsageError(f"RANK={found} in the environment, of WORLD_SIZE={size}: {_CURE}")
+    return found or 0
 
 
 def local_rank() -> int | None:
     """The number of this process on its machine; None without `torchrun`."""
-    text = os.environ.get("LOCAL_RANK")
-    return int(text) if text else None
+    return _launched("LOCAL_RANK")
+
+
+def _launched(name: str) -> int | None:
+    """A number that `torchrun` gives each of its processes, None without it."""
+    text = os.environ.get(name)
+    if not text:
+        return None
+    # Leftovers of a cluster's job may say anything.
+    if not (text.isascii() and text.isdecimal() and len(text) < 10):
+        raise UsageError(f"{name}={printable(text)} in the environment is no number: {_CURE}")
+    return int(text)
 
 
 def is_main() -> bool:
@@ -41,8 +62,23 @@ def join() -> None:
     from torch import distributed
 
     # gloo: what is agreed on are single numbers, which need no GPU.
-    if not distributed.is_initialized():
+    if distributed.is_initialized():
+        return
+    rank()  # what is wrong with the numbers is said here, and not in torch's words
+    if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]:
+        raise UsageError(
+            f"WORLD_SIZE={world_size()} in the environment, and no {' and no '.join(missing)}:"
+            f" {_CURE}"
+        )
+    _launched("MASTER_PORT")
+    try:
         distributed.init_process_group("gloo", timeout=_PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+        raise ParadiseError(
+            f"the {world_size()} processes cannot meet at {printable(where)}:"
+            f" {printable(str(error))}"
+        ) from error
 
 
 def any_process(holds: bool) -> bool:

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from paradise_cli.core.errors import UsageError
+
 
 def resource_dir(kind: str) -> Path:
     """The folder of shipped `recipes` or `zoo`: inside an installed package, else the checkout."""
@@ -22,10 +24,21 @@ def physical_memory() -> int:
 def cache_dir() -> Path:
     """The user's cache.
 
-    It is `$PARADISE_CACHE`, else `$XDG_CACHE_HOME/paradise`, else `~/.cache/paradise`.
+    It is `$PARADISE_CACHE`, else `$XDG_CACHE_HOME/paradise`, else `~/.cache/paradise`. Raises
+    UsageError where there is none of them.
     """
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("PARADISE_CACHE") or Path(base) / "paradise")
+    named, base = (os.environ.get(name) for name in ("PARADISE_CACHE", "XDG_CACHE_HOME"))
+    if named:
+        return Path(named)
+    if base:
+        return Path(base) / "paradise"
+    home = os.path.expanduser("~")
+    # As for a user of a container whom nobody entered anywhere.
+    if home == "~":
+        raise UsageError(
+            "no place for the cache: this user has no home folder; set PARADISE_CACHE to a folder"
+        )
+    return Path(home) / ".cache" / "paradise"
 
 
 def data_dir() -> Path:

@@ -90,12 +90,13 @@ def _pixels(images: NDArray[Any], path: Path) -> Tensor:
     # Channels last only where they cannot be first: a picture 3 pixels high is rare.
     if images.shape[1] not in (1, 3, 4) and images.shape[3] in (1, 3, 4):
         images = images.transpose(0, 3, 1, 2)
-    pixels = torch.from_numpy(np.ascontiguousarray(images))
     # Bytes stay bytes until a batch is read: a quarter of the memory.
-    if not pixels.is_floating_point() or not len(pixels):
-        return pixels
-    check_pixels(float(pixels.min()), float(pixels.max()), f"{path}:")
-    return pixels.float().clamp(0, 1)
+    if images.dtype == np.uint8:
+        return torch.from_numpy(np.ascontiguousarray(images))
+    if len(images):
+        check_pixels(float(images.min()), float(images.max()), f"{path}:")
+    # By numpy: torch has neither its long floats nor those of the other byte order.
+    return torch.from_numpy(np.ascontiguousarray(images, np.float32)).clamp(0, 1)
 
 
 def _labels(labels: NDArray[Any] | None, n: int, path: Path) -> Tensor | None:

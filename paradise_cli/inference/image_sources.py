@@ -207,8 +207,9 @@ def _of_archive(path: Path, info: DataInfo) -> ImageSource:
 
 def _of_file(path: Path, info: DataInfo) -> ImageSource:
     array = map_array(path)
-    # In Fortran's order rows do not lie one after the other, and only a map can gather them.
-    if not array.flags.c_contiguous:
+    # In Fortran's order rows do not lie one after the other, and only a map can gather them. What
+    # has no rows is refused there.
+    if not array.flags.c_contiguous or not array.ndim:
         return _of_array(array, info, str(path))
     row_bytes, offset = array[:1].nbytes, array.offset
 

@@ -41,9 +41,10 @@ class DiscreteSource:
                 f"probabilities {list(p.shape)} and distortion {list(d.shape)} do not fit: expected"
                 " [n] and [n, m], a row of distortions for each source letter"
             )
-        if not bool(p.isfinite().all() and (p >= 0).all()):
+        unlikely = ~(p.isfinite() & (p >= 0))
+        if bool(unlikely.any()):
             raise UsageError(
-                f"probabilities must be numbers >= 0; number {_first(~(p >= 0))} is not"
+                f"probabilities must be numbers >= 0; number {_first(unlikely)} is not"
             )
         total = float(p.sum())
         if abs(total - 1) > SUM_ERROR:

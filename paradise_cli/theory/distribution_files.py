@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paradise_cli.core.arrays import read_archive, read_array
+from paradise_cli.core.arrays import read_archive, read_array, require_files
 from paradise_cli.core.errors import UsageError
 from paradise_cli.information.blahut_arimoto import DiscreteSource
 from paradise_cli.information.known_sources import KnownSource, measured
 from paradise_cli.information.source_names import MEASURES
 
+LARGEST_JSON = 64 * 2**20
 KEYS = ("p", "d", "x")
 
 
@@ -59,11 +60,17 @@ def _read(path: Path) -> dict[str, Any]:
         return dict.fromkeys(names) | arrays  # names that are not ours stay, to be complained of
     if path.suffix == ".npy":
         return {"p": read_array(path)}
+    require_files(path)
+    size = path.stat().st_size
+    # As text a number takes many times its memory, and a sparse file none of the disk.
+    if size > LARGEST_JSON:
+        raise UsageError(
+            f"{path}: {size:,} bytes; JSON of up to {LARGEST_JSON:,} is read: save it as .npz"
+        )
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UsageError(f"no such file: {path}") from error
-    except (OSError, ValueError) as error:
+    # Brackets in brackets without end overflow the stack.
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not readable JSON: {error}") from error
     return value if isinstance(value, dict) else {"p": value}
 
@@ -71,7 +78,9 @@ def _read(path: Path) -> dict[str, Any]:
 def _array(path: Path, key: str, value: Any) -> Tensor:
     try:
         return torch.from_numpy(np.asarray(value, dtype=np.float64))
-    except (TypeError, ValueError) as error:
+    # An integer of 400 digits is no float, and no array is nested so deeply.
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UsageError(
-            f"{path}: '{key}' is not a full array of numbers (ragged rows or text)"
+            f"{path}: '{key}' is not a full array of numbers (ragged rows, text, or numbers"
+            " beyond 1e308)"
         ) from error

@@ -1,5 +1,6 @@
 """What ends a command: each in one message, whatever was raised and whatever is in its text."""
 
+import os
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +13,10 @@ from typer.testing import CliRunner
 from paradise_cli.cli.entry import App, Group
 from paradise_cli.cli.images import say_whose_data
 from paradise_cli.cli.output import note, print_table
-from paradise_cli.core.errors import LONGEST_LINE, ParadiseError, shown
+from paradise_cli.core.arrays import map_array, read_array
+from paradise_cli.core.errors import LONGEST_LINE, ParadiseError, UsageError, shown
 from paradise_cli.core.resources import cache_dir
+from paradise_cli.inference.find_model import find_model
 
 FAULT = "; this is a fault of PARADISE, please report it: `paradise --debug`, followed by"
 # What a command raises, and how its message begins and how long it may be.
@@ -133,3 +136,17 @@ def test_a_folder_that_only_the_weights_name_is_said(
     say_whose_data(loaded, data, overrides)
     text = capfd.readouterr().err
     assert text.startswith(said) and bool(text) == bool(said)
+
+
+def test_what_cannot_be_opened_is_neither_missing_nor_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with pytest.raises(UsageError, match=r"cannot read .*pipe\.safetensors: it is no regular file"):
+        find_model(tmp_path / "pipe.safetensors")
+    # Root may open everything: the answer of the system is given for it.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    for name, read in (("a.safetensors", find_model), ("a.npy", read_array), ("a.npy", map_array)):
+        (tmp_path / name).touch()
+        with pytest.raises(UsageError, match=rf"cannot read .*{name}: Permission denied"):
+            read(tmp_path / name)

@@ -38,8 +38,8 @@ class Command(TyperCommand):
         for parameter in parameters:
             value = ctx.params.get(parameter.name)
             for each in value if isinstance(value, list | tuple) else [value]:
-                if reason := _unusable(each):
-                    raise typer.BadParameter(reason, ctx, parameter)
+                if why := _unusable(each):
+                    raise typer.BadParameter(why, ctx, parameter)
         return rest
 
 
@@ -69,7 +69,9 @@ class Group(TyperGroup):
         except Exception as error:
             if self._debug:
                 raise
-            raise SystemExit(_say(_unforeseen(error))) from error
+            with lasting_stderr():
+                code = _say(_unforeseen(error))
+            raise SystemExit(code) from error
 
     def invoke(self, ctx: Any) -> Any:
         self._debug = ctx.params.get("debug", False)
@@ -86,7 +88,7 @@ class Group(TyperGroup):
             raise typer.Exit(_say(error)) from error
         except OSError as error:
             # Where it names a file, the place of it in our source tells a user nothing more.
-            if self._debug or error.filename is None:
+            if self._debug or not isinstance(error.filename, str | bytes):
                 raise
             reason = f"cannot open {os.fsdecode(error.filename)}: {error.strerror}"
             raise typer.Exit(_say(ParadiseError(reason))) from error

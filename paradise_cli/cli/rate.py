@@ -75,7 +75,7 @@ def rate(
     with three standard errors to spare. With labels, D + R - H(Y) is how many nats z keeps or
     wastes beyond the label's own.
     """
-    from paradise_cli.core.arrays import require_files
+    from paradise_cli.core.inputs import require_files
 
     # A misspelt name is answered before torch is loaded.
     require_files(posterior, widths, labels)

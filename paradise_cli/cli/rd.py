@@ -161,8 +161,8 @@ def _deliver(solved: "RateDistortion", folder: Path, as_json: bool) -> None:
 
 def _check(source: str, distortion: str | None, options: list[str]) -> None:
     """Raise what can be said of the arguments before torch is loaded."""
-    from paradise_cli.core.arrays import require_files
     from paradise_cli.core.errors import UsageError
+    from paradise_cli.core.inputs import require_files
     from paradise_cli.information.source_names import KINDS, check_measure, check_source
 
     # Built-in sources have plain names; whatever has a suffix is meant as a file.

@@ -1,9 +1,6 @@
 """Arrays from users' files, in the formats that hold no code: nothing is ever unpickled."""
 
-import errno
 import math
-import os
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.inputs import require_files
 from paradise_cli.core.storage import read_tensors
 
 PIXEL_ROUNDING = 1e-6  # by which pixels that were normalised and brought back leave [0, 1]
@@ -81,24 +79,6 @@ def read_archive(path: Path, known: Sequence[str]) -> tuple[dict[str, NDArray[An
         return arrays, archive.files
 
 
-def require_files(*paths: Path | None) -> None:
-    """Raise UsageError for the first of these that does not exist, is no regular file, or is
-    closed to this user.
-    """
-    for path in filter(None, paths):
-        try:
-            mode = path.stat().st_mode
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise UsageError(f"no such file: {path}") from error
-        except (OSError, ValueError) as error:
-            raise UsageError(f"cannot read {path}: {_reason(error)}") from error
-        # Whoever opens a pipe waits for its writer.
-        if not stat.S_ISREG(mode):
-            raise UsageError(f"cannot read {path}: it is no regular file")
-        if not os.access(path, os.R_OK):
-            raise UsageError(f"cannot read {path}: {os.strerror(errno.EACCES)}")
-
-
 def type_of(array: NDArray[Any]) -> str:
     """The type of an array in words, with what raw bytes may have been."""
     # numpy has no bfloat16: it saves one as two raw bytes and says nothing.
@@ -124,7 +104,7 @@ def _readable(path: Path) -> Iterator[None]:
     except Exception as error:
         # What the operating system refuses is no damage.
         if isinstance(error, OSError) and error.errno is not None:
-            raise ParadiseError(f"cannot read {path}: {_reason(error)}") from error
+            raise ParadiseError(f"cannot read {path}: {error.strerror}") from error
         if "Object arrays" in str(error) or "Python objects" in str(error):
             raise UsageError(
                 f"{path} holds Python objects, which are never unpickled: save plain arrays of"
@@ -133,10 +113,6 @@ def _readable(path: Path) -> Iterator[None]:
         raise ParadiseError(
             f"{path} cannot be read as numpy arrays: damaged, or of another kind"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
 
 
 def _check_suffix(path: Path, allowed: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.inputs import require_files
 from paradise_cli.core.registry import close_matches
 from paradise_cli.hub.cards import CARD, card, require_trained, zoo_names
 from paradise_cli.hub.pull import cached, is_repository
@@ -30,6 +31,7 @@ def find_model(path_or_name: str | Path | None) -> Path:
     if is_folder:
         return _finished(RunFolder(path))
     if exists:
+        require_files(path)
         return path
     name = str(path_or_name)
     there = cached(name)

@@ -31,8 +31,12 @@ def check_memory(
         unseen = recipe.data.model_copy(update={"root": None})
         info = build_info(recipe.model_copy(update={"data": unseen}))
     device = device or torch.device("cpu")
-    model = build_outline(build_model, recipe, info, _MOST_TENSORS)
-    objective = build_outline(build_objective, recipe, info, _MOST_TENSORS)
+    try:
+        model = build_outline(build_model, recipe, info, _MOST_TENSORS)
+        objective = build_outline(build_objective, recipe, info, _MOST_TENSORS)
+    # Other mistakes are told by whoever builds it, in the order in which one would mend them.
+    except UsageError:
+        return
     # Of fewer images than a batch, one batch is made.
     images = min(recipe.train.batch_size, info.train_size)
     pixels = len(recipe.views) * math.prod(info.shape)

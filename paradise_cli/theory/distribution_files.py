@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from paradise_cli.core.arrays import read_archive, read_array, require_files
+from paradise_cli.core.arrays import read_archive, read_array
 from paradise_cli.core.errors import UsageError
+from paradise_cli.core.inputs import require_files
 from paradise_cli.information.blahut_arimoto import DiscreteSource
 from paradise_cli.information.known_sources import KnownSource, measured
 from paradise_cli.information.source_names import MEASURES

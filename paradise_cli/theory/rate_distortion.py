@@ -142,7 +142,7 @@ def _answered(folder: Path) -> dict[str, Any] | None:
         return dict(found["question"])
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (NotADirectoryError, IsADirectoryError, ValueError, KeyError, TypeError):
         return {}  # of an older version, or somebody else's: not to be overwritten
 
 

@@ -98,7 +98,7 @@ ABSURD = [
 
 @pytest.mark.parametrize(("setting", "least", "part"), ABSURD)
 def test_what_no_memory_holds_is_told_before_it_is_taken(
-    setting: str, least: float, part: str, monkeypatch: pytest.MonkeyPatch
+    setting: str, least: float, part: str, tmp_path: Path
 ) -> None:
     fitted = (
         ["--set", "objective.rate={q: fitted}"] if part == "q (" and "latent" in setting else []
@@ -111,7 +111,7 @@ def test_what_no_memory_holds_is_told_before_it_is_taken(
     needed = float(message.split("at least ")[1].split(" GB")[0].replace(",", ""))
     # Not much more than what was reckoned by hand: the rest of the recipe is small.
     assert least <= needed * 1e9 * 1.01 and needed * 1e9 <= 1.2 * least
-    for command in (["train", *words, "--dry-run"], ["train", *words, "--out", "run"]):
+    for command in (["train", *words, "--dry-run"], ["train", *words, "--out", str(tmp_path)]):
         assert message in CliRunner().invoke(whole, command).stderr
     assert run("check", "digits", *fitted).exit_code == 0
 

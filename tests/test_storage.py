@@ -208,6 +208,39 @@ def test_a_name_as_long_as_a_file_system_allows_can_be_written(tmp_path: Path) -
     assert path.read_text() == "new" and alone(tmp_path) == [path.name]
 
 
+WRITER = """
+import os, signal, sys
+from pathlib import Path
+from paradise_cli.core.storage import publish_text
+with publish_text(Path(sys.argv[1])) as file:
+    file.write("half")
+    file.flush()
+    print("ready", flush=True)
+    sys.stdin.read() if sys.argv[2] == "waits" else os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_killed_writers_left_is_swept_out_and_nothing_that_is_still_written(
+    tmp_path: Path,
+) -> None:
+    """In the folder of the next result, whatever its name: the cache's names never come again."""
+    foreign = tmp_path / ".mine.tmp"
+    foreign.mkdir()
+    given = [sys.executable, "-c", WRITER]
+    killed = subprocess.run([*given, tmp_path / "a", "dies"], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL
+    with subprocess.Popen(
+        [*given, tmp_path / "b", "waits"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as waiting:
+        assert waiting.stdout is not None and waiting.stdout.readline() == b"ready\n"
+        write(tmp_path / "c")
+        left = alone(tmp_path)
+        assert len(left) == 3 and left[0].startswith(".b.") and left[1:] == [".mine.tmp", "c"]
+        waiting.communicate()
+    assert waiting.returncode == 0 and (tmp_path / "b").read_text() == "half"
+    assert alone(tmp_path) == [".mine.tmp", "b", "c"]
+
+
 def test_own_stdout_goes_on_after_the_result(tmp_path: Path) -> None:
     """`paradise ... --out /dev/stdout >file` must not put another file in the place of stdout's."""
     program = (

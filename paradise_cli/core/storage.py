@@ -3,26 +3,25 @@
 import hashlib
 import json
 import os
-import secrets
 import shutil
 import stat
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from safetensors import SafetensorError, safe_open
 
 from paradise_cli.core.errors import ParadiseError, printable
+from paradise_cli.core.temporary import unfinished
 
 if TYPE_CHECKING:
     import torch
 
 DIGEST = "sha256"  # where metadata keep the `content_digest` of the rest
 METADATA_KEY = "paradise"  # one key: safetensors writes several in random order
-NAME_KEPT = 40  # characters of a file's name in its temporary one, which must fit into 255 bytes
 MOST_METADATA = 4 * 2**20
 """Characters of metadata that are written and read: a hundred thousand class names, twice."""
 DEEPEST_METADATA = 40  # levels; more than that overflow the stack of whoever walks through them
@@ -44,34 +43,39 @@ def publish(path: Path) -> Iterator[Path]:
         return
     target = Path(os.path.realpath(path))  # renaming onto a link would replace the link itself
     new = [folder for folder in target.parents if not folder.exists()]
-    temporary = _temporary(path, target, before)
-    like = before or temporary.stat()
     try:
-        yield temporary
-        _fsync(temporary)
-        with suppress(PermissionError):  # only root may give a file to somebody else
-            os.chown(temporary, like.st_uid, like.st_gid)
-        # Some libraries put a file of their own here: that of safetensors is always 0600.
-        os.chmod(temporary, stat.S_IMODE(like.st_mode))
-        os.replace(temporary, target)
-        _fsync(target.parent)
+        with _temporary(path, target, before) as temporary:
+            like = before or temporary.stat()
+            yield temporary
+            _finish(temporary, target, like)
     except OSError as error:
         raise ParadiseError(
             f"cannot write {path}: {error.strerror or error}; what was there before is untouched"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
         # Nor do folders stay that were made for a result that never came.
         with suppress(OSError):  # that this one is not empty, mostly
             for folder in new:
                 folder.rmdir()
 
 
+def _finish(temporary: Path, target: Path, like: os.stat_result) -> None:
+    """Put a written file in the place of `target`, with the owner and mode of `like`."""
+    _fsync(temporary)
+    with suppress(PermissionError):  # only root may give a file to somebody else
+        os.chown(temporary, like.st_uid, like.st_gid)
+    # Some libraries put a file of their own here: that of safetensors is always 0600.
+    os.chmod(temporary, stat.S_IMODE(like.st_mode))
+    os.replace(temporary, target)
+    _fsync(target.parent)
+
+
 def require_writable(path: Path) -> None:
     """Raise before long work the ParadiseError that `publish` would raise after it."""
     before = _existing(path)
     if before is None or _replaceable(before):
-        _temporary(path, Path(os.path.realpath(path)), before).unlink()
+        with _temporary(path, Path(os.path.realpath(path)), before):
+            pass
     # A pipe is not opened to try it: that waits for a reader, and ends what the reader sees.
     elif not os.access(path, os.W_OK):
         raise ParadiseError(f"cannot write {path}: its permissions do not allow it")
@@ -125,18 +129,19 @@ def _poured(path: Path, found: os.stat_result) -> Iterator[Path]:
             raise ParadiseError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def _temporary(path: Path, target: Path, before: os.stat_result | None) -> Path:
+@contextmanager
+def _temporary(path: Path, target: Path, before: os.stat_result | None) -> Iterator[Path]:
     """A new empty file beside `target`, which nobody may read that may not read `target`."""
     mode = 0o666 if before is None else 0o600 | stat.S_IMODE(before.st_mode) & 0o666
-    new = target.with_name(f".{target.name[:NAME_KEPT]}.{secrets.token_hex(4)}.tmp")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
-    except OSError as error:
-        raise ParadiseError(
-            f"cannot write {path}: {error.strerror}; choose another place or mend its permissions"
-        ) from error
-    return new
+    with ExitStack() as kept:
+        try:
+            temporary = kept.enter_context(unfinished(target, mode))
+        except OSError as error:
+            raise ParadiseError(
+                f"cannot write {path}: {error.strerror}; choose another place or mend its"
+                " permissions"
+            ) from error
+        yield temporary
 
 
 def _fsync(path: Path) -> None:

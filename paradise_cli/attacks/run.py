@@ -153,6 +153,11 @@ def attack_with(
         siblings = _siblings(subject, beside.base, rows[: settings.audited], settings.audited)
         task = _Task(settings, suite, rows, sources, siblings, beside, shard, started)
         with closing(_ledger(subject, out, shard, fresh)) as ledger:
+            if ledger.spoiled:
+                (beside.tell or _nobody)(
+                    f"{ledger.spoiled} of the points on record in {out} are not as they were"
+                    " written: what led to them is attacked again"
+                )
             return task.carried_out(subject, ledger)
 
 

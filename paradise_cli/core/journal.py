@@ -10,7 +10,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError, printable
 
 _ROUNDING = 1e-3
 
@@ -110,7 +110,7 @@ def parsed_lines(path: Path, lines: list[bytes]) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         try:
             found = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
             raise ParadiseError(damaged(path, number))
@@ -133,8 +133,9 @@ def compare(found: Mapping[str, Any], header: Mapping[str, Any], folder: Path, w
     ours = json.loads(json.dumps(dict(header)))
     other = [key for key in {**found, **ours} if not _alike(found.get(key), ours.get(key))]
     if other:
+        named = printable(", ".join(sorted(other)))
         raise ParadiseError(
-            f"{folder} holds another {what}, with other {', '.join(sorted(other))}: repeat its"
+            f"{folder} holds another {what}, with other {named}: repeat its"
             " settings to go on with it, choose another folder (--out), or begin again (--fresh)"
         )
 

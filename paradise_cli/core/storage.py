@@ -261,13 +261,35 @@ def _deeper(value: Any, levels: int) -> bool:
     return levels == 0 or any(_deeper(each, levels - 1) for each in inside)
 
 
+def require_regular(path: Path) -> None:
+    """Raise ParadiseError for a folder, a pipe or a device in place of a file, links followed.
+
+    What is not there passes.
+    """
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise ParadiseError(f"cannot read {path}: {error.strerror or error}") from error
+    # To open a pipe is to wait for whoever writes into it, maybe for ever.
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise ParadiseError(f"{path} is {kind}, and no file: move it away or name another")
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
+    require_regular(path)
     try:
+        # The library calls a file missing that may not be read.
+        path.open("rb").close()
         with safe_open(path, "pt") as file:
             yield file
     except FileNotFoundError as error:
         raise ParadiseError(f"no such file: {path}") from error
+    except PermissionError as error:
+        raise ParadiseError(f"cannot read {path}: {error.strerror}") from error
     except (SafetensorError, OSError) as error:
         why = printable(str(error))
         raise ParadiseError(

@@ -44,9 +44,20 @@ def read_trained(path: Path) -> TrainedFile:
         info = DataInfo.from_json(data)
     except ParadiseError as error:
         raise ParadiseError(f"{path}: {error}") from error
-    if "weights" in provenance and not isinstance(provenance.get("step"), int):
-        raise ParadiseError(f"{path}: its provenance names no step; train it again")
+    if "weights" in provenance:
+        _check_origin(path, provenance["weights"], provenance.get("step"))
     return TrainedFile(tensors, parsed, info, provenance)
+
+
+def _check_origin(path: Path, weights: Any, step: Any) -> None:
+    """Raise ParadiseError for what cannot be shown as which weights these are, of which step."""
+    if type(step) is not int or not 0 <= step < 2**63:
+        raise ParadiseError(f"{path}: its provenance names no step; train it again")
+    if weights is not None and not (isinstance(weights, str) and weights == printable(weights, 40)):
+        raise ParadiseError(
+            f"{path}: its provenance does not name its weights in a few printable characters; train"
+            " it again"
+        )
 
 
 def build_trained(found: TrainedFile, source: Path) -> StochasticEncoder:

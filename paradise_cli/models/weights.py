@@ -1,16 +1,19 @@
 """A model as one file: its weights, the metadata that rebuild it, and a digest of both."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from paradise_cli.core.errors import ParadiseError, printable
 from paradise_cli.core.storage import DIGEST, content_digest, load_tensors, save_tensors
 
 FORMAT = 1
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def save_model(path: Path, model: nn.Module, metadata: Mapping[str, Any]) -> None:
@@ -46,14 +49,16 @@ def read_model(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     # A newer format may be digested in another way, so it is named before the digest is.
     version = metadata.get("format")
     if isinstance(version, int) and version > FORMAT:
+        named = printable(str(version), 20)
         raise ParadiseError(
-            f"{path} is of format {version}, and this version of PARADISE reads up to {FORMAT}:"
+            f"{path} is of format {named}, and this version of PARADISE reads up to {FORMAT}:"
             " update paradise-cli"
         )
     if stored != content_digest(tensors, metadata):
         raise _damaged(path, "its content does not match its own digest")
     if version != FORMAT:
-        raise ParadiseError(f"{path} is of format {version!r}; this version reads format {FORMAT}")
+        named = printable(repr(version), 20)
+        raise ParadiseError(f"{path} is of format {named}; this version reads format {FORMAT}")
     return tensors, metadata
 
 
@@ -65,10 +70,9 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
     """
     require_same_shapes(model, tensors, source)
     # Every verb would go on with them, and each would make another nonsense of it.
-    lost = [name for name, each in tensors.items() if not bool(each.isfinite().all())]
-    if lost:
+    if lost := not_finite(tensors):
         raise ParadiseError(
-            f"{source}: NaN or infinite weights in {_some(lost)}: its training went wrong; take"
+            f"{source}: NaN or infinite weights in {lost}: its training went wrong; take"
             " other weights of the run, or train again"
         )
     model.load_state_dict(dict(tensors))
@@ -76,8 +80,19 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
 
 def require_same_shapes(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
     """Raise the ParadiseError of `fill`; the model may be on the meta device, without weights."""
+    # Half precision is a way to store weights.
+    wrong = mismatches(model.state_dict(), tensors, same_type=_same_kind)
+    if wrong:
+        raise ParadiseError(f"{source} holds the weights of another model: {wrong}")
+
+
+def mismatches(
+    own: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
+    same_type: Callable[[Tensor, Tensor], bool],
+) -> str:
+    """In what tensors differ from one's own by name, shape and type; empty where they do not."""
     # Everything that differs in one message, before a single weight is changed.
-    own = model.state_dict()
     both = [name for name in own if name in tensors]
     found = {
         "missing": [name for name in own if name not in tensors],
@@ -90,12 +105,21 @@ def require_same_shapes(model: nn.Module, tensors: Mapping[str, Tensor], source:
         "of another type": [
             f"{name} {tensors[name].dtype} instead of {own[name].dtype}"
             for name in both
-            if tensors[name].is_floating_point() != own[name].is_floating_point()
+            if not same_type(tensors[name], own[name])
         ],
     }
-    wrong = [f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if names]
-    if wrong:
-        raise ParadiseError(f"{source} holds the weights of another model: {'; '.join(wrong)}")
+    return "; ".join(
+        f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if names
+    )
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """Which tensors hold NaN or infinity, the first of them by name; empty where none does."""
+    return _some([name for name, each in tensors.items() if not bool(each.isfinite().all())])
+
+
+def _same_kind(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype or (one.dtype in _FLOATS and other.dtype in _FLOATS)
 
 
 def _damaged(path: Path, reason: str) -> ParadiseError:

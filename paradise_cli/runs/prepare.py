@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
+from torch.optim import Optimizer
 
 from paradise_cli.build import (
     build_average,
@@ -11,6 +13,7 @@ from paradise_cli.build import (
     build_info,
     build_model,
     build_objective,
+    build_optimizer,
     build_plan,
     check_validation,
     check_views,
@@ -47,6 +50,7 @@ class Training:
     model: StochasticEncoder
     average: Average | None
     objective: Objective
+    optimizer: Optimizer
     plan: Plan
     device: torch.device
     checkpoints: Checkpoints
@@ -97,12 +101,18 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
     data = build_data(recipe)
     for line in data.notes:
         report.say(f"note: {line}")
-    # Compared before the model is filled: other classes would fail there, or worse, would fit.
-    checkpoints = Checkpoints(folder.checkpoints, {"recipe": recipe.name, "data": identity(data)})
-    saved = checkpoints.newest(report.say)
-    if saved is not None:
-        _refuse_other_data(folder, saved, checkpoints)
+    # A damaged record would stop the training only at its end.
+    folder.records()
     model = build_model(recipe, data.info).to(device)
+    objective = build_objective(recipe, data.info).to(device)
+    optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
+    modules: dict[str, nn.Module] = {"model": model, "objective": objective}
+    if recipe.train.average is not None:
+        modules[AVERAGED] = model  # an average has the tensors of its model
+    checkpoints = Checkpoints(folder.checkpoints, {"recipe": recipe.name, "data": identity(data)})
+    saved = checkpoints.newest(
+        report.say, lambda found: _require_fit(found, folder, checkpoints, modules, optimizer)
+    )
     # A checkpoint replaces all weights: those of the start may be gone by now.
     if recipe.train.init is not None and saved is None:
         report.say(start_from(model, recipe, data.info, recipe.train.init))
@@ -113,7 +123,8 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
         data=data,
         model=model,
         average=build_average(recipe, model, len(data.train)),
-        objective=build_objective(recipe, data.info).to(device),
+        objective=objective,
+        optimizer=optimizer,
         plan=plan,
         device=device,
         checkpoints=checkpoints,
@@ -128,6 +139,19 @@ def _decided_as(started: Recipe, recipe: Recipe) -> Recipe:
         name: getattr(started.train, name) for name, value in recipe.train if value == "auto"
     }
     return recipe.with_train(**decided)
+
+
+def _require_fit(
+    saved: Saved,
+    folder: RunFolder,
+    checkpoints: Checkpoints,
+    modules: dict[str, nn.Module],
+    optimizer: Optimizer,
+) -> None:
+    """Raise UsageError for other data, ParadiseError for what is no checkpoint of this training."""
+    # The data first: of other classes the tensors are others, too.
+    _refuse_other_data(folder, saved, checkpoints)
+    saved.require_fit(modules, optimizer)
 
 
 def _refuse_other_data(folder: RunFolder, saved: Saved, checkpoints: Checkpoints) -> None:

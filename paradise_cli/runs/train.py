@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from paradise_cli.build import build_attack, build_optimizer
+from paradise_cli.build import build_attack
 from paradise_cli.core.machine import choose_device, full_fp32
 from paradise_cli.core.processes import stop_on_signal
 from paradise_cli.evaluation.validation import validation_of
@@ -86,7 +86,7 @@ def _fit(training: Training, report: Reporter, stop: Callable[[], bool]) -> Stat
     fit = Fit(
         model,
         objective,
-        build_optimizer(recipe, model.parameters(), objective.parameters()),
+        training.optimizer,
         training.plan,
         training.device,
         _Recorder(folder, report, log, watch_of(training, folder.records())),

@@ -1,6 +1,7 @@
 """What a training must remember to go on as if it had never stopped."""
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,10 +11,23 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from paradise_cli.core.errors import ParadiseError
-from paradise_cli.core.storage import DIGEST, content_digest, load_tensors, save_tensors
+from paradise_cli.core.errors import ParadiseError, UsageError, printable
+from paradise_cli.core.storage import (
+    DIGEST,
+    content_digest,
+    load_tensors,
+    require_regular,
+    save_tensors,
+)
+from paradise_cli.training.checkpoint_content import (
+    check_metadata,
+    check_tensors,
+    module_tensors,
+    optimizer_tensors,
+)
 from paradise_cli.training.run_folder import PLAIN
 
+_NAME = re.compile(r"step-[0-9]{9,18}\.safetensors\Z")
 KEPT = 2  # one to go on from, and one before it should that be damaged
 
 
@@ -59,6 +73,11 @@ class State:
         if not self.terms:
             self.terms = list(terms)
             self.start_epoch()
+        elif self.terms != list(terms):
+            raise ParadiseError(
+                "the checkpoint is of a training with other terms of the loss"
+                f" ({printable(', '.join(self.terms))}): start over beside it with --fresh"
+            )
         self.totals += values
         # Masks, not branches: a branch on a value would wait for the device.
         fresh_bad = (self.first_bad < 0) & ~values.isfinite()
@@ -132,32 +151,41 @@ class Checkpoints:
         `modules` are all that training changes, by names without a dot.
         """
         state.means(1)  # raises for a term that is not finite
-        tensors: dict[str, Tensor] = {}
-        for name, module in modules.items():
-            tensors |= _prefixed(name, module.state_dict())
+        tensors = module_tensors(modules)
         if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
             # The loss was finite, but the update after it was not.
             raise NonFinite({"weights": state.step})
         tensors |= {"totals": state.totals, "first_bad": state.first_bad}
-        tensors |= _optimizer_tensors(optimizer)
+        tensors |= optimizer_tensors(optimizer)
         scalars = {k: v for k, v in asdict(state).items() if k not in ("totals", "first_bad")}
         # Through JSON and back, so that the digest is of what a reader will see.
-        metadata = json.loads(json.dumps(self.metadata | {"state": scalars}))
+        metadata = self.metadata | {"state": scalars, "tensors": len(tensors)}
+        metadata = json.loads(json.dumps(metadata))
         metadata[DIGEST] = content_digest(tensors, metadata)
         save_tensors(self._path(state.step), tensors, metadata)
         for old in self._paths()[:-KEPT]:
             old.unlink(missing_ok=True)
 
-    def newest(self, warn: Callable[[str], None]) -> "Saved | None":
-        """The newest checkpoint that is whole, None where there is none at all.
+    def newest(
+        self, warn: Callable[[str], None], fits: Callable[["Saved"], None] = lambda saved: None
+    ) -> "Saved | None":
+        """The newest checkpoint that is whole and `fits`, None where there is none at all.
 
-        `warn` is told of a damaged one, behind which an older one was found. Raises ParadiseError
-        where all are damaged.
+        `fits` raises ParadiseError for what is no checkpoint of this training, which counts as
+        damaged; UsageError ends the search. `warn` is told of a damaged one, behind which an older
+        one was found. Raises ParadiseError where all are damaged, or what is there is no file.
         """
         damaged: list[str] = []
-        for path in reversed(self._paths()):
+        paths = self._paths()
+        # Nor could a training write there at its end, hours later.
+        for path in paths:
+            require_regular(path)
+        for path in reversed(paths):
             try:
                 saved = Saved.read(path)
+                fits(saved)
+            except UsageError:
+                raise
             except ParadiseError as error:
                 damaged.append(str(error))
                 continue
@@ -172,32 +200,33 @@ class Checkpoints:
         return self.folder / f"step-{step:09d}.safetensors"
 
     def _paths(self) -> list[Path]:
-        return sorted(self.folder.glob("step-*.safetensors"))
+        # Only names as `_path` makes them: a copy that somebody made is theirs.
+        names = [path for path in self.folder.glob("step-*.safetensors") if _NAME.match(path.name)]
+        return sorted(names, key=lambda path: int(path.stem.removeprefix("step-")))
 
 
 @dataclass(frozen=True)
 class Saved:
     """What a checkpoint file holds, every bit of it verified."""
 
+    path: Path
     tensors: dict[str, Tensor]
     metadata: dict[str, Any]
 
     @classmethod
     def read(cls, path: Path) -> "Saved":
         """The content of one file; raises ParadiseError for a damaged one."""
-        try:
-            tensors, metadata = load_tensors(path)
-            # Older versions wrote no digest: their files are taken as they are.
-            digest = metadata.pop(DIGEST, None)
-            whole = digest is None or digest == content_digest(tensors, metadata)
-            whole = whole and "step" in metadata["state"]
-        except ParadiseError:
-            raise
-        except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-            raise ParadiseError(f"{path} is damaged: its metadata cannot be read") from error
-        if not whole:
+        tensors, metadata = load_tensors(path)
+        # Older versions wrote no digest: their files are taken as they are.
+        digest = metadata.pop(DIGEST, None)
+        if digest is not None and digest != content_digest(tensors, metadata):
             raise ParadiseError(f"{path} is damaged: its content does not match its own digest")
-        return cls(tensors, metadata)
+        check_metadata(path, metadata)
+        return cls(path, tensors, metadata)
+
+    def require_fit(self, modules: Mapping[str, nn.Module], optimizer: Optimizer) -> None:
+        """Raise ParadiseError where `restore` into these, or ones like them, would fail."""
+        check_tensors(self.path, self.tensors, self.metadata, modules, optimizer)
 
     @property
     def step(self) -> int:
@@ -227,23 +256,9 @@ def _scalars(stored: dict[str, Any]) -> dict[str, Any]:
     return stored if score is None else stored | {"best": {PLAIN: Best((score,), step)}}
 
 
-def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
-
-
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     start = f"{prefix}."
     return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
-
-
-def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """State by parameter number; the parameter groups come from the recipe and the schedule."""
-    return {
-        f"optimizer.{number}.{name}": value
-        for number, entries in optimizer.state_dict()["state"].items()
-        for name, value in entries.items()
-        if isinstance(value, Tensor)
-    }
 
 
 def _load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:

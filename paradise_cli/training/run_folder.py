@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from paradise_cli.core import yaml
-from paradise_cli.core.errors import ParadiseError, UsageError
-from paradise_cli.core.storage import publish_text, write_json
+from paradise_cli.core.errors import ParadiseError, UsageError, printable
+from paradise_cli.core.storage import publish_text, require_regular, write_json
+from paradise_cli.training.records import read_environment, read_extensions, read_records
 
 PLAIN, AVERAGED = "plain", "averaged"
 """Kinds of weights: as the optimiser left them, and their average over the last steps."""
@@ -66,9 +67,17 @@ class RunFolder:
                 " another --out"
             ) from error
         try:
+            # What would be in the way of a result is found out before the work for it.
+            for path in self._files():
+                require_regular(path)
             yield
         finally:
             os.close(handle)
+
+    def _files(self) -> list[Path]:
+        """What a training reads and writes, but for checkpoints to go on from."""
+        texts = [self.recipe, self.environment, self.metrics, self.result]
+        return [*texts, *self.weights.values(), self.posteriors, self.curves, self.confusion]
 
     def refuse_change(
         self,
@@ -103,26 +112,26 @@ class RunFolder:
 
         `extended` says of a training that goes on longer than planned where and from how many
         epochs; it is added to those of earlier calls. Gives a warning where the machine has changed
-        in what bit-for-bit equality depends on.
+        in what bit-for-bit equality depends on, or where it cannot be known.
         """
-        before: dict[str, Any] = {}
-        if self.environment.exists():
-            before = json.loads(self.environment.read_text(encoding="utf-8"))
-        history: list[dict[str, int]] = before.get("extended", [])
+        before = read_environment(self.environment)
+        history = read_extensions(before)
         if extended is not None and extended not in history:
             history.append(extended)
         if history:
             environment = environment | {"extended": history}
         # First, or a process killed between the two would forget the extension.
+        unknown = not before and self.environment.exists()
         write_json(self.environment, environment)
         self._write_recipe(recipe)
+        if unknown:
+            # It decides no number: for its sake no training is stopped.
+            return f"{self.environment} was damaged: where this run began is no longer known"
         return _moved(before, environment) if before else None
 
     def extensions(self) -> list[dict[str, int]]:
         """Each time the training went on longer than planned: where, and epochs before and now."""
-        environment = json.loads(self.environment.read_text(encoding="utf-8"))
-        found: list[dict[str, int]] = environment.get("extended", [])
-        return found
+        return read_extensions(read_environment(self.environment))
 
     def keep_recipe(self, recipe: dict[str, Any]) -> None:
         """Write the resolved recipe where there is none."""
@@ -137,19 +146,17 @@ class RunFolder:
         """Drop the records of steps after `step`: the training will take those again."""
         if not self.metrics.exists():
             return
-        lines = self.metrics.read_text(encoding="utf-8").splitlines()
-        # A process killed while it wrote leaves half a line.
-        whole = [line for line in lines if line.endswith("}")]
-        kept = [line for line in whole if json.loads(line)["step"] <= step]
-        if len(kept) < len(lines):
+        kept = "".join(
+            json.dumps(record) + "\n" for record in self.records() if record["step"] <= step
+        )
+        # Also where only a torn line goes: the next one would be written behind it.
+        if kept.encode() != self.metrics.read_bytes():
             with publish_text(self.metrics) as file:
-                file.writelines(f"{line}\n" for line in kept)
+                file.write(kept)
 
     def records(self) -> list[dict[str, Any]]:
-        """The records of all epochs so far."""
-        if not self.metrics.exists():
-            return []
-        return [json.loads(line) for line in self.metrics.read_text("utf-8").splitlines()]
+        """The records of all epochs so far; raises ParadiseError for a line that is none."""
+        return read_records(self.metrics)
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """Add one record as a line of JSON."""
@@ -163,7 +170,7 @@ class RunFolder:
 def _moved(before: dict[str, Any], environment: dict[str, Any]) -> str | None:
     """What has changed of that on which bit-for-bit equality depends."""
     changed = [
-        f"{key} {before.get(key)} -> {environment.get(key)}"
+        f"{key} {printable(str(before.get(key)), 80)} -> {environment.get(key)}"
         # Each of these decides in which order numbers are added up.
         for key in ("torch", "device", "processor", "threads")
         if before.get(key) != environment.get(key)

@@ -1,21 +1,26 @@
 """What is already known of each image, recorded as it is learnt, and never twice."""
 
+import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from io import FileIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.journal import append, compare, damaged, lock, whole_lines
+from paradise_cli.core.storage import require_regular
 
 _WHAT = "attack"  # what the work is called in messages
+_NAME = re.compile(r"ledger(?:-([1-9][0-9]{0,5}))?\.jsonl")
 _TURNED_RANDOM = "turned random"  # the label of an entry that is no attack's
 
 
@@ -35,8 +40,39 @@ class Entry(NamedTuple):
     point: Tensor | None
 
 
+_Count = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class _Line(BaseModel):
+    """An entry as a line of JSON: `point` is the number of the point in the file of points."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    label: str
+    image: _Count
+    run: _Count
+    target: Annotated[int, Field(ge=-1, lt=2**63)]
+    step: _Count
+    distance: float
+    fooled: bool
+    point: _Count | None
+    sha256: str | None = None  # of the point; older versions wrote none
+
+    @model_validator(mode="after")
+    def _believable(self) -> "_Line":
+        if self.fooled and (self.point is None or not 0 <= self.distance < math.inf):
+            raise ValueError("a success has a point at a distance")
+        return self
+
+
 class Ledger:
-    """Entries in memory, by attack, image and run."""
+    """Entries in memory, by attack, image and run.
+
+    `spoiled` is how many entries were on record with a point that is not as it was written: they
+    are forgotten.
+    """
+
+    spoiled = 0
 
     def __init__(self) -> None:
         self._runs: dict[str, dict[int, dict[int, Entry]]] = {}
@@ -83,6 +119,7 @@ def discard(folder: Path) -> None:
     try:
         # Nothing is removed before it is known that nobody writes there.
         for path in folder.glob("ledger*.jsonl"):
+            require_regular(path)
             with path.open("ab") as lines:
                 lock(lines, folder, _WHAT)
         for path in [*folder.glob("ledger*.jsonl"), *folder.glob("points*.f32")]:
@@ -96,18 +133,20 @@ def discard(folder: Path) -> None:
 class FolderLedger(Ledger):
     """Entries also in `ledger.jsonl` of a folder, and the points in `points.f32` beside it.
 
-    A line is written after its point, and one that was cut off is forgotten: whenever the process
-    dies, what the folder says is true. The first line is the `header`, what the attack is; it holds
-    the `shape` of an image. Several processes may share the folder, each as another `writer`;
-    `settle` reads what the others wrote. Numbers of the header that are no integers may differ by
-    0.001. Raises ParadiseError where the folder holds another attack, is in use, damaged or not
-    writable.
+    A line is written after its point with a digest of it. One that was cut off, or whose point is
+    another one now, is forgotten: whenever the process or the machine dies, what the folder says is
+    true. The first line is the `header`, what the attack is; it holds the `shape` of an image.
+    Several processes may share the folder, each as another `writer`; `settle` reads what the others
+    wrote. Numbers of the header that are no integers may differ by 0.001. Raises ParadiseError
+    where the folder holds another attack, is in use, damaged or not writable.
     """
 
     def __init__(self, folder: Path, header: Mapping[str, Any], *, writer: int = 0) -> None:
         super().__init__()
         self._folder, self._header, self._writer = folder, dict(header), writer
         self._size = math.prod(header["shape"])
+        for path in (self._path(writer), self._point_path(writer)):
+            require_regular(path)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # Unbuffered: what is written has left this process when the call returns.
@@ -119,11 +158,13 @@ class FolderLedger(Ledger):
             ) from error
         try:
             lock(self._lines, folder, _WHAT)
-            self._mend()
-            self._read_all()
+            spoiled = [*self._mend(), *self._read_others()]
         except BaseException:
             self.close()
             raise
+        # What was made again since stands behind them.
+        known = [entry.run in self.runs(entry.label, entry.image) for entry in spoiled]
+        self.spoiled = known.count(False)
 
     def close(self) -> None:
         self._lines.close()
@@ -134,8 +175,9 @@ class FolderLedger(Ledger):
         # The point goes first: a line that names it is never there without it.
         line: dict[str, Any] = {**entry._asdict(), "point": None}
         if entry.point is not None:
-            line["point"] = self._count
-            self._append(self._points, entry.point.contiguous().numpy().astype("<f4").tobytes())
+            content = entry.point.contiguous().numpy().astype("<f4").tobytes()
+            line |= {"point": self._count, "sha256": _digest(content)}
+            self._append(self._points, content)
             self._count += 1
         self._append(self._lines, json.dumps(line).encode() + b"\n")
 
@@ -146,7 +188,7 @@ class FolderLedger(Ledger):
         # Points before lines here too, as a machine may lose power between the two.
         os.fsync(self._points.fileno())
         os.fsync(self._lines.fileno())
-        self._read_all()
+        self._read_others()
 
     def _path(self, writer: int) -> Path:
         return self._folder / (f"ledger-{writer}.jsonl" if writer else "ledger.jsonl")
@@ -154,47 +196,81 @@ class FolderLedger(Ledger):
     def _point_path(self, writer: int) -> Path:
         return self._folder / (f"points-{writer}.f32" if writer else "points.f32")
 
-    def _mend(self) -> None:
-        """Cut off what a killed process left unfinished, or begin with the header."""
-        entries = list(self._read(self._writer))
+    def _mend(self) -> list[Entry]:
+        """Cut off what a killed process left unfinished, or begin with the header.
+
+        Takes in what is whole and gives the entries that are not.
+        """
+        read = list(self._read(self._writer))
         # The header, and as many lines as have their points.
-        whole = whole_lines(self._path(self._writer))[: len(entries) + 1]
+        whole = whole_lines(self._path(self._writer))[: len(read) + 1]
         os.ftruncate(self._lines.fileno(), sum(len(line) + 1 for line in whole))
         if not whole:
             self._append(self._lines, json.dumps(self._header).encode() + b"\n")
-        self._count = sum(entry.point is not None for entry in entries)
+        self._count = sum(entry.point is not None for entry, _ in read)
         os.ftruncate(self._points.fileno(), 4 * self._size * self._count)
+        return self._take_in(read)
 
-    def _read_all(self) -> None:
+    def _read_others(self) -> list[Entry]:
+        """Take in what other writers recorded; gives what is not as it was written."""
+        spoiled = []
         for path in sorted(self._folder.glob("ledger*.jsonl")):
-            for entry in self._read(int(path.stem.partition("-")[2] or 0)):
-                super().add(entry)
+            name = _NAME.fullmatch(path.name)
+            # A copy that somebody made counts nothing twice.
+            if name is None or (writer := int(name[1] or 0)) == self._writer:
+                continue
+            require_regular(path)
+            spoiled += self._take_in(self._read(writer))
+        return spoiled
 
-    def _read(self, writer: int) -> Iterator[Entry]:
-        path = self._path(writer)
+    def _take_in(self, read: Iterable[tuple[Entry, bool]]) -> list[Entry]:
+        spoiled = []
+        for entry, whole in read:
+            if whole:
+                super().add(entry)
+            else:
+                spoiled.append(entry)
+        return spoiled
+
+    def _read(self, writer: int) -> Iterator[tuple[Entry, bool]]:
+        """Each entry of a writer, and whether its point is as it was written."""
+        path, points = self._path(writer), 0
         for number, line in enumerate(whole_lines(path), start=1):
             try:
-                found = json.loads(line)
-                if number > 1:
-                    entry = self._entry(found, writer)
-                elif not isinstance(found, dict):
-                    raise TypeError
+                if number == 1:
+                    header = json.loads(line)
+                    if not isinstance(header, dict):
+                        raise TypeError
+                    compare(header, self._header, self._folder, _WHAT)
+                    continue
+                found = _Line.model_validate_json(line)
+                if found.point not in (None, points):
+                    raise ValueError("points are numbered in the order of their lines")
+                entry, whole = self._entry(found, writer)
             except (EOFError, FileNotFoundError):
                 # The machine died: a line came to the disk, and its point did not.
                 return
-            except (ValueError, TypeError, KeyError) as error:
+            except ParadiseError:
+                raise
+            except (ValueError, TypeError, RecursionError) as error:
                 raise ParadiseError(damaged(path, number)) from error
-            if number > 1:
-                yield entry
-            else:
-                compare(found, self._header, self._folder, _WHAT)
+            points += entry.point is not None
+            yield entry, whole
 
-    def _entry(self, found: dict[str, Any], writer: int) -> Entry:
-        if found["point"] is not None:
-            offset = 4 * self._size * found["point"]
+    def _entry(self, found: _Line, writer: int) -> tuple[Entry, bool]:
+        point, whole = None, True
+        if found.point is not None:
+            offset = 4 * self._size * found.point
             array = np.fromfile(self._point_path(writer), "<f4", self._size, offset=offset)
             if len(array) < self._size:
                 raise EOFError
+            # Nor need all of a point have come to the disk where its length did.
+            whole = found.sha256 in (None, _digest(array.tobytes()))
             point = torch.from_numpy(array.astype(np.float32).reshape(self._header["shape"]))
-            return Entry(**{**found, "point": point})
-        return Entry(**found)
+        values = found.model_dump(exclude={"point", "sha256"})
+        return Entry(**values, point=point), whole
+
+
+def _digest(content: bytes) -> str:
+    """What tells a point from another one, and from what a dying machine or disk made of it."""
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -3,6 +3,11 @@
 
 def main() -> None:
     """Run the command line."""
+    from paradise_cli.core.parent import end_with_parent
+
+    # Before the command line is loaded, which takes a while.
+    end_with_parent()
+
     from paradise_cli.cli import app
 
     app(prog_name="paradise")

@@ -4,10 +4,12 @@ import copy
 import csv
 import json
 import math
+import os
 import shutil
 import signal
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,20 @@ from typer.testing import CliRunner
 
 from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.locks import locked
+from paradise_cli.core.parent import WATCHED
 from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.sweep.axes import alpha_axis, parse_axis
 from paradise_cli.sweep.plan import SweepPoint, plan
-from paradise_cli.sweep.run import FinishedRun, _reason, _Running, environments
+from paradise_cli.sweep.run import (
+    FinishedRun,
+    _finished,
+    _reason,
+    _Running,
+    _to_do,
+    environments,
+    run_points,
+)
 from paradise_cli.sweep.summary import components_cap, summarise
 from paradise_cli.theory.exact_curves import exact_curve
 from paradise_cli.training.run_folder import RunFolder
@@ -192,9 +204,12 @@ def test_a_point_that_diverges_leaves_the_others(folder: Path) -> None:
 
 
 def test_another_split_is_measured_without_training_again(folder: Path) -> None:
+    kept = {name: (folder / name).read_bytes() for name in ("sweep.csv", "sweep.json")}
     sweep(folder, "--alpha", "0.1", "--split", "train")
-    result = result_of(folder)
+    result = json.loads((folder / "sweep-train.json").read_text())
     assert (result["split"], result["n"]) == ("train", 1437)
+    assert (folder / "sweep-train.csv").exists() and (folder / "frontier-train.png").exists()
+    assert kept == {name: (folder / name).read_bytes() for name in kept}
 
 
 @pytest.mark.parametrize(
@@ -202,7 +217,7 @@ def test_another_split_is_measured_without_training_again(folder: Path) -> None:
     [
         ((), "nothing to sweep"),
         (("--alpha", "1,2", "--split", "tset"), "did you mean 'test'"),
-        (("--alpha", ""), "not a list of numbers"),
+        (("--alpha", ""), "it is empty"),
     ],
 )
 def test_a_mistake_is_told_before_anything_runs(
@@ -375,11 +390,72 @@ def test_a_point_whose_training_was_killed_says_so(tmp_path: Path, number: int) 
 
 
 def test_an_exit_code_that_is_no_signal_leaves_the_last_message(tmp_path: Path) -> None:
-    (tmp_path / "log.txt").write_text("error: it is broken\n")
+    (tmp_path / "log.txt").write_text("error: an older one\nerror: a (os error: 28)\nmend it\n")
     ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(255)"])
     ended.wait()
     point = SweepPoint("a", {}, load_recipe("digits").recipe)
-    assert _reason(_Running(point, RunFolder(tmp_path), ended, 0)) == "it is broken"
+    assert _reason(_Running(point, RunFolder(tmp_path), ended, 0)) == "a (os error: 28)\nmend it"
+
+
+def test_a_process_ends_with_its_parent_however_that_ends() -> None:
+    """The pipe that is its stdin closes with the parent, also when that is killed."""
+    program = (
+        "import signal, time; from paradise_cli.core.parent import end_with_parent\n"
+        "end_with_parent(); print('ready', flush=True); time.sleep(600)"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {WATCHED: "1"},
+    )
+    assert child.stdin is not None and child.stdout is not None
+    assert child.stdout.readline() == b"ready\n" and child.poll() is None
+    child.stdin.close()
+    assert child.wait(timeout=60) == -signal.SIGTERM
+    child.stdout.close()
+
+
+def test_a_second_sweep_in_a_folder_is_refused(folder: Path) -> None:
+    kept = (folder / "sweep.json").read_bytes()
+    with locked(folder, "sweep", "sweep"):
+        assert "another sweep is running in" in sweep(folder, "--alpha", "0.1", code=1)
+    assert (folder / "sweep.json").read_bytes() == kept
+
+
+def test_a_point_that_somebody_trains_is_waited_for(folder: Path) -> None:
+    """Its result comes while the sweep waits; nothing is trained here, and its log stays."""
+    run = RunFolder(folder / "points" / "alpha=1")
+    log, result = run.path / "log.txt", run.result.read_bytes()
+    log.write_text("somebody else's")
+    run.result.unlink()
+    points = plan("digits", [alpha_axis("0.1,1")], overrides=FAST)
+    told: list[str] = []
+    with ExitStack() as other:
+        other.enter_context(run.locked())
+
+        def say(text: str) -> None:
+            told.append(text)
+            run.result.write_bytes(result)
+            other.close()
+
+        finished = run_points(points, folder, device="cpu", say=say)
+    assert told == ["alpha=1: another process trains it; waiting for that"]
+    assert [each.error for each in finished] == [None, None]
+    assert log.read_text() == "somebody else's"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "[" * 10_000])
+def test_a_damaged_result_is_measured_again(folder: Path, text: str) -> None:
+    run = RunFolder(folder / "points" / "alpha=1")
+    run.result.write_text(text)
+    assert (_to_do(run, "test", "cpu") or [""])[0] == "train"
+    run.result.write_text('{"test": null}')
+    assert _to_do(run, "test", "cpu") is None
+    (point,) = plan("digits", [alpha_axis("1")])
+    assert "holds no measurement" in (_finished(point, run, "test").error or "")
+    (run.path / "evaluation-train.json").write_text(text)
+    assert "--overwrite" in (_to_do(run, "train", "cpu") or [])
 
 
 def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(tmp_path: Path) -> None:

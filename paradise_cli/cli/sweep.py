@@ -92,9 +92,10 @@ def sweep(
     folder = out or Path("sweeps") / points[0].recipe.name
     note(f"{folder}: {counted(len(points), 'run')}")
     # In epochs: runs are few and long, and do not end one after the other.
-    with progress_bar(sum(point.recipe.train.epochs for point in points), "epochs") as advance:
+    epochs = sum(point.recipe.train.epochs for point in points)
+    with progress_bar(epochs, "epochs") as advance:
         finished = run_points(
-            points, folder, split=split, device=device, jobs=jobs, progress=advance
+            points, folder, split=split, device=device, jobs=jobs, progress=advance, say=note
         )
     _deliver(summarise(finished, split), folder, as_json)
 
@@ -103,7 +104,7 @@ def _deliver(result: "SweepResult", folder: Path, as_json: bool) -> None:
     from paradise_cli.figures.beside import drawing
 
     result.write(folder)
-    picture = folder / "frontier.png"
+    picture = folder / result.files[2]
     with drawing(picture, note):
         from paradise_cli.sweep.picture import draw_frontier
 
@@ -114,7 +115,7 @@ def _deliver(result: "SweepResult", folder: Path, as_json: bool) -> None:
         _print(result)
     for name, error in result.failed:
         note(f"failed: {name}: {error}")
-    note(f"{folder}: sweep.csv, sweep.json, frontier.png; each run in points/")
+    note(f"{folder}: {', '.join(result.files)}; each run in points/")
     # After everything was printed: the points that succeeded are worth seeing.
     if result.failed:
         raise typer.Exit(1)

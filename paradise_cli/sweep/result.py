@@ -46,6 +46,13 @@ class SweepResult:
     warnings: tuple[str, ...]
     failed: tuple[tuple[str, str], ...]
 
+    @property
+    def files(self) -> tuple[str, str, str]:
+        """Names of the table, the JSON object and the picture."""
+        # Numbers of other images are no newer ones of the same.
+        suffix = "" if self.split == "test" else f"-{self.split}"
+        return f"sweep{suffix}.csv", f"sweep{suffix}.json", f"frontier{suffix}.png"
+
     def to_json(self) -> dict[str, Any]:
         """A JSON object."""
         return {
@@ -73,14 +80,14 @@ class SweepResult:
         }
 
     def write(self, folder: Path) -> None:
-        """`sweep.csv` and `sweep.json`, each whole or not at all."""
-        with publish_text(folder / "sweep.csv") as file:
+        """The table and the JSON object, each whole or not at all."""
+        with publish_text(folder / self.files[0]) as file:
             # Failed runs lack the columns of what was measured, and the first may have failed.
             columns = list(dict.fromkeys(key for row in self.rows for key in row))
             table = csv.DictWriter(file, columns, lineterminator="\n")
             table.writeheader()
             table.writerows(self.rows)
-        write_json(folder / "sweep.json", self.to_json())
+        write_json(folder / self.files[1], self.to_json())
 
 
 def _finite(value: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,8 +16,10 @@ import torch
 
 import paradise_cli
 from paradise_cli.build import build_data
-from paradise_cli.core.errors import Interrupted, UsageError
+from paradise_cli.core.errors import Interrupted, ParadiseError, UsageError
+from paradise_cli.core.locks import Busy, locked
 from paradise_cli.core.machine import choose_device
+from paradise_cli.core.parent import WATCHED
 from paradise_cli.core.processes import stop_on_signal
 from paradise_cli.recipe.imports import module_folders
 from paradise_cli.recipe.schema import load_recipe
@@ -49,6 +52,11 @@ class _Running:
     process: subprocess.Popen[bytes]
     slot: int
 
+    def close(self) -> None:
+        """Let go of its stdin, by which it sees that this process is there."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
 
 def run_points(
     points: Sequence[SweepPoint],
@@ -58,13 +66,16 @@ def run_points(
     device: str = "auto",
     jobs: int | None = None,
     progress: Callable[[int], None] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> list[FinishedRun]:
     """Train and evaluate every point in `folder`, going on where an earlier sweep there stopped.
 
     A point that fails leaves the others alone. `jobs` is how many run at a time: by default as many
-    as there are GPUs, else processor cores, which they share. `progress` is called with how
-    many epochs are done. Raises UsageError where the folder holds runs of other recipes or the data
-    lack the split, Interrupted after a signal, when every run has saved its state.
+    as there are GPUs, else processor cores, which they share. `progress` is called with how many
+    epochs are done, `say` with a line for each point that another process trains, which is waited
+    for. Raises UsageError where the folder holds runs of other recipes or the data lack the split,
+    Busy where another sweep works there, Interrupted after a signal, when every run has saved its
+    state.
     """
     # What would fail in every run is said once, before the first.
     choose_device(device)
@@ -73,32 +84,30 @@ def run_points(
             f"{points[0].recipe.data.name} has no {split} split; choose another with --split"
         )
     runs = [RunFolder(folder / "points" / point.name) for point in points]
-    # All are compared before the first recipe is written: a refusal leaves the folder as it was.
-    for point, run in zip(points, runs, strict=True):
-        if run.recipe.exists():
-            started = load_recipe(str(run.recipe)).recipe.resolved()
-            run.refuse_change(started, point.recipe.resolved(), remedy="choose another --out")
-    for point, run in zip(points, runs, strict=True):
-        run.keep_recipe(point.recipe.resolved())
-    slots = environments(len(points), device, jobs)
-    errors: dict[str, str] = {}
-    _run_all(list(zip(points, runs, strict=True)), slots, split, device, errors, progress)
-    return [
-        FinishedRun(
-            point,
-            run.path,
-            None if point.name in errors else _measured(run, split),
-            errors.get(point.name),
-        )
-        for point, run in zip(points, runs, strict=True)
-    ]
+    waiting = list(zip(points, runs, strict=True))
+    with locked(folder, "sweep", "sweep"):
+        # All are compared before the first recipe is written: a refusal leaves the folder as it
+        # was.
+        for point, run in waiting:
+            if run.recipe.exists():
+                started = load_recipe(str(run.recipe)).recipe.resolved()
+                run.refuse_change(started, point.recipe.resolved(), remedy="choose another --out")
+        for point, run in waiting:
+            run.keep_recipe(point.recipe.resolved())
+        slots = environments(len(points), device, jobs)
+        errors: dict[str, str] = {}
+        _run_all(_Waiting(waiting, split, device, say), slots, errors, progress)
+        return [
+            FinishedRun(point, run.path, None, errors[point.name])
+            if point.name in errors
+            else _finished(point, run, split)
+            for point, run in zip(points, runs, strict=True)
+        ]
 
 
 def _run_all(
-    waiting: list[tuple[SweepPoint, RunFolder]],
+    waiting: "_Waiting",
     slots: list[dict[str, str]],
-    split: str,
-    device: str,
     errors: dict[str, str],
     progress: Callable[[int], None] | None,
 ) -> None:
@@ -106,19 +115,21 @@ def _run_all(
 
     `errors` gets the reasons of the points that failed.
     """
-    runs = [run for _, run in waiting]
+    runs = [run for _, run in waiting.points]
     reported = 0  # epochs
     running: list[_Running] = []
     with stop_on_signal() as stop:
         try:
-            while (waiting or running) and not stop():
+            while (waiting.points or running) and not stop():
                 for slot in sorted(set(range(len(slots))) - {job.slot for job in running}):
-                    if job := _start_next(waiting, slot, slots[slot], split, device):
+                    if job := waiting.start_next(slot, slots[slot]):
                         running.append(job)
                 for job in [job for job in running if job.process.poll() is not None]:
                     running.remove(job)
-                    if job.process.returncode == 0:
-                        waiting.insert(0, (job.point, job.run))  # there may be an evaluation to do
+                    job.close()
+                    # There may be an evaluation to do, or somebody else was faster.
+                    if job.process.returncode == 0 or _busy(job.run):
+                        waiting.points.insert(0, (job.point, job.run))
                     else:
                         errors[job.point.name] = _reason(job)
                 done = sum(_epochs(run) for run in runs)
@@ -126,7 +137,7 @@ def _run_all(
                 if progress and done > reported:
                     progress(done - reported)
                     reported = done
-                if running:
+                if running or waiting.points:
                     time.sleep(POLL_SECONDS)
         # Also after an error of our own: no process may be left behind.
         finally:
@@ -137,49 +148,103 @@ def _run_all(
             )
 
 
-def _start_next(
-    waiting: list[tuple[SweepPoint, RunFolder]],
+class _Waiting:
+    """The points that are not finished, and what each of them takes next."""
+
+    def __init__(
+        self,
+        points: list[tuple[SweepPoint, RunFolder]],
+        split: str,
+        device: str,
+        say: Callable[[str], None] | None,
+    ) -> None:
+        self.points = points
+        self._split, self._device, self._say = split, device, say
+        self._told = set[str]()
+
+    def start_next(self, slot: int, environment: dict[str, str]) -> _Running | None:
+        """Start what is to do for the first point that is not finished and that nobody trains."""
+        for item in list(self.points):
+            point, run = item
+            arguments = _to_do(run, self._split, self._device)
+            # As one that a killed sweep has left, which is about to save its state.
+            if arguments is not None and _busy(run):
+                self._tell(point)
+                continue
+            self.points.remove(item)
+            if arguments is not None:
+                return _start(point, run, arguments, slot, environment)
+        return None
+
+    def _tell(self, point: SweepPoint) -> None:
+        if self._say is not None and point.name not in self._told:
+            self._told.add(point.name)
+            self._say(f"{point.name}: another process trains it; waiting for that")
+
+
+def _start(
+    point: SweepPoint,
+    run: RunFolder,
+    arguments: Sequence[str],
     slot: int,
     environment: dict[str, str],
-    split: str,
-    device: str,
-) -> _Running | None:
-    """Start what is to do for the first waiting point that is not finished."""
-    while waiting:
-        point, run = waiting.pop(0)
-        if arguments := _to_do(run, split, device):
-            with (run.path / LOG).open("wb") as log:
-                process = subprocess.Popen(
-                    [*COMMAND, *arguments],
-                    stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
-                    env=os.environ | environment | {"PYTHONPATH": _python_path(point)},
-                    # Ctrl-C reaches the sweep alone, which passes it on once
-                    start_new_session=True,
-                )  # fmt: skip
-            return _Running(point, run, process, slot)
-    return None
+) -> _Running:
+    own = environment | {"PYTHONPATH": _python_path(point), WATCHED: "1"}
+    with (run.path / LOG).open("wb") as log:
+        process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, env=os.environ | own,
+            # Ctrl-C reaches the sweep alone, which passes it on once
+            start_new_session=True,
+        )  # fmt: skip
+    return _Running(point, run, process, slot)
 
 
 def _to_do(run: RunFolder, split: str, device: str) -> list[str] | None:
     """Arguments of the next command for a run, None where it is trained and evaluated."""
     # A training ends with an evaluation on test images; other splits take a command of their own.
-    if not run.result.exists():
+    if _read(run.result) is None:
         return ["train", str(run.recipe), "--out", str(run.path), "--device", device, "--json"]
     evaluated = _evaluation_file(run, split)
-    if split == "test" or evaluated.exists():
+    if split == "test" or _read(evaluated) is not None:
         return None
-    options = ["--split", split, "--device", device, "--out", str(evaluated), "--json"]
-    return ["evaluate", str(run.path), *options]
+    # Where it stands and cannot be read, it is in the way of its like.
+    options = ["--split", split, "--device", device, "--out", str(evaluated), "--overwrite"]
+    return ["evaluate", str(run.path), *options, "--json"]
 
 
 def _evaluation_file(run: RunFolder, split: str) -> Path:
     return run.path / f"evaluation-{split}.json"
 
 
-def _measured(run: RunFolder, split: str) -> dict[str, Any]:
+def _finished(point: SweepPoint, run: RunFolder, split: str) -> FinishedRun:
     file = run.result if split == "test" else _evaluation_file(run, split)
-    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return found["test"] if split == "test" else found
+    found = _read(file) or {}
+    measured = found.get("test") if split == "test" else found
+    if not isinstance(measured, dict) or "distortion" not in measured:
+        reason = f"{file} holds no measurement; move it away, and the same command makes it anew"
+        return FinishedRun(point, run.path, None, reason)
+    return FinishedRun(point, run.path, measured)
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    """A result, None where there is none or a damaged one."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _busy(run: RunFolder) -> bool:
+    """Whether another process trains the run."""
+    try:
+        with run.locked():
+            return False
+    except Busy:
+        return True
+    except ParadiseError:
+        return False  # the training itself says what is wrong there
 
 
 def _interrupt(running: Sequence[_Running]) -> None:
@@ -188,6 +253,7 @@ def _interrupt(running: Sequence[_Running]) -> None:
         job.process.terminate()
     for job in running:
         job.process.wait()
+        job.close()
 
 
 def _reason(job: _Running) -> str:
@@ -198,8 +264,8 @@ def _reason(job: _Running) -> str:
     if number in signal.valid_signals():
         return f"killed by signal {number}"
     log = (job.run.path / LOG).read_text(encoding="utf-8", errors="replace").strip()
-    # The command line ends with one message behind this word.
-    return log.rpartition("error: ")[2] or "it ended without a message"
+    # The command line ends with one message behind this word, in which it may come again.
+    return re.split(r"^error: ", log, flags=re.MULTILINE)[-1] or "it ended without a message"
 
 
 def _epochs(run: RunFolder) -> int:

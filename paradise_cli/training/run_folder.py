@@ -1,14 +1,12 @@
 """A run folder: complete at every instant, owned by one training at a time."""
 
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from paradise_cli.core import yaml
+from paradise_cli.core import locks, yaml
 from paradise_cli.core.errors import ParadiseError, UsageError, printable
 from paradise_cli.core.storage import publish_text, require_regular, write_json
 from paradise_cli.training.records import read_environment, read_extensions, read_records
@@ -45,34 +43,22 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the operating system's lock on the folder, which even a killed process frees.
+        """Hold the folder's lock, as `locks.locked`; raises Busy where another training holds it.
 
-        Raises ParadiseError where another training holds it or the folder cannot be written.
+        Raises ParadiseError where the folder cannot be written.
         """
-        try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise ParadiseError(
-                f"cannot write the run folder {self.path}: {error.strerror}; choose another with"
-                " --out"
-            ) from error
-        # A lock of the system, not a file that exists: it cannot outlive a killed process.
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(handle)
-            raise ParadiseError(
-                f"another training is running in {self.path}; wait for it, stop it, or choose"
-                " another --out"
-            ) from error
-        try:
+        with locks.locked(self.path, "run", "training"):
+            try:
+                self.checkpoints.mkdir(exist_ok=True)
+            except OSError as error:
+                raise ParadiseError(
+                    f"cannot write the run folder {self.path}: {error.strerror}; choose another"
+                    " with --out"
+                ) from error
             # What would be in the way of a result is found out before the work for it.
             for path in self._files():
                 require_regular(path)
             yield
-        finally:
-            os.close(handle)
 
     def _files(self) -> list[Path]:
         """What a training reads and writes, but for checkpoints to go on from."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.data import decode, list_images
+from paradise_cli.inference import reconstruction
 from paradise_cli.inference.batches import block_size
 from paradise_cli.inference.encoding import Encoded, encode_to_file
 from paradise_cli.inference.image_sources import Images
@@ -394,6 +395,25 @@ def test_predict_and_reconstruct_from_python(model: LoadedModel, photos: Path) -
         mean = model.model.encode(torch.from_numpy(found.originals)).mu
         expected = model.model.decode(mean)["picture"].sigmoid()
     np.testing.assert_allclose(found.pixels["picture"], expected, atol=1e-5)
+
+
+def test_an_index_never_stands_beside_pictures_of_another_run(
+    model: LoadedModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped at the second picture of a new run, the folder holds pictures of both."""
+    save, index = reconstruction._save, tmp_path / "index.csv"
+    reconstruct_to_files(model, model.open(photos), tmp_path)
+    assert index.exists()
+
+    def stop(pixels: Any, path: Path) -> None:
+        if path.name.startswith("000001"):
+            raise KeyboardInterrupt
+        save(pixels, path)
+
+    monkeypatch.setattr(reconstruction, "_save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        reconstruct_to_files(model, model.open(photos), tmp_path)
+    assert not index.exists()
 
 
 def test_threads_are_given_back(model: LoadedModel, tmp_path: Path) -> None:

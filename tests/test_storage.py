@@ -1,6 +1,8 @@
 """What stands where a result is written: kept whole, followed or written into, never replaced."""
 
 import ast
+import errno
+import json
 import os
 import signal
 import stat
@@ -8,24 +10,28 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import paradise_cli
+from paradise_cli.core import storage
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.processes import end_tidily
 from paradise_cli.core.storage import (
     load_tensors,
     publish,
     publish_text,
+    publish_together,
     require_writable,
     save_tensors,
     write_json,
+    write_numbers,
 )
 
 from .tiny_model import save_images, save_tiny
@@ -239,6 +245,63 @@ def test_what_killed_writers_left_is_swept_out_and_nothing_that_is_still_written
         waiting.communicate()
     assert waiting.returncode == 0 and (tmp_path / "b").read_text() == "half"
     assert alone(tmp_path) == [".mine.tmp", "b", "c"]
+
+
+@pytest.mark.parametrize("killed", range(4))
+def test_files_of_one_result_are_one_whenever_a_process_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: int
+) -> None:
+    """Killed before the removal, between it and the renames, and after them."""
+    document, table, picture = (tmp_path / name for name in ("a.json", "a.csv", "a.png"))
+
+    def result(number: int) -> None:
+        write_numbers(document, {"n": number}, table, [{"n": number}], picture)
+
+    result(1)
+    picture.write_text("of 1")
+    calls = 0
+
+    def stop(call: Callable[..., None]) -> Callable[..., None]:
+        def counted(*given: Any) -> None:
+            nonlocal calls
+            if not str(given[0]).endswith(".tmp"):
+                if calls == killed:
+                    raise KeyboardInterrupt
+                calls += 1
+            call(*given)
+
+        return counted
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", stop(os.replace))
+        patch.setattr(storage, "withdraw", stop(storage.withdraw))
+        with pytest.raises(KeyboardInterrupt):
+            result(2)
+    # Where the document stands, the table and the picture are its own.
+    found = json.loads(document.read_text()) if document.exists() else None
+    assert found in (None, {"n": 1})
+    if found is not None:
+        assert table.read_text() == "n\n1\n" and picture.exists()
+    result(2)
+    assert json.loads(document.read_text()) == {"n": 2} and table.read_text() == "n\n2\n"
+    assert alone(tmp_path) == ["a.csv", "a.json"]
+
+
+def test_a_full_disk_leaves_all_files_of_a_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / name for name in ("last", "other")]
+    for path in paths:
+        path.write_text("old")
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(storage, "_fsync", full)
+    with pytest.raises(ParadiseError, match="No space left"), publish_together(*paths) as new:
+        for temporary in new:
+            temporary.write_text("new")
+    assert [path.read_text() for path in paths] == ["old", "old"]
 
 
 def test_own_stdout_goes_on_after_the_result(tmp_path: Path) -> None:

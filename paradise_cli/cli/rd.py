@@ -138,9 +138,10 @@ def _solve(
 def _deliver(solved: "RateDistortion", folder: Path, as_json: bool) -> None:
     """Write the curve and its picture, and show the one or the other."""
     from paradise_cli.figures.beside import drawing
+    from paradise_cli.theory.rate_distortion import PICTURE_FILE
 
     solved.write(folder)
-    picture = folder / "curve.png"
+    picture = folder / PICTURE_FILE
     with drawing(picture, note):
         from paradise_cli.theory.picture import draw_curve
 

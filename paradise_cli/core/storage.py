@@ -1,5 +1,6 @@
 """The only door to the disk for weights and state: whole files or none, never a pickle."""
 
+import csv
 import hashlib
 import json
 import os
@@ -7,7 +8,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -57,6 +58,31 @@ def publish(path: Path) -> Iterator[Path]:
         with suppress(OSError):  # that this one is not empty, mostly
             for folder in new:
                 folder.rmdir()
+
+
+@contextmanager
+def publish_together(last: Path, *others: Path, drawn: Sequence[Path] = ()) -> Iterator[list[Path]]:
+    """Like `publish`, of files that are one result; gives a temporary path for each.
+
+    `last` is away while the others change: where it stands, it belongs to them. `drawn` are
+    pictures of an older result, which go with it.
+    """
+    with ExitStack() as published:
+        # Left in the opposite order: `last` is renamed last.
+        temporaries = [published.enter_context(publish(path)) for path in (last, *others)]
+        yield temporaries
+        for temporary in temporaries:
+            _fsync(temporary)  # a full disk shows before anything is changed
+        for path in (last, *drawn):
+            withdraw(path)
+
+
+def withdraw(path: Path) -> None:
+    """Remove a regular file, which nobody shall take for a part of what is being written."""
+    if path.is_file() and _own_stream(path.stat()) is None:
+        target = Path(os.path.realpath(path))
+        target.unlink()
+        _fsync(target.parent)
 
 
 def _finish(temporary: Path, target: Path, like: os.stat_result) -> None:
@@ -162,7 +188,28 @@ def publish_text(path: Path) -> Iterator[IO[str]]:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON, sorted and indented, as a whole file or not at all."""
     with publish_text(path) as file:
-        file.write(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+        file.write(_json(value))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def write_numbers(
+    document: Path, value: Any, table: Path, rows: Sequence[Mapping[str, Any]], picture: Path
+) -> None:
+    """Write a JSON document and the CSV table of its rows, as `publish_together`.
+
+    A row may lack columns of others. A `picture` of an older document is removed.
+    """
+    with publish_together(document, table, drawn=[picture]) as (text, lines):
+        with lines.open("w", encoding="utf-8", newline="") as file:
+            columns = list(dict.fromkeys(key for row in rows for key in row))
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        with text.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(_json(value))
 
 
 def save_tensors(path: Path, tensors: dict[str, "torch.Tensor"], metadata: dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """Embeddings of any number of images as one file, in constant memory."""
 
 import csv
-import os
 import shutil
 import tempfile
 import zipfile
@@ -16,7 +15,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from paradise_cli.core.results import EMBEDDINGS, check_suffix
-from paradise_cli.core.storage import publish
+from paradise_cli.core.storage import publish_together
 from paradise_cli.data import UnreadableImage
 from paradise_cli.inference.batches import Results
 from paradise_cli.inference.image_sources import ImageSource
@@ -56,23 +55,21 @@ def encode_to_file(
     The index is a CSV of row, path and error; an unreadable file has an error and no row. Equal
     calls write equal bytes, whatever `ahead`. Raises UsageError for another suffix and
     ParadiseError where no image is readable or `out` cannot be written, with what was there before
-    untouched.
+    untouched. The index is away while `out` changes: where it stands, it belongs to it.
     """
     check_suffix(out, EMBEDDINGS, chooses=True)
     model.check_samples(samples)
     # Everything that can be refused is refused before the model sees an image.
     blocks = model.stream(source, model.posterior(), ahead=ahead, progress=progress)
     shape = (samples, model.model.latent_dim) if samples else (model.model.latent_dim,)
-    with index_file(index_path(out)) as index, publish(out) as temporary, closing(blocks):
-        parts = _parts(blocks, source, index, samples, seed)
-        with temporary.open("wb") as file:
+    with closing(blocks), publish_together(index_path(out), out) as (lines, temporary):
+        with index_file(lines) as index, temporary.open("wb") as file:
+            parts = _parts(blocks, source, index, samples, seed)
             if out.suffix == ".npy":
                 _write_npy(file, parts, index, shape)
             else:
                 _write_npz(file, parts, source, index, samples, model)
-            file.flush()
-            os.fsync(file.fileno())  # a full disk shows before anything is renamed
-    return Encoded(out, index.path, len(source.ids), index.rows, index.skipped)
+    return Encoded(out, index_path(out), len(source.ids), index.rows, index.skipped)
 
 
 def index_path(out: Path) -> Path:
@@ -83,8 +80,8 @@ def index_path(out: Path) -> Path:
 class Index:
     """Which row of the output came from which image, and which images could not be read."""
 
-    def __init__(self, path: Path, file: IO[str]) -> None:
-        self.path, self.rows = path, 0
+    def __init__(self, file: IO[str]) -> None:
+        self.rows = 0
         self.skipped: list[tuple[str, str]] = []
         self.skipped_rows: set[int] = set()
         self._file, self._csv = file, csv.writer(file, lineterminator="\n")
@@ -105,11 +102,10 @@ class Index:
 
 @contextmanager
 def index_file(path: Path) -> Iterator[Index]:
-    """An index that is published at `path` when the body succeeds."""
-    with publish(path) as temporary:
-        # File names that are not UTF-8 keep their bytes.
-        with temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            yield Index(path, file)
+    """An index that is written to `path`."""
+    # File names that are not UTF-8 keep their bytes.
+    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        yield Index(file)
 
 
 def _parts(

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.core.storage import publish
+from paradise_cli.core.storage import publish, withdraw
 from paradise_cli.data.images import Pixels
 from paradise_cli.inference.batches import Results
 from paradise_cli.inference.encoding import index_file
@@ -71,8 +71,11 @@ def _folder(
     blocks: Iterator[Results], source: ImageSource, heads: list[str], out: Path
 ) -> Reconstructed:
     shown: list[list[Pixels]] = []
-    with index_file(out / "index.csv") as index:
+    grid, path = out / "grid.png", out / "index.csv"
+    with publish(path) as temporary, index_file(temporary) as index:
         for block in blocks:
+            # Away while the pictures change: where it stands, it belongs to them.
+            withdraw(path)
             for number, (row, strip) in enumerate(_strips(block, heads), index.rows):
                 # The number keeps two images of one name apart; names have a limit of 255 bytes.
                 stem = f"{number:06d}-{Path(source.ids[row]).stem[:60]}"
@@ -82,9 +85,8 @@ def _folder(
                 if len(shown) < GRID_IMAGES:
                     shown.append(strip)
             index.add(source, block)
-    grid = out / "grid.png"
-    _save(_grid(shown), grid)
-    return Reconstructed(grid, index.path, index.rows, index.skipped)
+        _save(_grid(shown), grid)
+    return Reconstructed(grid, path, index.rows, index.skipped)
 
 
 def _strips(block: Results, heads: list[str]) -> Iterator[tuple[int, list[Pixels]]]:

@@ -1,12 +1,11 @@
 """What a sweep measured: a table of its runs, and for each frontier what holds of it."""
 
-import csv
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from paradise_cli.core.storage import publish_text, write_json
+from paradise_cli.core.storage import write_numbers
 from paradise_cli.information.frontier import FrontierCheck, FrontierPoint, Slope
 from paradise_cli.theory.exact_curves import ExactCurve
 
@@ -80,14 +79,9 @@ class SweepResult:
         }
 
     def write(self, folder: Path) -> None:
-        """The table and the JSON object, each whole or not at all."""
-        with publish_text(folder / self.files[0]) as file:
-            # Failed runs lack the columns of what was measured, and the first may have failed.
-            columns = list(dict.fromkeys(key for row in self.rows for key in row))
-            table = csv.DictWriter(file, columns, lineterminator="\n")
-            table.writeheader()
-            table.writerows(self.rows)
-        write_json(folder / self.files[1], self.to_json())
+        """The table and the JSON object, as `write_numbers`."""
+        table, document, picture = (folder / name for name in self.files)
+        write_numbers(document, self.to_json(), table, self.rows, picture)
 
 
 def _finite(value: dict[str, Any]) -> dict[str, Any]:

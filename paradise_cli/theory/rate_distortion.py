@@ -1,6 +1,5 @@
 """Solve a source: a sweep of Blahut-Arimoto, questions about the curve, and files of both."""
 
-import csv
 import hashlib
 import json
 import math
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 
 from paradise_cli.core.errors import UsageError
-from paradise_cli.core.storage import publish_text, write_json
+from paradise_cli.core.storage import write_numbers
 from paradise_cli.core.units import BITS
 from paradise_cli.information.blahut_arimoto import blahut_arimoto, steepest
 from paradise_cli.information.envelope import Curve, Point
@@ -22,6 +21,7 @@ from paradise_cli.information.known_sources import KnownSource
 SPAN = (0.1, 30.0)  # of a default sweep's slopes, in nats per width of the range of distortion
 CSV_FILE = "curve.csv"
 JSON_FILE = "curve.json"
+PICTURE_FILE = "curve.png"
 ROUNDS = 60  # of halving, at most, for an answer
 END_ERROR = 2e-6  # of an end of the curve, written with six digits
 
@@ -85,13 +85,9 @@ class RateDistortion:
         }
 
     def write(self, folder: Path) -> None:
-        """Write the table and the JSON object, each whole or not at all."""
-        rows = self.rows()
-        with publish_text(folder / CSV_FILE) as file:
-            table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
-        write_json(folder / JSON_FILE, self.to_json())
+        """Write the table and the JSON object, as `write_numbers`."""
+        document, table, picture = (folder / name for name in (JSON_FILE, CSV_FILE, PICTURE_FILE))
+        write_numbers(document, self.to_json(), table, self.rows(), picture)
 
 
 def question_of(

@@ -57,6 +57,7 @@ def test_a_picture_that_cannot_be_drawn_costs_no_number(monkeypatch: pytest.Monk
     done = CliRunner().invoke(app, ["rd", "bernoulli", "--points", "3"])
     assert done.exit_code == 0, done.output
     assert "curve.png cannot be drawn, and is left out (RuntimeError: no fonts)" in done.stderr
+    assert "curves/bernoulli: curve.csv, curve.json\n" in done.stderr
     assert "R(D) in nats" in done.stdout
 
 

@@ -157,7 +157,8 @@ def _deliver(solved: "RateDistortion", folder: Path, as_json: bool) -> None:
             f"note: {counted(len(solved.unfinished), 'point')} stopped at gaps up to {worst:.1e}"
             " nats, short of --tol"
         )
-    note(f"{folder}: curve.csv, curve.json, curve.png")
+    pictured = f", {PICTURE_FILE}" if picture.exists() else ""
+    note(f"{folder}: curve.csv, curve.json{pictured}")
 
 
 def _check(source: str, distortion: str | None, options: list[str]) -> None:

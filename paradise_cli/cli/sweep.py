@@ -115,7 +115,8 @@ def _deliver(result: "SweepResult", folder: Path, as_json: bool) -> None:
         _print(result)
     for name, error in result.failed:
         note(f"failed: {name}: {error}")
-    note(f"{folder}: {', '.join(result.files)}; each run in points/")
+    written = [name for name in result.files if (folder / name).exists()]
+    note(f"{folder}: {', '.join(written)}; each run in points/")
     # After everything was printed: the points that succeeded are worth seeing.
     if result.failed:
         raise typer.Exit(1)

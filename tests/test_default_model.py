@@ -24,7 +24,6 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three models, and images of several kinds in the current folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "packaged_for", lambda task: CARDS)
-    monkeypatch.setattr(module, "card", CARDS.__getitem__)
     for folder, shape in (("grey", (28, 28)), ("colour", (28, 28, 3)), ("wide", (28, 30))):
         (tmp_path / folder / "below").mkdir(parents=True)
         pixels = np.zeros(shape, np.uint8)

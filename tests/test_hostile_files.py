@@ -12,17 +12,15 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load as load_bytes
-from safetensors.torch import save as save_bytes
 
 import paradise_cli
 from paradise_cli.build import build_model
 from paradise_cli.core import yaml
 from paradise_cli.core.errors import ParadiseError, UsageError
-from paradise_cli.core.storage import DIGEST, METADATA_KEY, content_digest
 from paradise_cli.models.weights import read_model
 from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.runs.initial_weights import start_from
+from tests.campaign.mutate import metadata_of, places, signed
 from tests.tiny_model import info_for, save_tiny, tiny_recipe
 
 MUTANTS = 500
@@ -113,20 +111,6 @@ def test_what_is_no_safetensors_file_is_refused(alone: Path, content: bytes, rea
 
 
 # Files with a right digest: whoever writes a hostile file can write that, too.
-
-
-def signed(good: bytes, metadata: dict[str, Any], **tensors: torch.Tensor) -> bytes:
-    """The good file with other metadata and tensors, and the digest of those."""
-    kept = load_bytes(good) | tensors
-    text = json.dumps(metadata | {DIGEST: content_digest(kept, metadata)}, sort_keys=True)
-    return save_bytes(kept, {METADATA_KEY: text})
-
-
-def metadata_of(good: bytes) -> dict[str, Any]:
-    header = json.loads(good[8 : 8 + int.from_bytes(good[:8], "little")])
-    found: dict[str, Any] = json.loads(header["__metadata__"][METADATA_KEY])
-    del found[DIGEST]
-    return found
 
 
 def put(place: str, value: Any) -> Callable[[dict[str, Any]], None]:
@@ -303,14 +287,6 @@ STRANGE: list[Any] = [
     None, True, -1, 0, 10**6, 10**9, 10**30, -1.5, 1e300, "", "x" * 10_000, "\n\x1b[2J", "mlp",
     [], {}, [[]], {"name": "wide_resnet"}, {"": 0}, [10**9], ["a"] * 1000, nested(35), nested(200),
 ]  # fmt: skip
-
-
-def places(value: Any) -> Iterator[tuple[Any, Any]]:
-    """Every container of JSON values, and a key or index in it."""
-    for key, inside in list(value.items() if isinstance(value, dict) else enumerate(value)):
-        yield value, key
-        if isinstance(inside, dict | list):
-            yield from places(inside)
 
 
 def rewrite_metadata(data: bytearray, draw: random.Random) -> None:

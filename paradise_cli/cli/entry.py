@@ -1,17 +1,16 @@
 """What all commands share before and after their own work: arguments, errors, the end of stdout."""
 
-import errno
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout, suppress
-from typing import IO, Any
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from paradise_cli.cli.stderr import lasting_stderr
+from paradise_cli.cli.streams import CheckedStdout, Unwritable, lasting_stderr
 from paradise_cli.core.errors import Interrupted, ParadiseError, printable, shown
 from paradise_cli.core.processes import end_tidily, keep_freed_memory
 
@@ -101,7 +100,7 @@ class Group(TyperGroup):
         # A shell may have closed it: Python then has none, and writes nothing.
         if sys.stdout is None:
             return super().main(*args, **extra)
-        checked: Any = _Stdout(sys.stdout)
+        checked: Any = CheckedStdout(sys.stdout)
         with redirect_stdout(checked):
             try:
                 try:
@@ -111,7 +110,7 @@ class Group(TyperGroup):
                     checked.flush()
             # Of this flush, or of the help, which comes before a command is invoked. No other:
             # under --debug those are to be seen.
-            except _Unwritable as error:
+            except Unwritable as error:
                 raise SystemExit(_say(error)) from error
             except BrokenPipeError as error:
                 raise SystemExit(1) from error  # as typer ends where a command finds it
@@ -122,47 +121,6 @@ class App(typer.Typer):
 
     def command(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
         return super().command(*args, **{"cls": Command} | options)
-
-
-class _Unwritable(ParadiseError):
-    """Text cannot be written to stdout."""
-
-
-class _Stdout:
-    """stdout, where what cannot be written is a ParadiseError, as no other OSError tells its file.
-
-    A pipe that its reader closed stays a BrokenPipeError, which ends without a word: `| head` has
-    read enough.
-    """
-
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        # Typer tries a stream with nothing, and would keep the failure to itself.
-        if text == "":
-            return 0
-        with self._said():
-            return self._stream.write(text)
-
-    def flush(self) -> None:
-        with self._said():
-            self._stream.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    @contextmanager
-    def _said(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            # What waits to be written fails no second time.
-            with suppress(OSError):  # a stream of a test or a notebook has no descriptor
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-            if error.errno == errno.EPIPE:
-                raise
-            raise _Unwritable(f"cannot write to stdout: {error.strerror}") from error
 
 
 def _unforeseen(error: Exception) -> ParadiseError:

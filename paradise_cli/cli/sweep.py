@@ -115,8 +115,8 @@ def _deliver(result: "SweepResult", folder: Path, as_json: bool) -> None:
         _print(result)
     for name, error in result.failed:
         note(f"failed: {name}: {error}")
-    written = [name for name in result.files if (folder / name).exists()]
-    note(f"{folder}: {', '.join(written)}; each run in points/")
+    there = [name for name in result.files if (folder / name).exists()]
+    note(f"{folder}: {', '.join(there)}; each run in points/")
     # After everything was printed: the points that succeeded are worth seeing.
     if result.failed:
         raise typer.Exit(1)

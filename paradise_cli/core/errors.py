@@ -1,10 +1,5 @@
 """Mistakes a user can mend: shown as one message, never as a traceback."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
-
 LONGEST_LINE = 2000  # characters of one that is shown; paths, of at most 4,095, are rarely longer
 
 
@@ -48,11 +43,3 @@ def printable(text: str, most: int = 300) -> str:
         return text
     # Halves of surrogate pairs, too, which cannot be printed at all.
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def first_fault(error: "ValidationError") -> str:
-    """The first thing that pydantic found wrong: where, and what should be there."""
-    # Not what was found: it may be anything, of any size.
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(map(str, first["loc"]))
-    return printable(f"{where}: {first['msg']}" if where else first["msg"])

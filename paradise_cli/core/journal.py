@@ -1,7 +1,6 @@
 """Results as lines of JSON, each on the disk as soon as it is known, so that work can go on."""
 
 import errno
-import fcntl
 import json
 import math
 import os
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from paradise_cli.core.errors import ParadiseError, printable
+from paradise_cli.core.locks import take
 
 _ROUNDING = 1e-3
 
@@ -80,12 +80,7 @@ def discard(folder: Path, name: str, what: str) -> None:
 
 def lock(file: IO[bytes], folder: Path, what: str) -> None:
     """Keep others from the file until it is closed; raises ParadiseError where they have it."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise ParadiseError(
-            f"{folder} is in use by another {what}: wait for it, or choose another"
-        ) from error
+    take(file, f"{folder} is in use by another {what}: wait for it, or choose another")
 
 
 def append(file: FileIO, folder: Path, content: bytes) -> None:

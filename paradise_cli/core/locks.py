@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from paradise_cli.core.errors import ParadiseError
 
@@ -28,14 +29,21 @@ def locked(folder: Path, kind: str, work: str) -> Iterator[None]:
             f"cannot write the {kind} folder {folder}: {error.strerror}; choose another with --out"
         ) from error
     try:
-        # A lock of the system, not a file that exists: it cannot outlive a killed process.
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Busy(
-                f"another {work} is running in {folder}; wait for it, stop it, or choose another"
-                " --out"
-            ) from error
+        take(
+            handle,
+            f"another {work} is running in {folder}; wait for it, stop it, or choose another --out",
+        )
         yield
     finally:
         os.close(handle)
+
+
+def take(file: int | IO[bytes], taken: str) -> None:
+    """Hold the lock on an open file until it is closed; raises Busy, which says `taken`, where
+    somebody else does.
+    """
+    # A lock of the system, not a file that exists: it cannot outlive a killed process.
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise Busy(taken) from error

@@ -7,12 +7,13 @@ import glob
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from paradise_cli.core.errors import UsageError
-from paradise_cli.core.storage import write_json
+from paradise_cli.core.storage import read_object, write_json
+from paradise_cli.core.temporary import no_empty_folders
 
 EMBEDDINGS = (".npy", ".npz")
 """Means alone, or all that is known of each posterior."""
@@ -76,37 +77,26 @@ def replacing(
     # Asked before the body: hours of work must not end in a refusal.
     if written.is_file() and not overwrite:
         _refuse_another(path, written, origin)
-    record, known = _record(path), _known(path)
-    new = [folder for folder in record.parents if not folder.exists()]
-    # Ahead of the result: whoever is killed between the two has left what the same command made.
-    if not path.exists() or path.is_dir() or path.is_file():
-        write_json(record, {**known, "begun": origin})
-    try:
-        yield
-    except BaseException:  # it leaves the old result, and what is known of it
-        _restore(record, known, new)
-        raise
-    if written.is_file():
-        write_json(record, {"origin": origin, "file": _stamp(written)})
+    record = _record(path)
+    known = read_object(record)
+    with no_empty_folders(record):
+        # Ahead of the result: whoever is killed between the two has left what this command made.
+        if not path.exists() or path.is_dir() or path.is_file():
+            write_json(record, {**(known or {}), "begun": origin})
+        try:
+            yield
+        except BaseException:  # it leaves the old result, and what is known of it
+            _restore(record, known)
+            raise
+        if written.is_file():
+            write_json(record, {"origin": origin, "file": _stamp(written)})
 
 
-def _known(path: Path) -> dict[str, Any]:
-    """What is on record of the result at a path; nothing where the record is damaged."""
-    try:
-        found = json.loads(_record(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _restore(record: Path, known: dict[str, Any], new: Sequence[Path]) -> None:
+def _restore(record: Path, known: dict[str, Any] | None) -> None:
     if known:
         write_json(record, known)
-        return
-    record.unlink(missing_ok=True)
-    with suppress(OSError):  # that a folder is not empty, mostly
-        for folder in new:
-            folder.rmdir()
+    else:
+        record.unlink(missing_ok=True)
 
 
 def place(name: str) -> str:
@@ -117,7 +107,7 @@ def place(name: str) -> str:
 def _refuse_another(path: Path, written: Path, origin: Mapping[str, Any]) -> None:
     """Raise where the result at `path` was made otherwise, or nobody knows how."""
     wanted = json.loads(json.dumps(origin))  # tuples come back as lists
-    found = _known(path)
+    found = read_object(_record(path)) or {}
     known, stamp = found.get("origin"), found.get("file")
     if found.get("begun") == wanted or (known == wanted and stamp == _stamp(written)):
         return

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from paradise_cli.core.errors import ParadiseError, printable
-from paradise_cli.core.temporary import unfinished
+from paradise_cli.core.temporary import no_empty_folders, unfinished
 
 if TYPE_CHECKING:
     import torch
@@ -43,9 +43,8 @@ def publish(path: Path) -> Iterator[Path]:
             yield temporary
         return
     target = Path(os.path.realpath(path))  # renaming onto a link would replace the link itself
-    new = [folder for folder in target.parents if not folder.exists()]
     try:
-        with _temporary(path, target, before) as temporary:
+        with no_empty_folders(target), _temporary(path, target, before) as temporary:
             like = before or temporary.stat()
             yield temporary
             _finish(temporary, target, like)
@@ -53,11 +52,6 @@ def publish(path: Path) -> Iterator[Path]:
         raise ParadiseError(
             f"cannot write {path}: {error.strerror or error}; what was there before is untouched"
         ) from error
-    finally:
-        # Nor do folders stay that were made for a result that never came.
-        with suppress(OSError):  # that this one is not empty, mostly
-            for folder in new:
-                folder.rmdir()
 
 
 @contextmanager
@@ -189,6 +183,15 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON, sorted and indented, as a whole file or not at all."""
     with publish_text(path) as file:
         file.write(_json(value))
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file of ours; None where there is none, or a damaged one."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _json(value: Any) -> str:

@@ -33,6 +33,18 @@ def unfinished(target: Path, mode: int) -> Iterator[Path]:
         os.close(lock)
 
 
+@contextmanager
+def no_empty_folders(path: Path) -> Iterator[None]:
+    """Run the body; folders on the way to `path` that it made and left empty do not stay."""
+    new = [folder for folder in path.parents if not folder.exists()]
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # that this one is not empty, mostly
+            for folder in new:
+                folder.rmdir()
+
+
 def _locked(target: Path) -> tuple[Path, int]:
     """A new folder beside `target`, and the descriptor that holds its lock."""
     while True:

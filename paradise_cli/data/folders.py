@@ -27,11 +27,10 @@ _SHOWN = 5  # files or folders that a note names
 
 def _listing(root: Path) -> dict[str, list[str]]:
     """Image paths relative to `root` by sub-folder, as in `split_folders`."""
-    if root.is_dir():  # what it is instead is said by whoever lists it
-        refuse_splits_as_classes(root)
+    refuse_splits_as_classes(root)
     return {
         name: [f"{name}/{image}" if name else image for image in image_ids(root / name)]
-        for name in (split_folders(root) if root.is_dir() else [""])
+        for name in split_folders(root)
     }
 
 
@@ -210,7 +209,7 @@ def _describe_folder(
 ) -> DataInfo:
     name = label or ("image_folder" if root is None else root.resolve().name)
     info = _info(root, name, Preprocessing(channels, size, (size, size)), classes, _UNSEEN)
-    there = {} if root is None or not root.is_dir() else split_folders(root)
+    there = {} if root is None else split_folders(root)
     own_validation = "validation" in there.values()
     return dataclasses.replace(info, own_validation=own_validation)
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.randomness import generator
 from paradise_cli.core.resources import cache_dir
-from paradise_cli.core.storage import publish, write_json
+from paradise_cli.core.storage import publish, read_object, write_json
 from paradise_cli.data.base import Key, MemorySplit, Preprocessing, Split
 from paradise_cli.data.images import Pixels, UnreadableImage, decode
 
@@ -200,11 +200,8 @@ def unreadable(root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> 
 
 def _kept(path: Path) -> dict[str, str] | None:
     """The answer that is kept; None where there is none, or a damaged one."""
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    whole = isinstance(kept, dict) and all(isinstance(reason, str) for reason in kept.values())
+    kept = read_object(path)
+    whole = kept is not None and all(isinstance(reason, str) for reason in kept.values())
     return kept if whole else None
 
 

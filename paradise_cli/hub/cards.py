@@ -225,10 +225,10 @@ def _checked(document: Document) -> Card:
     return found
 
 
-def packaged_for(task: Task) -> list[str]:
-    """The names of the packaged models that have what a task needs."""
-    packaged = [name for name in zoo_names() if packaged_file(name) is not None]
-    return [name for name in packaged if card(name).can(task)]
+def packaged_for(task: Task) -> dict[str, Card]:
+    """The packaged models that have what a task needs, by name."""
+    packaged = {name: card(name) for name in zoo_names() if packaged_file(name) is not None}
+    return {name: each for name, each in packaged.items() if each.can(task)}
 
 
 def packaged_file(name: str) -> Path | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from paradise_cli.core.errors import UsageError
-from paradise_cli.hub.cards import Task, card, packaged_for
+from paradise_cli.hub.cards import Task, packaged_for
 
 ANY = "any"
 """In a card's `default_for`: images for which there is no nearer model."""
@@ -19,10 +19,9 @@ def default_model(images: Sequence[str] = (), task: Task = "encode") -> tuple[st
     cannot be read is of no kind. Raises UsageError where there is none for a task.
     """
     able = packaged_for(task)
-    cards = {name: card(name) for name in able}
     models = {
         kind: name
-        for name, each in cards.items()
+        for name, each in able.items()
         if task in each.default_to
         for kind in each.default_for
     }
@@ -30,7 +29,7 @@ def default_model(images: Sequence[str] = (), task: Task = "encode") -> tuple[st
     kind = found if found in models else ANY
     # What nobody knows, as a misspelt name, is for whoever reads the images to complain of.
     if kind not in models and not _known(found):
-        return able[0], ANY
+        return next(iter(able)), ANY
     if kind not in models:
         raise UsageError(
             f"no packaged model can {task} such images; name one by --model: a run of yours, or of"
@@ -41,7 +40,7 @@ def default_model(images: Sequence[str] = (), task: Task = "encode") -> tuple[st
 
 def _known(kind: str) -> bool:
     """Whether this is the shape of an image that was read, or a data set of some card."""
-    named = {each for name in packaged_for("encode") for each in card(name).default_for}
+    named = {each for card in packaged_for("encode").values() for each in card.default_for}
     return kind in named - {ANY} or re.fullmatch(r"\d+x\d+x\d+", kind) is not None
 
 

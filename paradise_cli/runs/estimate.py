@@ -71,12 +71,12 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
     # Data with a validation split of their own are trained on whole, as in `hold_out`.
     held_out = 0 if info.own_validation else round(recipe.data.validation * info.train_size)
-    average = build_average(recipe, model, info.train_size - held_out)
-    # Of fewer images than a batch, one batch is made.
-    images = min(plan.batch_size, info.train_size - held_out)
+    kept = info.train_size - held_out
+    average = build_average(recipe, model, kept)
+    images = min(plan.batch_size, kept)  # of fewer images than a batch, one batch is made
     step = Step(model, objective, optimizer, plan, where, average)
     seconds = _seconds_a_step(step, plan, info, where, images, steps)
-    per_epoch = steps_per_epoch(info.train_size - held_out, plan.batch_size)
+    per_epoch = steps_per_epoch(kept, plan.batch_size)
     work = work_of(recipe)
     return Estimate(
         parameters=sum(p.numel() for p in model.parameters()),

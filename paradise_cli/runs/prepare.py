@@ -29,7 +29,7 @@ from paradise_cli.recipe.schema import Recipe, load_recipe
 from paradise_cli.runs.initial_weights import start_from
 from paradise_cli.runs.memory import check_memory
 from paradise_cli.training.average import Average
-from paradise_cli.training.checkpoint import Checkpoints, Saved
+from paradise_cli.training.checkpoint import Checkpoints, Saved, trained_modules
 from paradise_cli.training.data_identity import differences, identity
 from paradise_cli.training.loop import Reporter
 from paradise_cli.training.run_folder import AVERAGED, PLAIN, RunFolder
@@ -106,9 +106,8 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
     model = build_model(recipe, data.info).to(device)
     objective = build_objective(recipe, data.info).to(device)
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
-    modules: dict[str, nn.Module] = {"model": model, "objective": objective}
-    if recipe.train.average is not None:
-        modules[AVERAGED] = model  # an average has the tensors of its model
+    # An average has the tensors of its model.
+    modules = trained_modules(model, objective, None if recipe.train.average is None else model)
     checkpoints = Checkpoints(folder.checkpoints, {"recipe": recipe.name, "data": identity(data)})
     saved = checkpoints.newest(
         report.say, lambda found: _require_fit(found, folder, checkpoints, modules, optimizer)

@@ -1,6 +1,5 @@
 """The runs of a sweep, side by side: each is an ordinary training in a process of its own."""
 
-import json
 import os
 import re
 import signal
@@ -21,6 +20,7 @@ from paradise_cli.core.locks import Busy, locked
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.parent import WATCHED
 from paradise_cli.core.processes import stop_on_signal
+from paradise_cli.core.storage import read_object
 from paradise_cli.recipe.imports import module_folders
 from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.sweep.plan import SweepPoint
@@ -203,10 +203,10 @@ def _start(
 def _to_do(run: RunFolder, split: str, device: str) -> list[str] | None:
     """Arguments of the next command for a run, None where it is trained and evaluated."""
     # A training ends with an evaluation on test images; other splits take a command of their own.
-    if _read(run.result) is None:
+    if read_object(run.result) is None:
         return ["train", str(run.recipe), "--out", str(run.path), "--device", device, "--json"]
     evaluated = _evaluation_file(run, split)
-    if split == "test" or _read(evaluated) is not None:
+    if split == "test" or read_object(evaluated) is not None:
         return None
     # Where it stands and cannot be read, it is in the way of its like.
     options = ["--split", split, "--device", device, "--out", str(evaluated), "--overwrite"]
@@ -219,21 +219,12 @@ def _evaluation_file(run: RunFolder, split: str) -> Path:
 
 def _finished(point: SweepPoint, run: RunFolder, split: str) -> FinishedRun:
     file = run.result if split == "test" else _evaluation_file(run, split)
-    found = _read(file) or {}
+    found = read_object(file) or {}
     measured = found.get("test") if split == "test" else found
     if not isinstance(measured, dict) or "distortion" not in measured:
         reason = f"{file} holds no measurement; move it away, and the same command makes it anew"
         return FinishedRun(point, run.path, None, reason)
     return FinishedRun(point, run.path, measured)
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    """A result, None where there is none or a damaged one."""
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _busy(run: RunFolder) -> bool:

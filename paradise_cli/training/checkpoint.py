@@ -25,7 +25,7 @@ from paradise_cli.training.checkpoint_content import (
     module_tensors,
     optimizer_tensors,
 )
-from paradise_cli.training.run_folder import PLAIN
+from paradise_cli.training.run_folder import AVERAGED, PLAIN
 
 _NAME = re.compile(r"step-[0-9]{9,18}\.safetensors\Z")
 KEPT = 2  # one to go on from, and one before it should that be damaged
@@ -203,6 +203,14 @@ class Checkpoints:
         # Only names as `_path` makes them: a copy that somebody made is theirs.
         names = [path for path in self.folder.glob("step-*.safetensors") if _NAME.match(path.name)]
         return sorted(names, key=lambda path: int(path.stem.removeprefix("step-")))
+
+
+def trained_modules(
+    model: nn.Module, objective: nn.Module, averaged: nn.Module | None
+) -> dict[str, nn.Module]:
+    """All that a training changes, by the names that checkpoints know it by."""
+    modules = {"model": model, "objective": objective}
+    return modules if averaged is None else modules | {AVERAGED: averaged}
 
 
 @dataclass(frozen=True)

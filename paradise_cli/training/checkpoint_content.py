@@ -7,31 +7,27 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, InstanceOf, ValidationError
+from pydantic import Field, InstanceOf, ValidationError
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from paradise_cli.core.errors import ParadiseError, first_fault
+from paradise_cli.core.checked import Count, Strict, first_fault
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.models.weights import mismatches, not_finite
 
 _OPTIMIZER = "optimizer"
-_Count = Annotated[int, Field(ge=0, lt=2**63)]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 # Names of classes come from names of folders, which need not be Unicode: pydantic refuses those.
 _Name = InstanceOf[str]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-
-class _Best(_Strict):
+class _Best(Strict):
     score: Annotated[list[float], Field(min_length=1)]
-    step: _Count
+    step: Count
 
 
-class _Sums(_Strict):
-    step: _Count
+class _Sums(Strict):
+    step: Count
     seconds: Annotated[_Finite, Field(ge=0)]
     terms: list[str]
 
@@ -44,22 +40,22 @@ class _OlderState(_Sums):
     """As versions wrote it that knew plain weights alone."""
 
     best_score: float | None
-    best_step: _Count
+    best_step: Count
 
 
-class _Data(_Strict):
-    shape: list[_Count]
+class _Data(Strict):
+    shape: list[Count]
     classes: dict[_Name, list[_Name]]
-    images: _Count
+    images: Count
     sha256: str
 
 
-class _Metadata(_Strict):
+class _Metadata(Strict):
     state: dict[str, Any]
     recipe: str | None = None
     # Older versions kept neither.
     data: _Data | None = None
-    tensors: _Count | None = None
+    tensors: Count | None = None
 
 
 def check_metadata(path: Path, metadata: Mapping[str, Any]) -> None:

@@ -16,8 +16,7 @@ from paradise_cli.data.base import Split, batches
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.objective.objective import Objective
 from paradise_cli.training.average import Average
-from paradise_cli.training.checkpoint import Checkpoints, Saved, State
-from paradise_cli.training.run_folder import AVERAGED
+from paradise_cli.training.checkpoint import Checkpoints, Saved, State, trained_modules
 from paradise_cli.training.step import Plan, Step, steps_per_epoch
 
 CHECK_SECONDS = 1.0  # between two looks at the loss, for which the host waits
@@ -123,9 +122,8 @@ class Fit:
         return State.new(self.device)
 
     def _modules(self) -> dict[str, nn.Module]:
-        """All that the training changes, by the names that checkpoints know it by."""
-        averaged = {} if self.average is None else {AVERAGED: self.average.model}
-        return {"model": self.model, "objective": self.objective, **averaged}
+        averaged = None if self.average is None else self.average.model
+        return trained_modules(self.model, self.objective, averaged)
 
     def _save(self, state: State, clock: "_Clock", total: int) -> None:
         state.seconds = clock.seconds()

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from paradise_cli.core.errors import ParadiseError, first_fault
-
-_Count = Annotated[int, Field(ge=0, lt=2**63)]
+from paradise_cli.core.checked import Count, Strict, first_fault
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.storage import read_object
 
 # What `alarms` reads together: where there is the first, there are the others.
 _TOGETHER = {
@@ -18,29 +18,25 @@ _TOGETHER = {
 }
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
+class _Extension(Strict):
+    step: Count
+    epochs_before: Count
+    epochs: Count
 
 
-class _Extension(_Strict):
-    step: _Count
-    epochs_before: _Count
-    epochs: _Count
-
-
-class _Alarm(_Strict):
+class _Alarm(Strict):
     kind: str
-    epoch: _Count
+    epoch: Count
     text: str
 
 
-class _Record(_Strict):
+class _Record(Strict):
     """What later epochs, alarms and pictures read of an epoch; anything else may be there, too."""
 
     model_config = ConfigDict(extra="ignore")
 
-    epoch: _Count
-    step: _Count
+    epoch: Count
+    step: Count
     lr: float
     train: dict[str, float]
     seconds: float
@@ -93,11 +89,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 def read_environment(path: Path) -> dict[str, Any]:
     """What `environment.json` says; empty where it is missing or damaged."""
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_object(path) or {}
 
 
 def read_extensions(environment: Mapping[str, Any]) -> list[dict[str, int]]:

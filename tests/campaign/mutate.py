@@ -3,10 +3,14 @@
 import copy
 import json
 import random
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+from paradise_cli.core.storage import DIGEST, METADATA_KEY, content_digest
 
 STRANGE: list[Any] = [
     None, True, -1, 0, 1, 3, 10**6, 10**9, 2**63, 10**30, -1.5, 1e-300, 1e300, "", "x" * 10_000,
@@ -71,10 +75,10 @@ def _other_values(suffix: str, data: bytes, draw: random.Random) -> bytes | None
 def changed_value(value: Any, draw: random.Random) -> Any:
     """A copy with one value replaced, left out or added."""
     value = copy.deepcopy(value)
-    places = list(_places(value))
-    if not places or draw.random() < 0.05:
+    found = list(places(value))
+    if not found or draw.random() < 0.05:
         return draw.choice(STRANGE)
-    container, key = draw.choice(places)
+    container, key = draw.choice(found)
     if isinstance(container, dict) and draw.random() < 0.2:
         del container[key]
     else:
@@ -82,32 +86,35 @@ def changed_value(value: Any, draw: random.Random) -> Any:
     return value
 
 
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
     """Every container of JSON values, and a key or index in it."""
     if not isinstance(value, dict | list):
         return
     inside = value.items() if isinstance(value, dict) else enumerate(value)
     for key, each in list(inside):
         yield value, key
-        yield from _places(each)
+        yield from places(each)
 
 
 def resigned(data: bytes, draw: random.Random) -> bytes | None:
     """A safetensors file of ours whose metadata say something else, with a digest that is right."""
-    from safetensors.torch import load
-
-    from paradise_cli.core.storage import DIGEST, METADATA_KEY, content_digest
-
-    length = struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8 : 8 + length])
-    stored = json.loads(header["__metadata__"][METADATA_KEY])
-    stored.pop(DIGEST, None)
     # Nothing that a file asks for is imported here: it may do so where the user made the file.
-    metadata = changed_value(stored, draw)
+    metadata = changed_value(metadata_of(data), draw)
     if not isinstance(metadata, dict) or "imports" in json.dumps(metadata):
         return None
-    metadata[DIGEST] = content_digest(load(data), metadata)
-    header["__metadata__"][METADATA_KEY] = json.dumps(metadata)
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + data[8 + length :]
+    return signed(data, metadata)
+
+
+def metadata_of(data: bytes) -> dict[str, Any]:
+    """What a safetensors file of ours says beside its tensors and their digest."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    found: dict[str, Any] = json.loads(header["__metadata__"][METADATA_KEY])
+    del found[DIGEST]
+    return found
+
+
+def signed(data: bytes, metadata: dict[str, Any], **tensors: Tensor) -> bytes:
+    """The file with other metadata and tensors, and the digest of those."""
+    kept = load(data) | tensors
+    text = json.dumps(metadata | {DIGEST: content_digest(kept, metadata)}, sort_keys=True)
+    return save(kept, {METADATA_KEY: text})

@@ -44,16 +44,16 @@ def examine(
     way = _way_of(function, some, device, precision)
     door = Classifier(function, device=device, width=len(some), behaviour=way)
     with torch.no_grad():
-        half = door.ask(some).dtype == torch.float16
-        whole = _clean_logits(door, some)
+        answer = door.ask(some)
+        whole = _clean(answer)
         # Looked at after the first calls, which may fill what stays as it is from then on.
         before = Memory(function)
-        again, operations = counted(lambda: _clean_logits(door, some))
+        again, operations = counted(lambda: _clean(door.ask(some)))
         # In other company: the first image alone where that works, and fewer neighbours.
-        first = if_it_works(lambda: _clean_logits(door, some[:1]))
+        first = if_it_works(lambda: _clean(door.ask(some[:1])))
         parts = [] if first is None else [first]
         if len(some) > 1:
-            parts.append(_clean_logits(door, some[len(parts) : 8]))
+            parts.append(_clean(door.ask(some[len(parts) : 8])))
         elsewhere = torch.cat(parts)
         keeps = not Memory(function).same_as(before)
     _check_classes(whole, labels)
@@ -69,7 +69,7 @@ def examine(
         difference=max(by_chance, by_company),
         alone=first is not None,
         keeps=keeps,
-        half=half,
+        half=answer.dtype == torch.float16,
         masks=bool((whole == LOWEST).any()),
         operations=operations / len(some),
     )
@@ -167,13 +167,15 @@ def _gradient(door: Classifier, images: Tensor, in_bf16: bool) -> Gradient | Non
     return None if answers is None else "refused"
 
 
-def _clean_logits(door: Classifier, images: Tensor) -> Tensor:
-    """Logits [B, classes] in fp32 of clean images; raises ParadiseError where some say nothing."""
-    answer = door.ask(images).float()
+def _clean(answer: Tensor) -> Tensor:
+    """Logits [B, classes] of clean images, copied in fp32; raises ParadiseError where some say
+    nothing.
+    """
+    answer = answer.float()
     # Under attack such logits count as fooled; on clean images the model itself is broken.
     if bad := int((~answer.amax(1).isfinite()).sum()):
         raise ParadiseError(
-            f"the classifier returns NaN or infinite logits for {bad} of {len(images)} clean"
+            f"the classifier returns NaN or infinite logits for {bad} of {len(answer)} clean"
             " images; nothing can be said of such a model (minus infinity is allowed, but for the"
             " largest logit)"
         )

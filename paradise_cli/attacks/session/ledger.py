@@ -12,9 +12,10 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from paradise_cli.core.checked import Count, Strict
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.journal import append, compare, damaged, lock, whole_lines
 from paradise_cli.core.storage import require_regular
@@ -40,22 +41,17 @@ class Entry(NamedTuple):
     point: Tensor | None
 
 
-_Count = Annotated[int, Field(ge=0, lt=2**63)]
-
-
-class _Line(BaseModel):
+class _Line(Strict):
     """An entry as a line of JSON: `point` is the number of the point in the file of points."""
 
-    model_config = ConfigDict(strict=True, extra="forbid")
-
     label: str
-    image: _Count
-    run: _Count
+    image: Count
+    run: Count
     target: Annotated[int, Field(ge=-1, lt=2**63)]
-    step: _Count
+    step: Count
     distance: float
     fooled: bool
-    point: _Count | None
+    point: Count | None
     sha256: str | None = None  # of the point; older versions wrote none
 
     @model_validator(mode="after")

@@ -83,7 +83,7 @@ trial = json.loads(run("train", "r.yaml", "--dry-run", "--json"))
 run("sweep", "r.yaml", "--alpha", "0.01", "--split", "validation", "--out", "s", "--device", "cpu")
 trained = "s/points/alpha=0.01"  # by `paradise train`
 evaluated = json.loads(run("evaluate", trained, "--device", "cpu", "--json"))
-sweep = json.load(open("s/sweep.json"))
+sweep = json.load(open("s/sweep-validation.json"))
 print(json.dumps({"trial": trial, "evaluated": evaluated, "failed": sweep["failed"]}))
 """
 

@@ -24,7 +24,7 @@ from paradise_cli.data import (
     open_folder,
 )
 from paradise_cli.inference.image_archive import is_archive, read_images
-from paradise_cli.recipe.check import RecipeError, validate
+from paradise_cli.recipe.check import RecipeError, check_usable, validate
 from paradise_cli.recipe.components import expand
 from paradise_cli.recipe.schema import Recipe
 
@@ -194,6 +194,7 @@ def _changed(
             raise UsageError(f"--set {text}: only data can be changed here, as in data.root=FOLDER")
         document.override(number, text)
         document.data = expand(Recipe, document.data)
+    check_usable(document)
     changed = validate(Recipe, document) if not document.problems else None
     if changed is None:
         raise RecipeError(document.problems)

@@ -1,7 +1,8 @@
 """What pydantic finds wrong with a recipe or card, in words, each where it was written."""
 
 import json
-from typing import TypeVar
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -13,6 +14,7 @@ from paradise_cli.recipe.components import UNKNOWN, OneOf, Walk, fields
 
 M = TypeVar("M", bound=BaseModel)
 
+LARGEST_INTEGER = 2**63 - 1  # what a tensor can hold
 MOST_TOLD = 20  # mistakes in a message, and
 MOST_IN_A_LINE = 3  # in one of a single line
 MOST_PLACES = 3  # of a misplaced key that a message names
@@ -60,6 +62,24 @@ def _told(problems: list[Problem], most: int) -> list[str]:
     more = len(problems) - most
     first = [str(problem) for problem in problems[:most]]
     return [*first, f"and {more:,} more"] if more > 0 else first
+
+
+def check_usable(document: Document) -> None:
+    """Complain of numbers that fit into no tensor, and of text that fits into no path."""
+    for path, value in _values((), document.data):
+        if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+            document.complain(path, f"{show(str(value))} is too large a number")
+        if isinstance(value, str) and "\0" in value:
+            document.complain(path, "U+0000 is not allowed in text")
+
+
+def _values(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:
+    """Everything in a document that holds nothing else, and where it is."""
+    if not isinstance(value, dict | list):
+        yield path, value
+        return
+    for key, inside in value.items() if isinstance(value, dict) else enumerate(value):
+        yield from _values((*path, key), inside)
 
 
 def validate(model: type[M], document: Document) -> M | None:

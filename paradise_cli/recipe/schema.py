@@ -19,7 +19,7 @@ from paradise_cli.objective.distortions import DISTORTIONS
 from paradise_cli.objective.rates import RATES
 from paradise_cli.perturbations import SAMPLERS
 from paradise_cli.perturbations.samplers import Radius
-from paradise_cli.recipe.check import RecipeError, in_a_line, validate
+from paradise_cli.recipe.check import RecipeError, check_usable, in_a_line, validate
 from paradise_cli.recipe.components import (
     Component,
     Configured,
@@ -288,6 +288,7 @@ def load_recipe(path_or_name: str, overrides: Sequence[str] = ()) -> LoadedRecip
             document.override(number, text)
             # Again: an override may name a component in short, as `optim.schedule=constant`.
             _expand(document)
+    check_usable(document)
     recipe = _check(document)
     if recipe is None:
         raise RecipeError(document.problems)

@@ -5,14 +5,24 @@ import os
 import random
 import shutil
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from tests.campaign.base import made
 from tests.campaign.child import MOST_MEMORY, Outcome, run
 from tests.campaign.kills import COMMANDS, Killed, operations, survived
 from tests.campaign.kinds import KINDS, Kind
 from tests.campaign.record import Record
+
+SLOW = (
+    "torch._dynamo", "scipy.stats", "sklearn.datasets", "matplotlib.figure",
+    "paradise_cli.attacks.run", "paradise_cli.cli", "paradise_cli.library",
+    "paradise_cli.runs.pictures",
+)  # fmt: skip
+"""What the commands import: each in every fork would take most of its time."""
 
 
 def main() -> None:
@@ -39,18 +49,14 @@ def main() -> None:
 
 
 def _settle(out: Path) -> None:
-    """One place for all that the product keeps, and torch in memory before any fork."""
+    """One place for all that the product keeps, and `SLOW` in memory before any fork."""
     for name in ("HOME", "PARADISE_CACHE", "PARADISE_DATA"):
         place = out / name.lower()
         place.mkdir(parents=True, exist_ok=True)
         os.environ[name] = str(place)
     os.environ["COLUMNS"] = "100"
-    import torch
-
-    import paradise_cli.attacks.run
-    import paradise_cli.cli
-    import paradise_cli.library  # noqa: F401
-
+    for name in SLOW:
+        import_module(name)
     # A thread of torch would not be there in a fork, which would wait for it.
     torch.set_num_threads(1)
 

@@ -96,6 +96,7 @@ CONSTANT, CAP = "constant_posterior", "rate_at_cap"
         # Epochs that were not probed are not judged.
         ([*probed((0.6, 0.5)), {"epoch": 2}], OVERFITTING, []),
         (shifted((0.1, 0.9), (0.05, 0.21), (0.05, 0.7)), RANDOM, [2]),
+        (shifted((0.0, 0.9)), RANDOM, [1]),
         # Unmatched at random, matched in all directions, or matched on purpose elsewhere.
         (shifted((0.1, 0.9), (0.09, 0.2), (0.01, 0.1)), RANDOM, []),
         (shifted((0.05, 0.8), views="searched"), RANDOM, []),

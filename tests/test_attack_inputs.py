@@ -326,6 +326,7 @@ IMAGES, LABELS = problem()[1:3]
         ({"images": IMAGES - 0.5}, r"must lie in \[0, 1\]: undo any normalisation"),
         ({"images": IMAGES * torch.nan}, "NaN in place of pixels"),
         ({"images": IMAGES.long()}, "pixels of type torch.int64"),
+        ({"images": (IMAGES > 0.5).byte()}, "uint8 pixels run from 0 to 1 of 255"),
         ({"images": IMAGES[0]}, r"images of shape \[1, 6, 6\]: \[N, C, H, W\]"),
         ({"images": IMAGES[:0], "labels": LABELS[:0]}, "N of 1 or more"),
         ({"labels": LABELS + 3}, "labels run from 3 to .* 3 logits: 0 to 2 are allowed"),
@@ -562,6 +563,16 @@ def test_data_sets_by_name() -> None:
             r"\[3\]; 4 integers are needed",
         ),
         ({"images": np.zeros((4, 2, 2)), "labels": np.zeros(4)}, None, "labels of type float64"),
+        (
+            {"images": np.eye(4, dtype=np.uint8)[None], "labels": np.zeros(1, int)},
+            None,
+            "uint8 pixels run from 0 to 1 of 255",
+        ),
+        (
+            {"images": np.zeros((1, 2, 2)), "labels": np.array([2**64 - 1], np.uint64)},
+            None,
+            "labels up to 18446744073709551615: class numbers",
+        ),
         (
             {"images": np.zeros((4, 2, 2)), "labels": -np.ones(4, int)},
             None,

@@ -20,7 +20,7 @@ from paradise_cli.attacks.engine.classifier import Behaviour, Classifier, Functi
 from paradise_cli.attacks.engine.examination import examine
 from paradise_cli.core.randomness import generator
 from paradise_cli.perturbations.threat import Linf
-from tests.attack_cases import Linear, attacked, balanced, fallen
+from tests.attack_cases import Linear, LinearEncoder, attacked, balanced, fallen
 
 CPU = torch.device("cpu")
 LINEAR = balanced(3, 0)
@@ -428,3 +428,49 @@ def test_an_attack_in_two_threads_is_that_of_a_classifier_that_keeps_nothing() -
 
 def test_linear_is_what_these_tests_take_it_for() -> None:
     assert isinstance(LINEAR, Linear) and len(set(LABELS.tolist())) > 1
+
+
+class Named(nn.Module):
+    """LINEAR with methods that are called as those of an encoder are."""
+
+    def __init__(self, posterior: Any, classify: Any = lambda z: z) -> None:
+        super().__init__()
+        self.posterior, self.classify = posterior, classify
+
+    def forward(self, images: Tensor) -> Tensor:
+        return LINEAR(images)
+
+
+@pytest.mark.parametrize(
+    ("function", "latents"),
+    [
+        (LinearEncoder(3, 0), True),
+        (Named(LinearEncoder(3, 0).posterior), True),
+        (Named(lambda images: (LINEAR(images), LINEAR(images))), False),
+        (Named(lambda images: torch.distributions.Normal(LINEAR(images), 1.0)), False),
+        (Named(lambda images, labels: labels), False),
+        (Named(LinearEncoder(3, 0).posterior, lambda z: z.argmax(1)), False),
+        (LINEAR, False),
+    ],
+)
+def test_methods_of_an_encoder_s_names_are_believed_where_they_are_one_s(
+    function: Function, latents: bool
+) -> None:
+    found = behaviour(function)
+    assert found.latents == latents
+    door = Classifier(function, device=CPU, width=8, behaviour=found)
+    assert (door.latent is not None) == latents
+
+
+class Unasked:
+    """A classifier whose attributes nobody may ask for."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"{name} is not loaded")
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return LINEAR(images)
+
+
+def test_an_object_that_fails_at_unknown_attributes_is_a_function_like_others() -> None:
+    assert behaviour(Unasked()).classes == 3

@@ -199,7 +199,10 @@ def test_an_end_of_the_curve_may_be_asked_for_as_it_is_printed(rate: str) -> Non
         (["missing.npz"], "no such file: missing.npz"),
         (["gaussian", "--p", "0.3"], "gaussian has no --p; it takes --sigma, --letters"),
         (["gaussian", "--distortion", "squared"], "--distortion is for files"),
-        (["gaussian", "--sigma", "0"], "variance must be a number > 0"),
+        (["gaussian", "--sigma", "0"], "sigma is a length, 1e-100 to 1e100; got 0"),
+        (["gaussian", "--sigma", "-1"], "sigma is a length, 1e-100 to 1e100; got -1"),
+        (["laplacian", "--scale", "1e300"], "scale is a length, 1e-100 to 1e100; got 1e"),
+        (["banana", "--sigma", "2"], "banana has no --sigma; it takes no parameters"),
         (["gaussian", "--letters", "1"], "at least 2 letters"),
         (["gaussian", "--letters", "1000000"], r"alphabets of 1,000,000 .* use fewer letters"),
         (["laplacian", "--letters", "9"], "too coarse"),
@@ -238,3 +241,9 @@ def test_ranges(text: str, numbers: list[float]) -> None:
 def test_ranges_that_are_none(text: str) -> None:
     with pytest.raises(UsageError, match=r"--alpha .* is not a list of numbers"):
         parse_range(text, "--alpha")
+
+
+def test_a_small_rate_is_not_shown_as_0() -> None:
+    """h(1e-9) = 1e-9 (1 - ln 1e-9) = 2.17233e-08 nats, at D = 0."""
+    result = CliRunner().invoke(app, ["rd", "bernoulli", "--p", "1e-9", "--points", "1"])
+    assert "2.1723e-08" in result.stdout and "0.00000" not in result.stdout

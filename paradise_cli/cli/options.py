@@ -9,12 +9,14 @@ import typer
 from paradise_cli.core.results import check_suffix
 
 
-def written(*kinds: str, chooses: bool = False) -> Callable[..., Path | None]:
+def written(
+    *kinds: str, chooses: bool = False, or_folder: bool = False
+) -> Callable[..., Path | None]:
     """The callback of an option that names an output: `check_suffix`, before anything is loaded."""
 
     def check(param: typer.CallbackParam, value: Path | None) -> Path | None:
         if value is not None:
-            check_suffix(value, kinds, param.opts[0], chooses=chooses)
+            check_suffix(value, kinds, param.opts[0], chooses=chooses, or_folder=or_folder)
         return value
 
     return check

@@ -51,7 +51,7 @@ Points = Annotated[
     int, typer.Option(min=1, max=MOST_NUMBERS, help="Without --slopes: how many points.")
 ]
 Tolerance = Annotated[
-    float, typer.Option(min=0.0, help="Gap between the bounds of a point, in nats.")
+    float, typer.Option(min=0.0, max=1.0, help="Gap between the bounds of a point, in nats.")
 ]
 AtDistortion = Annotated[list[float] | None, typer.Option(help="Ask for R at a distortion.")]
 AtRate = Annotated[list[float] | None, typer.Option(help="Ask for D at a rate, in nats.")]
@@ -199,10 +199,9 @@ def _print(solved: "RateDistortion") -> None:
             "D_min" if row["slope"] is None else f"{row['slope']:.4g}",
             # In significant digits: D is in the user's unit, and may be of any size.
             f"{row['distortion']:.4g}",
-            *(f"{row[name]:.5f}" for name in ("lower_nats", "upper_nats")),
+            *(_rate(row[name]) for name in ("lower_nats", "upper_nats")),
             f"{row['gap_nats']:.0e}",
-            *(f"{row[name]:.5f}" for name in ("lower_bits", "upper_bits")),
-            "" if row["closed_form_nats"] is None else f"{row['closed_form_nats']:.5f}",
+            *(_rate(row[name]) for name in ("lower_bits", "upper_bits", "closed_form_nats")),
         ]
         for row in solved.rows()
     ]
@@ -217,3 +216,8 @@ def _print(solved: "RateDistortion") -> None:
         other = "R in nats" if answer.asked == "distortion" else "D"
         low, high = (significant(end, 6) for end in (answer.lower, answer.upper))
         console.print(f"at {answer.asked} {answer.at:g}: {other} between {low} and {high}")
+
+
+def _rate(value: float | None) -> str:
+    # Of a source that is nearly certain it is small, and not 0.
+    return "" if value is None else significant(value, 5)

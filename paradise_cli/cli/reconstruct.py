@@ -22,7 +22,10 @@ from paradise_cli.core.units import counted
 Out = Annotated[
     Path,
     typer.Option(
-        "--out", "-o", callback=written(".png"), help="A folder, or one picture that ends in .png."
+        "--out",
+        "-o",
+        callback=written(".png", or_folder=True),
+        help="A folder, or one picture that ends in .png.",
     ),
 ]
 

@@ -56,6 +56,16 @@ def check_pixels(low: float, high: float, where: str = "") -> None:
         raise ParadiseError(text.lstrip())
 
 
+def check_bytes(high: int, where: str = "") -> None:
+    """Raise ParadiseError for bytes of images that go up to 1 only; `where` as in `check_pixels`.
+
+    They were 0 or 1, and read as bytes, which go to 255, they are all but black.
+    """
+    if high == 1:
+        text = f"{where} uint8 pixels run from 0 to 1 of 255, all but black: write them as float"
+        raise ParadiseError(text.lstrip())
+
+
 def read_archive(path: Path, known: Sequence[str]) -> tuple[dict[str, NDArray[Any]], Sequence[str]]:
     """The arrays of known names in an .npz or .safetensors, and all its names.
 

@@ -44,10 +44,10 @@ def number(text: str, what: str) -> float:
     value = text.strip()
     try:
         # Radii are published as 8/255 and shares as 1%: nobody should have to convert them.
-        if value.endswith("%"):
-            return float(value[:-1]) / 100
-        top, slash, bottom = value.partition("/")
+        share = value.endswith("%")
+        top, slash, bottom = value.removesuffix("%").partition("/")
         found = float(top) / float(bottom) if slash else float(top)
+        found = found / 100 if share else found
     except (ValueError, ZeroDivisionError):
         found = math.nan
     if math.isfinite(found):

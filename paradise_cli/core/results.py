@@ -27,12 +27,21 @@ _TELLING = frozenset(
 
 
 def check_suffix(
-    path: Path, kinds: Sequence[str] = (), option: str = "--out", *, chooses: bool = False
+    path: Path,
+    kinds: Sequence[str] = (),
+    option: str = "--out",
+    *,
+    chooses: bool = False,
+    or_folder: bool = False,
 ) -> None:
     """Raise UsageError for an output whose name says that it is of another kind than `kinds`.
 
-    Without any a folder is meant. Where the ending `chooses` what is written, there must be one.
+    Without any, or with `or_folder`, a folder is meant. Where the ending `chooses` what is written,
+    there must be one.
     """
+    # Before the work: it would be lost when its result cannot be written.
+    if kinds and path.is_dir() and not or_folder:
+        raise UsageError(f"{option} {path} is a folder: name a file in it")
     suffix = path.suffix if chooses else path.suffix.lower()
     if suffix in kinds or not (chooses or suffix in _TELLING):
         return

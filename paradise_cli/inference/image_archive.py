@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paradise_cli.core.arrays import check_pixels, read_archive, type_of
+from paradise_cli.core.arrays import check_bytes, check_pixels, read_archive, type_of
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.data import MemorySplit
 
@@ -92,6 +92,7 @@ def _pixels(images: NDArray[Any], path: Path) -> Tensor:
         images = images.transpose(0, 3, 1, 2)
     # Bytes stay bytes until a batch is read: a quarter of the memory.
     if images.dtype == np.uint8:
+        check_bytes(int(images.max(initial=0)), f"{path}:")
         return torch.from_numpy(np.ascontiguousarray(images))
     if len(images):
         check_pixels(float(images.min()), float(images.max()), f"{path}:")
@@ -107,4 +108,7 @@ def _labels(labels: NDArray[Any] | None, n: int, path: Path) -> Tensor | None:
             f"{path}: labels of type {labels.dtype} and shape {list(labels.shape)};"
             f" {n} integers are needed"
         )
+    # Of 64 bits without a sign the upper half would turn negative: -1, unlabelled, at the end.
+    if labels.size and int(labels.max()) > np.iinfo(np.int64).max:
+        raise ParadiseError(f"{path}: labels up to {labels.max()}: class numbers are needed")
     return torch.from_numpy(labels.astype(np.int64))

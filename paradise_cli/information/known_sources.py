@@ -67,6 +67,7 @@ def uniform(m: int = 8) -> KnownSource:
 
 def gaussian(sigma: float = 1.0, letters: int = 401) -> KnownSource:
     """N(0, sigma^2) under squared error, on a grid of letters over 5 sigma to both sides."""
+    _check_unit("sigma", sigma)
     form = closed_forms.gaussian([sigma * sigma])
     grid, edges = _grid(GAUSSIAN_WIDTH * sigma, letters)
     below = torch.special.ndtr(edges / sigma)
@@ -78,6 +79,7 @@ def gaussian(sigma: float = 1.0, letters: int = 401) -> KnownSource:
 
 def laplacian(scale: float = 1.0, letters: int = 401) -> KnownSource:
     """Density exp(-|x| / scale) / (2 scale), absolute error, on a grid of 10 scales each side."""
+    _check_unit("scale", scale)
     form = closed_forms.laplacian(scale)
     grid, edges = _grid(LAPLACIAN_WIDTH * scale, letters)
     tail = 0.5 * torch.exp(-edges.abs() / scale)
@@ -119,9 +121,8 @@ def build_source(name: str, **given: float | None) -> KnownSource:
     chosen = {key: value for key, value in given.items() if value is not None}
     known = inspect.signature(BUILDERS[name]).parameters
     for key in chosen.keys() - known.keys():
-        raise UsageError(
-            f"{name} has no --{key}; it takes {', '.join(f'--{own}' for own in known)}"
-        )
+        taken = ", ".join(f"--{own}" for own in known) or "no parameters"
+        raise UsageError(f"{name} has no --{key}; it takes {taken}")
     return BUILDERS[name](**chosen)
 
 
@@ -133,6 +134,12 @@ def measured(probabilities: Tensor, measure: str, letters: Tensor | None = None)
     check_measure(measure)
     values = torch.arange(probabilities.numel()) if letters is None else letters
     return DiscreteSource(probabilities, _between(measure, values))
+
+
+def _check_unit(name: str, value: float) -> None:
+    # Beyond these the square is no number, or slopes are steeper than the end of any curve.
+    if not 1e-100 <= value <= 1e100:
+        raise UsageError(f"{name} is a length, 1e-100 to 1e100; got {value:g}")
 
 
 def _between(measure: str, values: Tensor) -> Tensor:

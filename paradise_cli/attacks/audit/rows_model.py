@@ -34,7 +34,7 @@ def random_answers(case: Case, limit: float) -> Finding:
     found = {"averaged": case.pgd_within(CURVE_STEPS)}
     ways = {"one draw": subject.classifier_of(HeldNoise(subject.function, subject.seed))}
     # An encoder has one more way around its noise: not to draw at all.
-    if isinstance(subject.function, ThroughLatents):
+    if subject.behaviour.latents and isinstance(subject.function, ThroughLatents):
         ways["posterior mean"] = subject.classifier_of(MeanPath(subject.function))
     for way, victim in ways.items():
         found[way] = case.broken_by("pgd", victim=victim, tag=f" {way}", steps=CURVE_STEPS)

@@ -59,6 +59,7 @@ class Behaviour:
     `channels_last`, `bf16` and `alone`: whether it takes images laid out so, in autocast to bf16,
     and a batch of one. `keeps`: whether it keeps something between two calls, or may do so.
     `half`: whether it computes in float16. `masks`: whether it rules classes out by minus infinity.
+    `latents`: whether its `posterior` and `classify`, if it has them, are those of an encoder.
     `operations` are the multiplications and additions for an image, 0 where nobody can count them.
     """
 
@@ -73,6 +74,7 @@ class Behaviour:
     keeps: bool = True
     half: bool = False
     masks: bool = False
+    latents: bool = True
     operations: float = 0.0
 
 
@@ -99,7 +101,7 @@ class Classifier:
         self.random = self.behaviour.random
         self.quick: Function | None = None
         self.latent: Latent | None = None
-        if isinstance(function, ThroughLatents):
+        if self.behaviour.latents and isinstance(function, ThroughLatents):
             self.latent = Latent(self._posterior, self._classify)
         modules = modules_of(function) if self.behaviour.channels_last else []
         kinds: tuple[Precision, ...] = ("fp32", "bf16")

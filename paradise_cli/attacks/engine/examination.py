@@ -14,6 +14,7 @@ from paradise_cli.attacks.engine.classifier import (
     Classifier,
     Function,
     Gradient,
+    ThroughLatents,
     apart,
     logit_spread,
     without_minus_infinity,
@@ -21,6 +22,7 @@ from paradise_cli.attacks.engine.classifier import (
 from paradise_cli.attacks.engine.introspection import Memory, counted, if_it_works, modules_of
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import Precision
+from paradise_cli.information.gaussian import DiagonalGaussian
 
 _PROBES = 64
 
@@ -71,8 +73,21 @@ def examine(
         keeps=keeps,
         half=answer.dtype == torch.float16,
         masks=bool((whole == LOWEST).any()),
+        latents=way.latents and bool(if_it_works(lambda: _through_latents(door, some, whole))),
         operations=operations / len(some),
     )
+
+
+def _through_latents(door: Classifier, images: Tensor, logits: Tensor) -> bool:
+    """Whether what it calls posterior and classify are an encoder's: a VAE of somebody's own may
+    have methods of these names that give and take other things.
+    """
+    if door.latent is None:
+        return False
+    posterior = door.latent.encode(images)
+    if not isinstance(posterior, DiagonalGaussian):
+        return False
+    return door.latent.decode(posterior.mu).shape == logits.shape
 
 
 def _check_classes(logits: Tensor, labels: Tensor) -> None:
@@ -125,9 +140,11 @@ def _way_of(
     """
     two = torch.cat([images, images])[:2]
     refusing: list[Behaviour] = []
+    # An object whose attributes cannot be asked for has none of ours.
+    latents = if_it_works(lambda: isinstance(function, ThroughLatents)) is not None
     for bf16 in (True, False) if precision == "bf16" else (False,):
         for channels_last in (True, False):
-            way = Behaviour(0, channels_last=channels_last, bf16=bf16)
+            way = Behaviour(0, channels_last=channels_last, bf16=bf16, latents=latents)
             door = Classifier(function, device=device, width=2, behaviour=way)
             # Success is decided in fp32, also after a search in bf16.
             found = [_gradient(door, two, in_bf16) for in_bf16 in (False, True)[: 1 + bf16]]
@@ -137,7 +154,8 @@ def _way_of(
                 return replace(way, gradient=found[0] or "cut off")
             refusing.append(replace(way, gradient="refused"))
     # Where nothing works, what is wrong with the function is said by whoever asks it next.
-    return refusing[0] if refusing else Behaviour(0, channels_last=False, bf16=False)
+    silent = Behaviour(0, channels_last=False, bf16=False, latents=latents)
+    return refusing[0] if refusing else silent
 
 
 def _gradient(door: Classifier, images: Tensor, in_bf16: bool) -> Gradient | None:

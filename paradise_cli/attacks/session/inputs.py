@@ -15,7 +15,7 @@ from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.engine.introspection import modules_of, weights_digest
 from paradise_cli.attacks.session.session import EOT_DRAWS
 from paradise_cli.attacks.session.subject import Subject
-from paradise_cli.core.arrays import check_pixels
+from paradise_cli.core.arrays import check_bytes, check_pixels
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import Precision, choose_device, choose_precision
 from paradise_cli.data.streaming import worker_count
@@ -65,6 +65,7 @@ def checked_images(images: Tensor | NDArray[Any]) -> Tensor:
         )
     # Contiguous: digests are of bytes in memory, and equal images must have equal ones.
     if found.dtype == torch.uint8:
+        check_bytes(int(found.max()))
         return found.contiguous().float() / 255
     if not found.is_floating_point():
         raise ParadiseError(f"pixels of type {found.dtype}: float in [0, 1] or uint8 is needed")

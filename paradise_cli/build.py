@@ -24,6 +24,7 @@ from paradise_cli.data import (
 )
 from paradise_cli.information.distances import DISTANCES
 from paradise_cli.models import BACKBONES, HEADS, Head, StochasticEncoder
+from paradise_cli.models.base import Shape
 from paradise_cli.objective.distortions import DISTORTIONS
 from paradise_cli.objective.linearity import Linearity
 from paradise_cli.objective.matching import Matching
@@ -32,12 +33,14 @@ from paradise_cli.objective.rates import RATES
 from paradise_cli.perturbations import SAMPLERS, Sampler
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.recipe.schema import Task as TaskSpec
+from paradise_cli.recipe.views import only_images
 from paradise_cli.training.average import Average
 from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
 from paradise_cli.training.step import Plan, View, draw_views, steps_per_epoch
 
 M = TypeVar("M", bound=nn.Module)
 
+_PASSING = 1_000  # parameters that a frozen backbone has while it is built, and then gives up
 _TRIED = 4  # random images on which samplers are tried before data are read
 
 
@@ -65,7 +68,11 @@ def build_model(recipe: Recipe, info: DataInfo) -> StochasticEncoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(recipe.train.seed, "weights"))
         backbone = BACKBONES[spec.backbone.name](info.shape, **spec.backbone.hyper)
-        heads = {name: _head(recipe, info, task) for name, task in named_tasks(recipe).items()}
+        # Behind a frozen backbone its features are what is reproduced.
+        shape = (backbone.out_features, 1, 1) if backbone.frozen else info.shape
+        heads = {
+            name: _head(recipe, info, task, shape) for name, task in named_tasks(recipe).items()
+        }
         return StochasticEncoder(
             backbone,
             heads,
@@ -93,7 +100,7 @@ def build_outline(
         nonlocal names
         names += 1
         # While it is built: a depth of a million layers would take hours and the memory.
-        if names > most:
+        if names > most + _PASSING:
             raise ParadiseError(f"the recipe's network has more than {most} parameters")
 
     counting = register_module_parameter_registration_hook(count)
@@ -165,7 +172,7 @@ def check_views(recipe: Recipe, info: DataInfo) -> None:
             AUGMENTATIONS[each.name](**each.hyper)(blank, generator(0, "augment"))
         except UsageError as error:
             raise UsageError(f"data.augment.{number}: {error}") from error
-    if _only_images(recipe):
+    if only_images(recipe):
         return
     if not info.pictures:
         named = ", ".join(view.name for view in recipe.views if view.name != "image")
@@ -260,32 +267,6 @@ def check_validation(recipe: Recipe, info: DataInfo) -> None:
         )
 
 
-def watches(recipe: Recipe) -> bool:
-    """Whether a training is about more than the images as they are, and is watched for it."""
-    return not _only_images(recipe) or recipe.train.validate is not None
-
-
-def _only_images(recipe: Recipe) -> bool:
-    """Whether the model sees the images as they are, and nothing else."""
-    return all(view.name == "image" for view in recipe.views)
-
-
-def watched_radius(recipe: Recipe) -> float | None:
-    """The L-infinity radius in which the recipe wants its model robust; None: it names none."""
-    if recipe.train.validate is not None:
-        return recipe.train.validate.attack.eps
-    radii = [view.hyper["eps"] for view in recipe.views if "eps" in view.hyper]
-    return max(radii, default=None)
-
-
-def matches_at_random(recipe: Recipe) -> bool:
-    """Whether the posteriors of two views are matched that no search has found."""
-    matching = recipe.objective.matching
-    if matching is None or matching.of != "posterior":
-        return False
-    return all(recipe.views[number].name != "adversarial" for number in matching.between)
-
-
 def settled(recipe: Recipe, plan: Plan) -> Recipe:
     """The recipe with what it leaves to the machine as the plan decided it."""
     return recipe.with_train(precision=plan.precision, channels_last=plan.channels_last)
@@ -335,11 +316,11 @@ def _target(info: DataInfo, task: TaskSpec) -> int:
     return names.index(task.target) if task.target else 0
 
 
-def _head(recipe: Recipe, info: DataInfo, task: TaskSpec) -> Head:
+def _head(recipe: Recipe, info: DataInfo, task: TaskSpec, shape: Shape) -> Head:
     target = _target(info, task)
     # Data without labels have no classes, and decoders need none.
     classes = len(info.targets[target].classes) if info.targets else 0
-    head = HEADS[task.head.name](recipe.model.latent_dim, classes, info.shape, **task.head.hyper)
+    head = HEADS[task.head.name](recipe.model.latent_dim, classes, shape, **task.head.hyper)
     supervised = DISTORTIONS[task.distortion.name](**task.distortion.hyper).supervised
     if (head.kind == "logits") != supervised:
         wanted = "linear" if supervised else "a decoder such as mlp_decoder"

@@ -9,9 +9,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from paradise_cli.build import build_info, build_objective, watched_radius, watches
+from paradise_cli.build import build_info, build_objective
 from paradise_cli.cli import app
 from paradise_cli.evaluation.probe import probe_of
+from paradise_cli.recipe.views import watched_radius, watches
 from paradise_cli.training.alarms import Alarm, alarms
 from paradise_cli.training.run_folder import RunFolder
 

@@ -12,7 +12,8 @@ from PIL import Image
 
 from paradise_cli.build import build_info
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.data import DATASETS, FolderSplit, MemorySplit, decoding_progress, info_of
+from paradise_cli.core.progress import shown_work
+from paradise_cli.data import DATASETS, FolderSplit, MemorySplit, info_of
 from paradise_cli.data import cifar as cifar_module
 from paradise_cli.data import mnist as mnist_module
 from paradise_cli.data.mnist import read_idx
@@ -323,7 +324,7 @@ def test_decoded_images_are_kept_until_a_file_changes(tmp_path: Path) -> None:
     root, cache = tmp_path / "photos", tmp_path / "cache" / "decoded"
     write_images(root, "1.png", "2.png", "3.png")
     seen: list[tuple[int, int]] = []
-    token = decoding_progress.set(lambda done, total: seen.append((done, total)))
+    token = shown_work.set(lambda what, done, total: seen.append((done, total)))
     info = info_of("image_folder", root, size=8)
     ids = ["1.png", "2.png", "3.png"]
     first = decoded(root, ids, info.preprocessing)
@@ -337,7 +338,7 @@ def test_decoded_images_are_kept_until_a_file_changes(tmp_path: Path) -> None:
         and not torch.equal(changed[0], again[0])
         and torch.equal(changed[1:], again[1:])
     )
-    decoding_progress.reset(token)
+    shown_work.reset(token)
 
 
 def test_a_file_replaced_by_one_of_its_size_and_time_is_decoded_again(tmp_path: Path) -> None:
@@ -419,7 +420,7 @@ def test_unreadable_images_may_be_skipped_and_are_said(tmp_path: Path, memory_gi
         (root / name).write_bytes(content)
     (root / "train" / "b" / "4.png").symlink_to(root / "nowhere.png")
     given = {"size": 8, "memory_gib": memory_gib, "skip_unreadable": True}
-    token = decoding_progress.set(lambda done, total: seen.append(total))
+    token = shown_work.set(lambda what, done, total: seen.append(total))
     bundle = DATASETS["image_folder"](root, **given)
     assert list(bundle.train.ids) == ["train/a/1.png", "train/b/1.png", "train/b/2.png"]
     assert bundle.train.labels[:, 0].tolist() == [0, 1, 1]
@@ -434,7 +435,7 @@ def test_unreadable_images_may_be_skipped_and_are_said(tmp_path: Path, memory_gi
     assert seen == tried  # each file is tried once
     write_images(root, "train/b/3.png")
     assert len(DATASETS["image_folder"](root, **given).train) == 4  # a mended one is seen
-    decoding_progress.reset(token)
+    shown_work.reset(token)
 
 
 def test_a_class_of_unreadable_images_keeps_its_number(tmp_path: Path) -> None:

@@ -223,6 +223,21 @@ CONFLICTS = [
         "\n    - {name: a, distortion: cross_entropy, head: linear}",
         "9:8: objective.tasks.1.name: 'a' is already the name of task 0",
     ),
+    (
+        "{name: mlp, hidden: [8]}\n  latent_dim: 2",
+        "frozen\n  latent_dim: 2\n  mean: [0]\n  std: [1]",
+        "6:3: model.mean: a frozen backbone normalises by itself",
+    ),
+    (
+        "{name: mlp, hidden: [8]}\n  latent_dim: 2",
+        "frozen\n  latent_dim: 2\nviews: [{name: corner, eps: 0.1}]",
+        "6:1: views: the features of a frozen backbone are computed once",
+    ),
+    (
+        "{name: digits}\nmodel:\n  backbone: {name: mlp, hidden: [8]}",
+        "{name: digits, augment: [flip]}\nmodel:\n  backbone: frozen",
+        "2:22: data.augment: the features of a frozen backbone are computed once",
+    ),
 ]
 
 

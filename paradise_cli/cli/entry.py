@@ -10,6 +10,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from paradise_cli.cli.progress import showing_work
 from paradise_cli.cli.streams import CheckedStdout, Unwritable, lasting_stderr
 from paradise_cli.core.errors import Interrupted, ParadiseError, printable, shown
 from paradise_cli.core.processes import end_tidily, keep_freed_memory
@@ -76,7 +77,7 @@ class Group(TyperGroup):
         self._debug = ctx.params.get("debug", False)
         try:
             keep_freed_memory()
-            with end_tidily():
+            with end_tidily(), showing_work():
                 return super().invoke(ctx)
         except EOFError as error:
             # Of a file: typer would take it for the end of what is typed, and say "Aborted!".

@@ -32,7 +32,7 @@ def under_nuisance(
     from paradise_cli.evaluation.nuisance import measure_nuisance, passes
 
     # Where `measure` has brought the model.
-    device = loaded.model.mean.device
+    device = loaded.model.mu.weight.device
     with progress_bar(len(opened.split) * passes(), "nuisance") as advance:
         found = measure_nuisance(
             loaded.model, measured, opened.split, device=device, seed=seed, progress=advance

@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from paradise_cli.cli.output import note, notes
 from paradise_cli.core.errors import shown
+from paradise_cli.core.progress import shown_work
 
 # Between two plain lines where stderr is not a terminal: a log is read, not watched.
 QUIET_SECONDS = 30.0
@@ -68,6 +69,31 @@ class ProgressLine:
     def close(self) -> None:
         if self._bar:
             self._bar.stop()
+
+
+@contextmanager
+def showing_work() -> Iterator[None]:
+    """Show on stderr what library functions do on the way, such as decoding a folder."""
+    label, line = "", None
+
+    def show(what: str, done: int, total: int) -> None:
+        nonlocal label, line
+        if line is None or what != label:
+            if line is not None:
+                line.close()
+            label, line = what, ProgressLine(what, total)
+        line.update(done, total=total)
+        if done >= total:
+            line.close()
+            line = None
+
+    before = shown_work.set(show)
+    try:
+        yield
+    finally:
+        shown_work.reset(before)
+        if line is not None:
+            line.close()
 
 
 @contextmanager

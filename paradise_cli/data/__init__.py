@@ -34,7 +34,7 @@ from paradise_cli.data.folders import class_folders_of, open_folder
 from paradise_cli.data.images import UnreadableImage, decode, header
 from paradise_cli.data.listing import image_ids, list_images, matching
 from paradise_cli.data.partition import hold_out, keep_labels
-from paradise_cli.data.streaming import FolderSplit, decoding_progress, stream
+from paradise_cli.data.streaming import FolderSplit, file_stamp, not_all_read, stream
 
 __all__ = [
     "AUGMENTATIONS",
@@ -58,7 +58,7 @@ __all__ = [
     "class_folders_of",
     "dataset",
     "decode",
-    "decoding_progress",
+    "file_stamp",
     "header",
     "hold_out",
     "image_ids",
@@ -68,6 +68,7 @@ __all__ = [
     "match_classes",
     "match_logits",
     "matching",
+    "not_all_read",
     "on_device",
     "open_folder",
     "stream",

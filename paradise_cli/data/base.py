@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import torch
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -22,6 +22,8 @@ SPLITS = ("train", "validation", "test")
 LARGEST = 2**13
 """Pixels that a side of a model's images may have: a batch of larger ones fits no memory."""
 
+Filter: TypeAlias = Literal["bilinear", "bicubic"]
+"""How resized pixels are mixed of their neighbours."""
 Key: TypeAlias = tuple[int | str, ...]
 Augmentation: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
 """`(images uint8 [B, C, H, W] on any device, CPU generator) -> images`, one decision per image."""
@@ -40,7 +42,7 @@ class Preprocessing:
     """How any image file becomes a model's pixels; saved with the weights.
 
     In order: grey (ITU-601) or RGB; centre crop to a square of `pre_crop` pixels where the image is
-    at least that large; short side resized to `resize` (antialiased bilinear); centre crop to
+    at least that large; short side resized to `resize` (antialiased, by `filter`); centre crop to
     `crop` = (H, W).
     """
 
@@ -51,6 +53,7 @@ class Preprocessing:
     resize: int | None
     crop: tuple[int, int]
     pre_crop: int | None = None
+    filter: Filter = "bilinear"
 
     def __post_init__(self) -> None:
         # Read from weights files as well, where nothing else has checked them.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.data.base import DataBundle, DataInfo, Preprocessing, Target, dataset
+from paradise_cli.data.base import DataBundle, DataInfo, Filter, Preprocessing, Target, dataset
 from paradise_cli.data.listing import image_ids
 from paradise_cli.data.split_folders import (
     left_out,
@@ -206,9 +206,12 @@ def _describe_folder(
     classes: list[str] | None,
     memory_gib: float,
     skip_unreadable: bool,
+    short_side: int | None,
+    filter: Filter,
 ) -> DataInfo:
     name = label or ("image_folder" if root is None else root.resolve().name)
-    info = _info(root, name, Preprocessing(channels, size, (size, size)), classes, _UNSEEN)
+    how = Preprocessing(channels, short_side or size, (size, size), filter=filter)
+    info = _info(root, name, how, classes, _UNSEEN)
     there = {} if root is None else split_folders(root)
     own_validation = "validation" in there.values()
     return dataclasses.replace(info, own_validation=own_validation)
@@ -225,6 +228,8 @@ def image_folder(
     classes: list[str] | None = None,
     memory_gib: float = 4.0,
     skip_unreadable: bool = False,
+    short_side: int | None = None,
+    filter: Filter = "bilinear",
 ) -> DataBundle:
     """Any folder of images: its train/, val/ and test/ where present, else all of it for training.
 
@@ -232,10 +237,12 @@ def image_folder(
     of a split are its classes (two or more; images beside them are unlabelled), and must equal
     `classes` where given; one without images keeps its number. A split of up to `memory_gib` is
     decoded once and kept, a larger one streamed. A file that cannot be read stops the command, or
-    is left out and said with `skip_unreadable`.
+    is left out and said with `skip_unreadable`. Images are resized to a `short_side` (null: `size`)
+    before the centre is cut out.
     """
+    how = Preprocessing(channels, short_side or size, (size, size), filter=filter)
     return open_folder(
-        _named(root, "image_folder"), Preprocessing(channels, size, (size, size)),
+        _named(root, "image_folder"), how,
         label=label, classes=classes, random_crop=train_crop == "random_resized",
         memory_gib=memory_gib, skip_unreadable=skip_unreadable,
     )  # fmt: skip

@@ -8,7 +8,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.progress import tell
 from paradise_cli.core.randomness import generator
 from paradise_cli.core.resources import cache_dir
 from paradise_cli.core.storage import publish, read_object, write_json
@@ -31,10 +31,7 @@ R = TypeVar("R")
 
 _CHUNK = 2**24  # bytes that are read at a time
 
-decoding_progress: ContextVar[Callable[[int, int], None] | None] = ContextVar(
-    "progress", default=None
-)
-"""Called as (images decoded, images in all) while a folder is decoded for the first time."""
+_TOLD = 256  # images between two signs of life
 
 
 def worker_count() -> int:
@@ -186,14 +183,12 @@ def unreadable(root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> 
     path = cache_dir() / "decoded" / f"{_digest(root, there, preprocessing)}.unreadable.json"
     if (known := _kept(path)) is not None:
         return found | known
-    report = decoding_progress.get()
     bad: dict[str, str] = {}
     images = stream((root / name for name in there), lambda p: decode(p, preprocessing))
     for done, (name, pixels) in enumerate(zip(there, images, strict=True), 1):
         if isinstance(pixels, UnreadableImage):
             bad[name] = pixels.reason
-        if report is not None and (done % 256 == 0 or done == len(there)):
-            report(done, len(there))
+        tell("trying images", done, len(there), _TOLD)
     write_json(path, bad)
     return found | bad
 
@@ -208,21 +203,27 @@ def _kept(path: Path) -> dict[str, str] | None:
 def _digest(root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> str:
     # The 2 is the version of what is stored: raise it where decoding changes.
     digest = hashlib.sha256(json.dumps([2, preprocessing.to_json()]).encode())
-    # In place of content: reading all files would take as long as decoding them. Archives set the
-    # time of a file's content to anything, the time of its last change is the system's own.
     digest.update(os.fsencode(root.resolve()))
     for name in ids:
-        try:
-            status = (root / name).stat()
-        except OSError as error:
-            raise ParadiseError(f"{root / name}: {error.strerror}") from error
-        told = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-        digest.update(os.fsencode(name) + f"\0{told}\0".encode())
+        digest.update(os.fsencode(name) + f"\0{file_stamp(root / name)}\0".encode())
     return digest.hexdigest()[:32]
 
 
+def file_stamp(path: Path) -> tuple[int, int, int, int]:
+    """What a file cannot keep when its content changes; raises ParadiseError where it is gone.
+
+    In place of the content: reading all files would take as long as decoding them.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ParadiseError(f"{path}: {error.strerror}") from error
+    # Archives set the time of a file's content to anything, that of its last change is the
+    # system's own.
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
 def _decode_all(path: Path, root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> None:
-    report = decoding_progress.get()
     bad: list[UnreadableImage] = []
     shape = (len(ids), *preprocessing.shape)
     digest = hashlib.sha256()
@@ -241,13 +242,17 @@ def _decode_all(path: Path, root: Path, ids: Sequence[str], preprocessing: Prepr
             elif not bad:  # after the first bad one nothing is kept, but the others are still named
                 file.write(pixels.data)
                 digest.update(pixels.data)
-            if report is not None and (done % 256 == 0 or done == len(ids)):
-                report(done, len(ids))
+            tell("decoding images", done, len(ids), _TOLD)
         file.write(digest.digest())  # after the array, where no reader of it looks
         if bad:
-            shown = "".join(f"\n  {error}" for error in bad[:5])
-            shown += "\n  ..." if len(bad) > 5 else ""
-            raise ParadiseError(
-                f"{root}: {len(bad)} of {len(ids)} images cannot be read; mend them, move them"
-                f" away, or leave them out of an image_folder with data.skip_unreadable:{shown}"
-            )
+            raise not_all_read(bad, len(ids), str(root))
+
+
+def not_all_read(bad: Sequence[UnreadableImage], total: int, where: str) -> ParadiseError:
+    """What is said where some of so many images, all of which are needed, cannot be read."""
+    shown = "".join(f"\n  {error}" for error in bad[:5])
+    shown += "\n  ..." if len(bad) > 5 else ""
+    return ParadiseError(
+        f"{where}: {len(bad)} of {total} images cannot be read; mend them, move them away, or leave"
+        f" them out of an image_folder with data.skip_unreadable:{shown}"
+    )

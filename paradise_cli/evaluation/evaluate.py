@@ -19,6 +19,7 @@ from paradise_cli.evaluation.cautions import collapse_caution
 from paradise_cli.evaluation.evaluation_data import EvaluationData
 from paradise_cli.evaluation.metrics import Classification, Distortion, TaskScores
 from paradise_cli.evaluation.passes import Progress, one_pass
+from paradise_cli.inference.features import behind_backbone, featured
 from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.latents import Latents, latents
@@ -142,6 +143,8 @@ def measure(
     then of rows of the exact rate (N and draws * N in all). Raises ParadiseError for a model whose
     outputs are not finite.
     """
+    split = featured(split, model.to(device), info, device)
+    model, info = behind_backbone(model, info)
     # Always the same layout, as it decides how convolutions round.
     model.to(device).to(memory_format=fast_layout(device, "fp32", model))
     objective = build_objective(recipe, info).to(device)

@@ -54,8 +54,14 @@ def write_onnx(network: ExportedNetwork, images: Tensor, text: str, path: Path) 
             _traced(network, images), input_names=[INPUT], output_names=list(network.names),
             verbose=False,
         )  # fmt: skip
+    answers = {id(value) for value in program.model.graph.outputs}
     for node in program.model.graph:
         node.metadata_props.clear()
+        for value in node.outputs:
+            # An operation inside may have the name that an answer is given (torch 2.14.1), and a
+            # file with two of a name is none.
+            if value.name in network.names and id(value) not in answers:
+                value.name = f"inner_{value.name}"
     program.model.metadata_props[METADATA] = text
     # By default weights go to a second file beside this one.
     program.save(path, external_data=False)

@@ -64,8 +64,8 @@ def about(loaded: LoadedModel, network: ExportedNetwork) -> str:
         "trained_on": loaded.info.label,
         "input": f"{INPUT}, float32 [batch, C, H, W] in [0, 1]; normalisation is inside",
         "preprocessing": loaded.info.preprocessing.to_json(),
-        "resizing": "short side to `resize` pixels, bilinear and antialiased, as Pillow does it"
-        " to bytes; then a centre crop to `crop`",
+        "resizing": "short side to `resize` pixels, antialiased by `filter`, as Pillow does it to"
+        " bytes; then a centre crop to `crop`",
         "classes": {head: list(names) for head, names in classes.items()},
         "provenance": loaded.provenance,
     }

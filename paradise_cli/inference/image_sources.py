@@ -21,6 +21,7 @@ from paradise_cli.data import (
     DataInfo,
     FolderSplit,
     Preprocessing,
+    Split,
     class_folders_of,
     decode,
     image_ids,
@@ -177,13 +178,19 @@ def _of_data_set(item: str, recipe: Recipe, info: DataInfo) -> ImageSource:
     # labels, the others are known all the same, and whoever encodes may want them.
     named = item if ":" in item else f"{item}:test"
     found = open_for_model(recipe, info, named, overrides=["data.labelled=null"])
-    split, data = found.split, found.info
-    labels = split.labels.numpy()
+    data = found.info
     names = data.targets[0].classes if data.targets else ()
+    if not isinstance(found.split, FolderSplit):
+        _check_shape(data.shape, info, item)
+    return of_split(found.split, info, names)
+
+
+def of_split(split: Split, info: DataInfo, names: tuple[str, ...] = ()) -> ImageSource:
+    """The images of a split, those of a folder one by one, by the split's own preprocessing."""
+    labels = split.labels.numpy()
     if isinstance(split, FolderSplit):
         files = [split.root / i for i in split.ids]
         return _of_files(files, split.ids, labels, split.preprocessing, info, names)
-    _check_shape(data.shape, info, item)
 
     def read(start: int, stop: int) -> NDArray[Any]:
         batch: NDArray[Any] = next(

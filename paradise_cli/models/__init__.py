@@ -1,6 +1,6 @@
 """Stochastic encoders, their backbones and heads; importing this fills both registries."""
 
-from paradise_cli.models import conv, mlp, resnet, wide_resnet  # noqa: F401
+from paradise_cli.models import conv, frozen, mlp, resnet, wide_resnet  # noqa: F401
 from paradise_cli.models.base import BACKBONES, HEADS, Backbone, Head
 from paradise_cli.models.encoder import StochasticEncoder
 

@@ -11,9 +11,27 @@ Shape = tuple[int, int, int]  # channels, height, width
 
 
 class Backbone(nn.Module):
-    """Normalised images [B, C, H, W] to features [B, out_features]."""
+    """Normalised images [B, C, H, W] to features [B, out_features].
+
+    One that is `frozen` reads pixels in [0, 1], is never trained and has nothing in its state, so
+    that its features may be computed once and kept.
+    """
 
     out_features: int
+    frozen = False
+
+
+class Features(Backbone):
+    """Stands for a frozen backbone where its features [B, F, 1, 1] are at hand."""
+
+    frozen = True
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.out_features = features
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.flatten(1)
 
 
 class Head(nn.Module):

@@ -1,5 +1,6 @@
 """The stochastic encoder: normalisation, backbone, Gaussian head and named task heads."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from paradise_cli.core.modes import eval_mode
 from paradise_cli.core.randomness import normal_draws
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.information.gaussian import DiagonalGaussian
-from paradise_cli.models.base import Backbone, Head, Shape, require_positive
+from paradise_cli.models.base import Backbone, Features, Head, Shape, require_positive
 from paradise_cli.models.classifier import PixelClassifier, at_least_float32
 
 
@@ -20,11 +21,11 @@ class StochasticEncoder(nn.Module):
     """p(z|x) = N(mu(x), diag sigma(x)^2) and the heads that read z.
 
     Images are float [B, C, H, W] in [0, 1], normalised inside by (x - mean) / std per channel (0
-    and 1 where not given). sigma = softplus(rho - sigma_shift) + sigma_floor (method.md 2.1); with
-    stochastic=False sigma is 0, there is no rho layer, and the other initial weights are those of
-    the stochastic model of the same seed. Backbone and heads may run under autocast; mu and sigma
-    are computed in the precision of the weights. Raises UsageError for a mean, std, latent_dim or
-    head name that cannot be used.
+    and 1 where not given) unless the backbone is frozen. sigma = softplus(rho - sigma_shift) +
+    sigma_floor (method.md 2.1); with stochastic=False sigma is 0, there is no rho layer, and the
+    other initial weights are those of the stochastic model of the same seed. Backbone and heads may
+    run under autocast; mu and sigma are computed in the precision of the weights. Raises UsageError
+    for a mean, std, latent_dim or head name that cannot be used.
     """
 
     mean: Tensor
@@ -50,12 +51,14 @@ class StochasticEncoder(nn.Module):
         self.stochastic = stochastic
         self.sigma_shift = sigma_shift
         self.sigma_floor = sigma_floor
-        # Buffers: normalisation travels with the weights, so nobody has to repeat it.
-        self.register_buffer("mean", _per_channel("mean", mean, 0.0, in_shape[0]))
-        self.register_buffer("std", _per_channel("std", std, 1.0, in_shape[0]))
+        # A frozen backbone normalises by itself.
+        if not backbone.frozen:
+            # Buffers: normalisation travels with the weights, so nobody has to repeat it.
+            self.register_buffer("mean", _per_channel("mean", mean, 0.0, in_shape[0]))
+            self.register_buffer("std", _per_channel("std", std, 1.0, in_shape[0]))
         if std is not None and min(std) <= 0:
             raise UsageError(f"model: std must be positive, not {std}")
-        self.backbone = backbone
+        self.backbone: Backbone = backbone
         self.heads = nn.ModuleDict(_checked_names(heads))
         self.mu = nn.Linear(backbone.out_features, latent_dim)
         # Last, so that a deterministic model of the same seed starts from the same weights.
@@ -67,7 +70,9 @@ class StochasticEncoder(nn.Module):
             raise ParadiseError(
                 f"the model reads images {_shape(self.in_shape)}, not {_shape(images.shape[1:])}"
             )
-        features: Tensor = self.backbone((images - self.mean) / self.std)
+        if not self.backbone.frozen:
+            images = (images - self.mean) / self.std
+        features: Tensor = self.backbone(images)
         # A bf16 sigma has three digits, and the rate divides by it.
         with torch.autocast(images.device.type, enabled=False):
             features = features.to(self.mu.weight.dtype)
@@ -84,6 +89,17 @@ class StochasticEncoder(nn.Module):
         """
         with eval_mode(self):
             return self.encode(images)
+
+    def behind_backbone(self) -> "StochasticEncoder":
+        """The same encoder, and these very weights, from features [B, F, 1, 1] on.
+
+        They are those that its frozen backbone gives.
+        """
+        rest = copy.copy(self)
+        rest.in_shape = (self.backbone.out_features, 1, 1)
+        # What `copy` has left shared, so that the backbone here stays.
+        rest._modules = {**self._modules, "backbone": Features(self.backbone.out_features)}
+        return rest
 
     def decode(self, z: Tensor) -> dict[str, Tensor]:
         """Each head's output for z [B, K], at least float32: logits or pre-sigmoid pixels."""

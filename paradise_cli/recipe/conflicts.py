@@ -22,6 +22,7 @@ def conflicts(recipe: "Recipe") -> Conflicts:
     """Everything that does not go together."""
     found = [
         *_in_model(recipe),
+        *_before_frozen(recipe),
         *_in_tasks(recipe),
         *_in_views(recipe),
         *_in_matching(recipe),
@@ -44,6 +45,21 @@ def _in_model(recipe: "Recipe") -> Conflicts:
         )
     elif mean is not None and std is not None and len(mean) != len(std):
         yield ("model", "std"), f"has {len(std)} values and model.mean {len(mean)}: one per channel"
+
+
+def _before_frozen(recipe: "Recipe") -> Conflicts:
+    """What changes pixels, where their features are computed once."""
+    if recipe.model.backbone.name != "frozen":
+        return
+    reason = "the features of a frozen backbone are computed once"
+    if recipe.model.mean is not None:
+        yield ("model", "mean"), "a frozen backbone normalises by itself: leave it out"
+    if recipe.data.augment:
+        yield ("data", "augment"), f"{reason}: leave augmentations out"
+    if any(view.name != "image" for view in recipe.views):
+        yield ("views",), f"{reason}: use views: [image]"
+    if recipe.train.validate is not None:
+        yield ("train", "validate"), f"{reason}, and an attack changes pixels: use null"
 
 
 def _in_tasks(recipe: "Recipe") -> Conflicts:

@@ -21,6 +21,7 @@ from paradise_cli.build import (
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.units import SUSTAINED, counted
 from paradise_cli.data import DataInfo, batches, synthetic
+from paradise_cli.inference.features import behind_backbone
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.initial_weights import start_from
 from paradise_cli.runs.memory import check_memory
@@ -62,7 +63,7 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
     check_memory(recipe, info, where)
     check_views(recipe, info)
     check_validation(recipe, info)
-    model = build_model(recipe, info).to(where)
+    model, info = behind_backbone(build_model(recipe, info).to(where), info)
     objective = build_objective(recipe, info).to(where)
     init = None
     if recipe.train.init is not None:

@@ -21,7 +21,8 @@ from paradise_cli.build import (
 )
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.machine import environment
-from paradise_cli.data import DataBundle, DataInfo
+from paradise_cli.data import DataBundle, DataInfo, Split
+from paradise_cli.inference.features import behind_backbone, featured
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.models.weights import save_model
 from paradise_cli.objective.objective import Objective
@@ -40,12 +41,14 @@ from paradise_cli.training.step import Plan
 class Training:
     """What one training is made of, where it goes on from, and where it writes.
 
-    `recipe` has nothing left to the machine. `extended` says of a training that goes on longer than
-    planned at which step, and how many epochs were planned and are now.
+    `recipe` has nothing left to the machine. `pictured` describes the images that the trained model
+    will read; behind a frozen backbone `data` holds their features. `extended` says of a training
+    that goes on longer than planned at which step, and how many epochs were planned and are now.
     """
 
     recipe: Recipe
     folder: RunFolder
+    pictured: DataInfo
     data: DataBundle
     model: StochasticEncoder
     average: Average | None
@@ -78,7 +81,7 @@ class Training:
     def save(self, moment: str, kind: str, step: int) -> None:
         """Write the weights of that kind, `last` or `best`, as they are after `step` steps."""
         which = f"{moment} {kind}"
-        metadata = weights_metadata(self.recipe, self.data.info, self.device, step, which)
+        metadata = weights_metadata(self.recipe, self.pictured, self.device, step, which)
         save_model(self.folder.weights[moment, kind], self.models[kind], metadata)
 
 
@@ -103,7 +106,8 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
         report.say(f"note: {line}")
     # A damaged record would stop the training only at its end.
     folder.records()
-    model = build_model(recipe, data.info).to(device)
+    pictured = data.info
+    model, data = _behind_backbone(build_model(recipe, pictured).to(device), data, device)
     objective = build_objective(recipe, data.info).to(device)
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
     # An average has the tensors of its model.
@@ -119,6 +123,7 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
     return Training(
         recipe=settled(recipe, plan),
         folder=folder,
+        pictured=pictured,
         data=data,
         model=model,
         average=build_average(recipe, model, len(data.train)),
@@ -130,6 +135,19 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
         saved=saved,
         extended=_extension(started, recipe, saved),
     )
+
+
+def _behind_backbone(
+    model: StochasticEncoder, data: DataBundle, device: torch.device
+) -> tuple[StochasticEncoder, DataBundle]:
+    """What is trained, and on what: features of a frozen backbone are computed once."""
+
+    def given(split: Split | None) -> Split | None:
+        return None if split is None else featured(split, model, data.info, device)
+
+    trained, info = behind_backbone(model, data.info)
+    train = featured(data.train, model, data.info, device)
+    return trained, DataBundle(info, train, given(data.validation), given(data.test), data.notes)
 
 
 def _decided_as(started: Recipe, recipe: Recipe) -> Recipe:

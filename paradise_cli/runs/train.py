@@ -1,6 +1,7 @@
 """`paradise train`: a recipe becomes a run folder, from its beginning or from where it stopped."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,11 @@ def train(
     if recipe.train.log == "tensorboard":
         require_tensorboard()
     folder = RunFolder(_path(recipe, out, fresh))
-    with folder.locked(), stop_on_signal() as stop, full_fp32(where):
-        # Everything that can be refused is refused here, before anything is written.
+    with folder.locked(), full_fp32(where), ExitStack() as signals:
+        # Everything that can be refused is refused here, before anything is written: Ctrl-C ends it
+        # at once, and nothing is lost.
         training = prepare(recipe, folder, where, report)
+        stop = signals.enter_context(stop_on_signal())
         moved = folder.begin(training.recipe.resolved(), training.environment(), training.extended)
         if moved:
             report.say(f"warning: {moved}")

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from paradise_cli.build import matches_at_random, watched_radius, watches
 from paradise_cli.evaluation.probe import ATTACK_STEPS, IMAGES, probe_of
+from paradise_cli.recipe.views import matches_at_random, watched_radius, watches
 from paradise_cli.runs.prepare import Training
 from paradise_cli.training.alarms import begun
 

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import flop_registry
 
 from paradise_cli.build import build_info, build_model, build_objective, build_optimizer, build_plan
 from paradise_cli.data import batches, synthetic
+from paradise_cli.inference.features import behind_backbone
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.training.step import Step
 
@@ -35,7 +36,8 @@ def work_of(recipe: Recipe) -> Work:
     recipe promises. Errors as those of the training.
     """
     info, cpu = build_info(recipe), torch.device("cpu")
-    model, objective = build_model(recipe, info), build_objective(recipe, info)
+    model, info = behind_backbone(build_model(recipe, info), info)
+    objective = build_objective(recipe, info)
     # A compiled step would call no hooks, and its operations are not seen.
     plan = replace(build_plan(recipe, model, cpu), compile=False)
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())

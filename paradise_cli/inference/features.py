@@ -1,0 +1,102 @@
+"""What is behind a frozen backbone: features in place of images, and the rest of the model."""
+
+import dataclasses
+from contextlib import closing
+
+import torch
+from torch import Tensor
+
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.progress import tell
+from paradise_cli.core.resources import cache_dir
+from paradise_cli.data import (
+    DataInfo,
+    FolderSplit,
+    MemorySplit,
+    Split,
+    UnreadableImage,
+    file_stamp,
+    not_all_read,
+)
+from paradise_cli.inference.batches import stream_results
+from paradise_cli.inference.feature_store import Add, FeatureStore, image_key, store_name
+from paradise_cli.inference.image_sources import of_split
+from paradise_cli.models import StochasticEncoder
+from paradise_cli.models.frozen import Frozen
+
+_VERSION = 1  # of what is stored: raise it where decoding or the computation changes
+_AT_ONCE = 64  # images
+
+
+def behind_backbone(model: StochasticEncoder, info: DataInfo) -> tuple[StochasticEncoder, DataInfo]:
+    """The part of a model behind its frozen backbone, and how data of its features look.
+
+    Both as they are where the backbone is not frozen.
+    """
+    if not model.backbone.frozen:
+        return model, info
+    shape = (model.backbone.out_features, 1, 1)
+    return model.behind_backbone(), dataclasses.replace(info, shape=shape, pictures=False)
+
+
+def featured(split: Split, model: StochasticEncoder, info: DataInfo, device: torch.device) -> Split:
+    """The split with features float32 [N, F, 1, 1] for images, mapped from the user's cache.
+
+    Those that are not there yet are computed, in blocks as encoding does it. As it is where the
+    model's backbone is not frozen. Raises ParadiseError naming the files that cannot be read.
+    """
+    backbone = model.backbone
+    if not isinstance(backbone, Frozen):
+        return split
+    how = split.preprocessing if isinstance(split, FolderSplit) else info.preprocessing
+    name = store_name(_VERSION, backbone.digest, how.to_json())
+    store = FeatureStore(cache_dir() / "features" / name, backbone.out_features)
+    keys = _keys(split)
+    known = store.known()
+    if not known.keys() >= set(keys):
+        with store.adding() as (there, add):
+            lacking = [row for row, key in enumerate(keys) if key not in there]
+            # None where another process has just computed them.
+            if lacking:
+                wanted = split.select(torch.tensor(lacking))
+                unread = _compute(
+                    wanted, [keys[row] for row in lacking], backbone.to(device), info, add
+                )
+                if unread:
+                    raise not_all_read(unread, len(split), info.label)
+        known = store.known()
+    rows = torch.tensor([known[key] for key in keys])
+    return MemorySplit(store.mapped(), split.labels, split.ids, rows)
+
+
+def _keys(split: Split) -> list[str]:
+    """A key for each image: by its file, or by its pixels where there is none."""
+    if isinstance(split, FolderSplit):
+        return [image_key(repr(file_stamp(split.root / name)).encode()) for name in split.ids]
+    every = torch.arange(len(split))
+    batches = split.fetch(every, _AT_ONCE, (), False)
+    return [image_key(image.numpy().tobytes()) for batch in batches for image in batch.cpu()]
+
+
+def _compute(
+    split: Split, keys: list[str], backbone: Frozen, info: DataInfo, add: Add
+) -> list[UnreadableImage]:
+    """Add the features of a split; gives what of it cannot be read."""
+
+    def compute(images: Tensor) -> dict[str, Tensor]:
+        return {"features": backbone(images)}
+
+    unread: list[UnreadableImage] = []
+    source, done = of_split(split, info), 0
+    with closing(stream_results(source, backbone, compute, device=backbone.device)) as results:
+        try:
+            for block in results:
+                add([keys[row] for row in block.rows], block.values["features"])
+                unread += [error for _, error in block.skipped]
+                done += len(block.rows) + len(block.skipped)
+                tell("features", done, len(keys))
+        except ParadiseError:
+            # That nothing could be read is no more than what is told of some.
+            if len(unread) < len(keys):
+                raise
+    return unread

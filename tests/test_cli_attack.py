@@ -44,6 +44,7 @@ of_the_batch = lambda: lambda images: load()(images) - load()(images).mean(0)
 plain = lambda: lambda images: load()(images)
 nothing = lambda: None
 leaving = lambda: raise_(SystemExit(0))
+asked = lambda: lambda images: raise_(SystemExit(0))
 constant = 3
 
 def failing():
@@ -264,6 +265,11 @@ def test_help_teaches_by_example() -> None:
 def test_classifiers_that_cannot_be_attacked(name: str, code: int, messages: list[str]) -> None:
     refused(attack(name, "--out", "out"), code, *messages)
     assert not Path("out").exists()
+
+
+def test_one_that_ends_the_program_is_an_error_also_where_its_logits_are_only_counted() -> None:
+    asked = attack("own:asked", "--out", "out", data="digits")
+    refused(asked, 1, "the classifier fails on float32 images", "SystemExit: 0")
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,20 @@ def test_what_goes_wrong_after_the_examination_is_one_message(name: str) -> None
     assert calls > 20
 
 
+@pytest.mark.parametrize("after", range(12))
+def test_so_is_another_number_of_logits_whenever_it_comes(after: int) -> None:
+    calls = 0
+
+    def later(images: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return LINEAR(images)[:, : 3 if calls <= after else 2]
+
+    # Labels of the third class fit no classifier of two.
+    with pytest.raises(ParadiseError, match=r"float32 \[\d+, 2\]: |labels run from 0 to 2, but"):
+        report(later)
+
+
 def test_a_gradient_that_fails_later_is_one_message() -> None:
     calls = 0
 

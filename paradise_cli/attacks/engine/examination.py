@@ -48,6 +48,8 @@ def examine(
     with torch.no_grad():
         answer = door.ask(some)
         whole = _clean(answer)
+        # From here on an answer with another number of logits is refused.
+        way = door.behaviour = replace(way, classes=whole.shape[1])
         # Looked at after the first calls, which may fill what stays as it is from then on.
         before = Memory(function)
         again, operations = counted(lambda: _clean(door.ask(some)))
@@ -65,7 +67,6 @@ def examine(
     random = by_chance > AGREE
     return replace(
         way,
-        classes=whole.shape[1],
         random=random,
         batch_dependent=not random and by_company > AGREE,
         difference=max(by_chance, by_company),

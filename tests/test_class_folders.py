@@ -179,9 +179,52 @@ def test_classes_are_matched_by_name_where_one_is_shared(
     assert found.relabelled(labels).tolist() == [numbers[0], numbers[-1], -1]
 
 
-def test_names_that_differ_in_case_alone_are_not_confused() -> None:
-    found = match_classes(["cat", "Cat"], ["Cat", "cat"], label="x")
-    assert found is not None and found.numbers == (1, 0)
+@pytest.mark.parametrize(
+    ("given", "wanted", "numbers"),
+    [
+        (["cat", "Cat"], ["Cat", "cat"], [1, 0]),
+        (["cat", "CAT", "dog"], ["Cat", "dog"], [-1, -1, 1]),
+        # ImageNet has two cranes, a bird and a machine: the name says neither.
+        (["crane", "dog"], ["crane", "dog", "crane"], [-1, 1]),
+        (["crane", "x"], ["crane", "crane"], [-1, -1]),
+        # An accent in its letter, and behind it, as Macs name folders.
+        (["cafe\u0301", "x"], ["x", "caf\u00e9"], [1, 0]),
+        (["cafe\u0301", "caf\u00e9"], ["caf\u00e9", "cafe\u0301"], [1, 0]),
+        # Two words of Hindi, yesterday and total, that differ in a vowel sign.
+        (["\u0915\u0932", "x"], ["\u0915\u0941\u0932", "x"], [-1, 1]),
+    ],
+)
+def test_names_that_are_nearly_the_same_are_not_confused(
+    given: list[str], wanted: list[str], numbers: list[int]
+) -> None:
+    found = match_classes(given, wanted, label="x")
+    assert found is not None and list(found.numbers) == numbers
+    doubtful = "not the name of one class alone" in (found.note or "")
+    assert doubtful == any("crane" == name or "CAT" == name for name in given)
+
+
+def test_a_link_to_a_class_takes_no_image_from_it(animals: Callable[..., Path]) -> None:
+    root = animals(bird=0, cat=1, dog=2)
+    # Before the class itself in any order, and of another class by its place.
+    (root / "bird" / "0-cats").symlink_to(root / "cat")
+    (root / "a-cat").symlink_to("cat")
+    found = open_examples(own(), str(root))
+    assert right(found) == 1
+    assert len(found.labels) == 9
+
+
+def test_a_class_whose_images_another_holds_keeps_its_number(
+    animals: Callable[..., Path], tmp_path: Path
+) -> None:
+    apart = animals(cat=1, dog=2).rename(tmp_path / "apart")
+    root = animals(bird=0)
+    for name in ("cat", "dog", "kitten"):
+        (root / name).symlink_to(apart / ("dog" if name == "dog" else "cat"))
+    data = DATASETS["image_folder"](root)
+    assert data.info.targets[0].classes == ("bird", "cat", "dog", "kitten")
+    assert "1 of the 4 class folders of animals" in " ".join(data.notes)
+    assert "'kitten' (3)" in " ".join(data.notes)
+    assert data.train.labels[:, 0].tolist() == [0] * 3 + [1] * 3 + [2] * 3
 
 
 def recipe() -> Recipe:

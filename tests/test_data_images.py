@@ -239,8 +239,9 @@ def test_random_parts_have_the_stated_area_and_aspect() -> None:
 
 
 def test_images_are_listed_in_order_and_other_files_left(tmp_path: Path) -> None:
-    for name in ("b/2.PNG", "a.jpg", "b/1.jpeg", "notes.txt", ".hidden.png", ".cache/x.png"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    left = ["notes.txt", ".hidden.png", ".cache/x.png", "b/@eaDir/1.jpeg/M.png", "__MACOSX/a.jpg"]
+    for name in ("b/2.PNG", "a.jpg", "b/1.jpeg", *left):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "b" / "loop").symlink_to(tmp_path)
     assert [p.relative_to(tmp_path).as_posix() for p in list_images(tmp_path)] == [

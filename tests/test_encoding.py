@@ -315,6 +315,17 @@ def test_class_folders_that_the_model_does_not_know_are_kept(
     assert model.encode(folder).class_names == found.class_names
 
 
+def test_class_folders_go_by_the_names_that_evaluation_goes_by(
+    model: LoadedModel, tmp_path: Path
+) -> None:
+    folder = save_images(tmp_path / "photos", 9)
+    rename_classes(folder, cat="CAT", dog="Dog")
+    found = model.encode(folder)
+    assert found.class_names == tuple(CLASSES)
+    numbers = {"CAT": 0, "Dog": 1, "newt": 2, "photos": -1}
+    assert found.labels[:, 0].tolist() == [numbers[Path(i).parent.name] for i in found.ids]
+
+
 def test_a_model_without_classes_keeps_those_of_the_folders(tmp_path: Path) -> None:
     painter = load(save_tiny(tmp_path / "tiny.safetensors", classifier=False))
     folder = save_images(tmp_path / "photos", 9)

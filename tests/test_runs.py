@@ -164,7 +164,11 @@ def test_other_data_are_refused_with_the_difference(tmp_path: Path) -> None:
     pictures(root, "bird", "cat", "dog")
     (root / "bird").rename(root / "zebra")
     assert "  classes of 'class': bird, cat, dog -> cat, dog, zebra\n" in refused()
+    # Made anew under the same names.
+    Image.new("RGB", (8, 8)).save(root / "zebra" / "0-009.png")
     (root / "zebra").rename(root / "bird")
+    assert "  the training images have other pixels than before\n" in refused()
+    pictures(root, "bird", "cat", "dog")
     pictures(root, "ant")
     assert "bird, cat, dog -> ant, bird, cat, dog\n" in refused()
     shutil.rmtree(root / "ant")
@@ -217,6 +221,14 @@ def test_a_dry_run_counts_the_steps_of_the_training(
     chosen = folder_recipe(tmp_path, "data.validation=0.25", "train.batch_size=5", "train.epochs=1")
     assert dry_run(chosen, "cpu", steps=1).steps_per_epoch == trained_on // 5
     assert len(build_data(chosen).train) == trained_on
+
+
+def test_a_dry_run_says_that_a_folder_is_not_there(tmp_path: Path) -> None:
+    found = dry_run(folder_recipe(tmp_path / "slip", "train.batch_size=5"), "cpu", steps=1)
+    assert found.data == "slip (not there, assumed): 50,000 images 3x8x8"
+    (tmp_path / "images.zip").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"images\.zip: is a file, not a folder"):
+        dry_run(folder_recipe(tmp_path / "images.zip"), "cpu", steps=1)
 
 
 def test_a_dry_run_says_what_a_training_would_start_from(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from paradise_cli.data.base import (
     on_device,
     synthetic,
 )
-from paradise_cli.data.class_names import ClassMap, match_classes, match_logits
+from paradise_cli.data.class_names import ClassMap, match_classes, match_logits, numbers_of
 from paradise_cli.data.folders import class_folders_of, open_folder
 from paradise_cli.data.images import UnreadableImage, decode, header
 from paradise_cli.data.listing import image_ids, list_images, matching
@@ -69,6 +69,7 @@ __all__ = [
     "match_logits",
     "matching",
     "not_all_read",
+    "numbers_of",
     "on_device",
     "open_folder",
     "stream",

@@ -1,6 +1,8 @@
 """Which class of a model is meant by a class of the data: by its name, and by number at last."""
 
-from collections.abc import Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,10 +32,10 @@ def match_classes(given: Sequence[str], wanted: Sequence[str], *, label: str) ->
     left without a number, and said. Numbers decide only where no name is shared, between equally
     many classes.
     """
-    numbers = _numbers(given, wanted)
+    numbers = numbers_of(given, wanted)
     # One shared name shows that names mean the same on both sides; then none goes by number, as
     # cat, dog, parrot would meet bird, cat, dog shifted by one.
-    if any(number >= 0 for number in numbers):
+    if not set(map(_plain, given)).isdisjoint(map(_plain, wanted)):
         return ClassMap(tuple(numbers), _named_note(given, wanted, numbers, label))
     if len(given) != len(wanted):
         return None
@@ -103,35 +105,59 @@ def _guessed(folders: Sequence[str], logits: int, label: str) -> str:
     )
 
 
-def _numbers(given: Sequence[str], wanted: Sequence[str]) -> list[int]:
-    """The place of each name among those wanted, -1 for none."""
-    exact = {name: place for place, name in enumerate(wanted)}
-    # Folders cannot be called 'T-shirt/top', and people write 'Cat' for 'cat'.
-    plain = {_plain(name): place for place, name in enumerate(wanted)}
-    if len(plain) < len(wanted) or len(set(map(_plain, given))) < len(given):
-        plain = {}  # some differ in nothing else
-    return [exact.get(name, plain.get(_plain(name), -1)) for name in given]
+def numbers_of(given: Sequence[str], wanted: Sequence[str]) -> list[int]:
+    """The place of each name among those wanted, -1 for none.
+
+    Names that differ in case, punctuation or normal form alone are the same where nothing else is.
+    """
+    numbers = [-1] * len(given)
+    # The strictest first: folders cannot be called 'T-shirt/top', and people write 'Cat' for 'cat'.
+    for form in (str, _composed, _plain):
+        theirs = _places(map(form, wanted))
+        for name, place in _places(map(form, given)).items():
+            if numbers[place] < 0:
+                numbers[place] = theirs.get(name, -1)
+    return numbers
+
+
+def _places(names: Iterable[str]) -> dict[str, int]:
+    """The place of each name that stands there once: of ImageNet's two cranes none is meant."""
+    listed = list(names)
+    count = Counter(listed)
+    return {name: place for place, name in enumerate(listed) if count[name] == 1}
+
+
+def _composed(name: str) -> str:
+    """The name with each accent in its letter: a Mac names folders by letter and accent."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _plain(name: str) -> str:
-    """The name without case and punctuation, or as it is where nothing else is left."""
-    return "".join(filter(str.isalnum, name.casefold())) or name
+    """The name without case, spaces and punctuation, or as it is where nothing else is left."""
+    # Not the alphanumeric ones alone: the vowels of Hindi are marks, and tell words apart.
+    kept = (c for c in _composed(name.casefold()) if unicodedata.category(c)[0] not in "PZC")
+    return "".join(kept) or name
 
 
 def _named_note(
     given: Sequence[str], wanted: Sequence[str], numbers: Sequence[int], label: str
 ) -> str | None:
     """What to say of a match by name: nothing where each side has the same classes."""
-    unknown = [f"'{name}'" for name, number in zip(given, numbers, strict=True) if number < 0]
+    lost = [name for name, number in zip(given, numbers, strict=True) if number < 0]
     known = [f"'{name}'" for name, number in zip(given, numbers, strict=True) if number >= 0]
-    if not unknown and len(known) == len(wanted):
+    if not lost and len(known) == len(wanted):
         return None
     note = (
         f"classes are matched by name: {label} has {len(known):,} of the model's {len(wanted):,}"
-        f" classes ({_few(known)})"
+        f" classes{f' ({_few(known)})' if known else ''}"
     )
-    if unknown:
-        note += f"; unknown to the model, and left without a label: {_few(unknown)}"
+    theirs = set(map(_plain, wanted))
+    for reason, names in {
+        "unknown to the model": [name for name in lost if _plain(name) not in theirs],
+        "not the name of one class alone": [name for name in lost if _plain(name) in theirs],
+    }.items():
+        if names:
+            note += f"; {reason}, and left without a label: {_few(list(map(repr, names)))}"
     return note
 
 

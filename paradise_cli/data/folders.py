@@ -52,9 +52,15 @@ def _sub_folders(place: Path, images: Sequence[str], split: str) -> list[str]:
     """
     holding = _folders_of(images, split)
     # A link that leads back holds nothing new.
-    empty = {name for name in sub_folders(place) if not (place / name).is_symlink()}
+    empty = {name for name in sub_folders(place) if not _leads_back(place / name)}
     # Where all images lie in the folder itself, the folders beside them are no classes.
     return sorted(holding | empty) if holding else []
+
+
+def _leads_back(folder: Path) -> bool:
+    """Whether a folder is a link to one above it, or to one below the folder it lies in."""
+    there, here = folder.resolve(), folder.parent.resolve()
+    return folder.is_symlink() and (there.is_relative_to(here) or here.is_relative_to(there))
 
 
 def _classes(
@@ -108,7 +114,7 @@ def _info(
 
     Where the folder is missing, `unseen` classes and images are assumed; classes are numbered.
     """
-    if root is not None and root.is_dir():
+    if root is not None and root.exists():
         listing = _listing(root)
         names, size = _classes(root, listing, classes), len(next(iter(listing.values())))
     else:
@@ -210,6 +216,9 @@ def _describe_folder(
     filter: Filter,
 ) -> DataInfo:
     name = label or ("image_folder" if root is None else root.resolve().name)
+    # A dry run reckons all the same, and must not take a slip in the name for data.
+    if root is not None and not root.exists():
+        name += " (not there, assumed)"
     how = Preprocessing(channels, short_side or size, (size, size), filter=filter)
     info = _info(root, name, how, classes, _UNSEEN)
     there = {} if root is None else split_folders(root)

@@ -15,16 +15,22 @@ SUFFIXES = tuple(
     ".avif .bmp .gif .jfif .jp2 .jpe .jpeg .jpg .pbm .pgm .png .pnm .ppm .tga .tif .tiff"
     " .webp".split()
 )
+_SYSTEM = {"__MACOSX", "__pycache__", "@eaDir", "$RECYCLE.BIN", "lost+found"}
 LARGEST_FILE = 2**29
 """Bytes: more than the largest picture that is safe to open takes, at 16 bits a channel."""
+
+
+def is_left_out(name: str) -> bool:
+    """Whether a folder is hidden, or one that programs leave behind: of thumbnails, of waste."""
+    return name.startswith(".") or name in _SYSTEM
 
 
 def image_ids(folder: Path) -> list[str]:
     """Paths of all images in a folder and below, relative to it, with `/`, sorted.
 
-    Hidden files are skipped. A folder below that cannot be read is listed as one image, which
-    cannot be read either, and ends in `/`. Raises UsageError for a missing folder, ParadiseError
-    for one without images.
+    Hidden files and folders of the system are skipped. A folder below that cannot be read is listed
+    as one image, which cannot be read either, and ends in `/`. Raises UsageError for a missing
+    folder, ParadiseError for one without images.
     """
     if not folder.is_dir():
         kind = "is a file, not a folder" if folder.exists() else "no such folder"
@@ -50,19 +56,25 @@ def image_ids(folder: Path) -> list[str]:
 def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     """Where each folder lies below this one, "" or with `/` at its end, its folders and files.
 
-    Links are followed, each folder is entered once. One that cannot be read has one file, "".
+    Each folder is entered once: by a link only where it lies nowhere else, so that of two paths
+    to an image the one is taken that it has without links. One that cannot be read has one file,
+    "".
     """
     lost: list[OSError] = []
     visited: set[str] = set()
-    for place, folders, files in os.walk(folder, onerror=lost.append, followlinks=True):
-        real = os.path.realpath(place)
-        if real in visited:  # a link to a folder above would never end
-            folders.clear()
-            continue
-        visited.add(real)
-        yield _prefix(place, folder), [*folders], files
-        # In place: os.walk goes on into what is left in its own list.
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    begin = [os.fspath(folder)]
+    for start in begin:
+        for place, folders, files in os.walk(start, onerror=lost.append):
+            real = os.path.realpath(place)
+            if real in visited:  # a link to a folder above would never end
+                folders.clear()
+                continue
+            visited.add(real)
+            yield _prefix(place, folder), [*folders], files
+            # In place: os.walk goes on into what is left in its own list, but into no link.
+            folders[:] = sorted(name for name in folders if not is_left_out(name))
+            paths = [os.path.join(place, name) for name in folders]
+            begin += filter(os.path.islink, paths)
     for error in lost:
         if Path(error.filename) == folder:
             raise ParadiseError(f"{folder}: {error.strerror}")

@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from paradise_cli.core.errors import ParadiseError
+from paradise_cli.data.listing import is_left_out
 
-SYSTEM = {"__MACOSX", "__pycache__", "@eaDir", "lost+found"}
-"""Folders that programs leave behind: they are no classes."""
 _CALLED = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation"),
@@ -20,11 +19,7 @@ def sub_folders(place: Path) -> list[str]:
         entries = list(place.iterdir())
     except OSError:  # whoever lists its images says so
         return []
-    return sorted(
-        entry.name
-        for entry in entries
-        if entry.is_dir() and not entry.name.startswith(".") and entry.name not in SYSTEM
-    )
+    return sorted(entry.name for entry in entries if entry.is_dir() and not is_left_out(entry.name))
 
 
 def split_folders(root: Path) -> dict[str, str]:

@@ -26,6 +26,7 @@ from paradise_cli.data import (
     decode,
     image_ids,
     matching,
+    numbers_of,
 )
 from paradise_cli.inference.image_archive import is_archive, read_images
 from paradise_cli.inference.named_data import open_for_model
@@ -144,9 +145,11 @@ def _innermost(folders: Sequence[str], known: set[str]) -> str | None:
 def _of_paths(files: Sequence[_Labelled], info: DataInfo) -> ImageSource:
     own = info.targets[0].classes if info.targets else ()
     # After the model's classes, so that the numbers of those stay what the model means by them.
-    unknown = sorted({file.class_name for file in files if file.class_name} - set(own))
+    given = sorted({file.class_name for file in files if file.class_name})
+    number: dict[str | None, int] = dict(zip(given, numbers_of(given, own), strict=True))
+    unknown = [name for name in given if number[name] < 0]
     names = (*own, *unknown)
-    number: dict[str | None, int] = {name: i for i, name in enumerate(names)}
+    number |= {name: i for i, name in enumerate(unknown, len(own))}
     # A model without classes has no column for those of the folders.
     columns = max(len(info.targets), 1 if unknown else 0)
     labels = np.full((len(files), columns), -1, np.int64)

@@ -48,6 +48,7 @@ class _Data(Strict):
     classes: dict[_Name, list[_Name]]
     images: Count
     sha256: str
+    pixels: str | None = None
 
 
 class _Metadata(Strict):

@@ -138,8 +138,8 @@ BACKBONE = "recipe.model.backbone"
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (put("recipe.model.latent_dim", 10**9), "weights of another model"),
-        (put("recipe.model.latent_dim", 10**30), "network cannot be built"),
+        (put("recipe.model.latent_dim", 2**16), "weights of another model"),
+        (put("recipe.model.latent_dim", 10**30), "latent_dim: should be at most 65536"),
         (put("recipe.model.latent_dim", -3), "latent_dim: should be at least 1"),
         (put("recipe.model.latent_dim", 1e400), "latent_dim: "),
         (put(f"{BACKBONE}.hidden", [10**9]), "weights of another model"),

@@ -34,6 +34,7 @@ from paradise_cli.recipe.files import find_recipe, read_text
 from paradise_cli.recipe.imports import import_modules
 from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
 
+MOST_LATENTS = 2**16  # the densities of a batch under itself, of a million, take gigabytes
 MOST_PARTS = 64  # tasks, views or augmentations: more are no recipe, and compared in pairs
 
 Positive = Annotated[float, Field(gt=0)]
@@ -71,7 +72,7 @@ class Model(Strict):
     """The encoder: normalisation, backbone and Gaussian head."""
 
     backbone: Annotated[Component, OneOf(BACKBONES)]
-    latent_dim: int = Field(ge=1, description="Dimensions of z")
+    latent_dim: int = Field(ge=1, le=MOST_LATENTS, description="Dimensions of z")
     stochastic: bool = Field(True, description="false: z is the mean, without noise")
     sigma_shift: float = Field(0.0, description="sigma = softplus(rho - shift) + floor")
     sigma_floor: Positive = Field(1e-4, description="Smallest sigma")

@@ -24,7 +24,7 @@ from paradise_cli.data import (
 )
 from paradise_cli.information.distances import DISTANCES
 from paradise_cli.models import BACKBONES, HEADS, Head, StochasticEncoder
-from paradise_cli.models.base import Shape
+from paradise_cli.models.base import Shape, is_frozen
 from paradise_cli.objective.distortions import DISTORTIONS
 from paradise_cli.objective.linearity import Linearity
 from paradise_cli.objective.matching import Matching
@@ -69,7 +69,7 @@ def build_model(recipe: Recipe, info: DataInfo) -> StochasticEncoder:
         torch.manual_seed(seed_of(recipe.train.seed, "weights"))
         backbone = BACKBONES[spec.backbone.name](info.shape, **spec.backbone.hyper)
         # Behind a frozen backbone its features are what is reproduced.
-        shape = (backbone.out_features, 1, 1) if backbone.frozen else info.shape
+        shape = (backbone.out_features, 1, 1) if is_frozen(backbone) else info.shape
         heads = {
             name: _head(recipe, info, task, shape) for name, task in named_tasks(recipe).items()
         }

@@ -58,6 +58,24 @@ def test_onnxruntime_gives_what_encode_and_predict_give(tiny: Path, tmp_path: Pa
     assert HERE not in path.read_bytes()
 
 
+def test_an_operation_inside_may_be_called_as_an_answer(tiny: Path, tmp_path: Path) -> None:
+    network = network_of(paradise_cli.load(tiny))
+    encode = network.model.encode
+
+    def averaged(images: Tensor) -> tuple[Tensor, Tensor]:
+        mu, sigma = encode(images)
+        # What averages over pixels is called `mean`, as the first answer is.
+        return mu + images.mean((1, 2, 3))[:, None], sigma
+
+    network.model.encode = averaged  # type: ignore[assignment]
+    images, path = trial_images((1, 12, 12), 2), tmp_path / "tiny.onnx"
+    formats.write_onnx(network, images, "{}", path)
+    onnx.checker.check_model(onnx.load(path))
+    run = formats.run_onnx(path)
+    assert run is not None
+    torch.testing.assert_close(run(images)[0], network(images)[0], atol=1e-5, rtol=0)
+
+
 def test_torch_alone_runs_the_archive_of_a_deterministic_encoder(tmp_path: Path) -> None:
     tiny = save_tiny(tmp_path / "tiny.safetensors", classifier=False, stochastic=False)
     model, path = paradise_cli.load(tiny), tmp_path / "tiny.pt2"

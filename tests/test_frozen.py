@@ -198,9 +198,9 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 def test_features_are_computed_once(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, cpu, seen = encoder(), torch.device("cpu"), decoded(monkeypatch)
+    model, seen = encoder(), decoded(monkeypatch)
     split, info = split_of(photos)
-    first = featured(split, model, info, cpu)
+    first = featured(split, model, info)
     assert len(seen) == 40
     (pixels,) = split.fetch(torch.arange(40), 40, (), False)
     with torch.no_grad():
@@ -209,18 +209,18 @@ def test_features_are_computed_once(photos: Path, monkeypatch: pytest.MonkeyPatc
     torch.testing.assert_close(found.flatten(1), wanted, atol=1e-5, rtol=0)
     # Another order, a part, a place of another name: nothing is decoded again.
     part = torch.tensor([7, 3])
-    (again,) = featured(split.select(part), model, info, cpu).fetch(torch.arange(2), 2, (), False)
+    (again,) = featured(split.select(part), model, info).fetch(torch.arange(2), 2, (), False)
     assert torch.equal(again, found[part])
     photos.rename(photos.parent / "elsewhere")
     split, info = split_of(photos.parent / "elsewhere")
-    featured(split, model, info, cpu)
+    featured(split, model, info)
     assert len(seen) == 40
     # A file that changes, and a new one, are all that is decoded.
     changed = photos.parent / "elsewhere/dark/01.png"
     Image.new("RGB", (SIZE, SIZE), "red").save(changed)
     Image.new("RGB", (SIZE, SIZE), "blue").save(changed.with_name("00.png"))
     split, info = split_of(photos.parent / "elsewhere")
-    after = featured(split, model, info, cpu)
+    after = featured(split, model, info)
     assert sorted(seen[40:]) == [changed.with_name("00.png"), changed]
     (rows,) = after.fetch(torch.arange(41), 41, (), False)
     old = [i for i, name in enumerate(split.ids) if name not in ("dark/00.png", "dark/01.png")]
@@ -232,9 +232,9 @@ def test_features_are_computed_once(photos: Path, monkeypatch: pytest.MonkeyPatc
 def test_what_is_cut_off_or_damaged_is_computed_again(
     photos: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    model, cpu = encoder(), torch.device("cpu")
+    model = encoder()
     split, info = split_of(photos)
-    whole = featured(split, model, info, cpu)
+    whole = featured(split, model, info)
     (found,) = whole.fetch(torch.arange(40), 40, (), False)
     found = found.clone()
     (store,) = (photos.parent / "cache/features").iterdir()
@@ -251,11 +251,11 @@ def test_what_is_cut_off_or_damaged_is_computed_again(
             file.seek(5)
             file.write(b"\xff")
     seen = decoded(monkeypatch)
-    (again,) = featured(split, model, info, cpu).fetch(torch.arange(40), 40, (), False)
+    (again,) = featured(split, model, info).fetch(torch.arange(40), 40, (), False)
     assert torch.equal(again, found) and 0 < len(seen) <= 40
-    assert not featured(split, model, info, cpu).images.isnan().any()
+    assert not featured(split, model, info).images.isnan().any()
     once = len(seen)
-    featured(split, model, info, cpu)
+    featured(split, model, info)
     assert len(seen) == once
 
 
@@ -267,6 +267,7 @@ def test_rows_are_those_of_the_keys_whoever_added_them(tmp_path: Path) -> None:
     with other.adding() as (known, add):
         assert known == {"a": 0, "b": 1}
         add(["c"], np.array([[5, 6]], np.float32))
+        assert known == {"a": 0, "b": 1, "c": 2}
     assert one.known() == {"a": 0, "b": 1, "c": 2}
     assert one.mapped().flatten(1).tolist() == [[1, 2], [3, 4], [5, 6]]
 
@@ -279,7 +280,7 @@ def test_files_that_cannot_be_read_are_named_and_the_others_kept(
     seen = decoded(monkeypatch)
     for _ in range(2):
         with pytest.raises(ParadiseError, match=r"1 of 40 images cannot be read.*\n.*01.png"):
-            featured(split, encoder(), info, torch.device("cpu"))
+            featured(split, encoder(), info)
     assert len(seen) == 41
 
 
@@ -320,7 +321,7 @@ def test_trained_measured_and_used(photos: Path, tmp_path: Path, monkeypatch) ->
     # What encodes from pixels gives the posteriors that were judged.
     split, info = split_of(photos)
     rest, _ = behind_backbone(loaded.model, info)
-    kept = featured(split, loaded.model, info, torch.device("cpu"))
+    kept = featured(split, loaded.model, info)
     (rows,) = kept.fetch(torch.arange(40), 40, (), False)
     with torch.no_grad():
         wanted = rest.encode(rows).mu.numpy()

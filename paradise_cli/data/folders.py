@@ -202,6 +202,10 @@ def open_folder(
     return DataBundle(info, splits["train"], validation, test, tuple(notes))
 
 
+def _square(size: int, channels: int, short_side: int | None, filter: Filter) -> Preprocessing:
+    return Preprocessing(channels, short_side or size, (size, size), filter=filter)
+
+
 def _describe_folder(
     root: Path | None,
     *,
@@ -219,7 +223,7 @@ def _describe_folder(
     # A dry run reckons all the same, and must not take a slip in the name for data.
     if root is not None and not root.exists():
         name += " (not there, assumed)"
-    how = Preprocessing(channels, short_side or size, (size, size), filter=filter)
+    how = _square(size, channels, short_side, filter)
     info = _info(root, name, how, classes, _UNSEEN)
     there = {} if root is None else split_folders(root)
     own_validation = "validation" in there.values()
@@ -249,9 +253,8 @@ def image_folder(
     is left out and said with `skip_unreadable`. Images are resized to a `short_side` (null: `size`)
     before the centre is cut out.
     """
-    how = Preprocessing(channels, short_side or size, (size, size), filter=filter)
     return open_folder(
-        _named(root, "image_folder"), how,
+        _named(root, "image_folder"), _square(size, channels, short_side, filter),
         label=label, classes=classes, random_crop=train_crop == "random_resized",
         memory_gib=memory_gib, skip_unreadable=skip_unreadable,
     )  # fmt: skip

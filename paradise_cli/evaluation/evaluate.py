@@ -143,10 +143,10 @@ def measure(
     then of rows of the exact rate (N and draws * N in all). Raises ParadiseError for a model whose
     outputs are not finite.
     """
-    split = featured(split, model.to(device), info, device)
+    split = featured(split, model.to(device), info)
     model, info = behind_backbone(model, info)
     # Always the same layout, as it decides how convolutions round.
-    model.to(device).to(memory_format=fast_layout(device, "fp32", model))
+    model.to(memory_format=fast_layout(device, "fp32", model))
     objective = build_objective(recipe, info).to(device)
     scores = tuple(TaskScores(task) for task in objective.tasks)
     posterior = one_pass(model, split, device, scores, seed, progress)

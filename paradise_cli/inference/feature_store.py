@@ -67,7 +67,10 @@ class FeatureStore:
 
     @contextmanager
     def adding(self) -> Iterator[tuple[Known, Add]]:
-        """What is known, and how to add to it; one process at a time, the others wait."""
+        """What is known, and how to add to it; one process at a time, the others wait.
+
+        What is added is known at once.
+        """
         with (
             self._index.open("ab", buffering=0) as index,
             self._rows.open("ab", buffering=0) as rows,
@@ -84,6 +87,8 @@ class FeatureStore:
                 os.fsync(rows.fileno())
                 block = _Block(keys=list(keys), sha256=_digest(content))
                 append(index, self._folder, block.model_dump_json().encode() + b"\n")
+                first = rows.tell() // self._row_bytes - len(keys)
+                known.update(_placed(keys, first))
 
             yield known, add
 
@@ -105,7 +110,7 @@ class FeatureStore:
                 if len(content) < len(block.keys) * self._row_bytes:
                     break
                 if _digest(content) == block.sha256:
-                    known |= {key: count + place for place, key in enumerate(block.keys)}
+                    known |= _placed(block.keys, count)
                 count += len(block.keys)
                 length += len(line) + 1
         return known, count, length
@@ -119,6 +124,11 @@ def image_key(content: bytes) -> str:
 def store_name(*made_of: object) -> str:
     """The name of a folder of features, by all that decides them but the images."""
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:32]
+
+
+def _placed(keys: Sequence[str], first: int) -> Known:
+    """The row of each key, of consecutive rows from the first on."""
+    return {key: row for row, key in enumerate(keys, first)}
 
 
 def _digest(content: bytes) -> str:

@@ -22,7 +22,6 @@ from paradise_cli.inference.batches import stream_results
 from paradise_cli.inference.feature_store import Add, FeatureStore, image_key, store_name
 from paradise_cli.inference.image_sources import of_split
 from paradise_cli.models import StochasticEncoder
-from paradise_cli.models.base import is_frozen
 from paradise_cli.models.frozen import Frozen
 
 _VERSION = 1  # of what is stored: raise it where decoding or the computation changes
@@ -34,13 +33,13 @@ def behind_backbone(model: StochasticEncoder, info: DataInfo) -> tuple[Stochasti
 
     Both as they are where the backbone is not frozen.
     """
-    if not is_frozen(model.backbone):
+    if not isinstance(model.backbone, Frozen):
         return model, info
     shape = (model.backbone.out_features, 1, 1)
     return model.behind_backbone(), dataclasses.replace(info, shape=shape, pictures=False)
 
 
-def featured(split: Split, model: StochasticEncoder, info: DataInfo, device: torch.device) -> Split:
+def featured(split: Split, model: StochasticEncoder, info: DataInfo) -> Split:
     """The split with features float32 [N, F, 1, 1] for images, mapped from the user's cache.
 
     Those that are not there yet are computed, in blocks as encoding does it. As it is where the
@@ -55,17 +54,14 @@ def featured(split: Split, model: StochasticEncoder, info: DataInfo, device: tor
     keys = _keys(split)
     known = store.known()
     if not known.keys() >= set(keys):
-        with store.adding() as (there, add):
-            lacking = [row for row, key in enumerate(keys) if key not in there]
+        with store.adding() as (known, add):
+            lacking = [row for row, key in enumerate(keys) if key not in known]
             # None where another process has just computed them.
             if lacking:
                 wanted = split.select(torch.tensor(lacking))
-                unread = _compute(
-                    wanted, [keys[row] for row in lacking], backbone.to(device), info, add
-                )
+                unread = _compute(wanted, [keys[row] for row in lacking], backbone, info, add)
                 if unread:
                     raise not_all_read(unread, len(split), info.label)
-        known = store.known()
     rows = torch.tensor([known[key] for key in keys])
     return MemorySplit(store.mapped(), split.labels, split.ids, rows)
 

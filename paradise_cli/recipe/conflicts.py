@@ -10,6 +10,7 @@ from paradise_cli.core.yaml import KeyPath
 from paradise_cli.information.distances import DISTANCES, Distance
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.objective.distortions import DISTORTIONS
+from paradise_cli.recipe.views import only_images
 
 if TYPE_CHECKING:
     from paradise_cli.recipe.schema import Recipe, View
@@ -56,7 +57,7 @@ def _before_frozen(recipe: "Recipe") -> Conflicts:
         yield ("model", "mean"), "a frozen backbone normalises by itself: leave it out"
     if recipe.data.augment:
         yield ("data", "augment"), f"{reason}: leave augmentations out"
-    if any(view.name != "image" for view in recipe.views):
+    if not only_images(recipe):
         yield ("views",), f"{reason}: use views: [image]"
     if recipe.train.validate is not None:
         yield ("train", "validate"), f"{reason}, and an attack changes pixels: use null"

@@ -107,7 +107,7 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
     # A damaged record would stop the training only at its end.
     folder.records()
     pictured = data.info
-    model, data = _behind_backbone(build_model(recipe, pictured).to(device), data, device)
+    model, data = _behind_backbone(build_model(recipe, pictured).to(device), data)
     objective = build_objective(recipe, data.info).to(device)
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
     # An average has the tensors of its model.
@@ -138,15 +138,15 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
 
 
 def _behind_backbone(
-    model: StochasticEncoder, data: DataBundle, device: torch.device
+    model: StochasticEncoder, data: DataBundle
 ) -> tuple[StochasticEncoder, DataBundle]:
     """What is trained, and on what: features of a frozen backbone are computed once."""
 
     def given(split: Split | None) -> Split | None:
-        return None if split is None else featured(split, model, data.info, device)
+        return None if split is None else featured(split, model, data.info)
 
     trained, info = behind_backbone(model, data.info)
-    train = featured(data.train, model, data.info, device)
+    train = featured(data.train, model, data.info)
     return trained, DataBundle(info, train, given(data.validation), given(data.test), data.notes)
 
 

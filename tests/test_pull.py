@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 import paradise_cli
 from paradise_cli.cli import app
+from paradise_cli.core import temporary
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.resources import resource_dir
 from paradise_cli.core.storage import load_metadata
@@ -131,6 +132,17 @@ def test_two_pulls_at_once_both_succeed(hub: FakeHub, monkeypatch: pytest.Monkey
     assert found[0].path.read_bytes() == hub.files["model.safetensors"]
     sent = [asked for asked in hub.asked if asked.startswith("GET") and "safetensors" in asked]
     assert len(sent) == 1
+
+
+def test_what_a_killed_pull_left_is_gone_after_one_that_fetches_nothing(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pull("org/model")
+    records = hub_cache() / "records" / "org--model"
+    (records / ".main.0123abcd.tmp").mkdir()
+    monkeypatch.setattr(temporary, "_swept", set())  # as in the next process
+    assert pull("org/model").origin == "cache"
+    assert not list(records.glob(".*"))
 
 
 def test_a_commit_is_that_commit(hub: FakeHub) -> None:

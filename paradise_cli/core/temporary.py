@@ -21,7 +21,7 @@ def unfinished(target: Path, mode: int) -> Iterator[Path]:
     What killed processes left unfinished beside `target` is removed first.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(target.parent)
+    sweep_out(target.parent)
     # A folder, as some libraries put a file of their own, without a lock, in a file's place.
     folder, lock = _locked(target)
     try:
@@ -59,13 +59,17 @@ def _locked(target: Path) -> tuple[Path, int]:
             os.close(lock)
 
 
-def _sweep(parent: Path) -> None:
-    """Remove the unfinished files in a folder that no process holds."""
+def sweep_out(parent: Path) -> None:
+    """Remove the unfinished files in a folder that no process holds; there may be no such folder.
+
+    Whoever writes a file there does so first; whoever finds all that it needs has to ask for it.
+    """
     # Once: a folder may get a hundred thousand files, and each would look through all of them.
     if parent in _swept:
         return
     _swept.add(parent)
-    with suppress(PermissionError):  # some folders may be written into, and not looked into
+    # Some folders may be written into, and not looked into.
+    with suppress(FileNotFoundError, PermissionError):
         for entry in list(os.scandir(parent)):
             if _OURS.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
                 with suppress(OSError):  # somebody else's, or swept out just now

@@ -18,6 +18,7 @@ from typing_extensions import TypedDict
 from paradise_cli.core.errors import ParadiseError, printable
 from paradise_cli.core.resources import cache_dir
 from paradise_cli.core.storage import write_json
+from paradise_cli.core.temporary import sweep_out
 from paradise_cli.hub.cards import WEIGHTS, Commit, Repo, Sha256
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -75,6 +76,8 @@ def keep(record: Record, branch: str | None = None) -> Record:
 
 def recall(repo: str, commit: str) -> Record | None:
     """What was kept of a commit; None where nothing was, or it cannot be read."""
+    # A pull that was killed may have left one, and the next one finds nothing to write.
+    sweep_out(_folder(repo))
     try:
         found = parse_record(_read(_folder(repo) / f"{commit}.json"))
     except ParadiseError:

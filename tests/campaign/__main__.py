@@ -13,7 +13,7 @@ import torch
 
 from tests.campaign.base import made
 from tests.campaign.child import MOST_MEMORY, Outcome, run
-from tests.campaign.kills import COMMANDS, Killed, operations, survived
+from tests.campaign.kills import COMMANDS, Killed, operations, reachable_hub, survived
 from tests.campaign.kinds import KINDS, Kind
 from tests.campaign.record import Record
 
@@ -43,7 +43,8 @@ def main() -> None:
         if given.only in (None, kind.name):
             case = [kind.name, given.seed, number]
             record.keep(case, partial(_tried, kind, base, out, given.seed, number))
-    _kills(record, base, out, given)
+    with reachable_hub(base):
+        _kills(record, base, out, given)
     record.show()
     raise SystemExit(1 if record.faults() else 0)
 

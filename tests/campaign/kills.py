@@ -4,13 +4,17 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.campaign.child import run
 from tests.campaign.kinds import ATTACK, ENCODE, TRAIN
+from tests.fake_hub import COMMIT, running
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.link")
@@ -35,6 +39,14 @@ COMMANDS = [
     Killed("rd", ["rd", "bernoulli", "--points", "3", "--out", "curves"],
            ["curves/curve.csv", "curves/curve.json"]),
     Killed("rate", ["rate", "posteriors.npz", "--out", "r.json"], ["r.json"]),
+    Killed("sweep", ["sweep", "small.yaml", "--alpha", "0.05,0.1", "--out", "swept",
+                     "--set", "train.epochs=1", "--jobs", "2", "--device", "cpu"],
+           ["swept/sweep.csv", "swept/points/alpha=0.1/model.safetensors"]),
+    Killed("reconstruct", ["reconstruct", "images", "--model", "fashion-mnist-2d-unsupervised",
+                           "--out", "drawn", "--device", "cpu"],
+           ["drawn/index.csv", "drawn/grid.png", "drawn/000005-5.png"]),
+    Killed("pull", ["zoo", "pull", "org/model"],
+           [f"cache/hub/models--org--model/snapshots/{COMMIT}/model.safetensors"]),
 ]  # fmt: skip
 
 
@@ -42,6 +54,7 @@ def watched(place: Path, seen: Callable[[int], None]) -> Callable[[], None]:
     """What makes a process call `seen` with a number before each change of a file in a folder."""
 
     def begin() -> None:
+        _keep_within(place)
         count = 0
 
         def hook(event: str, given: tuple[Any, ...]) -> None:
@@ -55,6 +68,21 @@ def watched(place: Path, seen: Callable[[int], None]) -> Callable[[], None]:
         sys.addaudithook(hook)
 
     return begin
+
+
+def _keep_within(place: Path) -> None:
+    """What is kept for later calls is kept in the folder too, and is killed like the rest."""
+    os.environ["PARADISE_CACHE"] = str(place / "cache")
+
+
+@contextmanager
+def reachable_hub(place: Path) -> Iterator[None]:
+    """A hub with a model, for the processes that are started meanwhile."""
+    with running() as hub:
+        weights = (place / "run" / "model.safetensors").read_bytes()
+        hub.files = {"model.safetensors": weights, "config.json": b"{}"}
+        os.environ |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(place / "nobody")}
+        yield
 
 
 def operations(command: Killed, base: Path, place: Path) -> int:
@@ -82,7 +110,9 @@ def survived(command: Killed, base: Path, place: Path, whole: Path, at: int) -> 
             os.kill(os.getpid(), signal.SIGKILL)
 
     run(command.arguments, place, watched(place, end))
-    again = run(command.arguments, place)
+    if not _all_ended(place):
+        return "processes that it started go on"
+    again = run(command.arguments, place, partial(_keep_within, place))
     if again.code != 0:
         return f"exit code {again.code}: {again.stderr.strip()[-200:]}"
     for name in command.results:
@@ -90,6 +120,27 @@ def survived(command: Killed, base: Path, place: Path, whole: Path, at: int) -> 
             return f"another {name}"
     left = [str(path.relative_to(place)) for path in place.rglob("*.tmp")]
     return f"left behind: {', '.join(left)}" if left else ""
+
+
+def _all_ended(place: Path, seconds: float = 30) -> bool:
+    """Whether after some seconds at most no process is left that works in a folder."""
+    until = time.monotonic() + seconds
+    while _working_in(place):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def _working_in(place: Path) -> list[str]:
+    """Numbers of processes, also of those that have a session of their own."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        # It may have ended since, or be somebody else's.
+        with suppress(OSError):
+            if Path(os.readlink(process / "cwd")) == place:
+                found.append(process.name)
+    return found
 
 
 def _begun(command: Killed, base: Path, place: Path) -> None:

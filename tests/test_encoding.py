@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from pyarrow import parquet
+from safetensors.numpy import load_file
 
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.data import decode, list_images
@@ -61,7 +63,7 @@ def test_rows_are_the_posterior_means(model: LoadedModel, photos: Path, tmp_path
     assert (done.images, done.rows, done.skipped) == (COUNT, COUNT, [])
 
 
-@pytest.mark.parametrize("suffix", ["npy", "npz"])
+@pytest.mark.parametrize("suffix", ["npy", "npz", "parquet", "safetensors"])
 @pytest.mark.parametrize("samples", [0, 2])
 def test_bytes_do_not_depend_on_run_or_batch(
     model: LoadedModel, photos: Path, tmp_path: Path, suffix: str, samples: int
@@ -100,6 +102,50 @@ def test_npz_holds_everything(model: LoadedModel, photos: Path, tmp_path: Path) 
         assert z["samples"].shape == (COUNT, 2, LATENT)
     with zipfile.ZipFile(done.out) as archive:
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_every_format_holds_the_same(model: LoadedModel, photos: Path, tmp_path: Path) -> None:
+    for suffix in ("npz", "safetensors", "parquet"):
+        write(model, photos, tmp_path / f"z.{suffix}", samples=2, seed=5)
+    with np.load(tmp_path / "z.npz") as z:
+        tensors = load_file(tmp_path / "z.safetensors")
+        assert sorted(tensors) == ["labels", "log_variance", "mean", "samples"]
+        for name, tensor in tensors.items():
+            assert np.array_equal(tensor, z[name]) and tensor.dtype == z[name].dtype
+        table = parquet.read_table(tmp_path / "z.parquet").to_pydict()
+        assert sorted(table) == ["class", "log_variance", "mean", "path", "samples"]
+        for name in ("mean", "log_variance", "samples"):
+            assert np.array_equal(np.array(table[name], np.float32), z[name])
+        assert table["path"] == z["ids"].tolist()
+        folders = [Path(path).parent.name for path in table["path"]]
+        assert table["class"] == [folder if folder in CLASSES else None for folder in folders]
+
+
+def test_a_table_of_many_rows_has_few_groups(model: LoadedModel, tmp_path: Path) -> None:
+    """Each block would be one, and such a table is slow to read."""
+    done = write(model, np.zeros((4200, 12, 12), np.uint8), tmp_path / "z.parquet")
+    assert parquet.read_metadata(done.out).num_row_groups == 2
+    assert len(parquet.read_table(done.out)) == 4200
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "parquet", "safetensors"])
+def test_features_are_what_the_head_is_given(
+    model: LoadedModel, photos: Path, tmp_path: Path, suffix: str
+) -> None:
+    """mu is linear in them."""
+    done = write(model, photos, tmp_path / f"f.{suffix}", features=True)
+    if suffix == "npy":
+        found = np.load(done.out)
+    elif suffix == "parquet":
+        found = np.array(parquet.read_table(done.out)["features"].to_pylist(), np.float32)
+    else:
+        found = (np.load if suffix == "npz" else load_file)(done.out)["features"]
+    assert found.shape == (COUNT, model.model.backbone.out_features) == (COUNT, done.dimensions)
+    with torch.no_grad():
+        mean = model.model.mu(torch.from_numpy(found))
+    np.testing.assert_allclose(mean, model.encode(photos).mean, atol=1e-5)
+    with pytest.raises(UsageError, match="no distribution to draw from"):
+        write(model, photos, tmp_path / f"g.{suffix}", features=True, samples=2)
 
 
 def test_samples_are_draws_keyed_by_seed_and_row(model: LoadedModel, tmp_path: Path) -> None:
@@ -367,7 +413,11 @@ def small_disk(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize(("suffix", "size"), [("npy", 20_000), ("npz", 20_000), ("npz", 40_000)])
+@pytest.mark.parametrize(
+    ("suffix", "size"),
+    [("npy", 20_000), ("npz", 20_000), ("npz", 40_000), ("parquet", 1_000),
+     ("safetensors", 20_000), ("safetensors", 40_000)],
+)  # fmt: skip
 def test_a_full_disk_leaves_what_was_there(
     model: LoadedModel, tmp_path: Path, suffix: str, size: int
 ) -> None:

@@ -1,7 +1,7 @@
 """`paradise encode`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,8 +30,11 @@ Out = Annotated[
         "--out",
         "-o",
         callback=written(*EMBEDDINGS, chooses=True),
-        help="z.npy (means) or z.npz (everything).",
+        help="z.npy (means), z.npz, z.parquet or z.safetensors (everything).",
     ),
+]
+Features = Annotated[
+    bool, typer.Option("--features", help="What the model's backbone gives, in place of z.")
 ]
 Samples = Annotated[
     int,
@@ -46,6 +49,7 @@ def encode(
     images: ImagesArgument,
     out: Out,
     model: ModelOption = None,
+    features: Features = False,
     samples: Samples = 0,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
     batch_size: AheadOption = None,
@@ -59,6 +63,8 @@ def encode(
     paradise encode photos/ --out z.npy                    means of z, float32
     paradise encode photos/ --out a.npz --model runs/mine  with log-variances
     paradise encode 'photos/**/*.jpg' --out b.npy          a pattern, quoted
+    paradise encode photos/ --out t.parquet                a table: path, class, mean, log-variance
+    paradise encode photos/ --out f.npy --features         what the head sees, without a head
     paradise encode pixels.npy --out c.npy                 an array of images
     paradise encode digits:train --out d.npy --samples 10  ten draws of each
 
@@ -74,9 +80,10 @@ def encode(
     from paradise_cli.inference.encoding import encode_to_file, index_path
 
     source = loaded.open(in_order(images))
-    origin = origin_of("encode", loaded, images)
-    if samples:  # without draws the seed decides nothing
-        origin |= {"samples": samples, "seed": seed}
+    # Without draws the seed decides nothing.
+    drawn = {"samples": samples, "seed": seed} if samples else {}
+    of = {"features": True} if features else {}
+    origin = origin_of("encode", loaded, images) | drawn | of
     # The index is that of z.npy and of z.npz, whatever the model and the draws.
     rows = {"images": origin["images"]}
     with (
@@ -84,9 +91,8 @@ def encode(
         replacing(index_path(out), rows, overwrite=overwrite),
         progress_bar(len(source.ids), "encoding") as advance,
     ):
-        done = encode_to_file(
-            loaded, source, out, samples=samples, seed=seed, ahead=batch_size, progress=advance
-        )
+        asked: dict[str, Any] = {"features": features, "samples": samples, "seed": seed}
+        done = encode_to_file(loaded, source, out, **asked, ahead=batch_size, progress=advance)
     _report(done, loaded, as_json)
 
 
@@ -99,12 +105,12 @@ def _report(done: "Encoded", loaded: "LoadedModel", as_json: bool) -> None:
                 "out": str(done.out),
                 "index": str(done.index),
                 "model": str(loaded.source),
-                "latent_dim": loaded.model.latent_dim,
+                "dimensions": done.dimensions,
                 "images": done.images,
                 "rows": done.rows,
                 "skipped": skipped,
             }
         )
-    size = f"{counted(done.rows, 'row')} of {counted(loaded.model.latent_dim, 'dimension')}"
+    size = f"{counted(done.rows, 'row')} of {counted(done.dimensions, 'dimension')}"
     note(f"{done.out}: {size}; index: {done.index}")
     report_skipped(done.skipped, done.images, done.index)

@@ -15,8 +15,8 @@ from paradise_cli.core.errors import UsageError
 from paradise_cli.core.storage import read_object, write_json
 from paradise_cli.core.temporary import no_empty_folders
 
-EMBEDDINGS = (".npy", ".npz")
-"""Means alone, or all that is known of each posterior."""
+EMBEDDINGS = (".npy", ".npz", ".parquet", ".safetensors")
+"""Means alone, or, in the others, all that is known of each posterior."""
 PREDICTIONS = (".csv", ".json")
 """The forms of a table of classes; these lists are known before torch is loaded."""
 # Other endings of a name, as that of `alpha-0.1`, say nothing of what is in a file.

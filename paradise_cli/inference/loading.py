@@ -221,6 +221,14 @@ class LoadedModel:
 
         return compute
 
+    def features(self) -> BlockFunction:
+        """Images to what the model's backbone gives, features [B, F]."""
+
+        def compute(images: Tensor) -> dict[str, Tensor]:
+            return {"features": self.model.features(images).float()}
+
+        return compute
+
     def classifier(self) -> BlockFunction:
         """Images to probabilities [B, classes] by classification head, from the mean of z."""
         names = list(self.classes())

@@ -76,7 +76,7 @@ def _folder(
         for block in blocks:
             # Away while the pictures change: where it stands, it belongs to them.
             withdraw(path)
-            for number, (row, strip) in enumerate(_strips(block, heads), index.rows):
+            for number, (row, strip) in enumerate(_strips(block, heads), len(index.kept)):
                 # The number keeps two images of one name apart; names have a limit of 255 bytes.
                 stem = f"{number:06d}-{Path(source.ids[row]).stem[:60]}"
                 for head, pixels in zip(heads, strip[1:], strict=True):
@@ -86,7 +86,7 @@ def _folder(
                     shown.append(strip)
             index.add(source, block)
         _save(_grid(shown), grid)
-    return Reconstructed(grid, path, index.rows, index.skipped)
+    return Reconstructed(grid, path, len(index.kept), index.skipped)
 
 
 def _strips(block: Results, heads: list[str]) -> Iterator[tuple[int, list[Pixels]]]:

@@ -64,15 +64,20 @@ class StochasticEncoder(nn.Module):
         # Last, so that a deterministic model of the same seed starts from the same weights.
         self.rho = nn.Linear(backbone.out_features, latent_dim) if stochastic else None
 
-    def encode(self, images: Tensor) -> DiagonalGaussian:
-        """Posterior of each image, mu and sigma [B, K]; raises ParadiseError for another shape."""
+    def features(self, images: Tensor) -> Tensor:
+        """What the backbone gives, [B, F]; raises ParadiseError for images of another shape."""
         if tuple(images.shape[1:]) != tuple(self.in_shape):
             raise ParadiseError(
                 f"the model reads images {_shape(self.in_shape)}, not {_shape(images.shape[1:])}"
             )
         if not is_frozen(self.backbone):
             images = (images - self.mean) / self.std
-        features: Tensor = self.backbone(images)
+        found: Tensor = self.backbone(images)
+        return found
+
+    def encode(self, images: Tensor) -> DiagonalGaussian:
+        """Posterior of each image, mu and sigma [B, K]; errors as `features`."""
+        features = self.features(images)
         # A bf16 sigma has three digits, and the rate divides by it.
         with torch.autocast(images.device.type, enabled=False):
             features = features.to(self.mu.weight.dtype)

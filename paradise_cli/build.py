@@ -306,7 +306,8 @@ def _target(info: DataInfo, task: TaskSpec) -> int:
     if not names:
         raise UsageError(
             f"{task.distortion.name} needs labels, and {info.label} has none: put images in class"
-            " folders"
+            " folders, or learn without labels: of photos by the recipe photos_unlabelled, else by"
+            " a distortion such as squared_error"
         )
     if task.target is not None and task.target not in names:
         hint = did_you_mean(task.target, names)

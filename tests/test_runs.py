@@ -365,34 +365,39 @@ def test_a_training_that_hardly_began_is_not_blamed_on_alpha_alone(tmp_path: Pat
     assert "train.epochs = 1 (20 steps) is too small" in warning
 
 
-def test_a_training_without_test_images_says_it_of_validation(tmp_path: Path) -> None:
+def test_a_training_without_test_images_is_measured_on_validation_images(tmp_path: Path) -> None:
     root = pictures(tmp_path / "data", "bird", "cat", "dog")
-    said = fit(folder_recipe(root, "objective.alpha=1.0e+6"), tmp_path / "run").said
-    assert any(text.startswith("warning: on validation images: ") for text in said)
-    assert kept(tmp_path / "run", "result.json")["test"] is None
+    recipe = folder_recipe(root, "objective.alpha=1.0e+6")
+    trained = train(recipe, out=tmp_path / "run", device="cpu", report=Listener())
+    result = kept(tmp_path / "run", "result.json")
+    assert result["test"] is None
+    assert result["validation"] == json.loads(json.dumps(trained.measured()["validation"]))
+    assert result["validation"]["data"] == "data, validation" and result["validation"]["n"] == 3
+    (warning,) = result["validation"]["warnings"]
+    assert warning.startswith("accuracy 33.33% is no better than always answering 'bird', 33.33%")
+    # As anybody measures it again.
+    again = ["evaluate", str(tmp_path / "run"), "--split", "validation", "--device", "cpu"]
+    done = CliRunner().invoke(app, [*again, "--json"])
+    found = json.loads(done.stdout)
+    assert found["classification"] == result["validation"]["classification"]
 
 
-@pytest.mark.parametrize(
-    ("validation", "n", "way"), [(0.1, 3, ["--split", "validation"]), (0.0, 30, ["--data", "DATA"])]
-)
-def test_a_training_without_test_images_says_why_nothing_is_measured_and_what_to_do(
-    tmp_path: Path, validation: float, n: int, way: list[str]
+def test_a_training_on_all_images_says_why_nothing_is_measured_and_what_to_do(
+    tmp_path: Path,
 ) -> None:
     root = pictures(tmp_path / "data", "bird", "cat", "dog")
     out = tmp_path / "my run"
-    said = fit(folder_recipe(root, f"data.validation={validation}"), out).said
+    said = fit(folder_recipe(root, "data.validation=0.0"), out).said
     (line,) = [text for text in said if text.startswith("no measurement")]
-    assert line.startswith(
-        "no measurement, as data has no test split; to measure on other images: "
-    )
-    command = shlex.split(line.partition(": ")[2])
-    assert command == ["paradise", "evaluate", str(out), *way]
+    assert line.startswith("no measurement, as data has no images that were not trained on; to ")
+    command = shlex.split(line.rpartition(": ")[2])
+    assert command == ["paradise", "evaluate", str(out), "--data", "DATA"]
     # What it says can be run; here on another folder of the same classes.
     other = pictures(tmp_path / "other", "bird", "cat", "dog")
     given = [str(other) if word == "DATA" else word for word in command[1:]]
     done = CliRunner().invoke(app, [*given, "--device", "cpu", "--json"])
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["n"] == n
+    assert json.loads(done.stdout)["n"] == 30
 
 
 def test_a_training_with_test_images_says_nothing_of_it(tmp_path: Path) -> None:

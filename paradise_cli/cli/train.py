@@ -109,11 +109,11 @@ def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json
                 "judged_on": trained.judged_on,
                 "alarms": [each.to_json() for each in trained.alarms],
                 "pictures": [str(picture) for picture in trained.pictures],
-                "test": trained.evaluation and trained.evaluation.to_json(),
+                **trained.measured(),
             }
         )
         return
-    # Data without a test split are trained on all the same.
+    # Without images to measure on data are trained on all the same.
     if trained.evaluation:
         print_evaluation(trained.evaluation)
     _print_weights(trained.weights, trained.judged_on)

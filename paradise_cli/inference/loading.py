@@ -25,8 +25,9 @@ from paradise_cli.inference.image_sources import Images, ImageSource, open_image
 from paradise_cli.inference.pushing import prepare_push
 from paradise_cli.inference.trained_file import build_trained, read_trained
 from paradise_cli.models import StochasticEncoder
+from paradise_cli.models.base import is_frozen
 from paradise_cli.models.weights import read_model
-from paradise_cli.objective.distortions import DISTORTIONS
+from paradise_cli.objective.distortions import DISTORTIONS, LINKS
 from paradise_cli.recipe.schema import Recipe
 
 _NOISE = 2**20  # normal numbers that are drawn at a time
@@ -243,16 +244,17 @@ class LoadedModel:
         """Images to pixels [B, C, H, W] in [0, 1] by decoder, and to themselves under ""."""
         names = self.decoders()
         tasks = named_tasks(self.recipe)
-        values = [name for name in names if tasks[name].distortion.hyper.get("link") == "identity"]
-        if values:
-            raise ParadiseError(
-                f"{self.source}: {', '.join(values)} reproduces values, which are no picture"
-            )
         # How a decoder's output becomes pixels is a matter of the distortion it was trained with.
         reproduce = {
             name: DISTORTIONS[task.distortion.name](**task.distortion.hyper).reproduce
             for name, task in tasks.items()
         }
+        features = is_frozen(self.model.backbone)
+        values = [name for name in names if features or reproduce[name] is LINKS["identity"]]
+        if values:
+            raise ParadiseError(
+                f"{self.source}: {', '.join(values)} reproduces values, which are no picture"
+            )
 
         def compute(images: Tensor) -> dict[str, Tensor]:
             decoded = self.model.decode(self.model.encode(images).mu)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from paradise_cli.core.registry import Registry
 
-Unit = Literal["nats", "squared error", "absolute error"]
+Unit = Literal["nats", "squared error", "absolute error", "cosine distance"]
 Link = Literal["sigmoid", "identity"]
 LINKS: dict[Link, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
@@ -73,6 +73,16 @@ def absolute_error(*, link: Link = "sigmoid") -> Distortion:
         return (reproduce(output) - images).abs().flatten(1).sum(1)
 
     return Distortion(per_example, False, "absolute error", reproduce)
+
+
+@DISTORTIONS.register
+def cosine() -> Distortion:
+    """1 - cos(x, g(z)), from 0 to 2, blind to lengths; 1 where either is zero."""
+
+    def per_example(output: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        return 1 - F.cosine_similarity(output.flatten(1), images.flatten(1))
+
+    return Distortion(per_example, False, "cosine distance", LINKS["identity"])
 
 
 @DISTORTIONS.register

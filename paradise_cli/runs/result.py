@@ -20,9 +20,10 @@ from paradise_cli.training.loop import Reporter
 @dataclass(frozen=True)
 class Trained:
     """What a finished training leaves: its folder, its weights files and what they were judged on,
-    the alarms it raised, and its test results and pictures, if any.
+    the alarms it raised, and its measurement and pictures, if any.
 
-    The test results are those of the last plain weights.
+    What is measured are the last plain weights, on `split`: test images, or where there are none
+    the validation images, which chose none but the best weights.
     """
 
     folder: Path
@@ -31,32 +32,33 @@ class Trained:
     weights: tuple[Weights, ...] = ()
     judged_on: dict[str, Any] = field(default_factory=dict)
     alarms: tuple[Alarm, ...] = ()
+    split: str | None = None
+
+    def measured(self) -> dict[str, Any]:
+        """The measurement under the name of its split, and null under the other's."""
+        return _by_split(self.evaluation, self.split)
 
     def __repr__(self) -> str:
         # The pictures lie in the folder: their paths would be most of the line.
-        tested = self.evaluation or "no test data"
-        return f"Trained({self.folder}, {counted(len(self.pictures), 'picture')}, {tested})"
+        measured = self.evaluation or "no measurement"
+        return f"Trained({self.folder}, {counted(len(self.pictures), 'picture')}, {measured})"
 
 
 def finish(training: Training, state: State, report: Reporter) -> Trained:
-    """Evaluate on test data, write the result, and draw the pictures."""
+    """Evaluate on images that were not trained on, write the result, and draw the pictures."""
     folder, data = training.folder, training.data
-    evaluation = measured = None
-    if data.test is not None:
-        measured = _measure(training, data.test, "test", report)
-        evaluation = measured.evaluation
-    elif data.validation is not None:
-        # These chose `best`, but they are good enough to see that something went wrong.
-        seen = _measure(training, data.validation, "validation", report).evaluation
-        for warning in seen.warnings:
-            report.say(f"warning: on validation images: {warning}")
-    if data.test is None:
+    splits = {"test": data.test, "validation": data.validation}
+    name, split = next(((n, each) for n, each in splits.items() if each), (None, None))
+    measured = None
+    if name is not None and split is not None:
+        measured = _measure(training, split, name, report)
+    else:
         # A training that ends without a number must not look like one that went wrong.
-        other = "--data DATA" if data.validation is None else "--split validation"
         report.say(
-            f"no measurement, as {data.info.label} has no test split; to measure on other images:"
-            f" paradise evaluate {shlex.quote(str(folder.path))} {other}"
+            f"no measurement, as {data.info.label} has no images that were not trained on; to"
+            f" measure on others: paradise evaluate {shlex.quote(str(folder.path))} --data DATA"
         )
+    evaluation = None if measured is None else measured.evaluation
     weights = weights_of(training, state)
     judged = judged_on(training)
     raised = [Alarm(**each) for record in folder.records() for each in record.get("alarms", [])]
@@ -71,13 +73,18 @@ def finish(training: Training, state: State, report: Reporter) -> Trained:
         "weights": [each.to_json() for each in weights],
         "judged_on": judged,
         "alarms": [each.to_json() for each in raised],
-        "test": evaluation and evaluation.to_json(),
+        **_by_split(evaluation, name),
     }
     if extensions := folder.extensions():
         result["extended"] = extensions
     write_json(folder.result, result)
-    pictures = _draw(training, measured, report)
-    return Trained(folder.path, evaluation, pictures, weights, judged, tuple(raised))
+    pictures = _draw(training, measured, split, report)
+    return Trained(folder.path, evaluation, pictures, weights, judged, tuple(raised), name)
+
+
+def _by_split(evaluation: Evaluation | None, split: str | None) -> dict[str, Any]:
+    found = evaluation and evaluation.to_json()
+    return {name: found if name == split else None for name in ("test", "validation")}
 
 
 def _measure(training: Training, split: Split, name: str, report: Reporter) -> Measurement:
@@ -102,8 +109,10 @@ def _measure(training: Training, split: Split, name: str, report: Reporter) -> M
     )
 
 
-def _draw(training: Training, measured: Measurement | None, report: Reporter) -> tuple[Path, ...]:
-    """The pictures of the run, as far as there is something to draw."""
+def _draw(
+    training: Training, measured: Measurement | None, split: Split | None, report: Reporter
+) -> tuple[Path, ...]:
+    """The pictures of the run and of what was measured on a split, if there is something."""
     recipe, folder, info = training.recipe, training.folder, training.data.info
     drawn = []
     with drawing(folder.curves, report.say):
@@ -112,7 +121,7 @@ def _draw(training: Training, measured: Measurement | None, report: Reporter) ->
 
         if draw_curves(folder.records(), folder.curves, recipe.name):
             drawn.append(folder.curves)
-    if measured is None or training.data.test is None:
+    if measured is None or split is None:
         return tuple(drawn)
     title = measured.evaluation.title(recipe)
     # One table of answers: of the first classifier, by whose accuracy the title speaks.
@@ -125,10 +134,9 @@ def _draw(training: Training, measured: Measurement | None, report: Reporter) ->
             draw_confusion(supervised[0].confusion(), classes, folder.confusion, title)
             drawn.append(folder.confusion)
     if recipe.model.latent_dim == 2 and recipe.model.stochastic:
-        labels = training.data.test.labels
         with drawing(folder.posteriors, report.say):
             from paradise_cli.figures.posterior import draw_posteriors
 
-            draw_posteriors(measured.posterior, labels, info, folder.posteriors, title)
+            draw_posteriors(measured.posterior, split.labels, info, folder.posteriors, title)
             drawn.append(folder.posteriors)
     return tuple(drawn)

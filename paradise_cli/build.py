@@ -36,7 +36,7 @@ from paradise_cli.recipe.schema import Task as TaskSpec
 from paradise_cli.recipe.views import only_images
 from paradise_cli.training.average import Average
 from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
-from paradise_cli.training.step import Plan, View, draw_views, steps_per_epoch
+from paradise_cli.training.step import Plan, View, draw_views, epochs_for, steps_per_epoch
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -228,6 +228,7 @@ def build_plan(recipe: Recipe, model: nn.Module, device: torch.device) -> Plan:
         views=build_views(recipe),
         clip=optim.clip,
         checkpoint_seconds=60 * train.checkpoint_minutes,
+        min_steps=train.min_steps,
     )
 
 
@@ -236,7 +237,8 @@ def build_average(recipe: Recipe, model: StochasticEncoder, images: int) -> Aver
     train = recipe.train
     if train.average is None:
         return None
-    steps = train.epochs * steps_per_epoch(images, train.batch_size)
+    per_epoch = steps_per_epoch(images, train.batch_size)
+    steps = epochs_for(train.epochs, train.min_steps, per_epoch) * per_epoch
     return Average(model, train.average.share * steps)
 
 

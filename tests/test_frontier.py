@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from paradise_cli.core.units import BITS
 from paradise_cli.information import closed_forms
 from paradise_cli.information.frontier import (
     FrontierCheck,
@@ -18,6 +19,8 @@ from paradise_cli.information.frontier import (
     slope_check,
     slopes,
 )
+from paradise_cli.sweep.beside import bits_needed
+from paradise_cli.sweep.result import SweepResult
 
 FORM = closed_forms.gaussian([4.0, 1.0])
 ALPHAS = [0.1 * 40 ** (k / 8) for k in range(9)]
@@ -134,3 +137,30 @@ def test_a_rate_that_its_cap_flattens_is_no_witness_against_convexity() -> None:
     blind = [dataclasses.replace(p, comparable=math.inf) for p in capped]
     assert convex(capped).verdict == "holds"
     assert convex(blind).verdict == "violated"
+
+
+def row_of(accuracy: float, margin: float, bits: float, **more: float) -> dict[str, float]:
+    nats = bits / BITS
+    ends = {"rate_lower": 0.9 * nats, "rate_upper": 1.1 * nats}
+    shares = {"accuracy_low": accuracy - margin, "accuracy_high": accuracy + margin}
+    return {"accuracy": accuracy, "rate": nats, **shares, **ends, **more}
+
+
+def result_of(*rows: dict[str, float]) -> SweepResult:
+    return SweepResult("photos", "mine, test", "test", 100, "nats", rows, (), (), ())
+
+
+def test_the_bits_that_classes_need_are_the_fewest_that_reach_the_best_accuracy() -> None:
+    """The interval of 0.78 reaches 0.8, that of 0.7 does not, and more bits are no better."""
+    rows = [
+        row_of(0.79, 0.03, 20, alpha=0.1), row_of(0.8, 0.03, 10, alpha=0.3),
+        row_of(0.78, 0.03, 2, alpha=1), row_of(0.7, 0.03, 1, alpha=3),
+    ]  # fmt: skip
+    assert bits_needed(result_of(*rows, {"error": 1.0}), 10) == (
+        "10 classes need 1.8 to 2.2 bits, with accuracy 78.0% (75.0% to 81.0%), at alpha = 1; the"
+        " best accuracy, 80.0%, is within its interval; at alpha = 0.1, 18 to 22 bits are kept"
+    )
+    assert bits_needed(result_of(row_of(0.9, 0.1, 4, alpha=1)), 2) == (
+        "2 classes need 3.6 to 4.4 bits, with accuracy 90.0% (80.0% to 100.0%), at alpha = 1"
+    )
+    assert bits_needed(result_of({"rate": 1.0}), 2) is None

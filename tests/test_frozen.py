@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import batch_norm, conv2d, linear, pad
@@ -298,20 +299,71 @@ def test_behind_the_backbone_are_the_same_weights() -> None:
         assert not model.mu.weight.any()
 
 
+SIZED = ["--set", f"data.size={SIZE}", "--set", f"data.short_side={SIZE}"]
+
+
+def run(*words: str, code: int = 0) -> Result:
+    done = CliRunner().invoke(app, [*words, "--device", "cpu"])
+    assert done.exit_code == code, done.output
+    return done
+
+
+def test_photos_end_with_a_measurement_and_the_frontier_beside_it(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without test images on validation images; the same command again trains nothing."""
+    chosen = [
+        "train.frontier=[0.1]",
+        "train.min_steps=2",
+        "data.validation=0.2",
+        "model.latent_dim=2",
+    ]
+    more = [word for each in chosen for word in ("--set", each)]
+    command = ["train", "photos", "--set", f"data.root={photos}", *SIZED, *more, "--out", "run"]
+    done = run(*command, "--json")
+    found = json.loads(done.stdout)
+    assert found["test"] is None and found["validation"]["n"] == 8
+    (row,) = found["frontier"]["runs"]
+    assert row["run"] == "alpha=0.1" and row["n"] == 8 and row["error"] is None
+    assert Path("run/frontier/frontier-validation.png").read_bytes().startswith(b"\x89PNG")
+    log = Path("run/frontier/points/alpha=0.1/log.txt").stat().st_mtime_ns
+    again = run(*command)
+    assert "2 classes need" in again.stderr and "frontier/frontier-validation.png" in again.stderr
+    assert Path("run/frontier/points/alpha=0.1/log.txt").stat().st_mtime_ns == log
+
+
+def test_photos_without_classes_are_learnt_from_their_features(photos: Path) -> None:
+    """Squared error of features: no bits leave their variance, and z has to explain some of it."""
+    plain, draw = photos.parent / "plain", np.random.default_rng(1)
+    plain.mkdir()
+    for number in range(40):  # stripes, so that features differ
+        wave = np.sin(np.arange(SIZE) * draw.uniform(0.2, 2))[:, None] * draw.uniform(0, 1, 3)
+        pixels = np.broadcast_to(127 + 120 * wave, (SIZE, SIZE, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(plain / f"{number}.png")
+    fewer = ["--set", "train.frontier=[]", "--set", "train.min_steps=200"]
+    chosen = [*SIZED, *fewer, "--set", f"data.root={plain}", "--out", "run"]
+    refused = run("train", "photos", *chosen, code=2)
+    assert "plain has none" in refused.stderr and "photos_unlabelled" in refused.stderr
+    found = json.loads(run("train", "photos_unlabelled", *chosen, "--json").stdout)
+    loaded = paradise_cli.load("run")
+    split, info = split_of(plain)
+    kept = featured(split, loaded.model, info)
+    (rows,) = kept.fetch(torch.arange(40), 40, (), False)
+    variance = float(rows.flatten(1).var(0).sum())
+    (distortion,) = found["validation"]["distortion"]
+    assert distortion["unit"] == "squared error" and distortion["mean"] < variance
+    with pytest.raises(ParadiseError, match="reproduces values, which are no picture"):
+        loaded.reconstruct(plain)
+
+
 def test_trained_measured_and_used(photos: Path, tmp_path: Path, monkeypatch) -> None:
     """By the commands: training and evaluation read features, the others the images, alike."""
-    sized = ["--set", f"data.size={SIZE}", "--set", f"data.short_side={SIZE}"]
-    shorter = ["--set", "train.epochs=100", "--set", "data.validation=0.2"]
-    root = ["--set", f"data.root={photos}"]
-
-    def run(*words: str) -> str:
-        done = CliRunner().invoke(app, [*words, "--device", "cpu"])
-        assert done.exit_code == 0, done.output
-        return done.stdout
-
-    run("train", "photos", *root, *sized, *shorter, "--out", "run")
+    shorter = ["--set", "data.validation=0.2"]
+    root = ["--set", f"data.root={photos}", "--set", "train.frontier=[]",
+            "--set", "train.min_steps=100"]  # fmt: skip
+    run("train", "photos", *root, *SIZED, *shorter, "--out", "run")
     seen = decoded(monkeypatch)
-    found = json.loads(run("evaluate", "run", "--split", "train", "--json"))
+    found = json.loads(run("evaluate", "run", "--split", "train", "--json").stdout)
     assert not seen and found["n"] == 32
     # Shades 90 apart are told apart by their features.
     assert found["classification"][0]["top1"]["value"] > 0.9

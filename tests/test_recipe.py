@@ -241,6 +241,12 @@ CONFLICTS = [
 ]
 
 
+def test_without_noise_there_is_no_frontier(write: Write) -> None:
+    chosen = ["model.stochastic=false", "objective.alpha=0", "train.frontier=[0.1]"]
+    with pytest.raises(ParadiseError, match=r"train.frontier: without noise there is no rate"):
+        load_recipe(write(GOOD), chosen)
+
+
 @pytest.mark.parametrize(("old", "new", "line"), CONFLICTS)
 def test_fields_that_do_not_go_together(write: Write, old: str, new: str, line: str) -> None:
     messages = lines_of(write(GOOD.replace(old, new, 1)))

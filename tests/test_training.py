@@ -243,6 +243,15 @@ def test_a_changed_recipe_refuses_with_the_difference(tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize(("epochs", "steps"), [(0, 0), (1, 36), (4, 48)])
+def test_epochs_are_added_until_there_are_enough_steps(
+    tmp_path: Path, epochs: int, steps: int
+) -> None:
+    """12 steps an epoch: 25 are reached by three."""
+    run(tmp_path / "run", f"train.epochs={epochs}", "train.min_steps=25")
+    assert json.loads((tmp_path / "run/result.json").read_text())["steps"] == steps
+
+
 def test_fresh_starts_beside_the_old_run(tmp_path: Path) -> None:
     run(tmp_path / "run")
     before = (tmp_path / "run" / "model.safetensors").read_bytes()

@@ -123,6 +123,15 @@ def _deliver(result: "SweepResult", folder: Path, as_json: bool) -> None:
 
 
 def _print(result: "SweepResult") -> None:
+    print_runs(result)
+    for frontier in result.frontiers:
+        _print_checks(frontier)
+    for text in result.warnings:
+        note(f"warning: {text}")
+
+
+def print_runs(result: "SweepResult") -> None:
+    """A line for each run of a sweep."""
     measured = [row for row in result.rows if row["error"] is None]
     classified = all("accuracy" in row for row in measured)
     # On training data, which the encoder has seen, nothing is certified of other images.
@@ -142,10 +151,6 @@ def _print(result: "SweepResult") -> None:
         " standard errors"
     )
     print_table(title, columns, rows)
-    for frontier in result.frontiers:
-        _print_checks(frontier)
-    for text in result.warnings:
-        note(f"warning: {text}")
 
 
 def _rates(row: dict[str, Any]) -> tuple[str, str]:

@@ -17,8 +17,11 @@ from paradise_cli.cli.output import note, print_json, print_table
 from paradise_cli.core.units import counted, significant
 
 if TYPE_CHECKING:
+    from paradise_cli.evaluation.evaluate import Evaluation
     from paradise_cli.recipe.schema import Recipe
+    from paradise_cli.runs.result import Trained
     from paradise_cli.runs.weights import Weights
+    from paradise_cli.sweep.result import SweepResult
 
 
 def train(
@@ -72,7 +75,7 @@ def _estimate(recipe: "Recipe", device: str, as_json: bool) -> None:
         print_json(dataclasses.asdict(cost))
         return
     per_epoch = cost.seconds_per_epoch
-    total = per_epoch * recipe.train.epochs
+    total = per_epoch * cost.epochs
     rows = [
         ("data", cost.data),
         ("device, precision", f"{cost.device}, {cost.precision}"),
@@ -80,7 +83,7 @@ def _estimate(recipe: "Recipe", device: str, as_json: bool) -> None:
         ("memory", f"{cost.memory_bytes / 2**20:,.0f} MiB"),
         ("steps per epoch", f"{cost.steps_per_epoch:,} of {recipe.train.batch_size}"),
         ("time per epoch", f"{per_epoch:.1f}s" if per_epoch < 60 else duration(per_epoch)),
-        ("time in all", f"{duration(total)} ({counted(recipe.train.epochs, 'epoch')})"),
+        ("time in all", f"{duration(total)} ({counted(cost.epochs, 'epoch')})"),
         ("passes per image", f"{cost.work.forward:g} forward, {cost.work.back:g} back"),
         ("operations in all", f"{cost.operations / 1e15:,.3g} PFLOP"),
     ]
@@ -101,6 +104,7 @@ def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json
     # Shown on stderr: with --json stdout is one document.
     with TrainingProgress() as progress:
         trained = train(recipe, out=out, device=device, fresh=fresh, report=progress)
+    beside = _frontier(recipe, trained, device)
     if as_json:
         print_json(
             {
@@ -110,6 +114,7 @@ def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json
                 "alarms": [each.to_json() for each in trained.alarms],
                 "pictures": [str(picture) for picture in trained.pictures],
                 **trained.measured(),
+                "frontier": None if beside is None else beside[0].to_json(),
             }
         )
         return
@@ -117,9 +122,39 @@ def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json
     if trained.evaluation:
         print_evaluation(trained.evaluation)
     _print_weights(trained.weights, trained.judged_on)
+    pictures = [picture.name for picture in trained.pictures]
+    if beside is not None:
+        pictures.append(str(beside[1].relative_to(trained.folder)))
+        _print_frontier(beside[0], trained.evaluation)
     note(f"run folder: {trained.folder}")
-    if trained.pictures:
-        note(f"pictures:   {', '.join(picture.name for picture in trained.pictures)}")
+    if pictures:
+        note(f"pictures:   {', '.join(pictures)}")
+
+
+def _frontier(
+    recipe: "Recipe", trained: "Trained", device: str
+) -> "tuple[SweepResult, Path] | None":
+    """The same recipe at the other alphas that it names, where there are images to measure on."""
+    if not recipe.train.frontier or trained.split is None:
+        return None
+    from paradise_cli.cli.progress import progress_bar
+    from paradise_cli.sweep.beside import frontier_beside
+
+    epochs = len(recipe.train.frontier) * recipe.train.epochs
+    with progress_bar(epochs, "epochs at other alphas") as advance:
+        return frontier_beside(
+            trained.folder, recipe, trained.split, device=device, progress=advance, say=note
+        )
+
+
+def _print_frontier(result: "SweepResult", evaluation: "Evaluation | None") -> None:
+    from paradise_cli.cli.sweep import print_runs
+    from paradise_cli.sweep.beside import bits_needed
+
+    print_runs(result)
+    for scores in evaluation.classification[:1] if evaluation else ():
+        if needed := bits_needed(result, scores.classes):
+            note(needed)
 
 
 def _print_weights(weights: "Sequence[Weights]", judged_on: dict[str, Any]) -> None:

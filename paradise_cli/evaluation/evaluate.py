@@ -28,7 +28,7 @@ from paradise_cli.information.rate_interval import FEWEST, RateInterval, rate_in
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.objective.rates import Rate
 from paradise_cli.recipe.schema import Recipe
-from paradise_cli.training.step import steps_per_epoch
+from paradise_cli.training.step import epochs_for, steps_per_epoch
 
 NO_RATE = (
     "not defined: the encoder is deterministic (z = mu), its information about distinct"
@@ -215,9 +215,9 @@ def _warnings(
     """Why the measurement should be doubted: collapse first, as it explains the rest."""
     nats = None if rate is None else rate.exact.nats
     supervised = [score for score in scores if score.task.distortion.supervised]
-    epochs = recipe.train.epochs
-    steps = epochs * steps_per_epoch(info.train_size, recipe.train.batch_size)
-    training = f"train.epochs = {epochs} ({counted(steps, 'step')})"
+    asked, per_epoch = recipe.train, steps_per_epoch(info.train_size, recipe.train.batch_size)
+    steps = epochs_for(asked.epochs, asked.min_steps, per_epoch) * per_epoch
+    training = f"train.epochs = {asked.epochs} ({counted(steps, 'step')})"
     # A nat about the image is at most one about each label (data processing).
     of_labels = len(supervised) == len(scores) and recipe.objective.lagrangian == "linear"
     worth = sum(score.task.weight for score in supervised) if of_labels else math.inf

@@ -138,6 +138,9 @@ def _in_train(recipe: "Recipe") -> Conflicts:
     if recipe.train.validate is not None and not _classifies(recipe):
         problem = "an attack needs a task with labels, and this recipe has none: use null"
         yield ("train", "validate"), problem
+    if recipe.train.frontier and not recipe.model.stochastic:
+        problem = "without noise there is no rate to trade: leave it out, or model.stochastic: true"
+        yield ("train", "frontier"), problem
 
 
 def _unused_views(recipe: "Recipe") -> Conflicts:

@@ -204,6 +204,7 @@ class Train(_Validated):
     """How long and how the loop runs."""
 
     epochs: int = Field(ge=0)
+    min_steps: int = Field(0, ge=0, description="Epochs are added until there are so many steps")
     # A batch of one has a rate of 0, whatever the encoder: log B is its cap.
     batch_size: int = Field(ge=2)
     precision: Literal["auto", "fp32", "bf16"] = Field(
@@ -217,13 +218,12 @@ class Train(_Validated):
         description="Run folder, weights file or zoo name to start from; a head for other classes"
         " starts anew",
     )
-    average: Averaging | None = Field(
-        None, description="Also keep averaged weights; null: only plain ones"
+    average: Averaging | None = Field(None, description="Averaged weights too; null: only plain")
+    frontier: list[Positive] = Field(
+        [], max_length=MOST_PARTS, description="Alphas at which a copy is trained at the end"
     )
     checkpoint_minutes: Positive = 5.0
-    log: Literal["tensorboard"] | None = Field(
-        None, description="Also write each epoch for TensorBoard, into the run folder"
-    )
+    log: Literal["tensorboard"] | None = Field(None, description="Also write each epoch there")
 
 
 class Recipe(Strict):

@@ -26,7 +26,7 @@ from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.initial_weights import start_from
 from paradise_cli.runs.memory import check_memory
 from paradise_cli.runs.work import Work, work_of
-from paradise_cli.training.step import Plan, Step, steps_per_epoch
+from paradise_cli.training.step import Plan, Step, epochs_for, steps_per_epoch
 
 WARM_UP = 2  # steps that also allocate memory, choose kernels and compile
 
@@ -36,6 +36,7 @@ class Estimate:
     """What a training would cost, measured on a few steps of random data."""
 
     parameters: int
+    epochs: int
     steps_per_epoch: int
     seconds_per_epoch: float
     memory_bytes: int
@@ -78,9 +79,11 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
     step = Step(model, objective, optimizer, plan, where, average)
     seconds = _seconds_a_step(step, plan, info, where, images, steps)
     per_epoch = steps_per_epoch(kept, plan.batch_size)
+    epochs = epochs_for(plan.epochs, plan.min_steps, per_epoch)
     work = work_of(recipe)
     return Estimate(
         parameters=sum(p.numel() for p in model.parameters()),
+        epochs=epochs,
         steps_per_epoch=per_epoch,
         seconds_per_epoch=seconds * per_epoch,
         memory_bytes=_peak_memory(where),
@@ -89,7 +92,7 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
         data=f"{info.label}: {counted(info.train_size, 'image')} {'x'.join(map(str, info.shape))}",
         init=init,
         work=work,
-        operations=work.operations * per_epoch * images * recipe.train.epochs,
+        operations=work.operations * per_epoch * images * epochs,
     )
 
 

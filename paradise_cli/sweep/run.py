@@ -115,7 +115,8 @@ def _run_all(
 
     `errors` gets the reasons of the points that failed.
     """
-    runs = [run for _, run in waiting.points]
+    # Where there are few images, more epochs may be taken than were asked for.
+    planned = [(run, point.recipe.train.epochs) for point, run in waiting.points]
     reported = 0  # epochs
     running: list[_Running] = []
     with stop_on_signal() as stop:
@@ -132,7 +133,7 @@ def _run_all(
                         waiting.points.insert(0, (job.point, job.run))
                     else:
                         errors[job.point.name] = _reason(job)
-                done = sum(_epochs(run) for run in runs)
+                done = sum(min(_epochs(run), most) for run, most in planned)
                 # A resumed run takes some epochs again: progress never goes back.
                 if progress and done > reported:
                     progress(done - reported)

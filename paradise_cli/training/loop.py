@@ -17,7 +17,7 @@ from paradise_cli.models import StochasticEncoder
 from paradise_cli.objective.objective import Objective
 from paradise_cli.training.average import Average
 from paradise_cli.training.checkpoint import Checkpoints, Saved, State, trained_modules
-from paradise_cli.training.step import Plan, Step, steps_per_epoch
+from paradise_cli.training.step import Plan, Step, epochs_for, steps_per_epoch
 
 CHECK_SECONDS = 1.0  # between two looks at the loss, for which the host waits
 
@@ -79,7 +79,7 @@ class Fit:
         # Of fewer images than a batch, one batch is made.
         batch_size = min(plan.batch_size, len(train))
         per_epoch = steps_per_epoch(len(train), batch_size)
-        total = plan.epochs * per_epoch
+        total = epochs_for(plan.epochs, plan.min_steps, per_epoch) * per_epoch
         base_rates = [group["lr"] for group in self.optimizer.param_groups]
         clock = _Clock(plan.checkpoint_seconds, state.seconds)
         while state.step < total:

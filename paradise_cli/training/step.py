@@ -24,6 +24,12 @@ def steps_per_epoch(images: int, batch_size: int) -> int:
     return max(1, images // batch_size)
 
 
+def epochs_for(epochs: int, min_steps: int, per_epoch: int) -> int:
+    """The epochs asked for, and more where they take fewer than `min_steps` steps."""
+    # Those of a few photos would be over before anything was learnt.
+    return max(epochs, -(-min_steps // per_epoch)) if epochs else 0
+
+
 @dataclass(frozen=True)
 class View:
     """How one view is drawn: around the image, or around a view drawn before it."""
@@ -47,6 +53,7 @@ class Plan:
     compile: bool = False
     clip: float | None = None
     checkpoint_seconds: float = 300.0
+    min_steps: int = 0
 
 
 def draw_views(

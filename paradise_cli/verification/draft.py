@@ -116,7 +116,9 @@ def measured_by() -> str:
 def _arguments(overrides: Sequence[str], seed: int) -> str:
     """As they are repeated elsewhere: a folder of this machine is nobody else's."""
     shown = ["data.root=FOLDER" if text.startswith("data.root=") else text for text in overrides]
-    return "".join(f" --set {text}" for text in shown) + (f" --seed {seed}" if seed else "")
+    # Quoted, as a label of several words has to be.
+    settings = "".join(f" --set {shlex.quote(text)}" for text in shown)
+    return settings + (f" --seed {seed}" if seed else "")
 
 
 def _metric(found: Measured, command: str, seed: int, code: str) -> dict[str, Any]:

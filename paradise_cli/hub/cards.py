@@ -143,9 +143,12 @@ class Card(Strict):
     gpu_hours: float | None = None
 
     def can(self, task: Task) -> bool:
-        """Whether the model has what a task needs: classes, or a decoder."""
+        """Whether the model has what a task needs: classes, or a decoder of pictures."""
         measured = {metric.name for metric in self.metrics}
-        return {"predict": "accuracy", "reconstruct": "distortion"}.get(task) in {*measured, None}
+        if task == "reconstruct":
+            # What is reproduced may be features: the card says so by leaving the command out.
+            return "distortion" in measured and task in self.default_to
+        return task == "encode" or "accuracy" in measured
 
     def called(self, name: str) -> "Card":
         """The card with commands that call the model by this name, where others find it."""

@@ -216,7 +216,7 @@ def test_a_misplaced_key_is_told_its_place(override: str, meant: str) -> None:
 
 def test_a_key_of_many_sections_is_no_hint() -> None:
     (line,) = lines_of(write_recipe(GOOD), "train.name=x")
-    assert "; known: validate, epochs, batch_size" in line
+    assert "; known: validate, epochs, min_steps" in line
 
 
 def test_a_misplaced_key_of_a_file_is_told_its_place() -> None:

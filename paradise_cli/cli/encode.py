@@ -63,8 +63,8 @@ def encode(
     paradise encode photos/ --out z.npy                    means of z, float32
     paradise encode photos/ --out a.npz --model runs/mine  with log-variances
     paradise encode 'photos/**/*.jpg' --out b.npy          a pattern, quoted
-    paradise encode photos/ --out t.parquet                a table: path, class, mean, log-variance
-    paradise encode photos/ --out f.npy --features         what the head sees, without a head
+    paradise encode photos/ --out t.parquet                a table, a row an image
+    paradise encode photos/ --out f.npy --features         what the head sees
     paradise encode pixels.npy --out c.npy                 an array of images
     paradise encode digits:train --out d.npy --samples 10  ten draws of each
 

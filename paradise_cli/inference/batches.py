@@ -68,8 +68,7 @@ def stream_results(
     default enough to keep every core busy); it changes speed and memory, never a result. `progress`
     is called with the number of images decoded since its last call. Close it where it is left
     early: its threads are then stopped, and torch has its cores back. Raises ParadiseError for
-    results that are NaN or infinite, and at the end where no image could be read: so nobody
-    publishes a result of nothing.
+    results that are no numbers, and at the end where no image could be read.
     """
     size = block_size(source.shape)
     workers = worker_count()

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
 from paradise_cli.build import (
@@ -115,16 +116,7 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
     recipe = settled(recipe, plan)
     stands_on = {"recipe": recipe.name, "settings": recipe.resolved(), "data": identity(data)}
     checkpoints = Checkpoints(folder.checkpoints, stands_on)
-
-    def fits(found: Saved) -> None:
-        _refuse_other_recipe(folder, found, recipe)
-        # Before the tensors: of other classes those are others, too.
-        _refuse_other_data(folder, found, checkpoints)
-        found.require_fit(modules, optimizer)
-
-    saved = checkpoints.newest(report.say, fits)
-    if saved is not None:
-        saved = _with_best_there(saved, folder, report)
+    saved = _saved(folder, checkpoints, modules, optimizer, report)
     # A checkpoint replaces all weights: those of the start may be gone by now.
     if recipe.train.init is not None and saved is None:
         report.say(start_from(model, recipe, data.info, recipe.train.init))
@@ -166,12 +158,42 @@ def _decided_as(started: Recipe, recipe: Recipe) -> Recipe:
     return recipe.with_train(**decided)
 
 
-def _refuse_other_recipe(folder: RunFolder, saved: Saved, recipe: Recipe) -> None:
+def _saved(
+    folder: RunFolder,
+    checkpoints: Checkpoints,
+    modules: dict[str, nn.Module],
+    optimizer: Optimizer,
+    report: Reporter,
+) -> Saved | None:
+    """The checkpoint to go on from; errors as those of `_require_fit`."""
+    found = checkpoints.newest(
+        report.say, lambda saved: _require_fit(saved, folder, checkpoints, modules, optimizer)
+    )
+    return None if found is None else _with_best_there(found, folder, report)
+
+
+def _require_fit(
+    saved: Saved,
+    folder: RunFolder,
+    checkpoints: Checkpoints,
+    modules: dict[str, nn.Module],
+    optimizer: Optimizer,
+) -> None:
+    """Raise UsageError for another recipe or other data, ParadiseError for what is no checkpoint
+    of this training.
+    """
+    _refuse_other_recipe(folder, saved, checkpoints)
+    # The data before the tensors: of other classes those are others, too.
+    _refuse_other_data(folder, saved, checkpoints)
+    saved.require_fit(modules, optimizer)
+
+
+def _refuse_other_recipe(folder: RunFolder, saved: Saved, checkpoints: Checkpoints) -> None:
     """Raise UsageError where the checkpoint was made by another recipe, whatever the folder says.
 
     It may be of another run, and the folder's own recipe may be gone.
     """
-    before, now = saved.metadata.get("settings"), recipe.resolved()
+    before, now = saved.metadata.get("settings"), checkpoints.metadata["settings"]
     if before is None:  # of an older version
         return
     # To read a recipe imports what it names: nothing that this one does not.

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import math
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -323,6 +324,57 @@ def test_a_journal_that_is_in_use_or_damaged_is_refused(tmp_path: Path) -> None:
         file.write("[1]\n")
     with pytest.raises(ParadiseError, match="is damaged in line 3"):
         Journal(tmp_path, "ledger", {"a": 1}, "certification")
+
+
+BALLOTS = [
+    "{}", '{"guess": {}}', '{"guess": [1], "bound": {}}', '{"guess": {"x": 1}, "bound": {}}',
+    '{"guess": {"0": 1.5}, "bound": {}}', '{"guess": {"0": 1e400}, "bound": {}}',
+    '{"guess": {"0": -1}, "bound": {}}', '{"guess": {"-1": 1}, "bound": {}}',
+    '{"guess": {"0": 21}, "bound": {}}', '{"guess": {}, "bound": {"0": 100, "1": 51}}',
+    '{"guess": {"3": 1}, "bound": {}}', '{"guess": {}, "bound": {"3": 1}}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("ballot", BALLOTS)
+def test_votes_that_nobody_can_have_cast_are_refused(ballot: str, tmp_path: Path) -> None:
+    """Of 20 and 150 votes for three classes; as older versions wrote them, without a digest."""
+    found_by(three, n=1, out=tmp_path)
+    path = tmp_path / "ledger.jsonl"
+    header = path.read_text().splitlines()[0]
+    path.write_text(f"{header}\n{ballot}\n")
+    with pytest.raises(ParadiseError, match="is damaged in line 2"):
+        found_by(three, n=1, out=tmp_path)
+
+
+@pytest.mark.parametrize("order", [[0, 2, 1, 3], [0, 2, 3], [0, 1, 2, 3, 3]])
+def test_the_votes_on_an_image_are_those_of_its_line(order: list[int], tmp_path: Path) -> None:
+    found_by(three, n=3, out=tmp_path)
+    path = tmp_path / "ledger.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("".join(f"{lines[number]}\n" for number in order))
+    with pytest.raises(ParadiseError, match="is damaged in line"):
+        found_by(three, n=3, out=tmp_path)
+
+
+def test_votes_of_an_older_version_are_kept_and_no_more_than_there_are_images(
+    tmp_path: Path,
+) -> None:
+    expected = found_by(three, n=3, out=tmp_path)
+    path = tmp_path / "ledger.jsonl"
+    header, *lines = map(json.loads, path.read_text().splitlines())
+    older = [{"guess": line["guess"], "bound": line["bound"]} for line in lines]
+    path.write_text("".join(json.dumps(each) + "\n" for each in [header, *older]))
+    assert found_by(three, n=3, out=tmp_path).images == expected.images
+    path.write_text("".join(json.dumps(each) + "\n" for each in [header, *older, older[0]]))
+    with pytest.raises(ParadiseError, match="is damaged in line 5"):
+        found_by(three, n=3, out=tmp_path)
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_pipe_in_place_of_a_journal_is_not_waited_for(fresh: bool, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "ledger.jsonl")
+    with pytest.raises(ParadiseError, match="is a pipe or a device"):
+        found_by(three, n=1, out=tmp_path, fresh=fresh)
 
 
 @pytest.mark.parametrize(

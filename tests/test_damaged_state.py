@@ -104,6 +104,7 @@ CHECKPOINTS = {
     "state's unknown key": put("state.more", 1),
     "seconds text": put("state.seconds", "1"),
     "seconds infinite": put("state.seconds", float("inf")),
+    "seconds of a thousand years": put("state.seconds", 3.2e10),
     "seconds huge": put("state.seconds", 10**400),
     "terms text": put("state.terms", "loss"),
     "terms fewer": put("state.terms", ["loss"]),
@@ -111,6 +112,7 @@ CHECKPOINTS = {
     "best no score": put("state.best", {"plain": {"step": 1}}),
     "best's score text": put("state.best", {"plain": {"score": "x", "step": 1}}),
     "best's score empty": put("state.best", {"plain": {"score": [], "step": 1}}),
+    "best of other weights": put("state.best", {"x": {"score": [1.0], "step": 1}}),
     "best's step text": put("state.best", {"plain": {"score": [1.0], "step": "x"}}),
     "data a list": put("data", [1]),
     "data text": put("data", "x"),
@@ -118,6 +120,7 @@ CHECKPOINTS = {
     "data's classes a list": put("data.classes", ["a"]),
     "data's images text": put("data.images", "9"),
     "recipe a list": put("recipe", ["r"]),
+    "settings a list": put("settings", ["r"]),
     "unknown key": put("\x1b[2J", 1),
     "no weights": tensor("model.weight", None),
     "weights of another shape": tensor("model.weight", torch.zeros(3, 3)),
@@ -133,6 +136,10 @@ CHECKPOINTS = {
     "moment missing": tensor("optimizer.0.exp_avg", None),
     "moment of another shape": tensor("optimizer.0.exp_avg", torch.zeros(2, 3)),
     "moment of integers": tensor("optimizer.1.exp_avg", torch.zeros(3, dtype=torch.int64)),
+    "moment NaN": tensor("optimizer.0.exp_avg", torch.full((3, 2), float("nan"))),
+    "second moment below 0": tensor("optimizer.0.exp_avg_sq", torch.full((3, 2), -1.0)),
+    "second moment NaN": tensor("optimizer.0.exp_avg_sq", torch.full((3, 2), float("nan"))),
+    "steps below 0": tensor("optimizer.0.step", torch.tensor(-1.0)),
     "parameter unknown": tensor("optimizer.99.exp_avg", torch.zeros(1)),
     "parameter x": tensor("optimizer.x.y", torch.zeros(1)),
     "optimizer alone": tensor("optimizer", torch.zeros(1)),
@@ -380,6 +387,33 @@ def test_a_line_of_a_ledger_that_is_no_entry_is_named(line: bytes, tmp_path: Pat
     assert content(tmp_path) == {}
 
 
+def other(lines: list[bytes], **change: Any) -> list[bytes]:
+    """The second entry says something else, which it might have said."""
+    return [*lines[:2], json.dumps(json.loads(lines[2]) | change).encode(), *lines[3:]]
+
+
+EDITS: dict[str, Callable[[list[bytes]], list[bytes]]] = {
+    "another image": lambda lines: other(lines, image=2),
+    "another distance": lambda lines: other(lines, distance=0.0),
+    "another label": lambda lines: other(lines, label="b"),
+    "no success": lambda lines: other(lines, fooled=False),
+    "another point": lambda lines: other(lines, sha256="0" * 16),
+    "another seal": lambda lines: other(lines, seal="0" * 16),
+    "a line gone": lambda lines: [*lines[:1], *lines[2:]],
+    "two lines changed places": lambda lines: [lines[0], lines[3], lines[2], lines[1], lines[4]],
+    "a line twice": lambda lines: [*lines[:2], lines[1], *lines[2:]],
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_a_line_of_a_ledger_is_believed_only_as_and_where_it_was_written(
+    edit: Callable[[list[bytes]], list[bytes]], tmp_path: Path
+) -> None:
+    path = ledger_in(tmp_path)
+    path.write_bytes(b"\n".join(edit(path.read_bytes().splitlines())) + b"\n")
+    assert "is damaged in line" in refused(lambda: FolderLedger(tmp_path, HEADER), path, tmp_path)
+
+
 @pytest.mark.parametrize("header", [b"[1]", b"}", DEEP], ids=["list", "no JSON", "nested"])
 def test_a_header_that_is_none_is_named(header: bytes, tmp_path: Path) -> None:
     (tmp_path / "ledger.jsonl").write_bytes(header + b"\n")
@@ -453,10 +487,11 @@ def test_points_that_are_not_as_they_were_written_are_made_again(
         assert torch.equal(entry.point, POINTS[image])
 
 
-def test_points_of_an_older_version_have_no_digest_and_are_kept(tmp_path: Path) -> None:
+def test_lines_of_an_older_version_have_no_digests_and_are_kept(tmp_path: Path) -> None:
     path = ledger_in(tmp_path)
     header, *lines = map(json.loads, path.read_text().splitlines())
-    older = [{key: value for key, value in line.items() if key != "sha256"} for line in lines]
+    newer = {"sha256", "seal"}
+    older = [{key: line[key] for key in line.keys() - newer} for line in lines]
     path.write_text("".join(json.dumps(each) + "\n" for each in [header, *older]))
     ledger = FolderLedger(tmp_path, HEADER)
     ledger.close()

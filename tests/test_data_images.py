@@ -1,8 +1,12 @@
 """Files of every kind, decoded to the pixels Pillow would give."""
 
+import contextlib
 import glob
 import io
 import os
+import threading
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +119,51 @@ def test_transparency_lies_on_white(tmp_path: Path, mode: str) -> None:
     image.quantize(8).save(path) if mode == "P" else image.convert(mode).save(path)
     got = decode(path, WHOLE)
     assert (got[:, :, :8] == 40).all() and (got[:, :, 8:] == 255).all()
+
+
+def test_the_transparent_grey_of_sixteen_bits_lies_on_white(tmp_path: Path) -> None:
+    """Of two greys the darker is transparent, and the other 257 * 40."""
+    values = np.full((12, 16), 257 * 40, np.uint16)
+    values[:, 8:] = 257 * 20
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "png")
+    content = b"tRNS" + (257 * 20).to_bytes(2, "big")
+    chunk = (2).to_bytes(4, "big") + content + zlib.crc32(content).to_bytes(4, "big")
+    before, data = buffer.getvalue().split(b"IDAT", 1)
+    (tmp_path / "a.png").write_bytes(before[:-4] + chunk + before[-4:] + b"IDAT" + data)
+    got = decode(tmp_path / "a.png", GREY)
+    assert (got[..., :8] == 40).all() and (got[..., 8:] == 255).all()
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "L", "LA", "RGB", "RGBA"])
+@pytest.mark.parametrize("how", [GREY, WHOLE])
+def test_bands_are_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, how: Preprocessing
+) -> None:
+    image = photo(channels=4)
+    (image.convert("RGB") if mode == "P" else image).convert(mode).save(tmp_path / "a.png")
+    whole = decode(tmp_path / "a.png", how)
+    monkeypatch.setattr(images_module, "_BAND", 16 * 5)  # rows 0 to 4, 5 to 9, and two more
+    assert np.array_equal(decode(tmp_path / "a.png", how), whole)
+
+
+@pytest.mark.parametrize(("largest", "together"), [(12 * 16, True), (12 * 16 - 1, False)])
+def test_large_images_are_in_memory_one_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, largest: int, together: bool
+) -> None:
+    monkeypatch.setattr(images_module, "_LARGE", largest)
+    both, cut = threading.Barrier(2), images_module._cut
+
+    def meeting(*arguments: Any) -> Any:
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(timeout=10 if together else 0.2)
+        return cut(*arguments)
+
+    monkeypatch.setattr(images_module, "_cut", meeting)
+    photo().save(tmp_path / "a.jpg")
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.map(lambda _: decode(tmp_path / "a.jpg", WHOLE), range(2))
+    assert np.array_equal(one, other) and both.broken is not together
 
 
 def test_palette_and_first_frame(tmp_path: Path) -> None:

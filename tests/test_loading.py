@@ -1,5 +1,6 @@
 """Weights files: what is saved comes back, and nothing damaged ever loads."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -151,17 +153,32 @@ def test_weights_of_another_model_are_named(file: Path) -> None:
         start_from(build_model(deterministic, info), deterministic, info, str(file))
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def edited(path: Path, name: str, value: float) -> Path:
+    """A weights file with that value in one tensor, which holds 64 bits, signed anew."""
+    save_tiny(path)
+    tensors, metadata = read_model(path)
+    tensors[name] = tensors[name].double()
+    tensors[name].view(-1)[0] = value
+    save_tensors(path, tensors, metadata | {DIGEST: content_digest(tensors, metadata)})
+    return path
+
+
+# The last is no number in float32, which ends at 3.4e38.
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e39])
 def test_weights_that_are_no_numbers_are_refused_wherever_they_are_loaded(
     tmp_path: Path, value: float
 ) -> None:
-    path = save_tiny(tmp_path / "model.safetensors")
-    tensors, metadata = read_model(path)
-    tensors["mu.weight"][0, 0] = value
-    digest = {DIGEST: content_digest(tensors, metadata)}
-    save_tensors(path, tensors, metadata | digest)
+    path = edited(tmp_path / "model.safetensors", "mu.weight", value)
     with pytest.raises(ParadiseError, match=r"model\.safetensors: NaN or infinite .* mu\.weight"):
         load(path)
+
+
+def test_results_that_are_no_numbers_are_no_results(tmp_path: Path) -> None:
+    """Each weight is a number, and what is computed with a std of 0 is none."""
+    model = load(edited(tmp_path / "model.safetensors", "std", 0.0))
+    for work in (model.encode, model.predict, model.reconstruct):
+        with pytest.raises(ParadiseError, match="numbers that are not finite"):
+            work(np.ones((2, 12, 12), np.float32))
 
 
 def test_training_can_start_from_the_weights(tmp_path: Path) -> None:
@@ -171,6 +188,13 @@ def test_training_can_start_from_the_weights(tmp_path: Path) -> None:
     torch.nn.init.zeros_(model.mu.weight)
     start_from(model, recipe, info_for(recipe), str(source))
     assert torch.equal(model.mu.weight, load(source).model.mu.weight)
+
+
+def test_no_file_in_place_of_the_weights_is_said(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("name: mine\n")
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(ParadiseError, match="is a pipe or a device"):
+        load(tmp_path)
 
 
 def test_run_folders(tmp_path: Path) -> None:

@@ -182,6 +182,48 @@ def test_other_data_are_refused_with_the_difference(tmp_path: Path) -> None:
 # Weights to start from
 
 
+def test_a_checkpoint_of_another_recipe_is_refused_whatever_the_folder_says(tmp_path: Path) -> None:
+    run(tmp_path / "a", "train.epochs=1")
+    expected = weights(tmp_path / "a")
+    run(tmp_path / "b", "train.epochs=1", "train.seed=7")
+    # Of the same network and the same data: only the recipe tells the two apart.
+    for checkpoint in (tmp_path / "b" / "checkpoints").glob("step-*"):
+        shutil.copy(checkpoint, tmp_path / "a" / "checkpoints")
+    with pytest.raises(UsageError, match=r"step-.* another recipe:\n  train\.seed: 7 -> 0\n"):
+        run(tmp_path / "a", "train.epochs=1")
+    # Nobody deletes what says of which recipe they are, and gets another one.
+    (tmp_path / "b" / "recipe.yaml").unlink()
+    with pytest.raises(UsageError, match=r"train\.seed: 7 -> 0\n"):
+        run(tmp_path / "b", "train.epochs=1")
+    run(tmp_path / "b", "train.epochs=1", "train.seed=7")
+    assert (tmp_path / "b" / "recipe.yaml").exists()
+    assert_same(weights(tmp_path / "a"), expected)
+
+
+def test_best_weights_that_are_gone_are_no_best_weights(tmp_path: Path) -> None:
+    run(tmp_path, "train.epochs=1")
+    best = tmp_path / "checkpoints" / "best.safetensors"
+    best.unlink()
+    (warning, *_) = run(tmp_path, "train.epochs=1").said
+    assert warning.startswith("warning") and str(best) in warning
+    assert [row["weights"] for row in kept(tmp_path, "result.json")["weights"]] == ["last plain"]
+    # Of the next epoch they are the best again, of those that are left.
+    run(tmp_path, "train.epochs=2")
+    last, best_of = kept(tmp_path, "result.json")["weights"]
+    assert best_of["weights"] == "best plain" and best_of["step"] == last["step"]
+    assert read_model(best)[1]["provenance"]["step"] == last["step"]
+
+
+def test_a_measurement_that_is_no_number_costs_no_result(tmp_path: Path) -> None:
+    run(tmp_path, "train.epochs=1")
+    (record,) = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    name = next(iter(record["validation"]))
+    record["validation"][name] = float("nan")
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    run(tmp_path, "train.epochs=1")
+    assert kept(tmp_path, "result.json")["weights"][0]["validation"][name] is None
+
+
 def test_a_head_for_other_classes_starts_anew(tmp_path: Path) -> None:
     fit(folder_recipe(pictures(tmp_path / "old", "bird", "cat", "dog")), tmp_path / "first")
     new = pictures(tmp_path / "new", "ant", "dog")

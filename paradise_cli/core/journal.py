@@ -1,18 +1,21 @@
 """Results as lines of JSON, each on the disk as soon as it is known, so that work can go on."""
 
 import errno
+import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
 from paradise_cli.core.errors import ParadiseError, printable
 from paradise_cli.core.locks import take
+from paradise_cli.core.storage import require_regular
 
 _ROUNDING = 1e-3
+_SEAL = "seal"
 
 
 class Journal:
@@ -27,6 +30,7 @@ class Journal:
     def __init__(self, folder: Path, name: str, header: Mapping[str, Any], what: str) -> None:
         self._folder, self._path = folder, folder / f"{name}.jsonl"
         self.entries: list[dict[str, Any]] = []
+        require_regular(self._path)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # Unbuffered: what is written has left this process when the call returns.
@@ -44,9 +48,13 @@ class Journal:
 
     def add(self, entry: dict[str, Any]) -> None:
         """Append an entry, which is on the disk afterwards."""
-        append(self._file, self._folder, json.dumps(entry).encode() + b"\n")
+        append(self._file, self._folder, sealed(entry, len(self.entries) + 2))
         os.fsync(self._file.fileno())
         self.entries.append(entry)
+
+    def refuse(self, entry: int) -> ParadiseError:
+        """What to raise for an entry, by its number from 0 on, that is none of this work."""
+        return ParadiseError(damaged(self._path, entry + 2))
 
     def close(self) -> None:
         """Let others have the file."""
@@ -55,8 +63,9 @@ class Journal:
     def _read(self, header: Mapping[str, Any], what: str) -> None:
         lines = whole_lines(self._path)
         if lines:
-            first, *self.entries = parsed_lines(self._path, lines)
-            compare(first, header, self._folder, what)
+            compare(parsed(self._path, 1, lines[0]), header, self._folder, what)
+            numbered = enumerate(lines[1:], start=2)
+            self.entries = [unsealed(self._path, number, line) for number, line in numbered]
         # Only what is ours is mended.
         os.ftruncate(self._file.fileno(), sum(len(line) + 1 for line in lines))
         if not lines:
@@ -66,6 +75,7 @@ class Journal:
 def discard(folder: Path, name: str, what: str) -> None:
     """Remove a journal, if there is one; raises ParadiseError where it is in use."""
     path = folder / f"{name}.jsonl"
+    require_regular(path)
     if not path.exists():
         return
     try:
@@ -100,16 +110,35 @@ def whole_lines(path: Path) -> list[bytes]:
     return path.read_bytes().split(b"\n")[:-1]
 
 
-def parsed_lines(path: Path, lines: list[bytes]) -> Iterator[dict[str, Any]]:
-    """Each line as the object that it holds; raises ParadiseError where it holds none."""
-    for number, line in enumerate(lines, start=1):
-        try:
-            found = json.loads(line)
-        except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
-            raise ParadiseError(damaged(path, number))
-        yield found
+def sealed(entry: Mapping[str, Any], number: int) -> bytes:
+    """The line of that number that holds the entry, with a digest of both."""
+    return json.dumps({**entry, _SEAL: _seal(entry, number)}).encode() + b"\n"
+
+
+def unsealed(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    """The entry of a line; raises ParadiseError for another than `sealed` made of that number."""
+    entry = parsed(path, number, line)
+    # Older versions sealed nothing: their lines are taken as they are.
+    seal = entry.pop(_SEAL, None)
+    if seal is not None and seal != _seal(entry, number):
+        raise ParadiseError(damaged(path, number))
+    return entry
+
+
+def parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    """The object that a line holds; raises ParadiseError where it holds none."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ParadiseError(damaged(path, number))
+    return found
+
+
+def _seal(entry: Mapping[str, Any], number: int) -> str:
+    """What tells an entry from another, and from itself at another place."""
+    return hashlib.sha256(json.dumps([number, dict(entry)]).encode()).hexdigest()[:16]
 
 
 def damaged(path: Path, number: int) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import math
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch.nn import functional
 
 from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.processes import give_back_freed_memory
 from paradise_cli.data.base import Filter, Preprocessing
 from paradise_cli.data.listing import check_readable
 
@@ -22,6 +24,9 @@ Pixels = NDArray[np.uint8]
 _FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 _GREY = ("1", "L", "LA", "I", "I;16", "F")  # Pillow's modes without colour
 _ORIENTATION = 0x0112  # the EXIF tag: which corner of the scene the first pixel is, 1 to 8
+_BAND = 2**22  # pixels that are converted at a time: each step of it makes a copy
+_LARGE = 2**24  # pixels of an image of which one at a time is in memory, whatever the threads
+_large_one = threading.RLock()
 
 
 class UnreadableImage(ParadiseError):
@@ -44,16 +49,9 @@ def decode(
     """
     try:
         check_readable(path)
-        pixels = _read(path.read_bytes(), preprocessing.channels)
-        if preprocessing.pre_crop is not None and min(pixels.shape[:2]) >= preprocessing.pre_crop:
-            pixels = _centre(pixels, preprocessing.pre_crop, preprocessing.pre_crop)
-        if random_crop is None:
-            size = _resized(pixels.shape, preprocessing)
-            pixels = _resize(pixels, *size, preprocessing.filter)
-            pixels = _centre(pixels, *preprocessing.crop)
-        else:
-            part = _random_part(pixels, random_crop)
-            pixels = _resize(part, *preprocessing.crop, preprocessing.filter)
+        with contextlib.ExitStack() as turn:
+            pixels = _read(path.read_bytes(), preprocessing.channels, turn)
+            pixels = _cut(pixels, preprocessing, random_crop)
     except OSError as error:  # its text repeats the path
         raise UnreadableImage(path, error.strerror or str(error)) from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
@@ -74,13 +72,26 @@ def header(path: Path) -> tuple[int, int, int]:
         raise UnreadableImage(path, str(error) or type(error).__name__) from error
 
 
-def _read(data: bytes, channels: int) -> Pixels:
-    """Pixels uint8 [H, W, channels] of an encoded image, the right way up."""
+def _cut(pixels: Pixels, how: Preprocessing, random_crop: torch.Generator | None) -> Pixels:
+    """The part of a whole image that a model sees, in its size."""
+    if how.pre_crop is not None and min(pixels.shape[:2]) >= how.pre_crop:
+        pixels = _centre(pixels, how.pre_crop, how.pre_crop)
+    if random_crop is not None:
+        return _resize(_random_part(pixels, random_crop), *how.crop, how.filter)
+    pixels = _resize(pixels, *_resized(pixels.shape, how), how.filter)
+    return _centre(pixels, *how.crop)
+
+
+def _read(data: bytes, channels: int, turn: contextlib.ExitStack) -> Pixels:
+    """Pixels uint8 [H, W, channels] of an encoded image, the right way up.
+
+    A large one waits for its turn, which it then has as long as `turn` is open.
+    """
     if not data:
         raise ValueError("the file is empty")
     # Most pictures are JPEGs, and this decoder reads them faster than Pillow.
     if data.startswith(b"\xff\xd8\xff"):
-        pixels = _read_jpeg(data)
+        pixels = _read_jpeg(data, turn)
         if pixels is not None:
             if (
                 channels == 1
@@ -92,7 +103,7 @@ def _read(data: bytes, channels: int) -> Pixels:
     except UnidentifiedImageError:
         raise ValueError("not an image, or of a kind that is not supported") from None
     with image:
-        _check_size(image.height, image.width)
+        _admit(image.height, image.width, turn)
         if image.mode == "I" and image.format != "PPM":  # whose 16 bits Pillow reads so
             raise ValueError(
                 "32-bit integer pixels have no agreed range; save it with 8 or 16 bits"
@@ -100,11 +111,10 @@ def _read(data: bytes, channels: int) -> Pixels:
         image.load()
         with contextlib.suppress(Exception):  # damaged metadata must not cost the pixels
             ImageOps.exif_transpose(image, in_place=True)
-        pixels = np.array(_flat(image, channels))
-    return pixels.reshape(*pixels.shape[:2], channels)
+        return _opaque(image, channels)
 
 
-def _read_jpeg(data: bytes) -> Pixels | None:
+def _read_jpeg(data: bytes, turn: contextlib.ExitStack) -> Pixels | None:
     """RGB uint8 [H, W, 3], the same as Pillow's and faster; None where only Pillow can tell."""
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
@@ -113,7 +123,7 @@ def _read_jpeg(data: bytes) -> Pixels | None:
     # CMYK comes out one level off at nearly every value.
     if colours not in ("YCbCr", "Gray"):
         return None
-    _check_size(height, width)
+    _admit(height, width, turn)
     try:
         pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB")
     except ValueError:
@@ -137,6 +147,15 @@ def _upright(pixels: Pixels, data: bytes) -> Pixels:
     return pixels
 
 
+def _admit(height: int, width: int, turn: contextlib.ExitStack) -> None:
+    """Refuse what is too large, and let of what is large one at a time pass."""
+    _check_size(height, width)
+    if height * width > _LARGE:
+        turn.enter_context(_large_one)
+        # Pillow allocates in blocks, which each thread would keep.
+        turn.callback(give_back_freed_memory)
+
+
 def _check_size(height: int, width: int) -> None:
     # A file of kilobytes may unpack to more than the memory there is. Pillow only warns of that.
     limit = Image.MAX_IMAGE_PIXELS
@@ -146,12 +165,26 @@ def _check_size(height: int, width: int) -> None:
         )
 
 
+def _opaque(image: Image.Image, channels: int) -> Pixels:
+    """Pixels uint8 [H, W, channels] of any Pillow mode, as `_flat` makes them."""
+    rows = max(1, _BAND // image.width)
+    pixels = np.empty((image.height, image.width, channels), np.uint8)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        band = _flat(image.crop((0, top, image.width, bottom)), channels)
+        pixels[top:bottom] = np.asarray(band).reshape(bottom - top, image.width, channels)
+    return pixels
+
+
 def _flat(image: Image.Image, channels: int) -> Image.Image:
     """Any Pillow mode as opaque 8-bit grey (ITU-601) or RGB."""
     if image.mode == "F":
         raise ValueError("floating-point pixels have no agreed range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         values = np.asarray(image).astype(np.int64)
+        # Pillow composites no 16 bits: the one grey that is transparent lies on white.
+        if (transparent := image.info.get("transparency")) is not None:
+            values[values == transparent] = 65535
         # 65535 = 255 * 257: white stays white, where a shift by 8 bits would darken by rounding.
         image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
     elif image.has_transparency_data:

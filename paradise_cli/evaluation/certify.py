@@ -3,11 +3,12 @@
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, ValidationError
 from torch import Tensor
 
 from paradise_cli.attacks.engine.batches import Compute
@@ -20,6 +21,7 @@ from paradise_cli.attacks.session.inputs import (
     images_digest,
 )
 from paradise_cli.attacks.session.subject import Subject
+from paradise_cli.core.checked import Count, Strict
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.journal import Journal, discard
 from paradise_cli.core.machine import environment, full_fp32
@@ -37,6 +39,7 @@ from paradise_cli.evaluation.certificates import (
 from paradise_cli.evaluation.lattice_noise import STEPS, noisy, sampling_error, to_lattice
 
 _LEDGER, _WHAT = "ledger", "certification"
+_Class = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 
 
 def certify(
@@ -139,7 +142,7 @@ def _votes(
     if out is None:
         return list(_counted(subject, settings, 0, progress))
     with closing(Journal(out, _LEDGER, _header(subject, settings), _WHAT)) as journal:
-        known = [_read(entry) for entry in journal.entries]
+        known = _recorded(journal, subject, settings)
         # Also where nothing is known: today's speed is measured from here.
         progress(len(known) * (settings.n0 + settings.samples))
         with closing(_counted(subject, settings, len(known), progress)) as counted:
@@ -166,9 +169,29 @@ def _header(subject: Subject, settings: CertifySettings) -> dict[str, Any]:
     }
 
 
-def _read(entry: dict[str, Any]) -> Votes:
-    guess, bound = ({int(c): int(n) for c, n in entry[key].items()} for key in ("guess", "bound"))
-    return Votes(guess, bound)
+class _Line(Strict):
+    """The votes on an image as the journal keeps them: how many for each class, by its number."""
+
+    guess: dict[_Class, Count]
+    bound: dict[_Class, Count]
+
+
+def _recorded(journal: Journal, subject: Subject, settings: CertifySettings) -> list[Votes]:
+    """The votes on record; raises ParadiseError for such as nobody cast."""
+    known: list[Votes] = []
+    for number, entry in enumerate(journal.entries):
+        try:
+            line = _Line.model_validate(entry)
+        except ValidationError as error:
+            raise journal.refuse(number) from error
+        guess, bound = ({int(c): n for c, n in each.items()} for each in (line.guess, line.bound))
+        # Fewer than were asked, where the classifier answered by what is no number.
+        too_many = sum(guess.values()) > settings.n0 or sum(bound.values()) > settings.samples
+        unknown = max([0, *guess, *bound]) >= subject.behaviour.classes
+        if too_many or unknown or number >= len(subject.images):
+            raise journal.refuse(number)
+        known.append(Votes(guess, bound))
+    return known
 
 
 def _counted(

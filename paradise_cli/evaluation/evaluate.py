@@ -19,6 +19,7 @@ from paradise_cli.evaluation.cautions import collapse_caution
 from paradise_cli.evaluation.evaluation_data import EvaluationData
 from paradise_cli.evaluation.metrics import Classification, Distortion, TaskScores
 from paradise_cli.evaluation.passes import Progress, one_pass
+from paradise_cli.inference.batches import DIVERGED
 from paradise_cli.inference.features import behind_backbone, featured
 from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.information.gaussian import DiagonalGaussian
@@ -196,9 +197,7 @@ def measure_loaded(
 def _require_finite(posterior: DiagonalGaussian) -> None:
     """Raise ParadiseError where every number would be NaN, without a reason."""
     if not bool(posterior.mu.isfinite().all() & posterior.sigma.isfinite().all()):
-        raise ParadiseError(
-            "the model gives numbers that are not finite: its training diverged; train again"
-        )
+        raise ParadiseError(DIVERGED)
 
 
 def _present(values: Iterable[T | None]) -> tuple[T, ...]:

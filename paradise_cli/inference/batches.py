@@ -23,6 +23,7 @@ from paradise_cli.data.images import UnreadableImage
 from paradise_cli.data.streaming import stream, worker_count
 from paradise_cli.inference.image_sources import ImageSource
 
+DIVERGED = "the model gives numbers that are not finite: its training diverged; train again"
 _SHOWN = 5  # files that are named where none can be read
 
 BlockFunction = Callable[[Tensor], Mapping[str, Tensor]]
@@ -66,8 +67,8 @@ def stream_results(
     The model is in eval mode and fp32. At most `ahead` images are decoded ahead of the results (by
     default enough to keep every core busy); it changes speed and memory, never a result. `progress`
     is called with the number of images decoded since its last call. Close it where it is left
-    early: its threads are then stopped, and torch has its cores back. Raises ParadiseError at the
-    end where no image could be read: so nobody publishes a result of nothing.
+    early: its threads are then stopped, and torch has its cores back. Raises ParadiseError for
+    results that are no numbers, and at the end where no image could be read.
     """
     size = block_size(source.shape)
     workers = worker_count()
@@ -153,6 +154,9 @@ class _Block:
             name: value[: self.stop - self.start].cpu().numpy() for name, value in found.items()
         }
         del self.images  # finished blocks may wait for an earlier one
+        # NaN is no maximum below infinity either; a log-variance may be -inf.
+        if not all(value.max() < np.inf for value in self.values.values()):
+            raise ParadiseError(DIVERGED)
 
     def results(self) -> Results:
         rows = [row for row in range(self.start, self.stop) if row not in self.skipped]

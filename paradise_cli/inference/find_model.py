@@ -6,6 +6,7 @@ from pathlib import Path
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.inputs import require_files
 from paradise_cli.core.registry import close_matches
+from paradise_cli.core.storage import require_regular
 from paradise_cli.hub.cards import CARD, card, require_trained, zoo_names
 from paradise_cli.hub.pull import cached, is_repository
 from paradise_cli.inference.default_model import default_model
@@ -79,6 +80,7 @@ def _runs_near(path: Path) -> list[Path]:
 
 def _finished(run: RunFolder) -> Path:
     """The weights of a finished run."""
+    require_regular(run.model)
     if run.model.is_file():
         return run.model
     if run.recipe.is_file():

@@ -69,13 +69,16 @@ def fill(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
     are no numbers.
     """
     require_same_shapes(model, tensors, source)
+    own = model.state_dict()
+    # As they will be: of 64 bits a number may be larger than any of 32.
+    ready = {name: tensor.to(own[name].dtype) for name, tensor in tensors.items()}
     # Every verb would go on with them, and each would make another nonsense of it.
-    if lost := not_finite(tensors):
+    if lost := not_finite(ready):
         raise ParadiseError(
             f"{source}: NaN or infinite weights in {lost}: its training went wrong; take"
             " other weights of the run, or train again"
         )
-    model.load_state_dict(dict(tensors))
+    model.load_state_dict(ready)
 
 
 def require_same_shapes(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
@@ -109,13 +112,13 @@ def mismatches(
         ],
     }
     return "; ".join(
-        f"{len(names)} {kind} ({_some(names)})" for kind, names in found.items() if names
+        f"{len(names)} {kind} ({first_names(names)})" for kind, names in found.items() if names
     )
 
 
 def not_finite(tensors: Mapping[str, Tensor]) -> str:
     """Which tensors hold NaN or infinity, the first of them by name; empty where none does."""
-    return _some([name for name, each in tensors.items() if not bool(each.isfinite().all())])
+    return first_names([name for name, each in tensors.items() if not bool(each.isfinite().all())])
 
 
 def _same_kind(one: Tensor, other: Tensor) -> bool:
@@ -128,6 +131,7 @@ def _damaged(path: Path, reason: str) -> ParadiseError:
     )
 
 
-def _some(names: list[str], shown: int = 3) -> str:
+def first_names(names: list[str], shown: int = 3) -> str:
+    """The first of the names of tensors, for a message."""
     # A foreign file names its tensors as it likes.
     return ", ".join(map(printable, names[:shown])) + (", ..." if len(names) > shown else "")

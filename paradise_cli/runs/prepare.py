@@ -19,14 +19,14 @@ from paradise_cli.build import (
     check_views,
     settled,
 )
-from paradise_cli.core.errors import UsageError
+from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import environment
 from paradise_cli.data import DataBundle, DataInfo, Split
 from paradise_cli.inference.features import behind_backbone, featured
 from paradise_cli.models import StochasticEncoder
-from paradise_cli.models.weights import save_model
+from paradise_cli.models.weights import read_model, save_model
 from paradise_cli.objective.objective import Objective
-from paradise_cli.recipe.schema import Recipe, load_recipe
+from paradise_cli.recipe.schema import Recipe, load_recipe, parse_resolved
 from paradise_cli.runs.initial_weights import start_from
 from paradise_cli.runs.memory import check_memory
 from paradise_cli.training.average import Average
@@ -112,16 +112,16 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
     # An average has the tensors of its model.
     modules = trained_modules(model, objective, None if recipe.train.average is None else model)
-    checkpoints = Checkpoints(folder.checkpoints, {"recipe": recipe.name, "data": identity(data)})
-    saved = checkpoints.newest(
-        report.say, lambda found: _require_fit(found, folder, checkpoints, modules, optimizer)
-    )
+    plan = build_plan(recipe, model, device)
+    recipe = settled(recipe, plan)
+    stands_on = {"recipe": recipe.name, "settings": recipe.resolved(), "data": identity(data)}
+    checkpoints = Checkpoints(folder.checkpoints, stands_on)
+    saved = _saved(folder, checkpoints, modules, optimizer, report)
     # A checkpoint replaces all weights: those of the start may be gone by now.
     if recipe.train.init is not None and saved is None:
         report.say(start_from(model, recipe, data.info, recipe.train.init))
-    plan = build_plan(recipe, model, device)
     return Training(
-        recipe=settled(recipe, plan),
+        recipe=recipe,
         folder=folder,
         pictured=pictured,
         data=data,
@@ -158,6 +158,20 @@ def _decided_as(started: Recipe, recipe: Recipe) -> Recipe:
     return recipe.with_train(**decided)
 
 
+def _saved(
+    folder: RunFolder,
+    checkpoints: Checkpoints,
+    modules: dict[str, nn.Module],
+    optimizer: Optimizer,
+    report: Reporter,
+) -> Saved | None:
+    """The checkpoint to go on from; errors as those of `_require_fit`."""
+    found = checkpoints.newest(
+        report.say, lambda saved: _require_fit(saved, folder, checkpoints, modules, optimizer)
+    )
+    return None if found is None else _with_best_there(found, folder, report)
+
+
 def _require_fit(
     saved: Saved,
     folder: RunFolder,
@@ -165,10 +179,46 @@ def _require_fit(
     modules: dict[str, nn.Module],
     optimizer: Optimizer,
 ) -> None:
-    """Raise UsageError for other data, ParadiseError for what is no checkpoint of this training."""
-    # The data first: of other classes the tensors are others, too.
+    """Raise UsageError for another recipe or other data, ParadiseError for what is no checkpoint
+    of this training.
+    """
+    _refuse_other_recipe(folder, saved, checkpoints)
+    # The data before the tensors: of other classes those are others, too.
     _refuse_other_data(folder, saved, checkpoints)
     saved.require_fit(modules, optimizer)
+
+
+def _refuse_other_recipe(folder: RunFolder, saved: Saved, checkpoints: Checkpoints) -> None:
+    """Raise UsageError where the checkpoint was made by another recipe, whatever the folder says.
+
+    It may be of another run, and the folder's own recipe may be gone.
+    """
+    before, now = saved.metadata.get("settings"), checkpoints.metadata["settings"]
+    if before is None:  # of an older version
+        return
+    # To read a recipe imports what it names: nothing that this one does not.
+    imports = {"imports": before.get("imports")}
+    folder.refuse_change(imports, {"imports": now["imports"]}, source=saved.path)
+    started = parse_resolved(before, str(saved.path)).resolved()
+    folder.refuse_change(started, now, longer=True, source=saved.path)
+
+
+def _with_best_there(saved: Saved, folder: RunFolder, report: Reporter) -> Saved:
+    """The checkpoint without those of its best weights whose file is not there, which is said."""
+    for kind, step in saved.best.items():
+        path = folder.weights["best", kind]
+        try:
+            there = read_model(path)[1]["provenance"]["step"]
+        except (ParadiseError, LookupError, TypeError):
+            there = None
+        # Of a later step are those that a killed process wrote: they will be made again.
+        if there != step and not (isinstance(there, int) and there > saved.step):
+            report.say(
+                f"warning: {path} does not hold the best weights so far, of step {step:,}: the best"
+                " are chosen from what comes"
+            )
+            saved = saved.without_best(kind)
+    return saved
 
 
 def _refuse_other_data(folder: RunFolder, saved: Saved, checkpoints: Checkpoints) -> None:

@@ -1,5 +1,6 @@
 """Which weights a training leaves: last and best, plain and averaged, and what each is worth."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ class Weights:
             "weights": self.name,
             "file": str(self.file),
             "step": self.step,
-            "validation": self.validation,
+            # A network whose loss was finite may answer by what is no number all the same.
+            "validation": {n: v if math.isfinite(v) else None for n, v in self.validation.items()},
         }
 
 

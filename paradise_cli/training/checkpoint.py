@@ -1,9 +1,10 @@
 """What a training must remember to go on as if it had never stopped."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,9 @@ class State:
     def improved(self, scores: Mapping[str, tuple[float, ...]]) -> Iterator[str]:
         """Each kind of weights whose score is its best so far, which is noted."""
         for kind, score in scores.items():
+            # Nothing would ever be better than a first score that is no number.
+            if any(map(math.isnan, score)):
+                continue
             # Of equal scores the first is kept: a later one was trained longer for nothing.
             if kind not in self.best or score > self.best[kind].score:
                 self.best[kind] = Best(score, self.step)
@@ -240,6 +244,17 @@ class Saved:
     def step(self) -> int:
         """How many steps were done."""
         return int(self.metadata["state"]["step"])
+
+    @property
+    def best(self) -> dict[str, int]:
+        """After which step each kind of weights was at its best; older versions did not say."""
+        return {kind: best["step"] for kind, best in self.metadata["state"].get("best", {}).items()}
+
+    def without_best(self, kind: str) -> "Saved":
+        """The same, with no best weights of that kind so far."""
+        state = self.metadata["state"]
+        others = {name: best for name, best in state["best"].items() if name != kind}
+        return replace(self, metadata=self.metadata | {"state": state | {"best": others}})
 
     def restore(
         self, modules: Mapping[str, nn.Module], optimizer: Optimizer, device: torch.device

@@ -4,7 +4,7 @@ import copy
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, InstanceOf, ValidationError
@@ -13,9 +13,10 @@ from torch.optim import Optimizer
 
 from paradise_cli.core.checked import Count, Strict, first_fault
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.models.weights import mismatches, not_finite
+from paradise_cli.models.weights import first_names, mismatches, not_finite
 
 _OPTIMIZER = "optimizer"
+_NEVER_NEGATIVE = ("exp_avg_sq", "step")  # in an optimiser's state; the first may be infinite
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 # Names of classes come from names of folders, which need not be Unicode: pydantic refuses those.
 _Name = InstanceOf[str]
@@ -28,12 +29,12 @@ class _Best(Strict):
 
 class _Sums(Strict):
     step: Count
-    seconds: Annotated[_Finite, Field(ge=0)]
+    seconds: Annotated[_Finite, Field(ge=0, lt=1e10)]  # 300 years
     terms: list[str]
 
 
 class _State(_Sums):
-    best: dict[str, _Best]
+    best: dict[Literal["plain", "averaged"], _Best]
 
 
 class _OlderState(_Sums):
@@ -54,8 +55,9 @@ class _Data(Strict):
 class _Metadata(Strict):
     state: dict[str, Any]
     recipe: str | None = None
-    # Older versions kept neither.
+    # Older versions kept none of these.
     data: _Data | None = None
+    settings: dict[str, Any] | None = None
     tensors: Count | None = None
 
 
@@ -80,21 +82,24 @@ def check_tensors(
 ) -> None:
     """Raise ParadiseError for tensors that are not those of these modules and this optimiser.
 
-    They are compared by name, shape and type; those of modules and sums are finite.
+    They are compared by name, shape and type; their numbers are such as a training may reach.
     """
     terms = len(metadata["state"]["terms"])
     own = module_tensors(modules)
     own["totals"] = torch.zeros(terms, dtype=torch.float64)
     own["first_bad"] = torch.zeros(terms, dtype=torch.int64)
-    finite = list(own)
     # What had no gradient yet has no state, and what has some has all of it.
     begun = {_parameter(name) for name in tensors}
     state = _outlined_state(optimizer)
     own |= {name: each for name, each in state.items() if _parameter(name) in begun}
     if wrong := mismatches(own, tensors, lambda one, other: one.dtype == other.dtype):
         raise _edited(path, f"not the tensors of this training: {wrong}")
-    if wrong := not_finite({name: tensors[name] for name in finite}):
+    squares = [name for name in tensors if _parameter(name) and name.endswith(_NEVER_NEGATIVE)]
+    if wrong := not_finite({name: each for name, each in tensors.items() if name not in squares}):
         raise _edited(path, f"NaN or infinity in {wrong}")
+    # Of their square root a step would make NaN, and torch complex numbers.
+    if wrong := first_names([n for n in squares if not bool((tensors[n] >= 0).all())]):
+        raise _edited(path, f"numbers below 0 in {wrong}")
     # Of a parameter that lost all of its state the names above say nothing.
     if metadata.get("tensors") not in (None, len(tensors)):
         raise _edited(path, f"it holds {len(tensors)} tensors instead of {metadata['tensors']}")

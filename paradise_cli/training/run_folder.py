@@ -71,11 +71,12 @@ class RunFolder:
         recipe: dict[str, Any],
         remedy: str = "choose another --out, or start over beside it with --fresh",
         longer: bool = False,
+        source: Path | None = None,
     ) -> None:
         """Raise UsageError with the difference where the resolved recipe is not that of the start.
 
         What one of the two leaves to the machine is no difference; nor are more epochs, where going
-        on `longer` is allowed.
+        on `longer` is allowed. `source` is where the start is known from, if not from the folder.
         """
         before, now = flat(started), flat(recipe)
         changes = []
@@ -87,7 +88,9 @@ class RunFolder:
                 changes.append(f"  {key}: {old} -> {new}")
         if changes:
             raise UsageError(
-                f"{self.path} was started with another recipe:\n" + "\n".join(changes) + "\n"
+                f"{source or self.path} was started with another recipe:\n"
+                + "\n".join(changes)
+                + "\n"
                 f"go on with the old values, or {remedy}"
             )
 

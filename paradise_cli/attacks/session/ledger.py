@@ -17,7 +17,16 @@ from torch import Tensor
 
 from paradise_cli.core.checked import Count, Strict
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.core.journal import append, compare, damaged, lock, whole_lines
+from paradise_cli.core.journal import (
+    append,
+    compare,
+    damaged,
+    lock,
+    parsed,
+    sealed,
+    unsealed,
+    whole_lines,
+)
 from paradise_cli.core.storage import require_regular
 
 _WHAT = "attack"  # what the work is called in messages
@@ -175,7 +184,8 @@ class FolderLedger(Ledger):
             line |= {"point": self._count, "sha256": _digest(content)}
             self._append(self._points, content)
             self._count += 1
-        self._append(self._lines, json.dumps(line).encode() + b"\n")
+        self._written += 1
+        self._append(self._lines, sealed(line, self._written))
 
     def _append(self, file: FileIO, content: bytes) -> None:
         append(file, self._folder, content)
@@ -203,6 +213,7 @@ class FolderLedger(Ledger):
         os.ftruncate(self._lines.fileno(), sum(len(line) + 1 for line in whole))
         if not whole:
             self._append(self._lines, json.dumps(self._header).encode() + b"\n")
+        self._written = max(1, len(whole))
         self._count = sum(entry.point is not None for entry, _ in read)
         os.ftruncate(self._points.fileno(), 4 * self._size * self._count)
         return self._take_in(read)
@@ -232,23 +243,19 @@ class FolderLedger(Ledger):
         """Each entry of a writer, and whether its point is as it was written."""
         path, points = self._path(writer), 0
         for number, line in enumerate(whole_lines(path), start=1):
+            if number == 1:
+                compare(parsed(path, 1, line), self._header, self._folder, _WHAT)
+                continue
+            entry_of_line = unsealed(path, number, line)
             try:
-                if number == 1:
-                    header = json.loads(line)
-                    if not isinstance(header, dict):
-                        raise TypeError
-                    compare(header, self._header, self._folder, _WHAT)
-                    continue
-                found = _Line.model_validate_json(line)
+                found = _Line.model_validate(entry_of_line)
                 if found.point not in (None, points):
                     raise ValueError("points are numbered in the order of their lines")
                 entry, whole = self._entry(found, writer)
             except (EOFError, FileNotFoundError):
                 # The machine died: a line came to the disk, and its point did not.
                 return
-            except ParadiseError:
-                raise
-            except (ValueError, TypeError, RecursionError) as error:
+            except ValueError as error:
                 raise ParadiseError(damaged(path, number)) from error
             points += entry.point is not None
             yield entry, whole

@@ -1,5 +1,6 @@
 """`paradise encode`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -68,6 +69,24 @@ def encode(
     """
     loaded = load_and_say(model, images, device, "encode")
 
+    done = write_embeddings(
+        loaded, images, out,
+        samples=samples, seed=seed, ahead=batch_size, overwrite=overwrite,
+    )  # fmt: skip
+    _report(done, loaded, as_json)
+
+
+def write_embeddings(
+    loaded: "LoadedModel",
+    images: Sequence[str],
+    out: Path,
+    *,
+    samples: int = 0,
+    seed: int = 0,
+    ahead: int | None = None,
+    overwrite: bool = False,
+) -> "Encoded":
+    """Write the embeddings of images and their index, with a bar on stderr, as `encode_to_file`."""
     # Here, not above, as in every command: --help must not wait for torch.
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.core.results import replacing
@@ -84,10 +103,9 @@ def encode(
         replacing(index_path(out), rows, overwrite=overwrite),
         progress_bar(len(source.ids), "encoding") as advance,
     ):
-        done = encode_to_file(
-            loaded, source, out, samples=samples, seed=seed, ahead=batch_size, progress=advance
+        return encode_to_file(
+            loaded, source, out, samples=samples, seed=seed, ahead=ahead, progress=advance
         )
-    _report(done, loaded, as_json)
 
 
 def _report(done: "Encoded", loaded: "LoadedModel", as_json: bool) -> None:

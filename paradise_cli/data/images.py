@@ -44,7 +44,7 @@ def decode(
     """
     try:
         check_readable(path)
-        pixels = _read(path.read_bytes(), preprocessing.channels)
+        pixels = read_pixels(path.read_bytes(), preprocessing.channels)
         if preprocessing.pre_crop is not None and min(pixels.shape[:2]) >= preprocessing.pre_crop:
             pixels = _centre(pixels, preprocessing.pre_crop, preprocessing.pre_crop)
         if random_crop is None:
@@ -74,7 +74,7 @@ def header(path: Path) -> tuple[int, int, int]:
         raise UnreadableImage(path, str(error) or type(error).__name__) from error
 
 
-def _read(data: bytes, channels: int) -> Pixels:
+def read_pixels(data: bytes, channels: int) -> Pixels:
     """Pixels uint8 [H, W, channels] of an encoded image, the right way up."""
     if not data:
         raise ValueError("the file is empty")

@@ -16,6 +16,7 @@ from paradise_cli.cli import (
     rd,
     recipes,
     reconstruct,
+    search,
     selftest,
     sweep,
     train,
@@ -55,6 +56,7 @@ def root(
     paradise certify runs/mine --sigma 0.25    accuracy under change, by proof
     paradise rate mu.npy logvar.npy            the rate of any VAE, as an interval
     paradise encode photos/ --out z.npy        embeddings of a folder of images
+    paradise search photos/ a.jpg --index z.npz   what is most like a picture
     paradise export runs/mine --format onnx    a file that runs without us
     paradise rd bernoulli --p 0.3              exact rate-distortion functions
     paradise sweep digits --alpha 0.03:0.7:9   a frontier that checks itself
@@ -73,6 +75,7 @@ app.command(help=certify.HELP)(certify.certify)
 app.command()(rate.rate)
 app.command()(encode.encode)
 app.command()(predict.predict)
+app.command()(search.search)
 app.command()(reconstruct.reconstruct)
 app.command()(export.export)
 app.command()(rd.rd)

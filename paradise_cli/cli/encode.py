@@ -1,5 +1,6 @@
 """`paradise encode`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,6 +75,25 @@ def encode(
     """
     loaded = load_and_say(model, images, device, "encode")
 
+    done = write_embeddings(
+        loaded, images, out,
+        features=features, samples=samples, seed=seed, ahead=batch_size, overwrite=overwrite,
+    )  # fmt: skip
+    _report(done, loaded, as_json)
+
+
+def write_embeddings(
+    loaded: "LoadedModel",
+    images: Sequence[str],
+    out: Path,
+    *,
+    features: bool = False,
+    samples: int = 0,
+    seed: int = 0,
+    ahead: int | None = None,
+    overwrite: bool = False,
+) -> "Encoded":
+    """Write the embeddings of images and their index, with a bar on stderr, as `encode_to_file`."""
     # Here, not above, as in every command: --help must not wait for torch.
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.core.results import replacing
@@ -92,8 +112,7 @@ def encode(
         progress_bar(len(source.ids), "encoding") as advance,
     ):
         asked: dict[str, Any] = {"features": features, "samples": samples, "seed": seed}
-        done = encode_to_file(loaded, source, out, **asked, ahead=batch_size, progress=advance)
-    _report(done, loaded, as_json)
+        return encode_to_file(loaded, source, out, **asked, ahead=ahead, progress=advance)
 
 
 def _report(done: "Encoded", loaded: "LoadedModel", as_json: bool) -> None:

@@ -101,6 +101,14 @@ def replacing(
             write_json(record, {"origin": origin, "file": _stamp(written)})
 
 
+def origin_at(path: Path) -> dict[str, Any] | None:
+    """What decided the result at `path`; None where somebody else put it there, or nobody knows."""
+    found = read_object(_record(path)) or {}
+    origin = found.get("origin")
+    known = isinstance(origin, dict) and path.is_file() and found.get("file") == _stamp(path)
+    return origin if known else None
+
+
 def _restore(record: Path, known: dict[str, Any] | None) -> None:
     if known:
         write_json(record, known)

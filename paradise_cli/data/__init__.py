@@ -5,6 +5,7 @@ from paradise_cli.data import (  # noqa: F401  (each registers its data sets)
     digits,
     faces,
     folders,
+    instances,
     mnist,
     random_sources,
 )
@@ -30,6 +31,7 @@ from paradise_cli.data.base import (
     synthetic,
 )
 from paradise_cli.data.class_names import ClassMap, match_classes, match_logits, numbers_of
+from paradise_cli.data.copies import distorted
 from paradise_cli.data.folders import class_folders_of, open_folder
 from paradise_cli.data.images import UnreadableImage, decode, header
 from paradise_cli.data.listing import image_ids, list_images, matching
@@ -58,6 +60,7 @@ __all__ = [
     "class_folders_of",
     "dataset",
     "decode",
+    "distorted",
     "file_stamp",
     "header",
     "hold_out",

@@ -50,7 +50,7 @@ def decode(
     try:
         check_readable(path)
         with contextlib.ExitStack() as turn:
-            pixels = _read(path.read_bytes(), preprocessing.channels, turn)
+            pixels = read_pixels(path.read_bytes(), preprocessing.channels, turn)
             pixels = _cut(pixels, preprocessing, random_crop)
     except OSError as error:  # its text repeats the path
         raise UnreadableImage(path, error.strerror or str(error)) from error
@@ -82,7 +82,7 @@ def _cut(pixels: Pixels, how: Preprocessing, random_crop: torch.Generator | None
     return _centre(pixels, *how.crop)
 
 
-def _read(data: bytes, channels: int, turn: contextlib.ExitStack) -> Pixels:
+def read_pixels(data: bytes, channels: int, turn: contextlib.ExitStack) -> Pixels:
     """Pixels uint8 [H, W, channels] of an encoded image, the right way up.
 
     A large one waits for its turn, which it then has as long as `turn` is open.

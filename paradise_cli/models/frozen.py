@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import rms_norm
 
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.registry import did_you_mean
@@ -15,8 +16,12 @@ PACKAGED = {"efficientnet_lite0": EfficientNetLite0}
 
 
 @BACKBONES.register
-def frozen(in_shape: Shape, *, model: str = "efficientnet_lite0") -> Backbone:
+def frozen(
+    in_shape: Shape, *, model: str = "efficientnet_lite0", normalise: bool = False
+) -> Backbone:
     """A trained network without its classes, never trained further; its features are kept.
+
+    With `normalise` the features of each image are divided by their root mean square.
 
     `efficientnet_lite0` (1,280 features, ImageNet) comes with the package. Images are best of 224
     pixels a side, as it was trained on.
@@ -32,21 +37,30 @@ def frozen(in_shape: Shape, *, model: str = "efficientnet_lite0") -> Backbone:
     with torch.device("meta"):
         network = PACKAGED[model]()
     tensors, _ = read_tensors(resource_dir("zoo") / "backbones" / f"{model}.safetensors")
-    return Frozen(network, network.out_features, tensors)
+    return Frozen(network, network.out_features, tensors, normalise=normalise)
 
 
 class Frozen(Backbone):
     """A network in eval mode for ever, with weights that are no parameters and not saved.
 
-    `digest` is that of its weights, and of them alone.
+    `digest` is that of its weights, and of how its features are normalised.
     """
 
     frozen = True
 
-    def __init__(self, network: nn.Module, features: int, tensors: dict[str, Tensor]) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        features: int,
+        tensors: dict[str, Tensor],
+        *,
+        normalise: bool = False,
+    ) -> None:
         super().__init__()
         self.out_features = features
-        self.digest = content_digest(tensors, {})
+        self.normalise = normalise
+        # Without a word of it where nothing is normalised: features that are kept stay so.
+        self.digest = content_digest(tensors, {"normalise": True} if normalise else {})
         self.network = network
         for name, module in network.named_modules():
             for own in [*module._parameters]:
@@ -66,4 +80,4 @@ class Frozen(Backbone):
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.network(images)
-        return features
+        return rms_norm(features, features.shape[1:], eps=1e-6) if self.normalise else features

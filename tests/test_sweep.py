@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -456,6 +457,43 @@ def test_a_damaged_result_is_measured_again(folder: Path, text: str) -> None:
     assert "holds no measurement" in (_finished(point, run, "test").error or "")
     (run.path / "evaluation-train.json").write_text(text)
     assert "--overwrite" in (_to_do(run, "train", "cpu") or [])
+
+
+def test_a_result_of_another_recipe_is_none(folder: Path) -> None:
+    run, other = (RunFolder(folder / "points" / name) for name in ("alpha=1", "alpha=0.1"))
+    assert _to_do(run, "test", "cpu") is None
+    mine = run.result.read_text()
+    run.result.write_bytes(other.result.read_bytes())
+    assert (_to_do(run, "test", "cpu") or [""])[0] == "train"
+    # As where a point's recipe is gone, and that of another sweep was written in its place.
+    run.result.write_text(mine)
+    run.recipe.write_bytes(other.recipe.read_bytes())
+    assert (_to_do(run, "test", "cpu") or [""])[0] == "train"
+    # Older versions did not say of which recipe a result is.
+    result = json.loads(mine)
+    del result["recipe_sha256"]
+    run.result.write_text(json.dumps(result))
+    assert _to_do(run, "test", "cpu") is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"distortion": "x"}, {"distortion": [1]}, {"latents": None},
+        {"rate": {}}, {"rate": [1]}, {"n": None, "classification": [{"top1": {}, "n": 1}]},
+        {"classification": [3]},
+    ],
+)  # fmt: skip
+def test_an_edited_measurement_is_a_point_that_failed(folder: Path, change: dict[str, Any]) -> None:
+    points = plan("digits", [alpha_axis("0.1,1")], overrides=FAST)
+    finished = [
+        _finished(point, RunFolder(folder / "points" / point.name), "test") for point in points
+    ]
+    assert finished[1].evaluation is not None
+    edited = replace(finished[1], evaluation=finished[1].evaluation | change)
+    found = summarise([finished[0], edited], "test")
+    ((name, reason),) = found.failed
+    assert name == "alpha=1" and "result.json" in reason and len(found.frontiers[0].points) == 1
 
 
 def test_ctrl_c_saves_every_run_and_the_same_command_goes_on(tmp_path: Path) -> None:

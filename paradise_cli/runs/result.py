@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paradise_cli.core.storage import write_json
+from paradise_cli.core.storage import file_digest, write_json
 from paradise_cli.core.units import counted
 from paradise_cli.data import Split
 from paradise_cli.evaluation.evaluate import Evaluation, Measurement, measure
@@ -65,6 +65,7 @@ def finish(training: Training, state: State, report: Reporter) -> Trained:
     # In one file and sorted, so that the results of two runs can be compared line by line.
     result = {
         "name": training.recipe.name,
+        "recipe_sha256": file_digest(folder.recipe),
         "data": data.info.label,
         "steps": state.step,
         "seconds": round(state.seconds, 3),

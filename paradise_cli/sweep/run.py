@@ -20,7 +20,7 @@ from paradise_cli.core.locks import Busy, locked
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.parent import WATCHED
 from paradise_cli.core.processes import stop_on_signal
-from paradise_cli.core.storage import read_object
+from paradise_cli.core.storage import file_digest, read_object
 from paradise_cli.recipe.imports import module_folders
 from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.sweep.plan import SweepPoint
@@ -204,7 +204,7 @@ def _start(
 def _to_do(run: RunFolder, split: str, device: str) -> list[str] | None:
     """Arguments of the next command for a run, None where it is trained and evaluated."""
     # A training ends with an evaluation on test images; other splits take a command of their own.
-    if read_object(run.result) is None:
+    if not _has_result(run):
         return ["train", str(run.recipe), "--out", str(run.path), "--device", device, "--json"]
     evaluated = _evaluation_file(run, split)
     if split == "test" or read_object(evaluated) is not None:
@@ -212,6 +212,13 @@ def _to_do(run: RunFolder, split: str, device: str) -> list[str] | None:
     # Where it stands and cannot be read, it is in the way of its like.
     options = ["--split", split, "--device", device, "--out", str(evaluated), "--overwrite"]
     return ["evaluate", str(run.path), *options, "--json"]
+
+
+def _has_result(run: RunFolder) -> bool:
+    """Whether there is a result, and it is that of the recipe there: not of another point."""
+    found = read_object(run.result)
+    # Older versions did not say of which recipe a result is.
+    return found is not None and found.get("recipe_sha256") in (None, file_digest(run.recipe))
 
 
 def _evaluation_file(run: RunFolder, split: str) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 from scipy.stats import norm, t
 
 from paradise_cli.build import build_info, build_objective, named_tasks
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError, printable
 from paradise_cli.information import frontier
 from paradise_cli.information.frontier import FrontierPoint
 from paradise_cli.information.rate_interval import AT_CAP
@@ -79,7 +79,7 @@ class _Run:
 
 def summarise(finished: Sequence[FinishedRun], split: str) -> SweepResult:
     """The table, the frontiers and the warnings; raises ParadiseError where every run failed."""
-    found = {each.point.name: _measured(each, split) for each in finished}
+    found = {each.point.name: _believed(each, split) for each in finished}
     # A point that failed is a row without numbers; the others are judged without it.
     runs = [run for run in found.values() if isinstance(run, _Run)]
     failed = tuple((name, reason) for name, reason in found.items() if isinstance(reason, str))
@@ -110,6 +110,22 @@ def components_cap(recipe: Recipe) -> float:
     """log of the number of components of the mixture q, infinite where q has no cap."""
     rate = build_objective(recipe, build_info(recipe)).rate
     return math.inf if rate is None else rate.cap(recipe.train.batch_size)
+
+
+def _believed(run: FinishedRun, split: str) -> "_Run | str":
+    """As `_measured`, of a file that anyone may have edited."""
+    try:
+        found = _measured(run, split)
+        # All that is read of a measurement stands in its row.
+        if isinstance(found, _Run):
+            found.row()
+    except (LookupError, TypeError, AttributeError) as error:
+        what = printable(f"{type(error).__name__}: {error}")
+        return (
+            f"what was measured in {run.folder} is damaged or was edited ({what}): move"
+            f" {run.folder / 'result.json'} away, and the same command makes it anew"
+        )
+    return found
 
 
 def _measured(run: FinishedRun, split: str) -> "_Run | str":

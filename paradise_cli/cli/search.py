@@ -38,7 +38,7 @@ OverlapOption = Annotated[
     float | None,
     typer.Option(
         min=1e-12, max=1.0, help="With --duplicates: of a pair at least.",
-        show_default="as 97.5% of 200 copies that are made to try it",
+        show_default="as 98.5% of 200 copies that are made to try it",
     ),
 ]  # fmt: skip
 DistanceOption = Annotated[

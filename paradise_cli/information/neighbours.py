@@ -10,7 +10,7 @@ from paradise_cli.information.distances import DISTANCES
 from paradise_cli.information.gaussian import DiagonalGaussian
 
 CELLS = 2**22  # latents of pairs that are compared at a time: 32 MiB in float64
-ROWS = 1024  # posteriors of a block of near pairs
+ROWS = 2048  # posteriors of a block of near pairs
 MOST_PAIRS = 1_000_000
 
 _WASSERSTEIN = DISTANCES["wasserstein"]().per_example
@@ -142,11 +142,12 @@ def _candidates(posterior: DiagonalGaussian, these: range, those: range, limit: 
     )
     widest = (sigma.square().amax(0) + other_sigma.square().amax(0)).sqrt()
     a, b = mu / widest, other_mu / widest
-    squares = a.square().sum(1)[:, None] + b.square().sum(1)
-    apart = torch.addmm(squares, a, b.T, alpha=-2)
-    # A sum of K products is off by at most K roundings of its terms' sizes.
-    rounding = 4 * (a.shape[1] + 4) * torch.finfo(a.dtype).eps * squares
-    pairs = (apart <= 4 * limit * (1 + 1e-9) + rounding).nonzero()
+    # |a - b|^2 = |a|^2 + |b|^2 - 2 ab as one product, less what its sums may be rounded by.
+    loose = 1 - 4 * (a.shape[1] + 4) * torch.finfo(a.dtype).eps
+    one, other = (part.new_ones(len(part), 1) for part in (a, b))
+    left = torch.cat([-2 * a, loose * a.square().sum(1, keepdim=True), one], 1)
+    right = torch.cat([b, other, loose * b.square().sum(1, keepdim=True)], 1)
+    pairs = (left @ right.T <= 4 * limit * (1 + 1e-9)).nonzero()
     pairs += torch.tensor([these.start, those.start], device=pairs.device)
     return pairs[pairs[:, 0] < pairs[:, 1]]
 

@@ -80,4 +80,4 @@ class Frozen(Backbone):
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.network(images)
-        return rms_norm(features, features.shape[1:], eps=1e-6) if self.normalise else features
+        return rms_norm(features, features.shape[1:], eps=1e-12) if self.normalise else features

@@ -7,6 +7,7 @@ import torch
 
 from paradise_cli.build import build_info, build_model, build_objective, build_optimizer, build_plan
 from paradise_cli.data import batches, synthetic
+from paradise_cli.inference.features import behind_backbone
 from paradise_cli.recipe.files import shipped_recipes
 from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.training.step import Step
@@ -50,7 +51,9 @@ def test_two_steps_with_finite_loss(name: str) -> None:
         changes.append("model.backbone.width=1")
     recipe = load_recipe(name, changes).recipe
     info = build_info(recipe)
-    model, objective = build_model(recipe, info).train(), build_objective(recipe, info).train()
+    # As `prepare` does: behind a frozen backbone its features are what is learnt from.
+    model, info = behind_backbone(build_model(recipe, info).train(), info)
+    objective = build_objective(recipe, info).train()
     optimizer, plan = build_optimizer(recipe, model.parameters()), build_plan(recipe, model, CPU)
     step = Step(model, objective, optimizer, plan, CPU)
     before = model.mu.weight.clone()

@@ -59,6 +59,19 @@ def test_file_names_need_not_be_text(model: str, photos: Path, tmp_path: Path) -
     assert run("encode", photos, "-o", tmp_path / "z.npy", "-m", model).exit_code == 1
 
 
+def test_of_images_that_nobody_looked_at_nothing_is_said(model: str, tmp_path: Path) -> None:
+    """The first of 52 is broken, and so is the last, which a terminal does not come to."""
+    photos = save_images(tmp_path / "photos", 52)
+    files = sorted(photos.rglob("*.png"))
+    for broken in (files[0], files[-1]):
+        broken.write_text("hello")
+    assert "\n1 of 50 images cannot be read" in run("predict", photos, "-m", model).stderr
+    for more in (["--json"], ["-o", tmp_path / "p.csv"]):
+        assert (
+            "\n2 of 52 images cannot be read" in run("predict", photos, "-m", model, *more).stderr
+        )
+
+
 def test_the_order_of_arguments_does_not_matter(model: str, photos: Path, tmp_path: Path) -> None:
     files = sorted(photos.rglob("*.png"))
     for name, given in (("a", files), ("b", [*reversed(files), files[0]])):

@@ -74,7 +74,7 @@ def predict(
     ):
         if out is None:
             shown = list(islice(found, None if as_json else _SHOWN))
-            skipped = [image for image in shown if image.error is not None]
+            count, skipped = len(shown), [image for image in shown if image.error is not None]
         else:
             count, skipped = write_predictions(found, out)
     if out is not None:
@@ -85,7 +85,7 @@ def predict(
         # With --out the predictions are in the file, and the document says where.
         where = {"out": str(out)} if out else {"images": [image.to_json() for image in shown]}
         print_json({"model": str(loaded.source), **where})
-    report_skipped([(image.path, image.error or "") for image in skipped], total, out)
+    report_skipped([(image.path, image.error or "") for image in skipped], count, out)
 
 
 def _print(shown: "Sequence[ImagePrediction]", total: int, title: str) -> None:

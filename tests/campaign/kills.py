@@ -32,7 +32,8 @@ class Killed:
 
 COMMANDS = [
     Killed("train", TRAIN, ["run/model.safetensors"], ["run"]),
-    Killed("attack", ATTACK, ["attacked/adversarial.safetensors"], ["attacked"]),
+    # Its report and its images say how many seconds it took.
+    Killed("attack", ATTACK, ["attacked/points.f32", "attacked/ledger.jsonl"], ["attacked"]),
     Killed("encode", ENCODE, ["z.npy", "z.index.csv"], ["z.npy", "z.index.csv", ".z.npy.origin"]),
     Killed("predict", ["predict", "images", "--model", "run", "--out", "p.csv"], ["p.csv"]),
     Killed("evaluate", ["evaluate", "run", "--out", "e.json"], ["e.json"]),

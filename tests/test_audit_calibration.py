@@ -10,6 +10,7 @@ import torch
 from paradise_cli.attacks.audit import calibration
 from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.session.session import Session
+from paradise_cli.core import temporary
 
 IMAGES = 20
 
@@ -46,6 +47,17 @@ def test_the_second_audit_reads_what_the_first_found(cache: Path) -> None:
     assert kept["broken"] == [3, 17]
     assert kept["conditions"]["machine"]["torch"] == torch.__version__
     assert {"paradise", "code", "width", "precision", "weights"} <= kept["conditions"].keys()
+
+
+def test_what_a_killed_attack_left_is_swept_out(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = reference()
+    calibration.kept(session, 0.15, lambda: frozenset({3}))
+    (cache / ".a.json.0123abcd.tmp").mkdir()
+    monkeypatch.setattr(temporary, "_swept", set())  # as in the next process
+    assert calibration.kept(session, 0.15, frozenset) == {3}
+    assert not list(cache.glob(".*"))
 
 
 def test_other_conditions_are_another_calibration(cache: Path) -> None:

@@ -68,8 +68,8 @@ def sweep_out(parent: Path) -> None:
     if parent in _swept:
         return
     _swept.add(parent)
-    # Some folders may be written into, and not looked into.
-    with suppress(FileNotFoundError, PermissionError):
+    # Some folders may be written into, and not looked into; some are not there, or no folders.
+    with suppress(FileNotFoundError, NotADirectoryError, PermissionError):
         for entry in list(os.scandir(parent)):
             if _OURS.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
                 with suppress(OSError):  # somebody else's, or swept out just now

@@ -93,8 +93,8 @@ def _copied(
         for copy, path in enumerate(paths):
             if not path.is_file():
                 content = distorted(root / name, generator("copies", name, copy))
-                with publish(path) as temporary:
-                    temporary.write_bytes(content)
+                with publish(path) as temporary, temporary.open("wb") as file:
+                    file.write(content)
         return [str(path) for path in paths]
 
     with closing(stream(names, make)) as made:

@@ -46,7 +46,8 @@ def limit_by_copies(
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / f"{copy}.jpg" for copy in range(COPIES)]
         for copy, (file, row) in enumerate(zip(files, rows, strict=True)):
-            file.write_bytes(distorted(Path(index.ids[row]), generator("copies to try", copy)))
+            with file.open("wb") as content:
+                content.write(distorted(Path(index.ids[row]), generator("copies to try", copy)))
         copies = encoded_beside(index, model, files).double()
     own = DiagonalGaussian(*(part[rows].double() for part in index.posterior))
     apart = overlap(copies, own).sort().values

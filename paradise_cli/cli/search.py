@@ -145,12 +145,12 @@ def _opened(
         done = write_embeddings(loaded, [folder], path, ahead=ahead, overwrite=reindex)
         note(f"{path}: the posteriors of {done.rows:,} images, by {loaded.source}")
 
+    from paradise_cli.data import list_images
     from paradise_cli.inference.posterior_index import check_files, read_index
-    from paradise_cli.inference.search import images_of
 
     opened = read_index(path)
     if loaded is None:
-        check_files(opened, folder, images_of(folder))
+        check_files(opened, folder, list_images(Path(folder).expanduser()))
     return opened, loaded
 
 

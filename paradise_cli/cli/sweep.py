@@ -101,14 +101,7 @@ def sweep(
 
 
 def _deliver(result: "SweepResult", folder: Path, as_json: bool) -> None:
-    from paradise_cli.figures.beside import drawing
-
-    result.write(folder)
-    picture = folder / result.files[2]
-    with drawing(picture, note):
-        from paradise_cli.sweep.picture import draw_frontier
-
-        draw_frontier(result, picture)
+    result.write(folder, note)
     if as_json:
         print_json(result.to_json())
     else:

@@ -34,6 +34,11 @@ def shown(text: str) -> str:
     return "\n".join(printable(line, LONGEST_LINE) for line in lines)
 
 
+def as_utf8(text: str) -> str:
+    """Text in which bytes that are no UTF-8, as a file name may have, are spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def printable(text: str, most: int = 300) -> str:
     """Text from elsewhere on one line of at most so many characters, nothing in it a command to a
     terminal.

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from paradise_cli.data.images import UnreadableImage, read_pixels
-from paradise_cli.data.listing import check_readable
+from paradise_cli.data.images import read_pixels, reading
 
 _LARGEST = 512  # pixels of the short side before: no photo is worth more to a model of 224
 
@@ -20,14 +19,8 @@ def distorted(path: Path, draw: torch.Generator) -> bytes:
     A window of 85% to 97% of each side, anywhere; resized to 40% to 95%; quality 35 to 80. The
     short side has at most 512 pixels before. Raises UnreadableImage.
     """
-    try:
-        check_readable(path)
-        with contextlib.ExitStack() as turn:
-            pixels = read_pixels(path.read_bytes(), 3, turn)
-    except OSError as error:
-        raise UnreadableImage(path, error.strerror or str(error)) from error
-    except Exception as error:  # as in `decode`
-        raise UnreadableImage(path, str(error) or type(error).__name__) from error
+    with reading(path), contextlib.ExitStack() as turn:
+        pixels = read_pixels(path.read_bytes(), 3, turn)
     image = Image.fromarray(np.ascontiguousarray(pixels))
     image = _scaled(image, min(1.0, _LARGEST / min(image.size)))
     kept, scale, quality, left, top = torch.rand(5, generator=draw).tolist()

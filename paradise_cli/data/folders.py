@@ -17,7 +17,7 @@ from paradise_cli.data.split_folders import (
     split_folders,
     sub_folders,
 )
-from paradise_cli.data.streaming import FolderSplit, folder_split, unreadable
+from paradise_cli.data.streaming import FolderSplit, folder_split, unread_note, unreadable
 
 # What --dry-run assumes of a folder that is not there: classes and training images.
 _UNSEEN = 10, 50_000
@@ -150,9 +150,7 @@ def _readable(
         return listing, []
     if len(bad) == len(images):
         raise ParadiseError(f"{root}: none of the {len(images)} images can be read")
-    shown = "; ".join(f"{image}: {reason}" for image, reason in list(bad.items())[:_SHOWN])
-    more = "; ..." if len(bad) > _SHOWN else ""
-    note = f"{len(bad):,} of {len(images):,} images cannot be read and are left out: {shown}{more}"
+    note = unread_note([f"{image}: {reason}" for image, reason in bad.items()], len(images))
     kept = {split: [image for image in its if image not in bad] for split, its in listing.items()}
     return kept, [note]
 

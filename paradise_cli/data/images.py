@@ -4,6 +4,7 @@ import contextlib
 import io
 import math
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,18 @@ class UnreadableImage(ParadiseError):
         self.reason = reason
 
 
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Run the body, which reads an image file; raises UnreadableImage for whatever goes wrong."""
+    try:
+        check_readable(path)
+        yield
+    except OSError as error:  # its text repeats the path
+        raise UnreadableImage(path, error.strerror or str(error)) from error
+    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
+        raise UnreadableImage(path, str(error) or type(error).__name__) from error
+
+
 def decode(
     path: Path, preprocessing: Preprocessing, random_crop: torch.Generator | None = None
 ) -> Pixels:
@@ -47,15 +60,9 @@ def decode(
     v / 257, and of an animation the first frame taken. Raises UnreadableImage. Many threads may
     call it.
     """
-    try:
-        check_readable(path)
-        with contextlib.ExitStack() as turn:
-            pixels = read_pixels(path.read_bytes(), preprocessing.channels, turn)
-            pixels = _cut(pixels, preprocessing, random_crop)
-    except OSError as error:  # its text repeats the path
-        raise UnreadableImage(path, error.strerror or str(error)) from error
-    except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise UnreadableImage(path, str(error) or type(error).__name__) from error
+    with reading(path), contextlib.ExitStack() as turn:
+        pixels = read_pixels(path.read_bytes(), preprocessing.channels, turn)
+        pixels = _cut(pixels, preprocessing, random_crop)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 

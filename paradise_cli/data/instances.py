@@ -17,11 +17,10 @@ from paradise_cli.data.base import DataBundle, DataInfo, Filter, Preprocessing, 
 from paradise_cli.data.copies import distorted
 from paradise_cli.data.images import UnreadableImage
 from paradise_cli.data.listing import image_ids
-from paradise_cli.data.streaming import FolderSplit, file_stamp, stream
+from paradise_cli.data.streaming import FolderSplit, file_stamp, stream, unread_note
 
 _VERSION = 1  # of the copies: raise it where `distorted` changes
 _UNSEEN = 1000  # images that a dry run assumes
-_SHOWN = 5  # files that a note names
 
 
 def _describe(
@@ -78,7 +77,8 @@ def instances(
         root, size=size, short_side=short_side, filter=filter, copies=copies, most=most, label=label
     )
     train = FolderSplit(root, ids, torch.tensor(labels)[:, None], info.preprocessing)
-    return DataBundle(info, train, notes=_notes(bad, len(chosen)))
+    notes = (unread_note(list(map(str, bad)), len(chosen)),) if bad else ()
+    return DataBundle(info, train, notes=notes)
 
 
 def _copied(
@@ -101,10 +101,3 @@ def _copied(
         for number, (name, found) in enumerate(zip(names, made, strict=True)):
             tell("copies", number + 1, len(names), 16)
             yield number, name, found
-
-
-def _notes(bad: Sequence[UnreadableImage], images: int) -> tuple[str, ...]:
-    if not bad:
-        return ()
-    shown = "; ".join(map(str, bad[:_SHOWN])) + ("; ..." if len(bad) > _SHOWN else "")
-    return (f"{len(bad):,} of {images:,} images cannot be read and are left out: {shown}",)

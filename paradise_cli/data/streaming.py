@@ -248,6 +248,12 @@ def _decode_all(path: Path, root: Path, ids: Sequence[str], preprocessing: Prepr
             raise not_all_read(bad, len(ids), str(root))
 
 
+def unread_note(bad: Sequence[str], total: int) -> str:
+    """The note where some of so many images, each with its reason, are left out."""
+    shown = "; ".join(bad[:5]) + ("; ..." if len(bad) > 5 else "")
+    return f"{len(bad):,} of {total:,} images cannot be read and are left out: {shown}"
+
+
 def not_all_read(bad: Sequence[UnreadableImage], total: int, where: str) -> ParadiseError:
     """What is said where some of so many images, all of which are needed, cannot be read."""
     shown = "".join(f"\n  {error}" for error in bad[:5])

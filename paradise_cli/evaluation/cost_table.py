@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
+from paradise_cli.core.errors import as_utf8
 from paradise_cli.core.results import check_suffix
 from paradise_cli.core.storage import publish, require_writable
 
@@ -36,8 +37,7 @@ def _write_parquet(table: Table, path: Path) -> None:
 
     def array(kind: str, values: list[Any]) -> Any:
         if kind == "string":
-            # Parquet holds UTF-8 only: other bytes of a file name are spelled out.
-            values = [text and text.encode("utf-8", "backslashreplace").decode() for text in values]
+            values = [text and as_utf8(text) for text in values]  # Parquet holds UTF-8 only
         return pa.array(values, pa.type_for_alias(kind))
 
     columns = {name: array(*column) for name, column in table.items()}

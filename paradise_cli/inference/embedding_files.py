@@ -13,6 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from paradise_cli.core.errors import as_utf8
 from paradise_cli.inference.image_sources import ImageSource
 
 _CHUNK = 4096  # texts, or rows of a table, that are written at a time
@@ -114,9 +115,8 @@ def _write_parquet(path: Path, given: Embeddings) -> None:
         for part in _in_chunks(given.parts):
             rows = given.kept[done : done + _rows(part)]
             done += len(rows)
-            # Parquet holds UTF-8 only: other bytes of a file name are spelled out.
-            names = [given.source.ids[row].encode("utf-8", "backslashreplace") for row in rows]
-            columns = [pa.array([name.decode() for name in names], pa.string())]
+            # Parquet holds UTF-8 only.
+            columns = [pa.array([as_utf8(given.source.ids[row]) for row in rows], pa.string())]
             columns.append(pa.array([_class(given.source, row) for row in rows], pa.string()))
             columns += [_list_array(part[name]) for name in lists]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema), len(rows))

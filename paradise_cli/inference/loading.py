@@ -165,13 +165,13 @@ class LoadedModel:
         self.check_samples(samples)
         source = self.open(images)
         blocks = list(self.stream(source, self.posterior()))
-        mean = _joined(blocks, "mean")
+        mean = joined(blocks, "mean")
         rows = [row for block in blocks for row in block.rows]
         # By row of the source, not of the result: a file that becomes unreadable moves no noise.
-        drawn = draw(mean, _joined(blocks, "sigma"), rows, samples, seed) if samples else None
+        drawn = draw(mean, joined(blocks, "sigma"), rows, samples, seed) if samples else None
         ids, skipped = _ids(source, blocks)
         return Encoding(
-            mean, _joined(blocks, "log_variance"), ids, source.labels[rows], drawn, skipped,
+            mean, joined(blocks, "log_variance"), ids, source.labels[rows], drawn, skipped,
             source.class_names,
         )  # fmt: skip
 
@@ -180,14 +180,14 @@ class LoadedModel:
         source = self.open(images)
         classes = self.classes()
         blocks = list(self.stream(source, self.classifier()))
-        return Prediction({n: _joined(blocks, n) for n in classes}, classes, *_ids(source, blocks))
+        return Prediction({n: joined(blocks, n) for n in classes}, classes, *_ids(source, blocks))
 
     def reconstruct(self, images: Images) -> Reconstruction:
         """What the decoders make of each image; raises ParadiseError without a decoder."""
         source = self.open(images)
         blocks = list(self.stream(source, self.reconstructor()))
-        pixels = {name: _joined(blocks, name) for name in self.decoders()}
-        return Reconstruction(_joined(blocks, ""), pixels, *_ids(source, blocks))
+        pixels = {name: joined(blocks, name) for name in self.decoders()}
+        return Reconstruction(joined(blocks, ""), pixels, *_ids(source, blocks))
 
     def push_to_hub(
         self,
@@ -321,7 +321,8 @@ def _skipped(skipped: list[UnreadableImage]) -> str:
     return f"; {counted(len(skipped), 'file')} could not be read" if skipped else ""
 
 
-def _joined(blocks: list[Results], name: str) -> NDArray[Any]:
+def joined(blocks: list[Results], name: str) -> NDArray[Any]:
+    """One of the results of all blocks, as one array."""
     return np.concatenate([block.values[name] for block in blocks])
 
 

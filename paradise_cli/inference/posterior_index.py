@@ -13,7 +13,7 @@ from paradise_cli.core.arrays import read_archive
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.units import counted
 from paradise_cli.inference.encoding import index_path
-from paradise_cli.inference.loading import LoadedModel
+from paradise_cli.inference.loading import LoadedModel, joined
 from paradise_cli.information.gaussian import DiagonalGaussian
 
 _CLOSE = 1e-3
@@ -123,10 +123,7 @@ def encoded_beside(
         for _, error in block.skipped:
             raise error
     posterior = DiagonalGaussian(
-        *(
-            torch.cat([torch.from_numpy(block.values[name]) for block in blocks])
-            for name in ("mean", "sigma")
-        )
+        *(torch.from_numpy(joined(blocks, name)) for name in ("mean", "sigma"))
     )
     if not _same_model(index.posterior, posterior):
         raise UsageError(

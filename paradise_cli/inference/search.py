@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paradise_cli.core.errors import UsageError
-from paradise_cli.data import list_images
 from paradise_cli.inference.loading import Advance, LoadedModel
 from paradise_cli.inference.posterior_index import PosteriorIndex, encoded_beside
 from paradise_cli.information.neighbours import groups, near_pairs, nearest
@@ -74,8 +73,3 @@ def require_widths(index: PosteriorIndex) -> None:
             f"{index.path}: its model is deterministic, and points do not overlap; take --distance"
             " wasserstein, or an index of a stochastic model"
         )
-
-
-def images_of(folder: str) -> list[Path]:
-    """The images of a folder and below; raises UsageError where there is no such folder."""
-    return list_images(Path(folder).expanduser())

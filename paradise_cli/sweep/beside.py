@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from paradise_cli.core.units import BITS, counted, significant
-from paradise_cli.figures.beside import drawing
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.sweep.axes import ALPHA, Axis
 from paradise_cli.sweep.plan import plan
@@ -38,13 +37,7 @@ def frontier_beside(
     folder = run / FOLDER
     finished = run_points(points, folder, split=split, device=device, progress=progress, say=say)
     result = summarise(finished, split)
-    result.write(folder)
-    picture = folder / result.files[2]
-    with drawing(picture, say):
-        from paradise_cli.sweep.picture import draw_frontier
-
-        draw_frontier(result, picture)
-    return result, picture
+    return result, result.write(folder, say)
 
 
 def bits_needed(result: SweepResult, classes: int) -> str | None:

@@ -1,11 +1,13 @@
 """What a sweep measured: a table of its runs, and for each frontier what holds of it."""
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from paradise_cli.core.storage import write_numbers
+from paradise_cli.figures.beside import drawing
 from paradise_cli.information.frontier import FrontierCheck, FrontierPoint, Slope
 from paradise_cli.theory.exact_curves import ExactCurve
 
@@ -78,10 +80,19 @@ class SweepResult:
             "failed": [{"run": name, "error": error} for name, error in self.failed],
         }
 
-    def write(self, folder: Path) -> None:
-        """The table and the JSON object, as `write_numbers`."""
+    def write(self, folder: Path, say: Callable[[str], None]) -> Path:
+        """The table and the JSON object, as `write_numbers`, and the picture, whose path is given.
+
+        `say` is told why it could not be drawn, if so.
+        """
         table, document, picture = (folder / name for name in self.files)
         write_numbers(document, self.to_json(), table, self.rows, picture)
+        with drawing(picture, say):
+            # Loads matplotlib.
+            from paradise_cli.sweep.picture import draw_frontier
+
+            draw_frontier(self, picture)
+        return picture
 
 
 def _finite(value: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from paradise_cli.cli.images import say_whose_data
 from paradise_cli.cli.output import note, print_table
 from paradise_cli.core.arrays import map_array, read_array
 from paradise_cli.core.errors import LONGEST_LINE, ParadiseError, UsageError, shown
-from paradise_cli.core.resources import cache_dir
+from paradise_cli.core.resources import cache_dir, cache_folder
 from paradise_cli.inference.find_model import find_model
 
 FAULT = "; this is a fault of PARADISE, please report it: `paradise --debug`, followed by"
@@ -117,6 +117,18 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPat
         cache_dir()
     monkeypatch.setenv("PARADISE_CACHE", "here")
     assert cache_dir() == Path("here")
+
+
+def test_a_folder_of_the_cache_is_swept_whether_or_not_it_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a killed process left is nobody's, and often all files are there: nobody writes."""
+    monkeypatch.setenv("PARADISE_CACHE", str(tmp_path))
+    assert not cache_folder("later").exists()
+    left = tmp_path / "decoded" / "more" / ".a.npy.0123abcd.tmp"
+    left.mkdir(parents=True)
+    assert cache_folder("decoded", "more") == tmp_path / "decoded" / "more"
+    assert not left.exists() and left.parent.is_dir()
 
 
 @pytest.mark.parametrize(

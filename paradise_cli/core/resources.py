@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from paradise_cli.core.errors import UsageError
+from paradise_cli.core.temporary import sweep_out
 
 
 def resource_dir(kind: str) -> Path:
@@ -39,6 +40,16 @@ def cache_dir() -> Path:
             "no place for the cache: this user has no home folder; set PARADISE_CACHE to a folder"
         )
     return Path(home) / ".cache" / "paradise"
+
+
+def cache_folder(*names: str) -> Path:
+    """A folder of the user's cache, swept of what killed processes left unfinished there.
+
+    Its files are often all there already, and then nobody writes beside them.
+    """
+    folder = cache_dir().joinpath(*names)
+    sweep_out(folder)
+    return folder
 
 
 def data_dir() -> Path:

@@ -62,7 +62,7 @@ def _locked(target: Path) -> tuple[Path, int]:
 def sweep_out(parent: Path) -> None:
     """Remove the unfinished files in a folder that no process holds; there may be no such folder.
 
-    Whoever writes a file there does so first; whoever finds all that it needs has to ask for it.
+    Whoever writes a file there does so first; a folder of the cache may be read alone.
     """
     # Once: a folder may get a hundred thousand files, and each would look through all of them.
     if parent in _swept:

@@ -21,7 +21,7 @@ from torch import Tensor
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.progress import tell
 from paradise_cli.core.randomness import generator
-from paradise_cli.core.resources import cache_dir
+from paradise_cli.core.resources import cache_folder
 from paradise_cli.core.storage import publish, read_object, write_json
 from paradise_cli.data.base import Key, MemorySplit, Preprocessing, Split
 from paradise_cli.data.images import Pixels, UnreadableImage, decode
@@ -150,7 +150,7 @@ def decoded(root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> Ten
     A changed file or preprocessing is decoded again, and so is what was damaged in the cache.
     Raises ParadiseError naming the files that cannot be read.
     """
-    path = cache_dir() / "decoded" / f"{_digest(root, ids, preprocessing)}.npy"
+    path = cache_folder("decoded") / f"{_digest(root, ids, preprocessing)}.npy"
     if not _whole(path):
         _decode_all(path, root, ids, preprocessing)
     # Copy-on-write: torch takes no read-only array, and the cache must never change.
@@ -180,7 +180,7 @@ def unreadable(root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> 
             found[name] = error.strerror or str(error)
         else:
             there.append(name)
-    path = cache_dir() / "decoded" / f"{_digest(root, there, preprocessing)}.unreadable.json"
+    path = cache_folder("decoded") / f"{_digest(root, there, preprocessing)}.unreadable.json"
     if (known := _kept(path)) is not None:
         return found | known
     bad: dict[str, str] = {}

@@ -16,9 +16,8 @@ from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from paradise_cli.core.errors import ParadiseError, printable
-from paradise_cli.core.resources import cache_dir
+from paradise_cli.core.resources import cache_folder
 from paradise_cli.core.storage import write_json
-from paradise_cli.core.temporary import sweep_out
 from paradise_cli.hub.cards import WEIGHTS, Commit, Repo, Sha256
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -58,7 +57,7 @@ def usable_cache() -> Iterator[None]:
 
 def hub_cache() -> Path:
     """Where files of the Hub lie, as its client arranges them, and our records."""
-    return cache_dir() / "hub"
+    return cache_folder("hub")
 
 
 def snapshot(repo: str, commit: str) -> Path:
@@ -76,8 +75,6 @@ def keep(record: Record, branch: str | None = None) -> Record:
 
 def recall(repo: str, commit: str) -> Record | None:
     """What was kept of a commit; None where nothing was, or it cannot be read."""
-    # A pull that was killed may have left one, and the next one finds nothing to write.
-    sweep_out(_folder(repo))
     try:
         found = parse_record(_read(_folder(repo) / f"{commit}.json"))
     except ParadiseError:
@@ -131,7 +128,7 @@ def forget(repo: str, commit: str | None = None) -> None:
 
 
 def _folder(repo: str) -> Path:
-    return hub_cache() / "records" / repo.replace("/", "--")
+    return cache_folder("hub", "records", repo.replace("/", "--"))
 
 
 def _branch(repo: str, branch: str) -> Path:

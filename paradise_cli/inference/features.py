@@ -8,7 +8,7 @@ from torch import Tensor
 
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.progress import tell
-from paradise_cli.core.resources import cache_dir
+from paradise_cli.core.resources import cache_folder
 from paradise_cli.data import (
     DataInfo,
     FolderSplit,
@@ -50,7 +50,7 @@ def featured(split: Split, model: StochasticEncoder, info: DataInfo) -> Split:
         return split
     how = split.preprocessing if isinstance(split, FolderSplit) else info.preprocessing
     name = store_name(_VERSION, backbone.digest, how.to_json())
-    store = FeatureStore(cache_dir() / "features" / name, backbone.out_features)
+    store = FeatureStore(cache_folder("features", name), backbone.out_features)
     keys = _keys(split)
     known = store.known()
     if not known.keys() >= set(keys):

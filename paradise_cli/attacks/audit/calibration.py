@@ -18,9 +18,8 @@ from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import describe
-from paradise_cli.core.resources import cache_dir
+from paradise_cli.core.resources import cache_folder
 from paradise_cli.core.storage import write_json
-from paradise_cli.core.temporary import sweep_out
 from paradise_cli.data import DATASETS
 
 EPS, IMAGES = 0.15, 200
@@ -68,9 +67,7 @@ def kept(session: Session, eps: float, find: Callable[[], frozenset[int]]) -> fr
     conditions = _conditions(session, eps)
     text = json.dumps(conditions, sort_keys=True)
     name = hashlib.sha256(text.encode()).hexdigest()[:16]
-    path = cache_dir() / "calibration" / f"{name}.json"
-    # An attack that was killed may have left one, and this one may find all and write nothing.
-    sweep_out(path.parent)
+    path = cache_folder("calibration") / f"{name}.json"
     # The name is short; the conditions in the file are compared whole.
     known = _read(path, conditions, len(session.subject.images))
     if known is not None:

@@ -1,6 +1,7 @@
 """Every image a class of its own, with near-duplicates of it: what tells images apart."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -10,14 +11,14 @@ import torch
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.progress import tell
 from paradise_cli.core.randomness import generator, permutation
-from paradise_cli.core.resources import cache_dir
-from paradise_cli.core.storage import publish
+from paradise_cli.core.resources import cache_folder
+from paradise_cli.core.storage import file_digest, publish
 from paradise_cli.core.units import counted
 from paradise_cli.data.base import DataBundle, DataInfo, Filter, Preprocessing, Target, dataset
 from paradise_cli.data.copies import distorted
-from paradise_cli.data.images import UnreadableImage
+from paradise_cli.data.images import UnreadableImage, reading
 from paradise_cli.data.listing import image_ids
-from paradise_cli.data.streaming import FolderSplit, file_stamp, stream, unread_note
+from paradise_cli.data.streaming import FolderSplit, stream, unread_note
 
 _VERSION = 1  # of the copies: raise it where `distorted` changes
 _UNSEEN = 1000  # images that a dry run assumes
@@ -85,11 +86,15 @@ def _copied(
     root: Path, names: Sequence[str], copies: int
 ) -> Iterator[tuple[int, str, list[str] | UnreadableImage]]:
     """Number, name and the paths of the copies of each image, which are made where they are not."""
-    folder = cache_dir() / "copies"
+    folder = cache_folder("copies")
 
     def make(name: str) -> list[str]:
-        stamp = hashlib.sha256(repr((_VERSION, *file_stamp(root / name))).encode()).hexdigest()[:32]
-        paths = [folder / f"{stamp}-{copy}.jpg" for copy in range(copies)]
+        # By its content: the copies' paths are the training's names of images, and a training
+        # goes on after files were moved or their modes changed.
+        with reading(root / name):
+            source = f"{_VERSION} {name} {file_digest(root / name)}"
+        key = hashlib.sha256(os.fsencode(source)).hexdigest()[:32]
+        paths = [folder / f"{key}-{copy}.jpg" for copy in range(copies)]
         for copy, path in enumerate(paths):
             if not path.is_file():
                 content = distorted(root / name, generator("copies", name, copy))

@@ -4,6 +4,7 @@ import ast
 import errno
 import json
 import os
+import resource
 import signal
 import stat
 import subprocess
@@ -285,6 +286,23 @@ def test_files_of_one_result_are_one_whenever_a_process_is_killed(
     result(2)
     assert json.loads(document.read_text()) == {"n": 2} and table.read_text() == "n\n2\n"
     assert alone(tmp_path) == ["a.csv", "a.json"]
+
+
+def test_the_system_s_own_words_for_what_keeps_tensors_from_the_disk(tmp_path: Path) -> None:
+    """Which safetensors hides in the text of an error of its own."""
+    path = tmp_path / "w.safetensors"
+    path.write_text("old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(ParadiseError) as caught:
+            save_tensors(path, {"w": torch.zeros(1000)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(caught.value).endswith(
+        "w.safetensors: File too large; what was there before is untouched"
+    )
+    assert path.read_text() == "old"
 
 
 def test_a_full_disk_leaves_all_files_of_a_result(

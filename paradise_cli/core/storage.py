@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 
 from paradise_cli.core.errors import ParadiseError, printable
+from paradise_cli.core.os_errors import unhidden
 from paradise_cli.core.temporary import no_empty_folders, unfinished
 
 if TYPE_CHECKING:
@@ -223,12 +224,8 @@ def save_tensors(path: Path, tensors: dict[str, "torch.Tensor"], metadata: dict[
     if len(text) > MOST_METADATA:
         raise ParadiseError(f"cannot write {path}: {_too_much(text)}")
     ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with publish(path) as temporary:
-        try:
-            save_file(ready, temporary, {METADATA_KEY: text})
-        except SafetensorError as error:
-            # The library hides the operating system's error in its text.
-            raise OSError(str(error)) from error
+    with publish(path) as temporary, unhidden():
+        save_file(ready, temporary, {METADATA_KEY: text})
 
 
 def file_digest(path: Path) -> str:

@@ -14,6 +14,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from paradise_cli.core.errors import as_utf8
+from paradise_cli.core.os_errors import unhidden
 from paradise_cli.inference.image_sources import ImageSource
 
 _CHUNK = 4096  # texts, or rows of a table, that are written at a time
@@ -87,7 +88,6 @@ def _write_npz(path: Path, given: Embeddings) -> None:
 
 def _write_safetensors(path: Path, given: Embeddings) -> None:
     """Everything but texts, of which the format has none: the index beside it names the rows."""
-    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     with _spooled(path.parent, given) as spools:
@@ -96,11 +96,8 @@ def _write_safetensors(path: Path, given: Embeddings) -> None:
             name: np.memmap(spool, "<f4", "r", shape=(len(given.kept), *given.shapes[name]))
             for name, spool in spools.items()
         }
-        try:
+        with unhidden():
             save_file(arrays | {"labels": np.ascontiguousarray(given.labels)}, path)
-        except SafetensorError as error:
-            # The library hides the operating system's error in its text.
-            raise OSError(str(error)) from error
 
 
 def _write_parquet(path: Path, given: Embeddings) -> None:

@@ -138,6 +138,16 @@ def test_a_body_that_fails_is_not_remembered(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"other seed \(1, now 2\)"):
         write({"seed": 2}, lambda: out.write_text("three"))
     assert out.read_text() == "two"
+
+    def write_and_fail() -> None:
+        out.write_text("of three")
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError), replacing(out, {"seed": 3}, overwrite=True):
+        write_and_fail()
+    with pytest.raises(UsageError, match=r"other seed \(3, now 2\)"):
+        write({"seed": 2}, lambda: out.write_text("two"))
+    write({"seed": 3}, lambda: out.write_text("three"))
     for damaged in ("hello", "{}", json.dumps({"origin": {"seed": 1}, "file": None})):
         (tmp_path / ".r.json.json").write_text(damaged)
         with pytest.raises(UsageError, match="which this command did not make"):

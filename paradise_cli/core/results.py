@@ -87,25 +87,27 @@ def replacing(
     if written.is_file() and not overwrite:
         _refuse_another(path, written, origin)
     record = _record(path)
-    known = read_object(record)
+    known, before = read_object(record), _stamp(written)
     with no_empty_folders(record):
         # Ahead of the result: whoever is killed between the two has left what this command made.
         if not path.exists() or path.is_dir() or path.is_file():
             write_json(record, {**(known or {}), "begun": origin})
         try:
             yield
-        except BaseException:  # it leaves the old result, and what is known of it
-            _restore(record, known)
-            raise
-        if written.is_file():
-            write_json(record, {"origin": origin, "file": _stamp(written)})
+        finally:
+            # A body that fails may have written first, as where nobody reads what it says.
+            if (stamp := _stamp(written)) == before:
+                _restore(record, known)
+            else:
+                write_json(record, {"origin": origin, "file": stamp})
 
 
 def origin_at(path: Path) -> dict[str, Any] | None:
     """What decided the result at `path`; None where somebody else put it there, or nobody knows."""
     found = read_object(_record(path)) or {}
     origin = found.get("origin")
-    known = isinstance(origin, dict) and path.is_file() and found.get("file") == _stamp(path)
+    stamp = _stamp(path)
+    known = isinstance(origin, dict) and stamp is not None and found.get("file") == stamp
     return origin if known else None
 
 
@@ -151,7 +153,12 @@ def _record(path: Path) -> Path:
     return path.parent / f".{path.name}.json"
 
 
-def _stamp(path: Path) -> list[int]:
-    """Size and time of change: a file that somebody else put there since has another."""
+def _stamp(path: Path) -> list[int] | None:
+    """Size and time of change: a file that somebody else put there since has another.
+
+    None where there is no regular file.
+    """
+    if not path.is_file():
+        return None
     status = path.stat()
     return [status.st_size, status.st_mtime_ns]

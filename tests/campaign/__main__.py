@@ -4,8 +4,10 @@ import argparse
 import os
 import random
 import shutil
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 
 from tests.campaign.base import made
 from tests.campaign.child import MOST_MEMORY, Outcome, run
+from tests.campaign.conditions import bore, possible
 from tests.campaign.kills import COMMANDS, Killed, operations, reachable_hub, survived
 from tests.campaign.kinds import KINDS, Kind
 from tests.campaign.record import Record
@@ -31,6 +34,12 @@ def main() -> None:
     parser.add_argument("--inputs", type=int, default=10_000, help="hostile inputs of all kinds")
     parser.add_argument("--kills", type=int, default=100, help="kills at random file operations")
     parser.add_argument("--every-kill", action="store_true", help="before each file operation too")
+    parser.add_argument(
+        "--conditions",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="full disks, closed streams and the like, each for every command",
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="one kind, or one command that is killed")
     parser.add_argument("--out", type=Path, default=Path("campaign"), help="record and base")
@@ -101,28 +110,37 @@ def _judged(outcome: Outcome, kind: Kind, place: Path, base: Path) -> tuple[str,
     return ("one message", "") if messages else ("silent", said[-200:])
 
 
-def _kills(record: Record, base: Path, out: Path, given: argparse.Namespace) -> None:
-    chosen = [each for each in COMMANDS if given.only in (None, each.name)]
-    if not chosen or not (given.kills or given.every_kill):
-        return
-    place, draw = out / "case" / "place", random.Random(f"kills {given.seed}")
-    counts: dict[str, int] = {}
+def _whole(out: Path, base: Path, chosen: Sequence[Killed]) -> dict[str, int]:
+    """What each command leaves where nothing happens to it, and how many changes it makes."""
+    place, counts = out / "case" / "place", {}
     for command in chosen:
         counts[command.name] = operations(command, base, place)
         whole = out / "whole" / command.name
         shutil.rmtree(whole, ignore_errors=True)
         shutil.copytree(place, whole)
+    return counts
+
+
+def _kills(record: Record, base: Path, out: Path, given: argparse.Namespace) -> None:
+    chosen = [each for each in COMMANDS if given.only in (None, each.name)]
+    if not chosen or not (given.kills or given.every_kill or given.conditions):
+        return
+    place, draw = out / "case" / "place", random.Random(f"kills {given.seed}")
+    counts = _whole(out, base, chosen)
     drawn = draw.choices(chosen, k=given.kills)
     moments = [(command, draw.randint(1, counts[command.name])) for command in drawn]
     if given.every_kill:
         moments += [(each, at) for each in chosen for at in range(1, counts[each.name] + 1)]
     for command, at in moments:
-        look = partial(_survived, command, base, place, out / "whole" / command.name, at)
-        record.keep([f"kill {command.name}", at], look)
+        look = partial(survived, command, base, place, out / "whole" / command.name, at)
+        record.keep([f"kill {command.name}", at], partial(_looked, look))
+    for condition, command in product(possible() if given.conditions else (), chosen):
+        look = partial(bore, command, condition, base, place, out / "whole" / command.name)
+        record.keep([condition.name, command.name], partial(_looked, look))
 
 
-def _survived(command: Killed, base: Path, place: Path, whole: Path, at: int) -> dict[str, Any]:
-    why = survived(command, base, place, whole, at)
+def _looked(look: Callable[[], str]) -> dict[str, Any]:
+    why = look()
     return {"verdict": "wrong" if why else "ended well", "why": why}
 
 

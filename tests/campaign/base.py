@@ -37,6 +37,10 @@ def _files(place: Path) -> None:
         pixels = draw.integers(0, 256, (9 + number, 8), dtype=np.uint8)
         Image.fromarray(pixels).save(place / "images" / f"{number}.{suffix}")
     images = draw.integers(0, 256, (5, 8, 8), dtype=np.uint8)
+    for number, pixels in enumerate(draw.integers(0, 256, (20, 8, 8), dtype=np.uint8)):
+        path = place / "classes" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
     np.save(place / "images.npy", images)
     np.savez(place / "images.npz", images=images, labels=np.arange(5))
     mu = draw.normal(size=(40, 3))

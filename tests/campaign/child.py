@@ -67,7 +67,8 @@ def _become(
             code = 0
         except SystemExit as error:
             code = error.code if isinstance(error.code, int) else 1
-        sys.stdout.flush()
+        if sys.stdout:
+            sys.stdout.flush()
     except BaseException:
         import traceback
 

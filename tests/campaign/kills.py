@@ -19,6 +19,8 @@ from tests.fake_hub import COMMIT, running
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod", "os.link")
 
+FOLDER = "data={name: image_folder, root: classes, size: 8, channels: 1}"
+
 
 @dataclass(frozen=True)
 class Killed:
@@ -32,6 +34,11 @@ class Killed:
 
 COMMANDS = [
     Killed("train", TRAIN, ["run/model.safetensors"], ["run"]),
+    Killed("train on a folder", [*TRAIN, "--set", FOLDER, "--set", "train.epochs=1"],
+           ["run/model.safetensors"], ["run"]),
+    Killed("train on copies", ["train", "near_duplicates", "--set", "data.root=images",
+                               "--set", "train.epochs=1", "--out", "run", "--device", "cpu"],
+           ["run/model.safetensors"], ["run"]),
     # Its report and its images say how many seconds it took.
     Killed("attack", ATTACK, ["attacked/points.f32", "attacked/ledger.jsonl"], ["attacked"]),
     Killed("encode", ENCODE, ["z.npy", "z.index.csv"], ["z.npy", "z.index.csv", ".z.npy.origin"]),
@@ -55,7 +62,7 @@ def watched(place: Path, seen: Callable[[int], None]) -> Callable[[], None]:
     """What makes a process call `seen` with a number before each change of a file in a folder."""
 
     def begin() -> None:
-        _keep_within(place)
+        keep_within(place)
         count = 0
 
         def hook(event: str, given: tuple[Any, ...]) -> None:
@@ -71,7 +78,7 @@ def watched(place: Path, seen: Callable[[int], None]) -> Callable[[], None]:
     return begin
 
 
-def _keep_within(place: Path) -> None:
+def keep_within(place: Path) -> None:
     """What is kept for later calls is kept in the folder too, and is killed like the rest."""
     os.environ["PARADISE_CACHE"] = str(place / "cache")
 
@@ -88,7 +95,7 @@ def reachable_hub(place: Path) -> Iterator[None]:
 
 def operations(command: Killed, base: Path, place: Path) -> int:
     """How many changes of files the command makes."""
-    _begun(command, base, place)
+    begun(command, base, place)
     counter = place.parent / "count"
 
     def note(count: int) -> None:
@@ -104,7 +111,7 @@ def operations(command: Killed, base: Path, place: Path) -> int:
 
 def survived(command: Killed, base: Path, place: Path, whole: Path, at: int) -> str:
     """What is wrong after a kill before change `at` and the same command again; "" for nothing."""
-    _begun(command, base, place)
+    begun(command, base, place)
 
     def end(count: int) -> None:
         if count == at:
@@ -113,12 +120,22 @@ def survived(command: Killed, base: Path, place: Path, whole: Path, at: int) -> 
     run(command.arguments, place, watched(place, end))
     if not _all_ended(place):
         return "processes that it started go on"
-    again = run(command.arguments, place, partial(_keep_within, place))
+    return not_as_whole(command, place, whole)
+
+
+def not_as_whole(command: Killed, place: Path, whole: Path) -> str:
+    """What is wrong after the command was run again to its end; "" for nothing."""
+    again = run(command.arguments, place, partial(keep_within, place))
     if again.code != 0:
         return f"exit code {again.code}: {again.stderr.strip()[-200:]}"
     for name in command.results:
         if (place / name).read_bytes() != (whole / name).read_bytes():
             return f"another {name}"
+    return unfinished(place)
+
+
+def unfinished(place: Path) -> str:
+    """The unfinished files in a folder, as a complaint."""
     left = [str(path.relative_to(place)) for path in place.rglob("*.tmp")]
     return f"left behind: {', '.join(left)}" if left else ""
 
@@ -144,9 +161,10 @@ def _working_in(place: Path) -> list[str]:
     return found
 
 
-def _begun(command: Killed, base: Path, place: Path) -> None:
+def begun(command: Killed, base: Path, place: Path) -> None:
+    """The folder as it is before the command; it may be a disk, which cannot be removed."""
     shutil.rmtree(place, ignore_errors=True)
-    shutil.copytree(base, place)
+    shutil.copytree(base, place, dirs_exist_ok=True)
     for name in command.without:
         target = place / name
         if target.is_dir():

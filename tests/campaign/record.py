@@ -39,9 +39,9 @@ class Record:
         counts = Counter((e["case"][0], e["verdict"]) for e in self.found.values())
         names = list(dict.fromkeys(name for name, _ in counts))
         used = [each for each in VERDICTS if any(counts[name, each] for name in names)]
-        print(f"{'kind':16}" + "".join(f"{each:>13}" for each in used))
+        print(f"{'kind':24}" + "".join(f"{each:>13}" for each in used))
         for name in names:
-            print(f"{name:16}" + "".join(f"{counts[name, each]:>13,}" for each in used))
+            print(f"{name:24}" + "".join(f"{counts[name, each]:>13,}" for each in used))
         most = max((entry.get("memory", 0) for entry in self.found.values()), default=0)
         cases, memory = f"{len(self.found):,} cases", f"{most / 2**20:,.0f} MiB"
         print(f"{cases}, {self.faults()} faults; peak memory {memory}")

@@ -2,13 +2,19 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
 
 from paradise_cli.core.resources import data_dir
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ |= {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100"}
+
+DRAWN = Figure.savefig
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,3 +25,24 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("PARADISE_DATA", str(data_dir()))
         patch.setenv("PARADISE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def blank_pictures() -> Iterator[None]:
+    """Figures are built, and saved as one white pixel.
+
+    To draw the letters of its two pictures takes a second, longer than most trainings here.
+    """
+
+    def save(figure: Figure, path: Path, **settings: Any) -> None:
+        Image.new("L", (1, 1), 255).save(path, "PNG")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save)
+        yield
+
+
+@pytest.fixture
+def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures as users see them, for the tests that look at one."""
+    monkeypatch.setattr(Figure, "savefig", DRAWN)

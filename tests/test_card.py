@@ -130,13 +130,14 @@ def written(folder, report, images, classes=None, model="net", data="toy"):
     return Page((folder / "card.html").read_text())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def card(tmp_path_factory):
     folder = tmp_path_factory.mktemp("card")
     report, images = made()
     return folder, report, written(folder, report, images)
 
 
+@pytest.mark.usefixtures("pictures")
 def test_the_page_needs_nothing_but_itself(card):
     folder, _, page = card
     text = (folder / "card.html").read_text()
@@ -171,6 +172,7 @@ def test_what_matters_most_comes_first(card):
     assert "3 passed and 4 failed; 4 had too few images to decide and 3 do not apply" in page.text
 
 
+@pytest.mark.usefixtures("pictures")
 def test_eps_is_written_in_one_way_wherever_it_stands(tmp_path, monkeypatch):
     """0.1 is 25.5 steps of 1/255, 0.05 are 12.75 and 0.15 are 38.25."""
     drawn = []
@@ -317,6 +319,7 @@ def test_without_an_audit_nothing_is_vouched_for(tmp_path):
     assert "not detected" not in page.text
 
 
+@pytest.mark.usefixtures("pictures")
 def test_transferred_attacks_stand_beside_the_white_box(tmp_path):
     """The lowest mean is 15 of 20, the worst case of each image 12; PGD on the model itself left
     74.5%.
@@ -339,6 +342,7 @@ def test_transferred_attacks_stand_beside_the_white_box(tmp_path):
     assert not pictures.draw_transfer(alone, tmp_path / "none.png")
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_change_is_magnified_until_the_largest_is_black_or_white(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(
@@ -381,6 +385,7 @@ def test_equal_reports_give_equal_bytes(tmp_path):
     assert "norm l2" in page.text
 
 
+@pytest.mark.usefixtures("pictures")
 def test_words_stay_whole_and_names_are_short(tmp_path, monkeypatch):
     drawn, draw = [], pictures.draw_captioned
 

@@ -416,6 +416,7 @@ def run(*arguments: object) -> Result:
 FAST = ("--samples", 60, "--n0", 10, "--data", "data.npz")
 
 
+@pytest.mark.usefixtures("pictures")
 @pytest.mark.parametrize("model", ["tiny.safetensors", "own_certified:load"])
 def test_one_json_document_a_table_and_a_picture(folder: Path, model: str) -> None:
     done = run(model, "--sigma", "64/255", *FAST, "--out", "out", "--json")

@@ -29,6 +29,7 @@ def rd(*arguments: str) -> dict[str, Any]:
     return value
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_coin_is_solved_asked_and_drawn() -> None:
     solved = rd(
         "bernoulli", "--p", "0.3", "--at-distortion", "0.1", "--at-rate", "0.2", "--points", "6"

@@ -42,6 +42,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("pictures")
 def test_digits_ends_with_a_table_and_a_picture(empty_folder: Path) -> None:
     result = paradise("train", "digits", *QUICK)
     assert result.exit_code == 0

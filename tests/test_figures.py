@@ -23,6 +23,8 @@ from paradise_cli.figures.captioned import Block, draw_captioned
 from paradise_cli.figures.posterior import WIDTH, draw_posteriors
 from paradise_cli.information.gaussian import DiagonalGaussian
 
+pytestmark = pytest.mark.usefixtures("pictures")
+
 FOREIGN = {"text.usetex": True, "axes.facecolor": "red", "savefig.dpi": 7, "font.size": 40}
 
 

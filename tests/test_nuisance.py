@@ -167,6 +167,7 @@ def run(*arguments):
     return CliRunner().invoke(app, command)
 
 
+@pytest.mark.usefixtures("pictures")
 def test_the_command_prints_a_table_and_draws_a_picture(tmp_path, few):
     path = weights(tmp_path / "model.safetensors", "digits")
     shown = run(path, "--out", tmp_path / "result.json")

@@ -341,6 +341,7 @@ def test_without_tensorboard_nothing_is_begun(
 # Pictures
 
 
+@pytest.mark.usefixtures("pictures")
 def test_curves_are_drawn_of_what_was_recorded(tmp_path: Path) -> None:
     records = [
         {"epoch": 1, "train": {"loss": 2.0, "distortion": 1.5, "rate": 0.5}},
@@ -357,6 +358,7 @@ def test_curves_are_drawn_of_what_was_recorded(tmp_path: Path) -> None:
     assert not (tmp_path / "none.png").exists()
 
 
+@pytest.mark.usefixtures("pictures")
 def test_a_confusion_is_drawn_with_its_shares(tmp_path: Path) -> None:
     """Everything is answered with the first class: its column is dark, all others are white."""
     table = torch.tensor([[3, 0], [5, 0]])

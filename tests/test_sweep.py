@@ -204,6 +204,7 @@ def test_a_point_that_diverges_leaves_the_others(folder: Path) -> None:
     assert "not finite" in bad["error"] and bad["distortion"] == ""
 
 
+@pytest.mark.usefixtures("pictures")
 def test_another_split_is_measured_without_training_again(folder: Path) -> None:
     kept = {name: (folder / name).read_bytes() for name in ("sweep.csv", "sweep.json")}
     sweep(folder, "--alpha", "0.1", "--split", "train")

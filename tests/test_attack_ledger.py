@@ -22,7 +22,7 @@ from paradise_cli.core.storage import load_tensors
 from tests.attack_ranks import attacked, document
 
 HEADER = {"shape": [1, 2, 3], "seed": 0}
-MOMENTS = 10
+MOMENTS = 4
 
 
 @pytest.fixture(autouse=True)

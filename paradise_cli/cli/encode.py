@@ -37,6 +37,14 @@ Out = Annotated[
 Features = Annotated[
     bool, typer.Option("--features", help="What the model's backbone gives, in place of z.")
 ]
+Parts = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Images a file: z-00000-of-00020.npy and so on. Any number of processes share them.",
+        show_default="one file",
+    ),
+]
 Samples = Annotated[
     int,
     typer.Option(
@@ -53,6 +61,7 @@ def encode(
     features: Features = False,
     samples: Samples = 0,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
+    parts: Parts = None,
     batch_size: AheadOption = None,
     device: DeviceOption = "auto",
     overwrite: OverwriteOption = False,
@@ -68,6 +77,7 @@ def encode(
     paradise encode photos/ --out f.npy --features         what the head sees
     paradise encode pixels.npy --out c.npy                 an array of images
     paradise encode digits:train --out d.npy --samples 10  ten draws of each
+    paradise encode photos/ --out z.npy --parts 1000       in files of 1,000
 
     z.index.csv beside the output says which row is which image. Order is sorted by path and the
     bytes are the same on every run. Files that cannot be read are skipped and listed, and the exit
@@ -77,9 +87,10 @@ def encode(
 
     done = write_embeddings(
         loaded, images, out,
-        features=features, samples=samples, seed=seed, ahead=batch_size, overwrite=overwrite,
+        features=features, samples=samples, seed=seed, parts=parts, ahead=batch_size,
+        overwrite=overwrite,
     )  # fmt: skip
-    _report(done, loaded, as_json)
+    _report(done, loaded, as_json, "index" if parts is None else "manifest")
 
 
 def write_embeddings(
@@ -90,6 +101,7 @@ def write_embeddings(
     features: bool = False,
     samples: int = 0,
     seed: int = 0,
+    parts: int | None = None,
     ahead: int | None = None,
     overwrite: bool = False,
 ) -> "Encoded":
@@ -98,12 +110,20 @@ def write_embeddings(
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.core.results import replacing
     from paradise_cli.inference.encoding import encode_to_file, index_path
+    from paradise_cli.inference.parts import encode_in_parts
 
     source = loaded.open(in_order(images))
     # Without draws the seed decides nothing.
     drawn = {"samples": samples, "seed": seed} if samples else {}
     of = {"features": True} if features else {}
     origin = origin_of("encode", loaded, images) | drawn | of
+    asked: dict[str, Any] = {"features": features, "samples": samples, "seed": seed, "ahead": ahead}
+    if parts is not None:
+        with progress_bar(len(source.ids), "encoding") as advance:
+            return encode_in_parts(
+                loaded, source, out, origin, size=parts, overwrite=overwrite,
+                progress=advance, say=note, **asked,
+            )  # fmt: skip
     # The index is that of z.npy and of z.npz, whatever the model and the draws.
     rows = {"images": origin["images"]}
     with (
@@ -111,18 +131,17 @@ def write_embeddings(
         replacing(index_path(out), rows, overwrite=overwrite),
         progress_bar(len(source.ids), "encoding") as advance,
     ):
-        asked: dict[str, Any] = {"features": features, "samples": samples, "seed": seed}
-        return encode_to_file(loaded, source, out, **asked, ahead=ahead, progress=advance)
+        return encode_to_file(loaded, source, out, progress=advance, **asked)
 
 
-def _report(done: "Encoded", loaded: "LoadedModel", as_json: bool) -> None:
+def _report(done: "Encoded", loaded: "LoadedModel", as_json: bool, listed: str) -> None:
     """What was written; last the unreadable files, which end the command."""
     skipped = [{"path": path, "error": reason} for path, reason in done.skipped]
     if as_json:
         print_json(
             {
                 "out": str(done.out),
-                "index": str(done.index),
+                listed: str(done.index),
                 "model": str(loaded.source),
                 "dimensions": done.dimensions,
                 "images": done.images,
@@ -131,5 +150,5 @@ def _report(done: "Encoded", loaded: "LoadedModel", as_json: bool) -> None:
             }
         )
     size = f"{counted(done.rows, 'row')} of {counted(done.dimensions, 'dimension')}"
-    note(f"{done.out}: {size}; index: {done.index}")
+    note(f"{done.out}: {size}; {listed}: {done.index}")
     report_skipped(done.skipped, done.images, done.index)

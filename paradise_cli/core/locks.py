@@ -38,6 +38,43 @@ def locked(folder: Path, kind: str, work: str) -> Iterator[None]:
         os.close(handle)
 
 
+class Claims:
+    """Numbers that one process at a time holds: locks on the bytes of a file.
+
+    Network file systems know them too, and even a killed process frees its own. Raises
+    ParadiseError where the file cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab")
+        except OSError as error:
+            raise ParadiseError(f"cannot write {path}: {error.strerror}") from error
+
+    def __enter__(self) -> "Claims":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+    @contextmanager
+    def taken(self, number: int) -> Iterator[bool]:
+        """Hold a number for the body, where nobody else does, and say whether."""
+        try:
+            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
+        except (BlockingIOError, PermissionError):  # either says that another process holds it
+            yield False
+            return
+        except OSError as error:
+            raise ParadiseError(f"{self.path}: no locks on this disk: {error.strerror}") from error
+        try:
+            yield True
+        finally:
+            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
+
+
 def take(file: int | IO[bytes], taken: str) -> None:
     """Hold the lock on an open file until it is closed; raises Busy, which says `taken`, where
     somebody else does.

@@ -59,13 +59,14 @@ def _locked(target: Path) -> tuple[Path, int]:
             os.close(lock)
 
 
-def sweep_out(parent: Path) -> None:
+def sweep_out(parent: Path, *, again: bool = False) -> None:
     """Remove the unfinished files in a folder that no process holds; there may be no such folder.
 
-    Whoever writes a file there does so first; a folder of the cache may be read alone.
+    Whoever writes a file there does so first; a folder of the cache may be read alone. A process
+    does it once, or `again` where others write there meanwhile.
     """
-    # Once: a folder may get a hundred thousand files, and each would look through all of them.
-    if parent in _swept:
+    # A folder may get a hundred thousand files, and each would look through all of them.
+    if parent in _swept and not again:
         return
     _swept.add(parent)
     # Some folders may be written into, and not looked into; some are not there, or no folders.

@@ -68,7 +68,7 @@ def stream_results(
     default enough to keep every core busy); it changes speed and memory, never a result. `progress`
     is called with the number of images decoded since its last call. Close it where it is left
     early: its threads are then stopped, and torch has its cores back. Raises ParadiseError for
-    results that are no numbers, and at the end where no image could be read.
+    results that are no numbers, and NothingReadable at the end where no image could be read.
     """
     size = block_size(source.shape)
     workers = worker_count()
@@ -102,13 +102,7 @@ def stream_results(
                 unread += results.skipped
                 yield results
     if len(unread) == len(source.ids):
-        raise _nothing_readable([(source.ids[row], error.reason) for row, error in unread])
-
-
-def _nothing_readable(skipped: Sequence[tuple[str, str]]) -> ParadiseError:
-    shown = "".join(f"\n  {path}: {reason}" for path, reason in skipped[:_SHOWN])
-    more = "\n  ..." if len(skipped) > _SHOWN else ""
-    return ParadiseError(f"no image can be read, of {len(skipped):,} given:{shown}{more}")
+        raise NothingReadable([(source.ids[row], error.reason) for row, error in unread])
 
 
 def _pieces(source: ImageSource, size: int) -> "Iterator[_Piece]":
@@ -117,6 +111,15 @@ def _pieces(source: ImageSource, size: int) -> "Iterator[_Piece]":
         block = _Block(source, start, min(start + size, len(source.ids)), size)
         for row in range(block.start, block.stop, source.stride):
             yield block, row, min(row + source.stride, block.stop)
+
+
+class NothingReadable(ParadiseError):
+    """No image of a source could be read."""
+
+    def __init__(self, skipped: Sequence[tuple[str, str]]) -> None:
+        shown = "".join(f"\n  {path}: {reason}" for path, reason in skipped[:_SHOWN])
+        more = "\n  ..." if len(skipped) > _SHOWN else ""
+        super().__init__(f"no image can be read, of {len(skipped):,} given:{shown}{more}")
 
 
 class _Block:

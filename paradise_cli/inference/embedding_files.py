@@ -93,7 +93,7 @@ def _write_safetensors(path: Path, given: Embeddings) -> None:
     with _spooled(path.parent, given) as spools:
         # Mapped, not read: the library copies from where they are.
         arrays: dict[str, NDArray[Any]] = {
-            name: np.memmap(spool, "<f4", "r", shape=(len(given.kept), *given.shapes[name]))
+            name: _mapped(spool, (len(given.kept), *given.shapes[name]))
             for name, spool in spools.items()
         }
         with unhidden():
@@ -159,7 +159,8 @@ def _in_chunks(parts: Iterator[Part]) -> Iterator[Part]:
         if sum(map(_rows, waiting)) >= _CHUNK:
             yield _joined(waiting)
             waiting = []
-    if waiting:
+    # A group of no rows is refused by its writer, as where nothing of the last block was read.
+    if any(map(_rows, waiting)):
         yield _joined(waiting)
 
 
@@ -187,6 +188,11 @@ def _spooled(folder: Path, given: Embeddings) -> Iterator[dict[str, IO[bytes]]]:
         for spool in spools.values():
             spool.seek(0)
         yield spools
+
+
+def _mapped(spool: IO[bytes], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    # There is no map of no rows.
+    return np.memmap(spool, "<f4", "r", shape=shape) if shape[0] else np.zeros(shape, "<f4")
 
 
 def _write_texts(file: IO[bytes], texts: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -11,10 +11,12 @@ from paradise_cli.core.errors import UsageError
 from paradise_cli.core.results import EMBEDDINGS, check_suffix
 from paradise_cli.core.storage import publish_together
 from paradise_cli.data import UnreadableImage
-from paradise_cli.inference.batches import Results
+from paradise_cli.inference.batches import NothingReadable, Results
 from paradise_cli.inference.embedding_files import WRITERS, Embeddings, Part
 from paradise_cli.inference.image_sources import ImageSource
 from paradise_cli.inference.loading import Advance, LoadedModel, draw
+
+_NO_UTF_8 = "surrogateescape"  # names of files that are not UTF-8 keep their bytes
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ def encode_to_file(
     features: bool = False,
     samples: int = 0,
     seed: int = 0,
+    first: int | None = None,
     ahead: int | None = None,
     progress: Advance | None = None,
 ) -> Encoded:
@@ -55,7 +58,8 @@ def encode_to_file(
     calls write equal bytes, whatever `ahead`. Raises UsageError for another suffix and for draws of
     features, ParadiseError where no image is readable or `out` cannot be written, with what was
     there before untouched. The index is away while `out` changes: where it stands, it belongs to
-    it.
+    it. Where they are a part of more, from the image `first` on, draws are those of the whole, and
+    none of them need be readable.
     """
     check_suffix(out, EMBEDDINGS, chooses=True)
     model.check_samples(samples)
@@ -68,23 +72,27 @@ def encode_to_file(
         shapes = _shapes(model, features, samples)
         with index_file(lines) as index:
             given = Embeddings(
-                parts=_parts(blocks, source, index, samples, seed),
+                parts=_parts(blocks, source, index, samples, seed, first),
                 shapes=shapes,
                 source=source,
                 kept=index.kept,
                 own_classes=model.info.targets[0].classes if model.info.targets else (),
             )
             WRITERS[out.suffix](temporary, given)
-    *_, dimensions = next(iter(shapes.values()))
-    rows = len(index.kept)
-    return Encoded(out, index_path(out), len(source.ids), rows, dimensions, index.skipped)
+    rows, width = len(index.kept), dimensions(model, features=features)
+    return Encoded(out, index_path(out), len(source.ids), rows, width, index.skipped)
+
+
+def dimensions(model: LoadedModel, *, features: bool = False) -> int:
+    """Of z, or of the features."""
+    return model.model.backbone.out_features if features else model.model.latent_dim
 
 
 def _shapes(model: LoadedModel, features: bool, samples: int) -> dict[str, tuple[int, ...]]:
     """What there is of each image: names of arrays and shapes."""
+    size = dimensions(model, features=features)
     if features:
-        return {"features": (model.model.backbone.out_features,)}
-    size = model.model.latent_dim
+        return {"features": (size,)}
     shapes: dict[str, tuple[int, ...]] = {"mean": (size,), "log_variance": (size,)}
     return shapes | {"samples": (samples, size)} if samples else shapes
 
@@ -121,18 +129,32 @@ class Index:
 @contextmanager
 def index_file(path: Path) -> Iterator[Index]:
     """An index that is written to `path`."""
-    # File names that are not UTF-8 keep their bytes.
-    with path.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with path.open("w", encoding="utf-8", errors=_NO_UTF_8, newline="") as file:
         yield Index(file)
 
 
+def unread_in(index: Path) -> list[tuple[str, str]]:
+    """The files that have no row in an index, and why."""
+    with index.open(encoding="utf-8", errors=_NO_UTF_8, newline="") as file:
+        lines = csv.DictReader(file)
+        return [(line["path"], line["error"]) for line in lines if not line["row"]]
+
+
 def _parts(
-    blocks: Iterator[Results], source: ImageSource, index: Index, samples: int, seed: int
+    blocks: Iterator[Results],
+    source: ImageSource,
+    index: Index,
+    samples: int,
+    seed: int,
+    first: int | None,
 ) -> Iterator[Part]:
     """The arrays of each block, its rows entered into the index."""
-    for block in blocks:
-        index.add(source, block)
-        part = block.values
-        if samples:
-            part = part | {"samples": draw(part["mean"], part["sigma"], block.rows, samples, seed)}
-        yield part
+    # A part of more may be without any image.
+    with nullcontext() if first is None else suppress(NothingReadable):
+        for block in blocks:
+            index.add(source, block)
+            part = block.values
+            if samples:
+                rows = [(first or 0) + row for row in block.rows]
+                part = part | {"samples": draw(part["mean"], part["sigma"], rows, samples, seed)}
+            yield part

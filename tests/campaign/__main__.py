@@ -1,17 +1,13 @@
 """The campaign's command line: inputs and kills in order, each recorded, and one table of them."""
 
 import argparse
-import os
 import random
 import shutil
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import import_module
 from itertools import product
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from tests.campaign.base import made
 from tests.campaign.child import MOST_MEMORY, Outcome, run
@@ -19,13 +15,7 @@ from tests.campaign.conditions import bore, possible
 from tests.campaign.kills import COMMANDS, Killed, operations, reachable_hub, survived
 from tests.campaign.kinds import KINDS, Kind
 from tests.campaign.record import Record
-
-SLOW = (
-    "torch._dynamo", "scipy.stats", "sklearn.datasets", "matplotlib.figure",
-    "paradise_cli.attacks.run", "paradise_cli.cli", "paradise_cli.library",
-    "paradise_cli.runs.pictures",
-)  # fmt: skip
-"""What the commands import: each in every fork would take most of its time."""
+from tests.campaign.settled import settle
 
 
 def main() -> None:
@@ -45,7 +35,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("campaign"), help="record and base")
     given = parser.parse_args()
     out = given.out.resolve()
-    _settle(out)
+    settle(out)
     base, record = made(out), Record(out / "record.jsonl")
     for number in range(given.inputs):
         kind = KINDS[number % len(KINDS)]
@@ -56,19 +46,6 @@ def main() -> None:
         _kills(record, base, out, given)
     record.show()
     raise SystemExit(1 if record.faults() else 0)
-
-
-def _settle(out: Path) -> None:
-    """One place for all that the product keeps, and `SLOW` in memory before any fork."""
-    for name in ("HOME", "PARADISE_CACHE", "PARADISE_DATA"):
-        place = out / name.lower()
-        place.mkdir(parents=True, exist_ok=True)
-        os.environ[name] = str(place)
-    os.environ["COLUMNS"] = "100"
-    for name in SLOW:
-        import_module(name)
-    # A thread of torch would not be there in a fork, which would wait for it.
-    torch.set_num_threads(1)
 
 
 def _tried(kind: Kind, base: Path, out: Path, seed: int, number: int) -> dict[str, Any]:

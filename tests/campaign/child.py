@@ -30,18 +30,28 @@ def run(
     arguments: Sequence[str], place: Path, before: Callable[[], None] = lambda: None
 ) -> Outcome:
     """`paradise ARGUMENTS` in a folder; `before` is called in the child before it begins."""
-    started = time.monotonic()
+    since = time.monotonic()
     streams = [place.parent / name for name in ("stdout", "stderr")]
+    status, used, hung = _awaited(started(arguments, place, streams, before), since)
+    texts = [stream.read_text(errors="replace") for stream in streams]
+    code = os.waitstatus_to_exitcode(status)
+    seconds = time.monotonic() - since
+    return Outcome(code, texts[0], texts[1], seconds, used.ru_maxrss * 1024, hung)
+
+
+def started(
+    arguments: Sequence[str],
+    place: Path,
+    streams: Sequence[Path],
+    before: Callable[[], None] = lambda: None,
+) -> int:
+    """The number of a process that is `paradise ARGUMENTS`; it writes to these two files."""
     sys.stdout.flush()
     # A fork has torch in memory already: a fresh process would take seconds for it.
     child = os.fork()
     if child == 0:
         _become(arguments, place, streams, before)
-    status, used, hung = _awaited(child, started)
-    texts = [stream.read_text(errors="replace") for stream in streams]
-    code = os.waitstatus_to_exitcode(status)
-    seconds = time.monotonic() - started
-    return Outcome(code, texts[0], texts[1], seconds, used.ru_maxrss * 1024, hung)
+    return child
 
 
 def _become(
@@ -77,8 +87,8 @@ def _become(
         os._exit(code)
 
 
-def _awaited(child: int, started: float) -> tuple[int, resource.struct_rusage, bool]:
-    while time.monotonic() - started < SECONDS:
+def _awaited(child: int, since: float) -> tuple[int, resource.struct_rusage, bool]:
+    while time.monotonic() - since < SECONDS:
         ended, status, used = os.wait4(child, os.WNOHANG)
         if ended:
             return status, used, False

@@ -42,6 +42,8 @@ COMMANDS = [
     # Its report and its images say how many seconds it took.
     Killed("attack", ATTACK, ["attacked/points.f32", "attacked/ledger.jsonl"], ["attacked"]),
     Killed("encode", ENCODE, ["z.npy", "z.index.csv"], ["z.npy", "z.index.csv", ".z.npy.origin"]),
+    Killed("encode in parts", [*ENCODE, "--parts", "2"],
+           ["z-00001-of-00003.npy", "z-00002-of-00003.index.csv", "z.parts.json"]),
     Killed("predict", ["predict", "images", "--model", "run", "--out", "p.csv"], ["p.csv"]),
     Killed("evaluate", ["evaluate", "run", "--out", "e.json"], ["e.json"]),
     Killed("rd", ["rd", "bernoulli", "--points", "3", "--out", "curves"],

@@ -17,6 +17,7 @@ import torch
 import yaml
 
 from paradise_cli.build import build_info, build_model, build_objective, build_optimizer
+from paradise_cli.core import temporary
 from paradise_cli.core.errors import Interrupted, ParadiseError, UsageError
 from paradise_cli.core.storage import load_tensors
 from paradise_cli.models.weights import read_model
@@ -99,11 +100,19 @@ def test_a_run_folder_holds_exactly_these_files(tmp_path: Path) -> None:
     assert all(0 <= line["train"]["rate"] <= math.log(100) for line in lines)
 
 
-def test_the_same_command_after_the_end_changes_no_weight(tmp_path: Path) -> None:
+def test_the_same_command_after_the_end_changes_no_weight(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run(tmp_path)
     before = (tmp_path / "model.safetensors").read_bytes()
+    # As where it was killed between its last rename and the removal of what it had written to.
+    left = [tmp_path / name for name in (".a.0123abcd.tmp", "checkpoints/.b.0123abcd.tmp")]
+    for folder in left:
+        folder.mkdir()
+    monkeypatch.setattr(temporary, "_swept", set())  # as in the next process
     assert run(tmp_path).records == []
     assert (tmp_path / "model.safetensors").read_bytes() == before
+    assert not any(folder.exists() for folder in left)
 
 
 @pytest.mark.parametrize(

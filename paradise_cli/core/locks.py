@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.temporary import sweep_out
 
 
 class Busy(ParadiseError):
@@ -18,6 +19,7 @@ class Busy(ParadiseError):
 def locked(folder: Path, kind: str, work: str) -> Iterator[None]:
     """Hold the operating system's lock on a folder, which even a killed process frees.
 
+    What killed processes left unfinished there is removed: work that is done writes nothing more.
     `kind` and `work` say of which kind the folder is and what is done there. Raises Busy where
     another process holds the lock, ParadiseError where the folder cannot be written.
     """
@@ -33,6 +35,7 @@ def locked(folder: Path, kind: str, work: str) -> Iterator[None]:
             handle,
             f"another {work} is running in {folder}; wait for it, stop it, or choose another --out",
         )
+        sweep_out(folder)
         yield
     finally:
         os.close(handle)

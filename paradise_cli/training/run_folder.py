@@ -9,6 +9,7 @@ from typing import Any
 from paradise_cli.core import locks, yaml
 from paradise_cli.core.errors import ParadiseError, UsageError, printable
 from paradise_cli.core.storage import publish_text, require_regular, write_json
+from paradise_cli.core.temporary import sweep_out
 from paradise_cli.training.records import read_environment, read_extensions, read_records
 
 PLAIN, AVERAGED = "plain", "averaged"
@@ -55,6 +56,7 @@ class RunFolder:
                     f"cannot write the run folder {self.path}: {error.strerror}; choose another"
                     " with --out"
                 ) from error
+            sweep_out(self.checkpoints)
             # What would be in the way of a result is found out before the work for it.
             for path in self._files():
                 require_regular(path)

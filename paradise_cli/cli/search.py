@@ -219,10 +219,11 @@ def _duplicates(
     device: str,
 ) -> "Table":
     import math
+    from functools import partial
 
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.cli.search_output import duplicate_table, say_limit
-    from paradise_cli.inference.near_duplicates import COPIES, limit_by_copies
+    from paradise_cli.inference.near_duplicates import COPIES, confirmed, limit_by_copies
     from paradise_cli.inference.search import duplicates, require_widths
 
     require_widths(index)
@@ -231,9 +232,12 @@ def _duplicates(
         with progress_bar(COPIES, "trying copies") as advance:
             limit = limit_by_copies(loaded, index, advance)
         say_limit(limit)
-        nats = limit.nats
+        nats, confirm = (
+            limit.nats,
+            {"confirm": partial(confirmed, loaded, index, angle=limit.angle)},
+        )
     else:
-        nats = -math.log(overlap)
+        nats, confirm = -math.log(overlap), {}
     with progress_bar(len(index.ids), "comparing") as advance:
-        found = duplicates(index, nats, advance)
+        found = duplicates(index, nats, advance, **confirm)
     return duplicate_table(index, found, math.exp(-nats))

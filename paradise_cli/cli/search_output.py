@@ -13,7 +13,7 @@ from paradise_cli.core.storage import publish_text, write_json
 from paradise_cli.core.units import counted, significant
 from paradise_cli.figures.beside import drawing
 from paradise_cli.figures.sheet import COLUMNS, Shown, draw_sheet
-from paradise_cli.inference.near_duplicates import FOUND, Limit
+from paradise_cli.inference.near_duplicates import ANGLE, OVERLAP, Limit
 from paradise_cli.inference.posterior_index import PosteriorIndex
 from paradise_cli.inference.search import Duplicates, Neighbours
 
@@ -123,9 +123,10 @@ def _groups(found: Duplicates) -> list[Shown]:
 def say_limit(limit: Limit) -> None:
     """How the limit came about, and whether it tells images apart."""
     note(
-        f"near-duplicates overlap by {significant(math.exp(-limit.nats), 3)} or more: so do"
-        f" {FOUND:.1%} of {limit.tried} copies, made to try (cropped, resized, JPEG);"
-        f" {limit.others} of them also overlap so with another image"
+        f"near-duplicates overlap by {significant(math.exp(-limit.nats), 3)} or more, and features"
+        f" have a cosine of {significant(1 - limit.angle, 3)} or more: so it is with {OVERLAP:.1%}"
+        f" and {ANGLE:.0%} of {limit.tried} copies, made to try (cropped, resized, JPEG);"
+        f" {limit.others} of them are as near to another image, too"
     )
     if limit.others > _MANY * limit.tried:
         note(

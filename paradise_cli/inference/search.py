@@ -1,9 +1,12 @@
 """Images that are most like others, and near-duplicates, by their posteriors."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from paradise_cli.core.errors import UsageError
 from paradise_cli.inference.loading import Advance, LoadedModel
@@ -55,9 +58,19 @@ def _same(one: Path, other: Path) -> bool:
     return os.path.realpath(one) == os.path.realpath(other)
 
 
-def duplicates(index: PosteriorIndex, nats: float, progress: Advance) -> Duplicates:
-    """All pairs of an index within so many nats of `overlap`; `progress` counts its rows."""
+def duplicates(
+    index: PosteriorIndex,
+    nats: float,
+    progress: Advance,
+    confirm: Callable[[Tensor], Tensor] = lambda pairs: torch.ones(len(pairs), dtype=torch.bool),
+) -> Duplicates:
+    """All pairs of an index within so many nats of `overlap` of which `confirm` says so, too.
+
+    It takes rows [P, 2] and gives bool [P]. `progress` counts the rows of the index.
+    """
     rows, distances = near_pairs(index.posterior, nats, progress=progress)
+    kept = confirm(rows)
+    rows, distances = rows[kept], distances[kept]
     shares = (-distances).exp().tolist()
     pairs = [
         (index.ids[first], index.ids[second], share)

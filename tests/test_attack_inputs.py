@@ -204,6 +204,31 @@ def test_one_image_one_class_left_and_nothing_left() -> None:
     assert set(wrong.broken_by) == {"clean"} and torch.equal(wrong.adversarial, images)
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("shape", [(1, 1, 9), (2, 3, 40), (1, 37, 50), (3, 2, 2)])
+def test_images_of_any_shape_fall_where_a_linear_classifier_lets_them(
+    shape: tuple[int, int, int], norm: str
+) -> None:
+    """Nothing within eps changes an answer whose margin is more than eps times the dual norm."""
+    images = 0.25 + 0.5 * torch.rand(6, *shape, generator=generator("odd shapes"))
+    weights = torch.randn(3, images[0].numel(), generator=generator("of a line", shape))
+
+    def linear(x: Tensor) -> Tensor:
+        return (x.flatten(1) - 0.5) @ weights.to(x).T
+
+    logits = linear(images.double())
+    labels = logits.argmax(1)
+    others = torch.tensor([[k for k in range(3) if k != label] for label in labels.tolist()])
+    margins = logits.gather(1, labels[:, None]) - logits.gather(1, others)
+    ways = (weights[labels][:, None] - weights[others]).double()
+    radii = (margins / ways.norm(p=1 if norm == "linf" else 2, dim=2)).amin(1)
+    # Between the third and the fourth: no pixel leaves [0, 1] before.
+    eps = float(radii.sort().values[2:4].mean())
+    assert norm == "l2" or eps < 0.25
+    report = judged(linear, images, labels, eps=eps, norm=norm, precision="fp32")
+    assert (report.standing == (radii > eps)).all()
+
+
 class BatchMean(nn.Module):
     """Logits relative to those of the batch."""
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from paradise_cli.attacks import attack
 from paradise_cli.attacks.audit import calibration, declare
 from paradise_cli.attacks.audit.audit import VERDICTS, Audit, AuditRow, Verdict, audit, judged
 from paradise_cli.attacks.audit.context import Case, Siblings
@@ -23,7 +24,7 @@ from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.perturbations.threat import Linf
-from tests.attack_cases import Linear, eps_that_fells_half
+from tests.attack_cases import Linear, balanced, eps_that_fells_half
 
 N = 150
 
@@ -475,3 +476,16 @@ def test_other_ways_to_the_gradient_keep_the_answer() -> None:
     state = torch.get_rng_state()
     assert torch.equal(held(x), held(x))
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_where_nothing_is_classified_rightly_the_audit_asks_nothing_of_an_empty_batch() -> None:
+    linear = balanced(3, 0)
+    images, labels = linear.problem(6, 0)
+
+    def viewed(x: Tensor) -> Tensor:
+        # Neither a minimum nor this view exists of an empty batch.
+        return linear(x - 0 * x.min()).view(len(x), -1)
+
+    report = attack(viewed, images, (labels + 1) % 3, eps=0.05, suite="quick", audited=4)
+    assert (report.clean_accuracy.value, report.robust_accuracy.value) == (0, 0)
+    assert report.verdict == "undecided"

@@ -242,6 +242,14 @@ def test_a_straight_piece_is_answered_from_its_chord() -> None:
     assert lower <= upper
 
 
+def test_a_large_number_does_for_what_may_never_happen() -> None:
+    """A fair coin that may be erased for 1 and never be wrong: R(D) = (1 - D) log 2."""
+    d = torch.tensor([[0, 1e6, 1.0], [1e6, 0, 1.0]], dtype=torch.float64)
+    source = DiscreteSource(tensor(0.5, 0.5), d)
+    curve = blahut_arimoto(source, tensor(0.1, LOG_2, 2.0), tolerance=1e-12)
+    assert curve.rate_between(0.25) == pytest.approx((0.75 * LOG_2, 0.75 * LOG_2), abs=1e-6)
+
+
 def test_probabilities_may_be_rounded_as_float32_and_six_digits_are() -> None:
     p = torch.softmax(torch.arange(50.0) / 7, 0)  # whose sum is one but for float32
     for rounded in (p.double(), (p.double() * 1e6).round() / 1e6):
@@ -257,7 +265,11 @@ def test_probabilities_may_be_rounded_as_float32_and_six_digits_are() -> None:
         (tensor(0.5, math.nan), torch.zeros(2, 2), r"numbers >= 0; number 1"),
         (tensor(0.5, 0.5), torch.tensor([[0, 1.0], [-1.0, 0]]), r"d\[1, 0\] is -1\.0"),
         (tensor(0.5, 0.5), torch.tensor([[0, 1.0], [math.nan, 0]]), r"d\[1, 0\] is nan"),
-        (tensor(0.5, 0.5), torch.tensor([[0, math.inf], [1.0, 0]]), r"d\[0, 1\] is inf"),
+        (
+            tensor(0.5, 0.5),
+            torch.tensor([[0, math.inf], [1.0, 0]]),
+            r"d\[0, 1\] is inf.*such as 1e6",
+        ),
         (tensor(0.5, 0.5), torch.zeros(3, 2), r"\[2\] and distortion \[3, 2\] do not fit"),
         (tensor(), torch.zeros(0, 2), r"do not fit"),
     ],

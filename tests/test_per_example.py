@@ -180,6 +180,7 @@ def test_a_file_name_of_any_bytes_can_be_written(tmp_path):
     assert b"\ncaf\xe9.png," in (tmp_path / "a.csv").read_bytes()
 
 
+@pytest.mark.usefixtures("pictures")
 def test_the_dearest_and_the_cheapest_are_drawn_once_each(tmp_path):
     """Of four images two are dear; the others black, so that the upper half alone has light
     pixels.
@@ -282,6 +283,7 @@ def test_a_table_that_cannot_be_written_is_refused_before_a_model_is_read(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.usefixtures("pictures")
 def test_the_command_reports_what_it_wrote(tmp_path):
     model = save_tiny(tmp_path / "model.safetensors")
     photos = save_images(tmp_path / "photos", 30)

@@ -204,6 +204,7 @@ def test_pairs_are_confirmed_by_the_angle_between_their_features(model: str, alb
     encode_to_file(loaded, loaded.open(album), Path("f.npy"), features=True)
     encode_to_file(loaded, loaded.open(album), Path("z.npz"))
     features = np.load("f.npy").astype(np.float64)
+    features = np.sign(features) * np.sqrt(np.abs(features))
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     cosines = features @ features.T
     pairs = np.argwhere(np.triu(np.ones((14, 14)), 1))

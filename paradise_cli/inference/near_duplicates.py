@@ -19,7 +19,7 @@ from paradise_cli.information.neighbours import nearest, overlap
 
 COPIES = 200
 _AT_ONCE = 4096  # pairs that are compared at a time
-OVERLAP, ANGLE = 0.985, 0.97
+OVERLAP, ANGLE = 0.985, 0.95
 """The shares of the copies that are as near to their images, by posteriors and by features."""
 
 
@@ -42,7 +42,7 @@ def limit_by_copies(
 ) -> Limit:
     """The limits within which 200 copies of images in the index lie, which are made to try it.
 
-    98.5% of them by their posteriors, and 97% by their features. Cropped, resized and compressed as
+    98.5% of them by their posteriors, and 95% by their features. Cropped, resized and compressed as
     for training, by other numbers. `progress` is called with the number of copies compared. Raises
     UnreadableImage for an image that is there no more, UsageError for a model that is not that of
     the index.
@@ -83,12 +83,16 @@ def confirmed(model: LoadedModel, index: PosteriorIndex, pairs: Tensor, angle: f
 
 
 def _directions(model: LoadedModel, images: Sequence[str]) -> Tensor:
-    """What the model's backbone gives of image files, as float64 [N, F] of length 1."""
+    """What the model's backbone gives of image files, as float64 [N, F] of length 1.
+
+    Of each number the root, with its sign: a few large ones would decide else (power normalisation,
+    Perronnin et al. 2010).
+    """
     if not images:
         return torch.empty(0, model.model.backbone.out_features, dtype=torch.float64)
     blocks = list(model.stream(model.open(images), model.features()))
     features = torch.from_numpy(joined(blocks, "features")).double().flatten(1)
-    return normalize(features, dim=1)
+    return normalize(features.sign() * features.abs().sqrt(), dim=1)
 
 
 def _reached(values: Tensor, share: float) -> float:

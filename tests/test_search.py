@@ -197,6 +197,9 @@ def test_a_posterior_that_carries_nothing_says_so(model: str, album: Path) -> No
     assert "hardly tells these images apart" in done.stderr
     pairs = [pair["paths"] for pair in json.loads(done.stdout)["pairs"]]
     assert ["photos/copy-1.png", "photos/dog/001.png"] in pairs
+    # By posteriors alone, as a limit of one's own asks for, all are the same.
+    limited = found(album, "-i", "z.npz", "--duplicates", "--overlap", 0.999999)
+    assert len(limited["pairs"]) == 14 * 13 // 2
 
 
 def test_pairs_are_confirmed_by_the_angle_between_their_features(model: str, album: Path) -> None:

@@ -52,9 +52,7 @@ def trained(*overrides: str) -> tuple[ExactRate, Records]:
 )
 def test_the_exact_rate_falls_with_alpha(latent_dim: int, q: str, alpha: float) -> None:
     overrides = [f"model.latent_dim={latent_dim}", f"objective.rate={{q: {q}}}"]
-    rates = [
-        trained(*overrides, f"objective.alpha={alpha * factor}")[0] for factor in (0, 1, 10, 100)
-    ]
+    rates = [trained(*overrides, f"objective.alpha={alpha * factor}")[0] for factor in (0, 10, 100)]
     for weak, strong in pairwise(rates):
         assert strong.nats < weak.nats - 3 * (weak.standard_error + strong.standard_error)
     assert rates[-1].nats < 0.5 * rates[0].nats

@@ -21,7 +21,7 @@ from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.suite import SUITES, Stage, Suite
 from paradise_cli.data import DATASETS
 
-EPS, N = 0.1, 40
+EPS, N = 0.1, 24
 ENOUGH = 80
 """Images that decide every row without which the verdict is open: 74 by `evidence.resolves`."""
 BRIEF = Suite(
@@ -48,8 +48,8 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> Callable[[Function], AttackReport]
 
     def alone(*given: Any, siblings: Siblings, **named: Any) -> Audit:
         return audit(
-            *given, **named, queries=200, draws=200
-        )  # of 40 images calibration would say nothing
+            *given, **named, queries=100, draws=100
+        )  # of so few images calibration would say nothing
 
     def attacked(function: Function, *, n: int = N, audited: bool = False) -> AttackReport:
         torch.manual_seed(

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from paradise_cli.build import build_info
 from paradise_cli.core.errors import ParadiseError
@@ -50,6 +51,16 @@ def write_images(folder: Path, *names: str, size: tuple[int, int] = (20, 16)) ->
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = RNG.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
         Image.fromarray(pixels).save(path)
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    data, found = load_digits(), DATASETS["digits"](None)
+    assert found.test is not None
+    for part in (found.train, found.test):
+        rows = [int(name.removeprefix("digits/")) for name in part.ids]
+        images = torch.cat(list(part.fetch(torch.arange(len(part)), 500, (), False)))
+        assert np.array_equal(images[:, 0].double().mul(16 / 255).round(), data.images[rows])
+        assert np.array_equal(part.labels[:, 0], data.target[rows])
 
 
 def test_digits_are_split_by_seed_in_proportion() -> None:

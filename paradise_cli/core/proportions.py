@@ -49,6 +49,6 @@ def lower_bound(k: int, n: int, error: float) -> float:
     It lies above the probability with at most that `error`: at the bound, k successes or more are
     as likely as that.
     """
-    from scipy.stats import beta
+    from scipy.special import betaincinv
 
-    return 0.0 if k == 0 else float(beta.ppf(error, k, n - k + 1))
+    return 0.0 if k == 0 else float(betaincinv(k, n - k + 1, error))

@@ -272,9 +272,9 @@ def _bound(
 
 def student(standard_errors: float, n: int) -> float:
     """Standard errors of n values that are as sure as so many of known deviation (Student 1908)."""
-    from scipy.stats import norm, t
+    from scipy.special import ndtr, stdtrit
 
-    return float(t.isf(norm.sf(standard_errors), n - 1))
+    return -float(stdtrit(n - 1, ndtr(-standard_errors)))
 
 
 def _missed(standard_errors: float, n: int) -> float:
@@ -283,8 +283,8 @@ def _missed(standard_errors: float, n: int) -> float:
     That is a share s with (1 - s)^n as unlikely as the margin, told from the rest, h(s), and into
     no more than n of its own, s log n.
     """
-    from scipy.stats import norm
+    from scipy.special import log_ndtr
 
-    share = -math.expm1(math.log(norm.sf(standard_errors)) / n)
+    share = -math.expm1(float(log_ndtr(-standard_errors)) / n)
     entropy = -share * math.log(share) - (1 - share) * math.log1p(-share)
     return entropy + share * math.log(n)

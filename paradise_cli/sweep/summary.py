@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from scipy.stats import norm, t
-
 from paradise_cli.build import build_info, build_objective, named_tasks
 from paradise_cli.core.errors import ParadiseError, printable
 from paradise_cli.information import frontier
 from paradise_cli.information.frontier import FrontierPoint
-from paradise_cli.information.rate_interval import AT_CAP
+from paradise_cli.information.rate_interval import AT_CAP, student
 from paradise_cli.objective.distortions import DISTORTIONS
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.sweep.plan import SweepPoint
@@ -245,7 +243,7 @@ def _mean(values: Sequence[float], errors: Sequence[float]) -> tuple[float, floa
     count = len(values)
     if count == 1:
         return values[0], errors[0]
-    widened = float(t.isf(norm.sf(frontier.ERRORS), count - 1)) / frontier.ERRORS
+    widened = student(frontier.ERRORS, count) / frontier.ERRORS
     return fmean(values), math.hypot(max(errors), widened * stdev(values) / math.sqrt(count))
 
 

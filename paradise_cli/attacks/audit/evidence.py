@@ -58,13 +58,13 @@ def resolves(n: int, threshold: float, *, nested: bool, error: float = ERROR) ->
     """Whether n images would show a share of GROSS above the threshold, with probability 1 -
     ERROR.
     """
-    from scipy.stats import binom
+    from scipy.special import bdtrc
 
     # The friendliest case: if even then too few would be seen, no sample of this size decides.
     less = None if nested else 0
     enough = next((k for k in range(n + 1) if lower_bound(k, less, n, error) > threshold), None)
     truth = min(1.0, threshold + GROSS)
-    return enough is not None and bool(binom.sf(enough - 1, n, truth) >= 1 - ERROR)
+    return enough is not None and bool(bdtrc(enough - 1, n, truth) >= 1 - ERROR)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """What ends a command: each in one message, whatever was raised and whatever is in its text."""
 
 import os
+import sys
 import warnings
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -101,6 +103,17 @@ def test_nothing_shown_commands_a_terminal(capfd: pytest.CaptureFixture[str]) ->
     done = CliRunner().invoke(app, ["show"])
     assert done.stderr == "skipped \\x1b[2J\\x07\\x9b1A\n"
     assert done.stdout.replace("\n", "").isprintable() and r"a\nb\x1b[2J" in done.stdout
+
+
+def test_a_letter_that_stdout_cannot_encode_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    app, written = App(cls=Group), BytesIO()
+    app.callback()(lambda: None)
+    app.command("show")(lambda: print_table("été", ["naïve"], [["ß"]]))
+    monkeypatch.setattr(sys, "stdout", TextIOWrapper(written, encoding="ascii"))
+    with pytest.raises(SystemExit) as ended:
+        app(["show"])
+    assert ended.value.code == 0
+    assert all(text in written.getvalue() for text in (rb"\xe9t\xe9", rb"na\xefve", rb"\xdf"))
 
 
 @pytest.mark.parametrize("text", ["", "a", "a\nb", "ä — ±", "x" * LONGEST_LINE])

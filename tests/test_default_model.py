@@ -37,6 +37,9 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "grey": (4, 28, 28), "first": (4, 1, 8, 8), "last": (4, 8, 8, 1), "three": (4, 28, 28, 3),
     }.items():  # fmt: skip
         np.save(tmp_path / f"{name}.npy", np.zeros(array, np.uint8))
+    # Of a length that no file has: numpy says so by an OverflowError.
+    whole = (tmp_path / "grey.npy").read_bytes()
+    (tmp_path / "header.npy").write_bytes(whole.replace(b"(4, 28,", b"(-1,28,"))
     np.savez(tmp_path / "z.npz", images=np.zeros((4, 28, 28), np.uint8))
 
 
@@ -46,6 +49,7 @@ def zoo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("digits", "numbers"), ("fashion_mnist:train", "clothes"), ("cifar10", "all"),
         ("grey", "clothes"), ("grey/below/a.png", "clothes"), ("grey/*/*.png", "clothes"),
         ("colour", "all"), ("wide", "all"), ("broken.png", "all"), ("empty", "all"),
+        ("header.npy", "all"),
         ("grey.npy", "clothes"), ("first.npy", "numbers"), ("last.npy", "numbers"),
         ("three.npy", "all"), ("z.npz", "clothes"), ("nothing", "all"),
     ],

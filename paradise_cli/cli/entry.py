@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
+from io import TextIOWrapper
 from typing import Any
 
 import typer
@@ -64,6 +65,9 @@ class Group(TyperGroup):
     def __call__(self, *args: Any, **extra: Any) -> Any:
         """As a program, whose faults are messages, too; tests call `main`, and see them."""
         warnings.showwarning = _say_warning
+        # Where its encoding lacks a letter, that is shown escaped, as on stderr.
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return super().__call__(*args, **extra)
         except Exception as error:

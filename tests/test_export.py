@@ -176,6 +176,22 @@ def test_what_is_not_installed_is_said(
     )
 
 
+def test_what_torch_cannot_trace_is_one_message(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a component of somebody else may do it: by a branch on values."""
+    whole = ExportedNetwork.forward
+
+    def branching(self: ExportedNetwork, images: Tensor) -> Answers:
+        return whole(self, images if images.sum() > 0 else images + 1)
+
+    monkeypatch.setattr(ExportedNetwork, "forward", branching)
+    for format in FORMATS:
+        with pytest.raises(ParadiseError, match=r"torch cannot trace this model: Guard.*branch"):
+            export(paradise_cli.load(tiny), tmp_path / "model", format)
+    assert list(tmp_path.iterdir()) == [tiny]
+
+
 def test_a_file_that_nothing_reads_back_is_said_not_to_be_compared(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

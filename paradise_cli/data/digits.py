@@ -33,9 +33,9 @@ def _describe(root: Path | None, *, split_seed: int) -> DataInfo:
 @dataset(_describe)
 def digits(root: Path | None = None, *, split_seed: int = 0) -> DataBundle:
     """scikit-learn's digits, split 80/20 by `split_seed`, each class in proportion."""
-    values, labels = _read()
+    values, classes = _read()
     images = torch.from_numpy(np.rint(values * (255 / 16)).astype(np.uint8))[:, None]
-    labels = torch.from_numpy(labels)[:, None]
+    labels = torch.from_numpy(classes)[:, None]
     # scikit-learn has no split of its own; without strata a class could be rare in the test part.
     everything = MemorySplit(images, labels, [f"digits/{i}" for i in range(_SIZE)])
     held = stratified(labels[:, 0], _TEST, split_seed, "digits")

@@ -37,6 +37,7 @@ STAGES = (
 class EfficientNetLite0(nn.Module):
     """Images [B, 3, H, W] in [0, 1] to features [B, 1280], of which `classes` makes logits."""
 
+    channels = 3
     out_features = FEATURES
 
     def __init__(self) -> None:

@@ -4,15 +4,30 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm
 
-from paradise_cli.core.errors import UsageError
-from paradise_cli.core.registry import did_you_mean
+from paradise_cli.core.errors import UsageError, printable
+from paradise_cli.core.registry import Registry
 from paradise_cli.core.resources import resource_dir
 from paradise_cli.core.storage import content_digest, read_tensors
 from paradise_cli.models.base import BACKBONES, Backbone, Shape
 from paradise_cli.models.efficientnet import EfficientNetLite0
 
-PACKAGED = {"efficientnet_lite0": EfficientNetLite0}
-"""Networks whose weights come with this package; each has `out_features` and reads RGB."""
+NETWORKS: Registry[nn.Module] = Registry("trained network")
+"""Networks with their weights, from pixels [B, C, H, W] in [0, 1] to features [B, F].
+
+Other modules add theirs by `@NETWORKS.register`. `out_features` and `channels`, where a network has
+them, say what it gives and takes; else it is asked about one black image.
+"""
+
+
+@NETWORKS.register
+def efficientnet_lite0() -> nn.Module:
+    """1,280 features, of ImageNet's classes; its weights come with this package."""
+    # Without memory for numbers that would be replaced at once.
+    with torch.device("meta"):
+        network = EfficientNetLite0()
+    tensors, _ = read_tensors(resource_dir("zoo") / "backbones" / "efficientnet_lite0.safetensors")
+    network.load_state_dict(tensors, assign=True)
+    return network
 
 
 @BACKBONES.register
@@ -24,50 +39,66 @@ def frozen(
     With `normalise` the features of each image are divided by their root mean square.
 
     `efficientnet_lite0` (1,280 features, ImageNet) comes with the package. Images are best of 224
-    pixels a side, as it was trained on.
+    pixels a side, as it was trained on. Others are added as docs/photos.md shows.
     """
-    if model not in PACKAGED:
+    make = NETWORKS[model]
+    # Where only shapes are wanted, too: what is made of weights without numbers has lost them.
+    with torch.device("cpu"):
+        network = make()
+        return Frozen(network, _features(model, network, in_shape), normalise=normalise)
+
+
+def _features(model: str, network: nn.Module, in_shape: Shape) -> int:
+    """How many features the network gives; UsageError where it gives none for such images."""
+    if not isinstance(network, nn.Module):
+        kind = type(network).__name__
+        raise UsageError(f"frozen: {model} is a {kind}; let it return a torch.nn.Module")
+    channels = getattr(network, "channels", in_shape[0])
+    if in_shape[0] != channels:
+        raise UsageError(f"frozen: {model} reads images of {channels} channels, not {in_shape[0]}")
+    if isinstance(known := getattr(network, "out_features", None), int):
+        return known
+    size = "x".join(map(str, in_shape))
+    try:
+        with torch.no_grad():
+            found = network.float().eval()(torch.zeros(1, *in_shape))
+    except Exception as error:
+        reason = f"{type(error).__name__}: {printable(str(error).partition(chr(10))[0])}"
+        raise UsageError(f"frozen: {model} fails on an image of {size}: {reason}") from error
+    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != 1:
+        given = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise UsageError(
-            f"frozen: no backbone '{model}'{did_you_mean(model, PACKAGED)}; known:"
-            f" {', '.join(PACKAGED)}"
+            f"frozen: of an image of {size} {model} makes {given}, where features are [1, F]: end"
+            " it with a mean over positions and nn.Flatten()"
         )
-    if in_shape[0] != 3:
-        raise UsageError(f"frozen: {model} reads images of 3 channels, not {in_shape[0]}")
-    # Without memory for numbers that would be replaced at once.
-    with torch.device("meta"):
-        network = PACKAGED[model]()
-    tensors, _ = read_tensors(resource_dir("zoo") / "backbones" / f"{model}.safetensors")
-    return Frozen(network, network.out_features, tensors, normalise=normalise)
+    return found.shape[1]
 
 
 class Frozen(Backbone):
     """A network in eval mode for ever, with weights that are no parameters and not saved.
 
-    `digest` is that of its weights, and of how its features are normalised.
+    `digest` is that of its weights and layers, and of how its features are normalised.
     """
 
     frozen = True
 
-    def __init__(
-        self,
-        network: nn.Module,
-        features: int,
-        tensors: dict[str, Tensor],
-        *,
-        normalise: bool = False,
-    ) -> None:
+    def __init__(self, network: nn.Module, features: int, *, normalise: bool = False) -> None:
         super().__init__()
         self.out_features = features
         self.normalise = normalise
-        # Without a word of it where nothing is normalised: features that are kept stay so.
-        self.digest = content_digest(tensors, {"normalise": True} if normalise else {})
+        numbers = dict(network.named_parameters()) | dict(network.named_buffers())
+        self.digest = content_digest(numbers, {"layers": repr(network), "normalise": normalise})
         self.network = network
-        for name, module in network.named_modules():
-            for own in [*module._parameters]:
-                # A buffer that is not persistent moves with the model, and that is all.
-                value = tensors[f"{name}.{own}" if name else own]
-                delattr(module, own)
-                module.register_buffer(own, value.float(), persistent=False)
+        for module in network.modules():
+            # It would look for its number of batches among what is loaded; its statistics stay.
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+                module.track_running_stats = False
+            for name, value in [*module._parameters.items(), *module._buffers.items()]:
+                if value is not None:
+                    delattr(module, name)
+                    # A buffer that is not persistent moves with the model, and that is all.
+                    number = value.detach().float() if value.is_floating_point() else value
+                    module.register_buffer(name, number, persistent=False)
         self.train(False)
 
     @property

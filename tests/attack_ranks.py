@@ -74,9 +74,6 @@ def rank(folder: Path) -> None:
 
 
 def kill(folder: Path, moments: list[int]) -> None:
-    # An attack loads it when it needs it: here once, instead of in every child.
-    import sklearn.datasets  # noqa: F401
-
     append = FolderLedger._append
     for number, moment in enumerate(moments):
         if child := os.fork():

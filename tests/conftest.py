@@ -1,4 +1,6 @@
-"""Two workers share two cores: each takes one, terminals are plain, and the cache is their own."""
+"""Three workers share two cores, as some of them wait; terminals are plain, and the cache is their
+own.
+"""
 
 import os
 from collections.abc import Iterator

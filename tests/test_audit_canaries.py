@@ -16,6 +16,7 @@ from paradise_cli.attacks import AttackReport, attack, run
 from paradise_cli.attacks.audit.audit import Audit, audit, judged
 from paradise_cli.attacks.audit.canaries import CANARIES, network
 from paradise_cli.attacks.audit.context import Siblings
+from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.suite import SUITES, Stage, Suite
@@ -57,6 +58,8 @@ def brief(monkeypatch: pytest.MonkeyPatch) -> Callable[[Function], AttackReport]
         )  # `sampled_dvib` draws from the global generator, as users' classifiers do
         monkeypatch.setattr(run, "audit", alone if audited else unaudited)
         labels = test.labels[:n, 0]
+        # A batch of just as many: its shape is what an attack costs.
+        monkeypatch.setattr(run, "choose_compute", lambda device, *_: Compute(device, n))
         return attack(function, images[:n], labels, eps=EPS, suite="brief", audited=n)
 
     return attacked

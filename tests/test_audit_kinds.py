@@ -26,6 +26,7 @@ BY_ROW = {
     "reversed_gradient": 3,
     "saturated_softmax": 8,
 }
+UNEVEN = ("attention", "dropout", "half_precision_logits", "small_logits")
 
 
 def case_of(function: Function) -> Case:
@@ -57,6 +58,7 @@ def test_a_sham_fails_the_row_that_is_made_for_it(name: str) -> None:
 def test_an_honest_network_fails_none_of_these_rows(name: str) -> None:
     case = case_of(HONEST[name]())
     assert len(case.correct) > 0.85 * N
-    found = results(case, 3, 8, 15)
+    # Rows 3 and 8 are dear, and could mistake only networks whose answers are somehow out of shape.
+    found = results(case, *(3, 8) if name in UNEVEN else (), 15)
     assert "fail" not in found.values(), found
     assert found[15] == "pass"

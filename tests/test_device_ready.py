@@ -98,8 +98,10 @@ def training(chosen: Recipe) -> tuple[Step, Iterator[Batch]]:
     return Step(model, objective, optim, plan, CPU), data
 
 
-@pytest.mark.parametrize("rate", RATES)
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize(
+    ("rate", "optimizer"),
+    [*((rate, "sgd") for rate in RATES), (RATES[0], "adam"), (RATES[0], "adamw")],
+)
 def test_a_training_step_never_waits(rate: str, optimizer: str) -> None:
     step, data = training(recipe(rate, f"optim={{name: {optimizer}, lr: 0.01, clip: 1.0}}"))
     state = State.new(CPU)

@@ -311,9 +311,11 @@ def run(*words: str, code: int = 0) -> Result:
 def test_photos_end_with_a_measurement_and_the_frontier_beside_it(
     photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without test images on validation images; the same command again trains nothing."""
+    """Without test images on validation images; its own alpha, and the same command again, train
+    nothing.
+    """
     chosen = [
-        "train.frontier=[0.1]",
+        "train.frontier=[0.03, 0.1]",
         "train.min_steps=2",
         "data.validation=0.2",
         "model.latent_dim=2",
@@ -323,7 +325,10 @@ def test_photos_end_with_a_measurement_and_the_frontier_beside_it(
     done = run(*command, "--json")
     found = json.loads(done.stdout)
     assert found["test"] is None and found["validation"]["n"] == 8
-    (row,) = found["frontier"]["runs"]
+    own, row = found["frontier"]["runs"]
+    assert own["run"] == "alpha=0.03" and own["n"] == 8 and own["error"] is None
+    assert own["rate"] == found["validation"]["rate"]["exact"]["nats"]
+    assert [path.name for path in Path("run/frontier/points").iterdir()] == ["alpha=0.1"]
     assert row["run"] == "alpha=0.1" and row["n"] == 8 and row["error"] is None
     assert Path("run/frontier/frontier-validation.png").read_bytes().startswith(b"\x89PNG")
     log = Path("run/frontier/points/alpha=0.1/log.txt").stat().st_mtime_ns

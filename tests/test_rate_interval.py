@@ -123,6 +123,17 @@ def test_margins_of_few_points_are_students(n, factor):
     assert student(3.0, n) == pytest.approx(factor, rel=1e-3)
 
 
+@pytest.mark.parametrize(("n", "most"), [(4, 0.05), (16, 0.025)])
+def test_ends_of_few_points_fail_about_as_often_as_the_page_says(n, most):
+    """Of 200 samples, and three deviations of their number more."""
+    information, samples, wrong = 0.5 * math.log(2), 200, 0
+    for seed in range(samples):
+        posterior = correlated(n, math.sqrt(0.5), 1, key=f"few {seed}")
+        ends = rate_interval(posterior, seed=seed).population
+        wrong += not ends.lower <= information <= ends.upper
+    assert wrong <= samples * most + 3 * math.sqrt(samples * most * (1 - most))
+
+
 def test_few_points_are_said_to_be_few():
     few, enough = rate_interval(correlated(20, 0.9, 2)), rate_interval(correlated(30, 0.9, 2))
     assert few.warning is not None and "20 points show little" in few.warning

@@ -27,11 +27,11 @@ from paradise_cli.sweep.axes import alpha_axis, parse_axis
 from paradise_cli.sweep.plan import SweepPoint, plan
 from paradise_cli.sweep.run import (
     FinishedRun,
-    _finished,
     _reason,
     _Running,
     _to_do,
     environments,
+    finished_run,
     run_points,
 )
 from paradise_cli.sweep.summary import components_cap, summarise
@@ -455,7 +455,7 @@ def test_a_damaged_result_is_measured_again(folder: Path, text: str) -> None:
     run.result.write_text('{"test": null}')
     assert _to_do(run, "test", "cpu") is None
     (point,) = plan("digits", [alpha_axis("1")])
-    assert "holds no measurement" in (_finished(point, run, "test").error or "")
+    assert "holds no measurement" in (finished_run(point, run, "test").error or "")
     (run.path / "evaluation-train.json").write_text(text)
     assert "--overwrite" in (_to_do(run, "train", "cpu") or [])
 
@@ -488,7 +488,7 @@ def test_a_result_of_another_recipe_is_none(folder: Path) -> None:
 def test_an_edited_measurement_is_a_point_that_failed(folder: Path, change: dict[str, Any]) -> None:
     points = plan("digits", [alpha_axis("0.1,1")], overrides=FAST)
     finished = [
-        _finished(point, RunFolder(folder / "points" / point.name), "test") for point in points
+        finished_run(point, RunFolder(folder / "points" / point.name), "test") for point in points
     ]
     assert finished[1].evaluation is not None
     edited = replace(finished[1], evaluation=finished[1].evaluation | change)

@@ -140,7 +140,8 @@ def _frontier(
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.sweep.beside import frontier_beside
 
-    epochs = len(recipe.train.frontier) * recipe.train.epochs
+    others = set(recipe.train.frontier) - {recipe.objective.alpha}
+    epochs = len(others) * recipe.train.epochs
     with progress_bar(epochs, "epochs at other alphas") as advance:
         return frontier_beside(
             trained.folder, recipe, trained.split, device=device, progress=advance, say=note

@@ -9,7 +9,7 @@ from paradise_cli.recipe.schema import Recipe
 from paradise_cli.sweep.axes import ALPHA, Axis
 from paradise_cli.sweep.plan import plan
 from paradise_cli.sweep.result import SweepResult
-from paradise_cli.sweep.run import run_points
+from paradise_cli.sweep.run import FinishedRun, finished_run, run_points
 from paradise_cli.sweep.summary import summarise
 from paradise_cli.training.run_folder import RunFolder
 
@@ -26,17 +26,23 @@ def frontier_beside(
     progress: Callable[[int], None] | None = None,
     say: Callable[[str], None],
 ) -> tuple[SweepResult, Path]:
-    """Train a run's recipe at each alpha of its `train.frontier`, measured on a split.
+    """Train a run's recipe at each other alpha of its `train.frontier`, measured on a split.
 
     It goes on where it stopped. Gives the result, which is written into the run's folder, and where
     its picture is. Errors as `run_points`.
     """
     alphas = Axis(ALPHA, tuple(dict.fromkeys(f"{alpha:.6g}" for alpha in recipe.train.frontier)))
-    own = str(RunFolder(run).recipe)
-    points = plan(own, [alphas], overrides=["train.frontier=[]"])
+    own = RunFolder(run)
+    points = plan(str(own.recipe), [alphas], overrides=["train.frontier=[]"])
+    others = [each for each in points if each.recipe.objective.alpha != recipe.objective.alpha]
     folder = run / FOLDER
-    finished = run_points(points, folder, split=split, device=device, progress=progress, say=say)
-    result = summarise(finished, split)
+    known: dict[str, FinishedRun] = {}
+    if others:
+        runs = run_points(others, folder, split=split, device=device, progress=progress, say=say)
+        known = {each.point.name: each for each in runs}
+    # At the run's own alpha it would be the same training again.
+    found = [known.get(each.name) or finished_run(each, own, split) for each in points]
+    result = summarise(found, split)
     return result, result.write(folder, say)
 
 

@@ -100,7 +100,7 @@ def run_points(
         return [
             FinishedRun(point, run.path, None, errors[point.name])
             if point.name in errors
-            else _finished(point, run, split)
+            else finished_run(point, run, split)
             for point, run in zip(points, runs, strict=True)
         ]
 
@@ -203,14 +203,13 @@ def _start(
 
 def _to_do(run: RunFolder, split: str, device: str) -> list[str] | None:
     """Arguments of the next command for a run, None where it is trained and evaluated."""
-    # A training ends with an evaluation on test images; other splits take a command of their own.
     if not _has_result(run):
         return ["train", str(run.recipe), "--out", str(run.path), "--device", device, "--json"]
-    evaluated = _evaluation_file(run, split)
-    if split == "test" or read_object(evaluated) is not None:
+    if split == "test" or _measured(run, split) is not None:
         return None
     # Where it stands and cannot be read, it is in the way of its like.
-    options = ["--split", split, "--device", device, "--out", str(evaluated), "--overwrite"]
+    file = str(_evaluation_file(run, split))
+    options = ["--split", split, "--device", device, "--out", file, "--overwrite"]
     return ["evaluate", str(run.path), *options, "--json"]
 
 
@@ -225,11 +224,21 @@ def _evaluation_file(run: RunFolder, split: str) -> Path:
     return run.path / f"evaluation-{split}.json"
 
 
-def _finished(point: SweepPoint, run: RunFolder, split: str) -> FinishedRun:
-    file = run.result if split == "test" else _evaluation_file(run, split)
-    found = read_object(file) or {}
-    measured = found.get("test") if split == "test" else found
-    if not isinstance(measured, dict) or "distortion" not in measured:
+def _measured(run: RunFolder, split: str) -> dict[str, Any] | None:
+    """What a run says of a split, if it does.
+
+    A training ends with an evaluation on its test images, or where it has none on its validation
+    images; other splits take a command of their own.
+    """
+    found = (read_object(run.result) or {}).get(split)
+    return found if isinstance(found, dict) else read_object(_evaluation_file(run, split))
+
+
+def finished_run(point: SweepPoint, run: RunFolder, split: str) -> FinishedRun:
+    """The point whose training and evaluation are the run's, or why there is nothing to say."""
+    measured = _measured(run, split)
+    if measured is None or "distortion" not in measured:
+        file = run.result if split == "test" else _evaluation_file(run, split)
         reason = f"{file} holds no measurement; move it away, and the same command makes it anew"
         return FinishedRun(point, run.path, None, reason)
     return FinishedRun(point, run.path, measured)

@@ -16,7 +16,7 @@ from torchvision.models import resnet18
 from typer.testing import CliRunner
 
 from paradise_cli.cli import app
-from paradise_cli.core.errors import UsageError
+from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.models import BACKBONES
 from paradise_cli.models.frozen import NETWORKS
 from tests.pages import ROOT, blocks
@@ -84,30 +84,46 @@ def test_the_network_of_the_page_is_trained_behind_and_encodes(
     run("export", "run", "--format", "torch", "--out", "model.pt2")
 
 
-def given(module: Any) -> str:
+def given(module: Any, name: str = "network") -> str:
     """The name of a network that is registered for this test."""
 
     def network() -> Any:
         return module
 
+    network.__name__ = name
     NETWORKS.register(network)
-    return "network"
+    return name
 
 
 @pytest.mark.parametrize(
     ("module", "message"),
     [
         (nn.Conv2d(3, 5, 3), r"of an image of 3x32x32 network makes \[1, 5, 30, 30\], where feat"),
+        (nn.Linear(32, 5), r"network makes \[1, 3, 32, 5\], where features are \[1, F\]"),
         (nn.Flatten(0), r"network makes \[3072\], where features are \[1, F\]: end it with a mean"),
         (nn.Conv2d(1, 5, 3), "network fails on an image of 3x32x32: RuntimeError: Given groups=1"),
         (nn.MultiheadAttention(4, 2), "network fails on an image of 3x32x32: TypeError"),
         (normalize, "network is a function; let it return a torch.nn.Module"),
     ],
-    ids=["map", "no batch", "grey", "other arguments", "no module"],
+    ids=["map", "line", "no batch", "grey", "other arguments", "no module"],
 )
 def test_what_gives_no_features_is_one_message(place: None, module: Any, message: str) -> None:
     with pytest.raises(UsageError, match=f"^frozen: .*{message}"):
         BACKBONES["frozen"]((3, SIZE, SIZE), model=given(module))
+
+
+def test_what_cannot_be_made_is_one_message(place: None) -> None:
+    """As with the weights of another network."""
+
+    def network() -> nn.Module:
+        made = nn.Linear(2, 3)
+        made.load_state_dict(nn.Linear(2, 4).state_dict())
+        return made
+
+    NETWORKS.register(network)
+    message = r"^frozen: network cannot be made: RuntimeError: Error\(s\) in loading state_dict"
+    with pytest.raises(ParadiseError, match=message):
+        BACKBONES["frozen"]((3, SIZE, SIZE), model="network")
 
 
 def test_nothing_of_it_is_trained_saved_or_moves(place: None) -> None:
@@ -120,6 +136,8 @@ def test_nothing_of_it_is_trained_saved_or_moves(place: None) -> None:
     assert torch.equal(backbone.train()(images), before)
     assert not list(backbone.parameters()) and not backbone.state_dict()
     assert backbone.load_state_dict({}) and backbone.out_features == 7
+    pixels: Any = BACKBONES["frozen"]((3, SIZE, SIZE), model=given(nn.Flatten(), "pixels"))
+    assert pixels.out_features == 3072 and pixels.device.type == "cpu"
 
 
 def test_other_weights_and_other_layers_are_other_features(place: None) -> None:

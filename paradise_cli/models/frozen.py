@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm
 
-from paradise_cli.core.errors import UsageError, printable
+from paradise_cli.core.errors import ParadiseError, UsageError, printable
 from paradise_cli.core.registry import Registry
 from paradise_cli.core.resources import resource_dir
 from paradise_cli.core.storage import content_digest, read_tensors
@@ -14,8 +14,8 @@ from paradise_cli.models.efficientnet import EfficientNetLite0
 NETWORKS: Registry[nn.Module] = Registry("trained network")
 """Networks with their weights, from pixels [B, C, H, W] in [0, 1] to features [B, F].
 
-Other modules add theirs by `@NETWORKS.register`. `out_features` and `channels`, where a network has
-them, say what it gives and takes; else it is asked about one black image.
+Other modules add theirs by `@NETWORKS.register`. A network's `channels` and `out_features`, where
+it has both, say what it takes and gives; else it is asked about one black image.
 """
 
 
@@ -44,8 +44,16 @@ def frozen(
     make = NETWORKS[model]
     # Where only shapes are wanted, too: what is made of weights without numbers has lost them.
     with torch.device("cpu"):
-        network = make()
+        try:
+            network = make()
+        except Exception as error:
+            raise ParadiseError(f"frozen: {model} cannot be made: {_said(error)}") from error
         return Frozen(network, _features(model, network, in_shape), normalise=normalise)
+
+
+def _said(error: Exception) -> str:
+    """An exception of somebody else's code in one line."""
+    return f"{type(error).__name__}: {printable(' '.join(str(error).split()))}"
 
 
 def _features(model: str, network: nn.Module, in_shape: Shape) -> int:
@@ -53,18 +61,18 @@ def _features(model: str, network: nn.Module, in_shape: Shape) -> int:
     if not isinstance(network, nn.Module):
         kind = type(network).__name__
         raise UsageError(f"frozen: {model} is a {kind}; let it return a torch.nn.Module")
-    channels = getattr(network, "channels", in_shape[0])
-    if in_shape[0] != channels:
-        raise UsageError(f"frozen: {model} reads images of {channels} channels, not {in_shape[0]}")
-    if isinstance(known := getattr(network, "out_features", None), int):
+    channels, known = (getattr(network, name, None) for name in ("channels", "out_features"))
+    if isinstance(channels, int) and isinstance(known, int):
+        if in_shape[0] != channels:
+            asked = f"images of {channels} channels, not {in_shape[0]}"
+            raise UsageError(f"frozen: {model} reads {asked}")
         return known
     size = "x".join(map(str, in_shape))
     try:
         with torch.no_grad():
             found = network.float().eval()(torch.zeros(1, *in_shape))
     except Exception as error:
-        reason = f"{type(error).__name__}: {printable(str(error).partition(chr(10))[0])}"
-        raise UsageError(f"frozen: {model} fails on an image of {size}: {reason}") from error
+        raise UsageError(f"frozen: {model} fails on an image of {size}: {_said(error)}") from error
     if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != 1:
         given = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise UsageError(
@@ -104,7 +112,7 @@ class Frozen(Backbone):
     @property
     def device(self) -> torch.device:
         """Where its weights are."""
-        return next(self.buffers()).device
+        return next((each.device for each in self.buffers()), torch.device("cpu"))
 
     def train(self, mode: bool = True) -> "Frozen":
         return super().train(False)

@@ -48,3 +48,9 @@ def blank_pictures() -> Iterator[None]:
 def pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures as users see them, for the tests that look at one."""
     monkeypatch.setattr(Figure, "savefig", DRAWN)
+
+
+@pytest.fixture
+def saved_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints at the end of each epoch, however short; else one a second would do."""
+    monkeypatch.setattr("paradise_cli.training.loop.EPOCH_SECONDS", 0.0)

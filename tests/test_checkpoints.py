@@ -64,6 +64,7 @@ def test_no_flipped_bit_is_restored(checkpoint: Path, tmp_path: Path) -> None:
     assert refused > 180
 
 
+@pytest.mark.usefixtures("saved_each_epoch")
 def test_a_damaged_newest_checkpoint_gives_way_to_the_older(tmp_path: Path) -> None:
     run(tmp_path / "whole")
     run(tmp_path / "bad")
@@ -82,6 +83,7 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_older(tmp_path: Path) -> N
     )
 
 
+@pytest.mark.usefixtures("saved_each_epoch")
 def test_what_to_do_about_a_damaged_file_depends_on_what_it_is_for(tmp_path: Path) -> None:
     """A checkpoint has another before it, or leaves nothing but --fresh; a model has neither."""
     run(tmp_path)
@@ -96,6 +98,7 @@ def test_what_to_do_about_a_damaged_file_depends_on_what_it_is_for(tmp_path: Pat
         load(model)
 
 
+@pytest.mark.usefixtures("saved_each_epoch")
 def test_where_all_are_damaged_nothing_is_trained(tmp_path: Path) -> None:
     run(tmp_path)
     paths = sorted((tmp_path / "checkpoints").glob("step-*"))

@@ -24,6 +24,7 @@ from paradise_cli.models.weights import read_model
 from paradise_cli.recipe.schema import Recipe, load_recipe
 from paradise_cli.runs.estimate import dry_run
 from paradise_cli.runs.train import train
+from paradise_cli.training import loop
 from paradise_cli.training.checkpoint import Checkpoints, NonFinite, State
 from paradise_cli.training.loop import Reporter
 from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
@@ -73,6 +74,7 @@ def assert_same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> None:
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.usefixtures("saved_each_epoch")
 def test_a_run_folder_holds_exactly_these_files(tmp_path: Path) -> None:
     listener = run(tmp_path / "run", "model.latent_dim=2")
     files = sorted(
@@ -98,6 +100,22 @@ def test_a_run_folder_holds_exactly_these_files(tmp_path: Path) -> None:
     assert [line["step"] for line in lines] == [STEPS // 3, STEPS // 3 * 2, STEPS]
     assert lines == listener.records
     assert all(0 <= line["train"]["rate"] <= math.log(100) for line in lines)
+
+
+@pytest.mark.parametrize(("seconds", "saves"), [(0.0, 3), (1e9, 1)])
+def test_short_epochs_share_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, saves: int
+) -> None:
+    monkeypatch.setattr(loop, "EPOCH_SECONDS", seconds)
+    counted, save = [], Checkpoints.save
+
+    def counting(self: Checkpoints, state: State, *rest: Any) -> None:
+        counted.append(state.step)
+        save(self, state, *rest)
+
+    monkeypatch.setattr(Checkpoints, "save", counting)
+    run(tmp_path)
+    assert len(counted) == saves and counted[-1] == STEPS
 
 
 def test_the_same_command_after_the_end_changes_no_weight(
@@ -172,6 +190,7 @@ LIVES = """
 import os, sys
 from pathlib import Path
 import sklearn.datasets, torch._dynamo
+from paradise_cli.training import loop
 from paradise_cli.training.checkpoint import State
 from paradise_cli.runs.train import train
 from tests.test_training import MATCHED, Listener, recipe

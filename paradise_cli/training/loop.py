@@ -20,6 +20,7 @@ from paradise_cli.training.checkpoint import Checkpoints, Saved, State, trained_
 from paradise_cli.training.step import Plan, Step, epochs_for, steps_per_epoch
 
 CHECK_SECONDS = 1.0  # between two looks at the loss, for which the host waits
+EPOCH_SECONDS = 1.0  # between two checkpoints at ends of epochs: to write one takes 20 ms
 
 
 class Reporter:
@@ -101,11 +102,12 @@ class Fit:
                 if clock.check_due():
                     done = (state.step - 1) % per_epoch + 1
                     self.report.progress(state.step, total, state.means(done))
-                # The end of an epoch saves anyway, after its validation.
+                # The end of an epoch saves after its validation.
                 if state.step % per_epoch and (self.stop() or clock.save_due()):
                     self._save(state, clock, total)
             self._end_epoch(state, epoch, per_epoch, batch_size, clock)
-            self._save(state, clock, total)
+            if state.step == total or self.stop() or clock.save_due(EPOCH_SECONDS):
+                self._save(state, clock, total)
         return state
 
     def _begin(self, train: Split) -> State:
@@ -184,7 +186,8 @@ class _Clock:
         self._checked = time.monotonic() if due else self._checked
         return due
 
-    def save_due(self) -> bool:
-        due = time.monotonic() - self._saved >= self._save_every
+    def save_due(self, seconds: float = math.inf) -> bool:
+        """Whether so many seconds have passed, or those of the plan."""
+        due = time.monotonic() - self._saved >= min(seconds, self._save_every)
         self._saved = time.monotonic() if due else self._saved
         return due

@@ -232,12 +232,9 @@ def _duplicates(
         with progress_bar(COPIES, "trying copies") as advance:
             limit = limit_by_copies(loaded, index, advance)
         say_limit(limit)
-        nats, confirm = (
-            limit.nats,
-            {"confirm": partial(confirmed, loaded, index, angle=limit.angle)},
-        )
+        nats, confirm = limit.nats, partial(confirmed, loaded, index, angle=limit.angle)
     else:
-        nats, confirm = -math.log(overlap), {}
+        nats, confirm = -math.log(overlap), None
     with progress_bar(len(index.ids), "comparing") as advance:
-        found = duplicates(index, nats, advance, **confirm)
+        found = duplicates(index, nats, advance, confirm)
     return duplicate_table(index, found, math.exp(-nats))

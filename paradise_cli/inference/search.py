@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from paradise_cli.core.errors import UsageError
@@ -62,15 +61,16 @@ def duplicates(
     index: PosteriorIndex,
     nats: float,
     progress: Advance,
-    confirm: Callable[[Tensor], Tensor] = lambda pairs: torch.ones(len(pairs), dtype=torch.bool),
+    confirm: Callable[[Tensor], Tensor] | None = None,
 ) -> Duplicates:
-    """All pairs of an index within so many nats of `overlap` of which `confirm` says so, too.
+    """All pairs of an index within so many nats of `overlap`, and those alone that `confirm` keeps.
 
     It takes rows [P, 2] and gives bool [P]. `progress` counts the rows of the index.
     """
     rows, distances = near_pairs(index.posterior, nats, progress=progress)
-    kept = confirm(rows)
-    rows, distances = rows[kept], distances[kept]
+    if confirm is not None:
+        kept = confirm(rows)
+        rows, distances = rows[kept], distances[kept]
     shares = (-distances).exp().tolist()
     pairs = [
         (index.ids[first], index.ids[second], share)

@@ -179,7 +179,7 @@ def test_half_precision_is_read(tmp_path):
     [
         (np.array([5, -1, 9, 5]), [0, -1, 1, 0]),
         (np.array(["b", "a", "b", "c"]), [1, 0, 1, 2]),
-        (np.array([[3, 0], [4, 0], [3, 0], [-1, 0]], np.int8), [0, 1, 0, -1]),
+        (np.array([[3], [4], [3], [-1]], np.int8), [0, 1, 0, -1]),
         (np.empty((4, 0), np.int64), [-1] * 4),
         (np.array([True, False, False, True]), [1, 0, 0, 1]),
         (np.array([7, 7, 8, 8], np.uint8), [0, 0, 1, 1]),
@@ -187,6 +187,12 @@ def test_half_precision_is_read(tmp_path):
 )
 def test_labels_become_class_numbers(labels, expected):
     assert classes_of(labels, 4, "y").tolist() == expected
+
+
+def test_of_several_labels_a_row_the_first_counts_and_it_says_so():
+    with pytest.warns(UserWarning, match=r"y is \[4, 2\], several labels a row: the first counts"):
+        classes = classes_of(np.array([[3, 0], [4, 1], [3, 0], [-1, 1]]), 4, "y")
+    assert classes.tolist() == [0, 1, 0, -1]
 
 
 @pytest.mark.parametrize("kind", [np.int64, np.float32, bool])

@@ -1,5 +1,6 @@
 """Posteriors of anyone's encoder, read from plain arrays; nothing is ever unpickled."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -75,8 +76,8 @@ def read_labels(path: Path, n: int) -> Tensor:
 def classes_of(labels: NDArray[Any], n: int, where: str) -> Tensor:
     """Class numbers 0, 1, ... of n labels, int64 [n]; -1 where a label is negative, so unknown.
 
-    Labels are integers or text, [N] or [N, T]: as in the pictures, the first of T counts. Raises
-    UsageError for another length or kind.
+    Labels are integers or text, [N] or [N, T]: as in the pictures, the first of T counts, and a
+    warning says so. Raises UsageError for another length or kind.
     """
     if labels.ndim not in (1, 2) or len(labels) != n:
         raise UsageError(
@@ -87,10 +88,14 @@ def classes_of(labels: NDArray[Any], n: int, where: str) -> Tensor:
             f"{where} is {_shape(labels)} with one 1 in each row: give the numbers of the classes,"
             " labels.argmax(1)"
         )
-    if labels.ndim == 2:
-        labels = labels[:, 0] if labels.shape[1] else np.full(n, -1)
     if labels.dtype.kind not in "biuU":
         raise UsageError(f"{where} is of type {labels.dtype}: labels are integers or text")
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        warnings.warn(
+            f"{where} is {_shape(labels)}, several labels a row: the first counts", stacklevel=2
+        )
+    if labels.ndim == 2:
+        labels = labels[:, 0] if labels.shape[1] else np.full(n, -1)
     # Text and truth values have no number for the unknown.
     known = np.ones(n, bool) if labels.dtype.kind in "bU" else labels >= 0
     classes = np.full(n, -1, np.int64)

@@ -24,7 +24,7 @@ ORDER = (
 )  # fmt: skip
 """README's main job leaves the run that other pages go on with."""
 SHORTER = {
-    "train": ["--set", "train.epochs=1"],
+    "train": ["--set", "train.epochs=1", "--set", "train.frontier=[]"],
     "sweep": ["--set", "train.epochs=1"],
     "attack": ["--suite", "quick", "--n", "6", "--audited", "1"],
     "certify": ["--n", "3", "--samples", "200"],

@@ -108,8 +108,7 @@ def test_a_lane_does_what_the_reference_does(
         assert succeeded == 0
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("sure", [False, True])
+@pytest.mark.parametrize(("precision", "sure"), [("fp32", False), ("bf16", True)])
 @pytest.mark.parametrize(("name", "hyper", "norm", "eps"), CASES[:5], ids=str)
 def test_also_where_successes_are_denied(
     name: str, hyper: dict[str, Any], norm: str, eps: float, precision: Precision, sure: bool

@@ -36,11 +36,13 @@ from paradise_cli.data.folders import class_folders_of, open_folder
 from paradise_cli.data.images import UnreadableImage, decode, header
 from paradise_cli.data.listing import image_ids, list_images, matching
 from paradise_cli.data.partition import hold_out, keep_labels
+from paradise_cli.data.shards import SHARD, ImageFile, ids_or_shards, packed_images
 from paradise_cli.data.streaming import FolderSplit, file_stamp, not_all_read, stream
 
 __all__ = [
     "AUGMENTATIONS",
     "DATASETS",
+    "SHARD",
     "SPLITS",
     "Augmentation",
     "Batch",
@@ -48,6 +50,7 @@ __all__ = [
     "DataBundle",
     "DataInfo",
     "FolderSplit",
+    "ImageFile",
     "Key",
     "MemorySplit",
     "Preprocessing",
@@ -64,6 +67,7 @@ __all__ = [
     "file_stamp",
     "header",
     "hold_out",
+    "ids_or_shards",
     "image_ids",
     "info_of",
     "keep_labels",
@@ -75,6 +79,7 @@ __all__ = [
     "numbers_of",
     "on_device",
     "open_folder",
+    "packed_images",
     "stream",
     "synthetic",
 ]

@@ -18,6 +18,7 @@ from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.processes import give_back_freed_memory
 from paradise_cli.data.base import Filter, Preprocessing
 from paradise_cli.data.listing import check_readable
+from paradise_cli.data.shards import ImageFile
 
 Pixels = NDArray[np.uint8]
 
@@ -40,19 +41,20 @@ class UnreadableImage(ParadiseError):
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
+def reading(file: ImageFile) -> Iterator[None]:
     """Run the body, which reads an image file; raises UnreadableImage for whatever goes wrong."""
     try:
-        check_readable(path)
+        if isinstance(file, Path):
+            check_readable(file)
         yield
     except OSError as error:  # its text repeats the path
-        raise UnreadableImage(path, error.strerror or str(error)) from error
+        raise UnreadableImage(Path(str(file)), error.strerror or str(error)) from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
-        raise UnreadableImage(path, str(error) or type(error).__name__) from error
+        raise UnreadableImage(Path(str(file)), str(error) or type(error).__name__) from error
 
 
 def decode(
-    path: Path, preprocessing: Preprocessing, random_crop: torch.Generator | None = None
+    file: ImageFile, preprocessing: Preprocessing, random_crop: torch.Generator | None = None
 ) -> Pixels:
     """Pixels uint8 [C, H, W] of an image file; with `random_crop`, of a random-resized crop of it.
 
@@ -60,23 +62,21 @@ def decode(
     v / 257, and of an animation the first frame taken. Raises UnreadableImage. Many threads may
     call it.
     """
-    with reading(path), contextlib.ExitStack() as turn:
-        pixels = read_pixels(path.read_bytes(), preprocessing.channels, turn)
+    with reading(file), contextlib.ExitStack() as turn:
+        pixels = read_pixels(file.read_bytes(), preprocessing.channels, turn)
         pixels = _cut(pixels, preprocessing, random_crop)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def header(path: Path) -> tuple[int, int, int]:
+def header(file: ImageFile) -> tuple[int, int, int]:
     """Channels (1 for grey, else 3), height and width of an image file whose pixels are not read.
 
     Raises UnreadableImage.
     """
-    try:
-        check_readable(path)
-        with Image.open(path, formats=_FORMATS) as image:
+    with reading(file):
+        source = file if isinstance(file, Path) else io.BytesIO(file.read_bytes())
+        with Image.open(source, formats=_FORMATS) as image:
             return (1 if image.mode in _GREY else 3), image.height, image.width
-    except Exception as error:
-        raise UnreadableImage(path, str(error) or type(error).__name__) from error
 
 
 def _cut(pixels: Pixels, how: Preprocessing, random_crop: torch.Generator | None) -> Pixels:

@@ -123,5 +123,10 @@ def check_readable(path: Path) -> None:
     # A pipe would be waited for without end.
     if not stat.S_ISREG(found.st_mode):
         raise ValueError("no regular file")
-    if found.st_size > LARGEST_FILE:
-        raise ValueError(f"{found.st_size:,} bytes; images of up to {LARGEST_FILE:,} are read")
+    check_size(found.st_size)
+
+
+def check_size(size: int) -> None:
+    """Raise ValueError for an image file of too many bytes to be read whole."""
+    if size > LARGEST_FILE:
+        raise ValueError(f"{size:,} bytes; images of up to {LARGEST_FILE:,} are read")

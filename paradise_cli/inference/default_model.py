@@ -4,9 +4,13 @@ import glob
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from paradise_cli.core.errors import UsageError
 from paradise_cli.hub.cards import Task, packaged_for
+
+if TYPE_CHECKING:
+    from paradise_cli.data import ImageFile
 
 ANY = "any"
 """In a card's `default_for`: images for which there is no nearer model."""
@@ -50,28 +54,33 @@ def _kind(item: str) -> str:
         first = _first_file(Path(item).expanduser())
         if first is None:
             return item.partition(":")[0]
-        return _array_kind(first) if first.suffix in (".npy", ".npz") else _image_kind(first)
+        if isinstance(first, Path) and first.suffix in (".npy", ".npz"):
+            return _array_kind(first)
+        return _image_kind(first)
     # Of a dozen kinds: whoever reads all of them says what is wrong with this one.
     except Exception:
         return ANY
 
 
-def _first_file(path: Path) -> Path | None:
-    if path.is_file():
-        return path
-    if not path.is_dir() and not glob.has_magic(str(path)):
+def _first_file(path: Path) -> "ImageFile | None":
+    if not path.exists() and not glob.has_magic(str(path)):
         return None
     # Here: whoever asks for no images must not wait for torch, which comes along.
-    from paradise_cli.data import list_images, matching
+    from paradise_cli.data import SHARD, ids_or_shards, matching, packed_images
 
-    found = list_images(path) if path.is_dir() else matching(str(path))
-    return found[0] if found else None
+    first = path
+    if path.is_dir():
+        ids, shards = ids_or_shards(path)
+        first = path / ids[0] if ids else shards[0]
+    elif not path.exists():
+        first = matching(str(path))[0]
+    return packed_images(first)[0] if first.suffix == SHARD else first
 
 
-def _image_kind(path: Path) -> str:
+def _image_kind(file: "ImageFile") -> str:
     from paradise_cli.data import header
 
-    return "{}x{}x{}".format(*header(path))
+    return "{}x{}x{}".format(*header(file))
 
 
 def _array_kind(path: Path) -> str:

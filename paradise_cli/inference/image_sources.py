@@ -18,15 +18,18 @@ from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.data import (
     DATASETS,
+    SHARD,
     DataInfo,
     FolderSplit,
+    ImageFile,
     Preprocessing,
     Split,
     class_folders_of,
     decode,
-    image_ids,
+    ids_or_shards,
     matching,
     numbers_of,
+    packed_images,
 )
 from paradise_cli.inference.image_archive import is_archive, read_images
 from paradise_cli.inference.named_data import open_for_model
@@ -60,10 +63,11 @@ def open_images(images: Images, recipe: Recipe, info: DataInfo) -> ImageSource:
     """The images meant, as the model trained by `recipe` on data like `info` reads them.
 
     Text and paths name a folder (all images below it, sorted), a file, a pattern such as
-    `photos/**/*.jpg` (sorted), a `.npy` array, an `.npz` with `images` and perhaps `labels`, or a
-    data set such as `digits` or `fashion_mnist:train` (`:test` if no split is named); a list may
-    hold several folders, files and patterns, in this order. Arrays are [N, H, W], [N, H, W, C] or
-    [N, C, H, W], uint8 or float in [0, 1], of the model's size. Raises UsageError for what does not
+    `photos/**/*.jpg` (sorted), a tar file or a folder of them (in the order of each), a `.npy`
+    array, an `.npz` with `images` and perhaps `labels`, or a data set such as `digits` or
+    `fashion_mnist:train` (`:test` if no split is named); a list may hold several folders, files
+    and patterns, in this order. Arrays are [N, H, W], [N, H, W, C] or [N, C, H, W], uint8 or
+    float in [0, 1], of the model's size. Raises UsageError for what does not
     exist, ParadiseError for what holds no images or does not fit the model.
     """
     if isinstance(images, Tensor):
@@ -95,9 +99,9 @@ def open_images(images: Images, recipe: Recipe, info: DataInfo) -> ImageSource:
 
 @dataclass(frozen=True)
 class _Labelled:
-    """An image file and the class it lies in, None where no folder tells it."""
+    """An image file and the class it lies in, None where nothing tells it."""
 
-    path: Path
+    path: ImageFile
     class_name: str | None
 
 
@@ -109,12 +113,12 @@ def _paths(item: str, info: DataInfo) -> list[_Labelled]:
     if path.exists():
         if path.suffix in (".npy", ".npz"):
             raise UsageError(f"{path}: an array cannot be mixed with other images; give it alone")
-        return [_Labelled(path, _innermost(path.parts[:-1], known))]
+        return _at(path, known)
     if glob.has_magic(item):
         files = matching(item)
         if not files:
             raise UsageError(f"{item}: no file matches this pattern")
-        return [_Labelled(file, _innermost(file.parts[:-1], known)) for file in files]
+        return [each for file in files for each in _at(file, known)]
     name = item.partition(":")[0]
     if name in DATASETS:
         raise UsageError(f"{item}: a data set cannot be mixed with other images; give it alone")
@@ -125,10 +129,23 @@ def _paths(item: str, info: DataInfo) -> list[_Labelled]:
     )
 
 
+def _at(path: Path, known: set[str]) -> list[_Labelled]:
+    """The image of a file, or those of a tar file."""
+    if path.suffix != SHARD:
+        return [_Labelled(path, _innermost(path.parts[:-1], known))]
+    return [
+        _Labelled(image, _innermost(image.folders, known) or image.class_name)
+        for image in packed_images(path)
+    ]
+
+
 def _below(folder: Path, known: set[str]) -> list[_Labelled]:
-    """All images in a folder, each with the class that its place below the folder tells."""
-    ids = image_ids(folder)
-    found = []
+    """All images in a folder, each with the class that its place below the folder tells.
+
+    Where there is none, those of the tar files in it.
+    """
+    ids, shards = ids_or_shards(folder)
+    found = [each for shard in shards for each in _at(shard, known)]
     for image, class_folder in zip(ids, class_folders_of(folder, ids), strict=True):
         # Only what lies below: a folder above, such as /home/cat, is no class. The folder itself
         # may be one.
@@ -161,7 +178,7 @@ def _of_paths(files: Sequence[_Labelled], info: DataInfo) -> ImageSource:
 
 
 def _of_files(
-    paths: Sequence[Path],
+    paths: Sequence[ImageFile],
     ids: Sequence[str],
     labels: NDArray[np.int64],
     how: Preprocessing,

@@ -1,0 +1,126 @@
+"""Image files within tar files, as WebDataset lays them out; docs/use.md."""
+
+import io
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from glob import escape
+from pathlib import Path
+
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.storage import require_regular
+from paradise_cli.data.listing import SUFFIXES, check_size, image_ids, is_left_out, matching
+
+SHARD = ".tar"
+_CLASS = ".cls"  # of WebDataset: beside 000012.jpg, the class in text
+_LONGEST = 2**20
+"""Bytes of a header of a tar file, or of a class: a damaged one may claim any number."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """An image file within a tar file, read where it lies there.
+
+    `class_name` is what the file of the same name with the suffix `.cls` holds, else the folder.
+    """
+
+    shard: Path
+    name: str
+    offset: int
+    size: int
+    class_name: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.shard}/{self.name}"
+
+    @property
+    def folders(self) -> list[str]:
+        """The folders that it lies in, within the tar file."""
+        return self.name.split("/")[:-1]
+
+    def read_bytes(self) -> bytes:
+        """Its content; raises OSError or ValueError."""
+        check_size(self.size)
+        with self.shard.open("rb") as file:
+            file.seek(self.offset)
+            content = file.read(self.size)
+        if len(content) < self.size:
+            raise ValueError(f"{self.shard} ends within it")
+        return content
+
+
+ImageFile = Path | Packed
+"""An image file by itself, or within a tar file."""
+
+
+def ids_or_shards(folder: Path) -> tuple[list[str], list[Path]]:
+    """The images of a folder as `image_ids`, or where there is none the tar files in it, sorted.
+
+    Raises errors as `image_ids` where there are neither.
+    """
+    try:
+        return image_ids(folder), []
+    except ParadiseError:
+        shards = [path for path in matching(f"{escape(str(folder))}/*{SHARD}") if path.is_file()]
+        if not shards:
+            raise
+        return [], shards
+
+
+def packed_images(shard: Path) -> list[Packed]:
+    """All images of a tar file, in its order, without what `image_ids` leaves out of a folder.
+
+    Raises ParadiseError for what is no tar file, is compressed, or holds no image.
+    """
+    require_regular(shard)
+    images: list[Packed] = []
+    classes: dict[str, str] = {}
+    try:
+        with _Headers(io.FileIO(shard)) as file, tarfile.open(fileobj=file, mode="r:") as archive:
+            for member in _files_of(archive):
+                found = Packed(shard, member.name, member.offset_data, member.size)
+                if member.name.endswith(_CLASS) and member.size < _LONGEST:
+                    classes[_key(member.name)] = found.read_bytes().decode().strip()
+                elif member.name.lower().endswith(SUFFIXES):
+                    images.append(found)
+    except OSError as error:
+        raise ParadiseError(f"{shard}: cannot be read: {error.strerror or error}") from error
+    # A damaged header makes tarfile raise nearly anything.
+    except Exception as error:
+        raise ParadiseError(
+            f"{shard}: damaged, or no tar file ({error}); a compressed one must be unpacked once"
+        ) from error
+    if not images:
+        raise ParadiseError(f"{shard}: no image in it; readable suffixes: {' '.join(SUFFIXES)}")
+    return [_with_class(image, classes) for image in images]
+
+
+def _files_of(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    for member in archive:
+        *folders, name = member.name.removeprefix("./").split("/")
+        if not member.isreg() or name.startswith(".") or any(map(is_left_out, folders)):
+            continue
+        if member.issparse():
+            raise ValueError(f"{member.name} is stored with holes: pack it without --sparse")
+        yield member
+
+
+def _with_class(image: Packed, classes: dict[str, str]) -> Packed:
+    folder = image.folders[-1] if image.folders else None
+    name = classes.get(_key(image.name)) or folder
+    return Packed(image.shard, image.name, image.offset, image.size, name)
+
+
+def _key(name: str) -> str:
+    """What WebDataset knows an example by: its name up to the first dot."""
+    folder, slash, file = name.rpartition("/")
+    return folder + slash + file.partition(".")[0]
+
+
+class _Headers(io.BufferedReader):
+    """A file of which only short pieces are read at a time."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= _LONGEST:
+            raise ValueError(f"a header of {size} bytes")
+        return super().read(size)

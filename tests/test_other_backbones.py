@@ -17,6 +17,8 @@ from typer.testing import CliRunner
 
 from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.randomness import generator
+from paradise_cli.inference.loading import load
 from paradise_cli.models import BACKBONES
 from paradise_cli.models.frozen import NETWORKS
 from tests.pages import ROOT, blocks
@@ -82,6 +84,19 @@ def test_the_network_of_the_page_is_trained_behind_and_encodes(
     # Of the 11 million weights of the backbone none is saved; and what is exported answers alike.
     assert Path("run/model.safetensors").stat().st_size < 200_000
     run("export", "run", "--format", "torch", "--out", "model.pt2")
+
+
+def test_a_model_of_the_zoo_is_a_backbone(place: None) -> None:
+    (page,) = [b for b in blocks(ROOT / "docs/photos.md") if b.file_name == "my_encoder.py"]
+    exec(compile(page.text, str(page), "exec"), {"__name__": "__main__"})
+    pixels = torch.rand(4, 3, 32, 32, generator=generator(0, "pixels"))
+    backbone = BACKBONES["frozen"]((3, 32, 32), model="cifar10_rn20")
+    original = load("cifar10-rn20").model
+    assert torch.equal(backbone(pixels), original.features(pixels))
+    assert backbone.out_features == original.backbone.out_features == 64
+    assert list(backbone.parameters()) == [] and backbone.state_dict() == {}
+    with pytest.raises(UsageError, match=r"rn20 fails on an image of 3x64x64: .*3x32x32"):
+        BACKBONES["frozen"]((3, 64, 64), model="cifar10_rn20")
 
 
 def given(module: Any, name: str = "network") -> str:

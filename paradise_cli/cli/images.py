@@ -22,8 +22,9 @@ ImagesArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="IMAGES",
-        help="A folder (all images below it), files, a quoted pattern such as 'photos/**/*.jpg',"
-        " an .npy or .npz array, or a data set such as digits or fashion_mnist:train.",
+        help="A folder (all images below it), files, tar files, a quoted pattern such as"
+        " 'photos/**/*.jpg', an .npy or .npz array, or a data set such as digits or"
+        " fashion_mnist:train.",
     ),
 ]
 ModelOption = Annotated[

@@ -10,6 +10,7 @@ from paradise_cli.core.resources import resource_dir
 from paradise_cli.core.storage import content_digest, read_tensors
 from paradise_cli.models.base import BACKBONES, Backbone, Shape
 from paradise_cli.models.efficientnet import EfficientNetLite0
+from paradise_cli.models.encoder import StochasticEncoder
 
 NETWORKS: Registry[nn.Module] = Registry("trained network")
 """Networks with their weights, from pixels [B, C, H, W] in [0, 1] to features [B, F].
@@ -80,6 +81,17 @@ def _features(model: str, network: nn.Module, in_shape: Shape) -> int:
             " it with a mean over positions and nn.Flatten()"
         )
     return found.shape[1]
+
+
+class BackboneOf(nn.Module):
+    """The backbone of an encoder as a network: pixels [B, C, H, W] in [0, 1] to features [B, F]."""
+
+    def __init__(self, encoder: StochasticEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.encoder.features(images)
 
 
 class Frozen(Backbone):

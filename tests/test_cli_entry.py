@@ -24,7 +24,7 @@ FAULT = "; this is a fault of PARADISE, please report it: `paradise --debug`, fo
 # What a command raises, and how its message begins and how long it may be.
 RAISED = [
     (KeyError("a"), f"error: KeyError: 'a'{FAULT}"),
-    (ValueError("a\x1b[2J\nb"), rf"error: ValueError: a\x1b[2J\nb{FAULT}"),
+    (ValueError("a\x1b[2J\nb"), rf"error: ValueError: a\x1b[2J b{FAULT}"),
     (RuntimeError("x" * 10**6), "error: RuntimeError: xxx"),
     (AssertionError(), f"error: AssertionError{FAULT}"),
     (RecursionError("too deep"), f"error: RecursionError: too deep{FAULT}"),

@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from paradise_cli.cli.progress import showing_work
 from paradise_cli.cli.streams import CheckedStdout, Unwritable, lasting_stderr
-from paradise_cli.core.errors import Interrupted, ParadiseError, printable, shown
+from paradise_cli.core.errors import Interrupted, ParadiseError, named, printable, shown
 from paradise_cli.core.processes import end_tidily, keep_freed_memory
 
 
@@ -130,7 +130,7 @@ class App(typer.Typer):
 
 def _unforeseen(error: Exception) -> ParadiseError:
     """The message of an exception that nothing turned into one."""
-    what = f"{type(error).__name__}: {printable(str(error))}".removesuffix(": ")
+    what = named(error)
     if isinstance(error, MemoryError):
         return ParadiseError(f"not enough memory: {what}; ask for fewer or smaller things at once")
     return ParadiseError(

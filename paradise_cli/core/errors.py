@@ -34,6 +34,12 @@ def shown(text: str) -> str:
     return "\n".join(printable(line, LONGEST_LINE) for line in lines)
 
 
+def named(error: BaseException) -> str:
+    """An exception on one line, its kind and what it says: `KeyError: 'mu'`."""
+    said = printable(" ".join(str(error).split()))
+    return f"{type(error).__name__}: {said}".removesuffix(": ")
+
+
 def as_utf8(text: str) -> str:
     """Text in which bytes that are no UTF-8, as a file name may have, are spelled out."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paradise_cli.core.errors import ParadiseError, printable
+from paradise_cli.core.errors import ParadiseError, named
 from paradise_cli.export.network import INPUT, Answers, ExportedNetwork, Runner
 
 METADATA = "paradise"
@@ -35,10 +35,9 @@ def _traced(network: ExportedNetwork, images: Tensor) -> torch.export.ExportedPr
         program = torch.export.export(network, (images,), dynamic_shapes=(_BATCH,))
     # Of a dozen kinds, and with pages of what was traced so far.
     except Exception as error:
-        reason = printable(str(error).strip().partition("\n")[0])
         raise ParadiseError(
-            f"torch cannot trace this model: {type(error).__name__}: {reason}; does a"
-            " component from outside the package branch on the values of a tensor?"
+            f"torch cannot trace this model: {named(error)}; does a component from outside the"
+            " package branch on the values of a tensor?"
         ) from error
     # They hold the paths of this machine's source files, once for each operation.
     for module in program.graph_module.modules():

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from paradise_cli.core.errors import printable
+from paradise_cli.core.errors import named
 
 Say = Callable[[str], None]
 """Shows a person one line."""
@@ -25,5 +25,4 @@ def drawing(path: Path, say: Say | None) -> Iterator[None]:
         # An older one would show other numbers than those beside it.
         with suppress(OSError):
             path.unlink()
-        reason = printable(f"{type(error).__name__}: {error}")
-        say(f"warning: {path} cannot be drawn, and is left out ({reason})")
+        say(f"warning: {path} cannot be drawn, and is left out ({named(error)})")

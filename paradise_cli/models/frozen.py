@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm
 
-from paradise_cli.core.errors import ParadiseError, UsageError, printable
+from paradise_cli.core.errors import ParadiseError, UsageError, named
 from paradise_cli.core.registry import Registry
 from paradise_cli.core.resources import resource_dir
 from paradise_cli.core.storage import content_digest, read_tensors
@@ -48,13 +48,8 @@ def frozen(
         try:
             network = make()
         except Exception as error:
-            raise ParadiseError(f"frozen: {model} cannot be made: {_said(error)}") from error
+            raise ParadiseError(f"frozen: {model} cannot be made: {named(error)}") from error
         return Frozen(network, _features(model, network, in_shape), normalise=normalise)
-
-
-def _said(error: Exception) -> str:
-    """An exception of somebody else's code in one line."""
-    return f"{type(error).__name__}: {printable(' '.join(str(error).split()))}"
 
 
 def _features(model: str, network: nn.Module, in_shape: Shape) -> int:
@@ -73,7 +68,7 @@ def _features(model: str, network: nn.Module, in_shape: Shape) -> int:
         with torch.no_grad():
             found = network.float().eval()(torch.zeros(1, *in_shape))
     except Exception as error:
-        raise UsageError(f"frozen: {model} fails on an image of {size}: {_said(error)}") from error
+        raise UsageError(f"frozen: {model} fails on an image of {size}: {named(error)}") from error
     if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != 1:
         given = list(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise UsageError(

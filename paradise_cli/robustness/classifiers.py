@@ -12,7 +12,7 @@ from torch import nn
 
 from paradise_cli.attacks.audit.canaries import SampledLatents
 from paradise_cli.attacks.engine.classifier import Function
-from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.errors import ParadiseError, UsageError, named
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.inference.find_model import short_name
@@ -93,8 +93,7 @@ def _imported(name: str) -> Any:
     # A script that is imported may also end the program, as without the arguments it expects.
     except (Exception, SystemExit) as error:
         raise ParadiseError(
-            f"{name}: importing {module_name} fails: {type(error).__name__}: {error} (--debug"
-            " shows where)"
+            f"{name}: importing {module_name} fails: {named(error)} (--debug shows where)"
         ) from error
     # A class counts too: called without arguments, it makes the classifier.
     maker: Any = getattr(module, attribute, None)
@@ -111,8 +110,8 @@ def _call(maker: Any, name: str) -> Function:
         function = maker()
     except (Exception, SystemExit) as error:
         raise ParadiseError(
-            f"{name}() fails: {type(error).__name__}: {error}; it is called without arguments and"
-            " must return the classifier (--debug shows where)"
+            f"{name}() fails: {named(error)}; it is called without arguments and must return the"
+            " classifier (--debug shows where)"
         ) from error
     if not callable(function):
         raise ParadiseError(

@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 from paradise_cli.build import build_info, build_objective, named_tasks
-from paradise_cli.core.errors import ParadiseError, printable
+from paradise_cli.core.errors import ParadiseError, named
 from paradise_cli.information import frontier
 from paradise_cli.information.frontier import FrontierPoint
 from paradise_cli.information.rate_interval import AT_CAP, student
@@ -118,9 +118,8 @@ def _believed(run: FinishedRun, split: str) -> "_Run | str":
         if isinstance(found, _Run):
             found.row()
     except (LookupError, TypeError, AttributeError) as error:
-        what = printable(f"{type(error).__name__}: {error}")
         return (
-            f"what was measured in {run.folder} is damaged or was edited ({what}): move"
+            f"what was measured in {run.folder} is damaged or was edited ({named(error)}): move"
             f" {run.folder / 'result.json'} away, and the same command makes it anew"
         )
     return found

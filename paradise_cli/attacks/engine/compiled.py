@@ -6,7 +6,7 @@ from torch import Tensor
 from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.engine.classifier import Classifier, Function
 from paradise_cli.attacks.protocol.lanes import input_gradient
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError, named
 from paradise_cli.core.threads import one_thread_each
 
 _AGREE = 0.01  # of the size of a gradient
@@ -38,10 +38,7 @@ def compiled(classifier: Classifier, images: Tensor, compute: Compute) -> Functi
             with torch.no_grad(), compute.searching():
                 classifier(batch)
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ParadiseError(
-            f"the classifier cannot be compiled: {type(error).__name__}: {reason}"
-        ) from error
+        raise ParadiseError(f"the classifier cannot be compiled: {named(error)}") from error
     finally:
         classifier.quick = None
     if not float((quick - plain).norm()) <= _AGREE * float(plain.norm()):

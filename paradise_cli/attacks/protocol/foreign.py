@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from paradise_cli.core.errors import ParadiseError, printable
+from paradise_cli.core.errors import ParadiseError, named
 
 
 @contextmanager
@@ -24,13 +24,13 @@ def foreign(doing: str, given: Tensor | None = None) -> Iterator[None]:
         raise  # said already; and of memory whoever chose the batch says what to do
     # A script may also end the program, as on a wrong argument of its own.
     except (Exception, SystemExit) as error:
-        reason = f"{type(error).__name__}: {printable(str(error))}"
-        raise ParadiseError(f"the classifier fails {doing}{_named(given)}: {reason}") from error
+        asked = f"{doing}{_described(given)}"
+        raise ParadiseError(f"the classifier fails {asked}: {named(error)}") from error
     finally:
         torch.set_default_dtype(dtype)
 
 
-def _named(given: Tensor | None) -> str:
+def _described(given: Tensor | None) -> str:
     if given is None:
         return ""
     kind = str(given.dtype).removeprefix("torch.")

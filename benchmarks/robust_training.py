@@ -205,7 +205,7 @@ class Row:
             # A 0 or 1 for each image: differences between methods are paired by them.
             "standing": "".join(str(int(stands)) for stands in report.standing),
             "verdict": report.verdict,
-            "seconds": report.provenance.seconds,
+            "seconds": report.provenance.spent.seconds,
         }
 
 

@@ -48,7 +48,8 @@ def attacked(out: Path | None, **given: Any) -> AttackReport:
 def document(report: AttackReport) -> dict[str, Any]:
     """Everything but the time it took."""
     found = report.to_json()
-    return {**found, "settings": {**found["settings"], "seconds": 0, "budget": None}}
+    told = {**found["settings"], "seconds": 0, "passes": None, "budget": None}
+    return {**found, "settings": told}
 
 
 def rank(folder: Path) -> None:

@@ -146,7 +146,7 @@ def document(report: AttackReport) -> dict[str, Any]:
     told = {
         name: value
         for name, value in found["settings"].items()
-        if name not in ("seconds", "budget")
+        if name not in ("seconds", "passes", "budget")
     }
     return {**found, "settings": told}
 

@@ -13,7 +13,7 @@ import torch
 
 from paradise_cli.attacks import attack, run
 from paradise_cli.attacks.audit.audit import Audit, AuditRow
-from paradise_cli.attacks.report import CLEAN, AttackReport, Provenance, StageRow
+from paradise_cli.attacks.report import CLEAN, AttackReport, Provenance, Spent, StageRow
 from paradise_cli.attacks.session.settings import AttackSettings
 from paradise_cli.attacks.session.suite import SUITES, Stage, Suite
 from paradise_cli.core.errors import UsageError
@@ -25,6 +25,7 @@ from paradise_cli.robustness.card_contents import Table, contents, size_of_chang
 from tests.attack_cases import Linear
 
 EPS = 8 / 255
+SPENT = Spent(1.5, (350.5, 170.0), (90.25, 40.0))
 RESULTS = ("pass", "fail", "inconclusive", "not applicable")
 HOSTILE = '<script src="https://a.example/x.js"></script>&amp;|`*$x_1'
 CHECKS = Audit(
@@ -76,7 +77,7 @@ def made(
         notes=(),
         predicted=torch.where(standing, 0, 1),
         settings=AttackSettings(eps=EPS, seed=7),
-        provenance=Provenance(n + 5, "f00d" * 16, 64, "9.8.7", {"device": "cpu"}, 1.5),
+        provenance=Provenance(n + 5, "f00d" * 16, 64, "9.8.7", {"device": "cpu"}, SPENT),
     )
     return replace(report, **other), images
 

@@ -43,11 +43,24 @@ class StageRow:
 
 
 @dataclass(frozen=True)
+class Spent:
+    """What the call took: seconds, and for each image attacked how many images passed the
+    classifier forward, and how many gradients came back, in the `suite` and in the `audit`.
+
+    What was on record before took nothing. Images that only fill a batch count too.
+    """
+
+    seconds: float
+    suite: tuple[float, float]
+    audit: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Provenance:
     """What the numbers were measured on and with.
 
     Of `given` images, whose digest with their labels is `images_sha256`, in batches of `width`, by
-    this version of PARADISE on this `machine`, in so many `seconds`.
+    this version of PARADISE on this `machine`.
     """
 
     given: int
@@ -55,7 +68,7 @@ class Provenance:
     width: int
     paradise: str
     machine: Mapping[str, Any]
-    seconds: float
+    spent: Spent
 
 
 @dataclass(frozen=True)
@@ -115,7 +128,7 @@ class AttackReport:
 
     def settings_document(self) -> dict[str, Any]:
         """What was asked for and what it was measured with, as JSON values."""
-        settings, provenance = self.settings, self.provenance
+        settings, provenance, spent = self.settings, self.provenance, self.provenance.spent
         # One flat object, as documents have had it from the first.
         return {
             "eps": settings.eps,
@@ -133,7 +146,11 @@ class AttackReport:
             "ci": settings.ci,
             "budget": settings.budget,
             "audited": settings.audited,
-            "seconds": provenance.seconds,
+            "seconds": spent.seconds,
+            "passes": {
+                "suite": {"forward": spent.suite[0], "back": spent.suite[1]},
+                "audit": {"forward": spent.audit[0], "back": spent.audit[1]},
+            },
         }
 
     def to_json(self) -> dict[str, Any]:

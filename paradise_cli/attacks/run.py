@@ -17,7 +17,8 @@ from paradise_cli.attacks.audit.audit import Audit, audit
 from paradise_cli.attacks.audit.context import Siblings
 from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.engine.examination import examine
-from paradise_cli.attacks.report import AttackReport
+from paradise_cli.attacks.engine.passes import Count
+from paradise_cli.attacks.report import AttackReport, Spent
 from paradise_cli.attacks.search import Found, search, with_all_else
 from paradise_cli.attacks.session.first_look import first_look
 from paradise_cli.attacks.session.inputs import (
@@ -37,7 +38,7 @@ from paradise_cli.attacks.session.suite import Suite, random_order
 from paradise_cli.attacks.summary import summarised
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import full_fp32
-from paradise_cli.core.processes import any_process, join, rank, world_size
+from paradise_cli.core.processes import any_process, join, over_all_processes, rank, world_size
 
 # Without an audit no number can be believed: the suite must leave it time.
 FOR_SUITE = 0.75
@@ -198,6 +199,7 @@ class _Task:
         with session.phase(deadline=self._after(FOR_SUITE)):
             found = search(session, self.suite, settings, rows, self.sources)
         session.look_again(_points(found))
+        searched = subject.classifier.passes.count
         # Only the audit gets the time that the suite has left over.
         with session.phase(deadline=self._after(1.0)):
             audit_found = self._audit(session, found)
@@ -205,8 +207,8 @@ class _Task:
             # Under attackers who do not know the classifier, what the audit broke does not count.
             found = with_all_else(session, found, settings.eps, rows)
         session.look_again(_points(found))
-        seconds = round(time.monotonic() - self.started, 1)
-        return summarised(session, self.suite, settings, rows, found, audit_found, hints, seconds)
+        spent = self._spent(searched, subject.classifier.passes.count, found.n)
+        return summarised(session, self.suite, settings, rows, found, audit_found, hints, spent)
 
     def _audit(self, session: Session, found: Found) -> Audit:
         # What only a black box broke, after gradients had failed, is evidence against gradients.
@@ -220,6 +222,13 @@ class _Task:
             images=self.settings.audited,
             siblings=self.siblings,
         )
+
+    def _spent(self, searched: Count, in_all: Count, images: int) -> Spent:
+        """What this call took, by all processes, for each of so many images."""
+        counts = self.shard.total([*searched, *in_all.since(searched)])
+        each = [round(count / images, 1) for count in counts]
+        seconds = round(time.monotonic() - self.started, 1)
+        return Spent(seconds, (each[0], each[1]), (each[2], each[3]))
 
     def _after(self, share: float) -> float | None:
         """When that share of the time budget is over; None without a budget."""
@@ -294,4 +303,4 @@ def _shard(out: Path | None) -> Shard:
     if out is None:
         raise UsageError("several processes share their work through a folder: name one with --out")
     join()
-    return Shard(rank(), world_size(), any_process)
+    return Shard(rank(), world_size(), any_process, over_all_processes)

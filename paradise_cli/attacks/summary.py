@@ -10,7 +10,14 @@ from paradise_cli import __version__
 from paradise_cli.attacks.audit.audit import VERDICTS, Audit
 from paradise_cli.attacks.engine.classifier import DRAWS, SURE_DRAWS
 from paradise_cli.attacks.engine.jobs import reached
-from paradise_cli.attacks.report import CLEAN, AttackReport, Provenance, on_lattice, stage_rows
+from paradise_cli.attacks.report import (
+    CLEAN,
+    AttackReport,
+    Provenance,
+    Spent,
+    on_lattice,
+    stage_rows,
+)
 from paradise_cli.attacks.search import Found
 from paradise_cli.attacks.session.inputs import images_digest
 from paradise_cli.attacks.session.session import EOT_DRAWS, Session
@@ -30,7 +37,7 @@ def summarised(
     found: Found,
     audit_found: Audit,
     hints: Sequence[str],
-    seconds: float,
+    spent: Spent,
 ) -> AttackReport:
     """The report on the first images of the order, as many as were attacked."""
     # In the order in which the images were given, and not the random one of the attack.
@@ -68,7 +75,7 @@ def summarised(
         unfinished=session.unfinished,
         notes=(*hints, *notes, *_notes(subject, suite, settings, found, audit_found)),
         settings=replace(settings, audited=min(settings.audited, n)),
-        provenance=_provenance(subject, seconds),
+        provenance=_provenance(subject, spent),
     )
 
 
@@ -127,14 +134,14 @@ def _without_numbers(
     return notes
 
 
-def _provenance(subject: Subject, seconds: float) -> Provenance:
+def _provenance(subject: Subject, spent: Spent) -> Provenance:
     return Provenance(
         given=len(subject.images),
         images_sha256=images_digest(subject),
         width=subject.compute.width,
         paradise=__version__,
         machine=describe(subject.compute.device),
-        seconds=seconds,
+        spent=spent,
     )
 
 

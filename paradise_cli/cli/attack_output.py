@@ -53,6 +53,12 @@ def print_report(report: "AttackReport", title: str, already_shown: Collection[s
     console.print(f"verdict: {report.verdict}; {found}. {MEANINGS[report.verdict]}")
     for line in report.audit.evidence:
         console.print(f"  {line}")
+    spent = report.provenance.spent
+    attacks, audit = ("{:,.0f} and {:,.0f}".format(*each) for each in (spent.suite, spent.audit))
+    console.print(
+        f"cost: {spent.seconds:,.1f} s; passes of the model for each image, forward and back:"
+        f" {attacks} in the attacks, {audit} in the audit"
+    )
     for line in report.notes:
         if line not in already_shown:
             note(f"note: {line}")

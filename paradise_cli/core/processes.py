@@ -95,6 +95,17 @@ def any_process(holds: bool) -> bool:
     return bool(found)
 
 
+def over_all_processes(counts: Sequence[int]) -> list[int]:
+    """The sums of what each process counts; as `any_process`, all must ask."""
+    if world_size() == 1:
+        return [*counts]
+    import torch
+
+    found = torch.tensor(counts, dtype=torch.int64)
+    torch.distributed.all_reduce(found, torch.distributed.ReduceOp.SUM)
+    return [*found.tolist()]
+
+
 def keep_freed_memory() -> None:
     """Keep the memory that this process frees for what it allocates next, blocks of 32 MiB or more
     apart (glibc; elsewhere nothing is done).

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from paradise_cli.attacks.engine.introspection import modules_of
+from paradise_cli.attacks.engine.passes import Passes
 from paradise_cli.attacks.protocol.foreign import foreign
 from paradise_cli.attacks.protocol.lanes import Latent
 from paradise_cli.core.errors import ParadiseError
@@ -84,7 +85,8 @@ class Classifier:
     Called, it answers once and is differentiable, through `quick` if there is one: a faster version
     of the function that leaves its input alone. `judge` decides: always `width` images together, in
     fp32, the function itself, the probabilities of several answers averaged where it draws at
-    random. Without a `behaviour` the function is taken for one that may keep something.
+    random. Without a `behaviour` the function is taken for one that may keep something. What passes
+    it is counted in `passes`.
     """
 
     def __init__(
@@ -95,8 +97,10 @@ class Classifier:
         width: int,
         random: bool = False,
         behaviour: Behaviour | None = None,
+        passes: Passes | None = None,
     ) -> None:
         self.function, self.device, self.width = function, device, width
+        self.passes = passes or Passes()
         self.behaviour = behaviour or Behaviour(classes=0, random=random)
         self.random = self.behaviour.random
         self.quick: Function | None = None
@@ -183,6 +187,7 @@ class Classifier:
             kind = torch.promote_types(logits.dtype, torch.float32)
             # What keeps something may write its next answer into the memory of this one.
             logits = logits.to(self.device, kind, copy=self.behaviour.keeps)
+            self.passes.watch(logits)
         logits = without_minus_infinity(logits)
         return logits if asked is images else logits[:1]
 
@@ -205,7 +210,11 @@ class Classifier:
     def _posterior(self, images: Tensor) -> DiagonalGaussian:
         assert isinstance(self.function, ThroughLatents)
         with self._turn(), foreign("on", images):
-            return self.function.posterior(images.clone())
+            posterior = self.function.posterior(images.clone())
+            # Until it is examined, it may be anything of that name.
+            if isinstance(posterior, DiagonalGaussian):
+                self.passes.watch(posterior.mu)
+            return posterior
 
     def _classify(self, z: Tensor) -> Tensor:
         assert isinstance(self.function, ThroughLatents)

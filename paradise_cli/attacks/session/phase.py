@@ -1,6 +1,6 @@
 """The parts of a session: phases with a deadline, processes that share it, how it is cut short."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -28,6 +28,8 @@ class Shard:
     world: int = 1
     any: Callable[[bool], bool] = lambda holds: holds
     """Whether it holds for some process, known once every one has come as far."""
+    total: Callable[[Sequence[int]], list[int]] = list
+    """The sums over all processes, known at the same time."""
 
 
 @dataclass

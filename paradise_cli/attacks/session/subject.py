@@ -19,6 +19,7 @@ from paradise_cli.attacks.engine.compiled import compiled
 from paradise_cli.attacks.engine.examination import examine
 from paradise_cli.attacks.engine.introspection import weights_digest
 from paradise_cli.attacks.engine.jobs import digests
+from paradise_cli.attacks.engine.passes import Passes
 from paradise_cli.core.errors import ParadiseError, UsageError
 
 
@@ -88,7 +89,10 @@ class Subject:
     def as_random(self) -> "Subject":
         """The same, examined anew as one that answers at random."""
         given = (self.function, self.images, self.labels, self.norm, self.compute, self.seed)
-        return Subject.examine(*given, turned_random=True)
+        found = Subject.examine(*given, turned_random=True)
+        # What it took to find out was taken all the same.
+        found.classifier.passes = self.classifier.passes
+        return found
 
     def correct_rows(self, limit: int | None = None) -> list[int]:
         """Rows of images that are classified correctly, the first `limit` of them."""
@@ -97,7 +101,7 @@ class Subject:
 
     def classifier_of(self, function: Function) -> Classifier:
         """Another function, asked at this subject's batch shape and as often as its classifier."""
-        return _classifier(function, self.compute, self.behaviour)
+        return _classifier(function, self.compute, self.behaviour, self.classifier.passes)
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ class TransferSource:
             behaviour = examine(function, images, subject.labels, compute.device, compute.precision)
         except ParadiseError as error:
             raise type(error)(f"source {name}: {error}") from error
-        classifier = _classifier(function, compute, behaviour)
+        classifier = _classifier(function, compute, behaviour, subject.classifier.passes)
         logits = classifier.judge(images).cpu()
         # What answers at random has no predictions of its own: its weights must tell it apart.
         predictions = hashlib.sha256(logits.argmax(1).numpy().tobytes()).hexdigest()
@@ -134,5 +138,9 @@ def disagree(one: Tensor, other: Tensor) -> bool:
     return float(apart(one, other)) > AGREE * float(logit_spread(one))
 
 
-def _classifier(function: Function, compute: Compute, behaviour: Behaviour) -> Classifier:
-    return Classifier(function, device=compute.device, width=compute.width, behaviour=behaviour)
+def _classifier(
+    function: Function, compute: Compute, behaviour: Behaviour, passes: Passes | None = None
+) -> Classifier:
+    return Classifier(
+        function, device=compute.device, width=compute.width, behaviour=behaviour, passes=passes
+    )

@@ -82,7 +82,7 @@ def smooth_gradients(case: Case, limit: float) -> Finding:
     """Gradients of a smooth copy, averaged over noise, and its own from where Square ended; 255 g,
     and 204 f for the noise.
     """
-    victim = case.subject.classifier_of(Smoothed(case.subject.function))
+    victim = case.subject.classifier_of(Smoothed(case.subject.function), Smoothed.asks)
     # Averaged over noise as well: it fills the steps that smoothing does not know.
     smooth = case.broken_by(
         "noisy_pgd", rows=case.standing, victim=victim, tag=" smooth", steps=COMPARISON_STEPS
@@ -173,7 +173,7 @@ def adaptive(case: Case, limit: float) -> Finding:
     # On all that stands against gradients: what row 2 has broken is evidence here too.
     queries = min(LABEL_QUERIES, case.queries)
     by_class = case.broken_by("label_only", rows=case.standing, queries=queries)
-    smooth = case.subject.classifier_of(Smoothed(case.subject.function))
+    smooth = case.subject.classifier_of(Smoothed(case.subject.function), Smoothed.asks)
     before = case.unbroken
     # Cheap ones first: each is run on what the ones before have left.
     for loss in ("ce", "margin"):

@@ -86,7 +86,7 @@ class Classifier:
     of the function that leaves its input alone. `judge` decides: always `width` images together, in
     fp32, the function itself, the probabilities of several answers averaged where it draws at
     random. Without a `behaviour` the function is taken for one that may keep something. What passes
-    it is counted in `passes`.
+    it is counted in `passes`, `asks` times for each answer.
     """
 
     def __init__(
@@ -98,9 +98,10 @@ class Classifier:
         random: bool = False,
         behaviour: Behaviour | None = None,
         passes: Passes | None = None,
+        asks: int = 1,
     ) -> None:
         self.function, self.device, self.width = function, device, width
-        self.passes = passes or Passes()
+        self.passes, self.asks = passes or Passes(), asks
         self.behaviour = behaviour or Behaviour(classes=0, random=random)
         self.random = self.behaviour.random
         self.quick: Function | None = None
@@ -187,7 +188,7 @@ class Classifier:
             kind = torch.promote_types(logits.dtype, torch.float32)
             # What keeps something may write its next answer into the memory of this one.
             logits = logits.to(self.device, kind, copy=self.behaviour.keeps)
-            self.passes.watch(logits)
+            self.passes.watch(logits, self.asks)
         logits = without_minus_infinity(logits)
         return logits if asked is images else logits[:1]
 

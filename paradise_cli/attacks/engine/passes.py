@@ -27,10 +27,10 @@ class Passes:
         self._forward = self._back = 0
         self._lock = Lock()
 
-    def watch(self, answer: Tensor) -> None:
-        """Count an answer [B, ...], and each gradient that is later taken of it."""
+    def watch(self, answer: Tensor, asks: int = 1) -> None:
+        """Count an answer [B, ...] that took so many, and each gradient later taken of it."""
         with self._lock:
-            self._forward += len(answer)
+            self._forward += asks * len(answer)
         if answer.requires_grad:
             answer.register_hook(self._went_back)  # type: ignore[no-untyped-call]
 

@@ -99,9 +99,12 @@ class Subject:
         rows: list[int] = self.correct.nonzero().flatten().tolist()
         return rows[:limit]
 
-    def classifier_of(self, function: Function) -> Classifier:
-        """Another function, asked at this subject's batch shape and as often as its classifier."""
-        return _classifier(function, self.compute, self.behaviour, self.classifier.passes)
+    def classifier_of(self, function: Function, asks: int = 1) -> Classifier:
+        """Another function, asked at this subject's batch shape and as often as its classifier.
+
+        It asks the classifier's own function so many times for an answer.
+        """
+        return _classifier(function, self.compute, self.behaviour, self.classifier.passes, asks)
 
 
 @dataclass(frozen=True)
@@ -139,8 +142,17 @@ def disagree(one: Tensor, other: Tensor) -> bool:
 
 
 def _classifier(
-    function: Function, compute: Compute, behaviour: Behaviour, passes: Passes | None = None
+    function: Function,
+    compute: Compute,
+    behaviour: Behaviour,
+    passes: Passes | None = None,
+    asks: int = 1,
 ) -> Classifier:
     return Classifier(
-        function, device=compute.device, width=compute.width, behaviour=behaviour, passes=passes
+        function,
+        device=compute.device,
+        width=compute.width,
+        behaviour=behaviour,
+        passes=passes,
+        asks=asks,
     )

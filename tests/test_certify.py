@@ -455,7 +455,7 @@ def test_one_json_document_a_table_and_a_picture(folder: Path, model: str) -> No
         (["--sigma", "inf"], "--sigma inf: not a number"),
         (["--sigma", "64"], "for 64 levels of 8 bits write 64/255"),
         (["--sigma", "0.25", "--samples", "99"], "samples must be at least n0 = 100, not 99"),
-        (["--sigma", "0.25", "--n0", "0"], "n0 must be at least 1, not 0"),
+        (["--sigma", "0.25", "--n0", "0"], "n0 must be a whole number from 1 to 10,000,000, not 0"),
         (["--sigma", "0.25", "--alpha", "0"], "alpha must lie between 0 and 1, not 0"),
         (["--sigma", "0.25", "--alpha", "1"], "alpha must lie between 0 and 1, not 1"),
         (["--sigma", "0.25", "--n", "0"], "--n must be at least 1, not 0"),

@@ -256,7 +256,10 @@ def test_a_model_says_what_it_cannot_do(tmp_path: Path) -> None:
         (lambda model: load(3), "3: a model is named by a path or text, not by int"),
         (lambda model: model.encode(3), "no images: int; give a path"),
         (lambda model: model.predict([3]), "no images: list; give a path"),
-        (lambda model: model.encode("x", samples=-1), "samples: -1 draws; it must be 0 or more"),
+        (
+            lambda model: model.encode("x", samples=-1),
+            "samples must be a whole number from 0 to 10,000, not -1",
+        ),
     ],
 )
 def test_what_is_no_model_and_no_images_is_said(

@@ -359,9 +359,11 @@ def test_too_few_points_are_refused(n):
     assert rate_interval(cloud(FEWEST)).exact.n == FEWEST
 
 
-@pytest.mark.parametrize("options", [{"batch_size": 1}, {"draws": 0}])
+@pytest.mark.parametrize(
+    "options", [{"batch_size": 1}, {"draws": 0}, {"draws": 10**9}, {"draws": 1.5}, {"seed": 0.5}]
+)
 def test_impossible_options_are_refused(options):
-    with pytest.raises(UsageError, match="are needed"):
+    with pytest.raises(UsageError, match="must be a whole number from"):
         rate_interval(cloud(), **options)
 
 

@@ -13,7 +13,6 @@ import typer
 from paradise_cli.cli.attack_output import attack_progress, print_report
 from paradise_cli.cli.images import say_whose_data
 from paradise_cli.cli.options import (
-    MOST_AT_ONCE,
     DeviceOption,
     JsonOption,
     OverridesOption,
@@ -22,7 +21,7 @@ from paradise_cli.cli.options import (
 from paradise_cli.cli.output import deliver, note
 from paradise_cli.core.errors import Interrupted, UsageError
 from paradise_cli.core.processes import is_main
-from paradise_cli.core.ranges import number, seconds
+from paradise_cli.core.ranges import MOST_AT_ONCE, number, seconds
 from paradise_cli.core.results import refuse_among
 from paradise_cli.core.units import counted
 

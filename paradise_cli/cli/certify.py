@@ -13,7 +13,7 @@ from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, 
 from paradise_cli.cli.output import deliver, note
 from paradise_cli.cli.tables import Row, print_sections
 from paradise_cli.core.errors import Interrupted
-from paradise_cli.core.ranges import number
+from paradise_cli.core.ranges import MOST_COPIES, number
 from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:
@@ -51,7 +51,6 @@ Count = Annotated[
     typer.Option("--n", help="Images, drawn at random.", show_default=f"at most {IMAGES}"),
 ]
 # A hundred times those of published certificates.
-MOST_COPIES = 10_000_000
 Samples = Annotated[
     int, typer.Option(max=MOST_COPIES, help="Noisy copies of each image, for the bound.")
 ]

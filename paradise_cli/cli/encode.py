@@ -15,8 +15,9 @@ from paradise_cli.cli.images import (
     origin_of,
     report_skipped,
 )
-from paradise_cli.cli.options import MOST_DRAWS, DeviceOption, JsonOption, OverwriteOption, written
+from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption, written
 from paradise_cli.cli.output import note, print_json
+from paradise_cli.core.ranges import MOST_DRAWS
 from paradise_cli.core.results import EMBEDDINGS
 from paradise_cli.core.units import counted
 

@@ -15,7 +15,6 @@ from paradise_cli.cli.nuisance import (
     under_nuisance,
 )
 from paradise_cli.cli.options import (
-    MOST_DRAWS,
     DeviceOption,
     JsonOption,
     OutOption,
@@ -25,6 +24,7 @@ from paradise_cli.cli.options import (
 )
 from paradise_cli.cli.output import console, deliver, note
 from paradise_cli.cli.tables import Row, latent_rows, nats, print_sections, rate_rows
+from paradise_cli.core.ranges import MOST_DRAWS
 from paradise_cli.core.units import counted, significant
 
 if TYPE_CHECKING:

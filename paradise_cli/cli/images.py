@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paradise_cli.cli.options import MOST_AT_ONCE
 from paradise_cli.cli.output import note
 from paradise_cli.core.errors import printable
+from paradise_cli.core.ranges import MOST_AT_ONCE
 from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:

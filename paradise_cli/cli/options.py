@@ -36,9 +36,6 @@ RecipeArgument = Annotated[
         help="A recipe file, or the name of a shipped recipe.", autocompletion=complete_recipe
     ),
 ]
-# Limits of counts: far above what anyone needs, and below what no memory holds.
-MOST_DRAWS = 10_000
-MOST_AT_ONCE = 16_384  # images
 # One place for each, so that a command cannot give --seed or --device a meaning of its own.
 
 OverridesOption = Annotated[

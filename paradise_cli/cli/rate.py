@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paradise_cli.cli.options import MOST_DRAWS, JsonOption, OutOption, SeedOption
+from paradise_cli.cli.options import JsonOption, OutOption, SeedOption
 from paradise_cli.cli.output import deliver, note
 from paradise_cli.cli.tables import Row, bound_rows, latent_rows, nats, print_sections, rate_rows
+from paradise_cli.core.ranges import MOST_DRAWS
 from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:

@@ -1,11 +1,37 @@
 """Numbers, lists of them and durations as users write them."""
 
 import math
+import operator
+from typing import Any
 
 from paradise_cli.core.errors import UsageError, printable
 
 MOST_NUMBERS = 10_000  # in one range: each is the work of seconds at least
 MOST_RUNS = 1_000  # of a sweep: each is a training
+# Limits of counts: far above what anyone needs, and below what no memory holds.
+MOST_DRAWS = 10_000
+MOST_AT_ONCE = 16_384  # images
+MOST_COPIES = 10_000_000  # noisy ones of an image
+MOST_IMAGES = 10**9
+
+
+def whole(value: Any, what: str, least: int, most: int) -> int:
+    """A count within these limits; raises UsageError, naming `what`, for anything else."""
+    try:
+        found = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        found = None
+    if found is None or not least <= found <= most:
+        raise UsageError(
+            f"{what} must be a whole number from {least:,} to {most:,}, not"
+            f" {printable(repr(value), 40)}"
+        )
+    return found
+
+
+def seed_number(value: Any) -> int:
+    """A seed as a user of the library gives it: 64 bits; raises UsageError for anything else."""
+    return whole(value, "seed", -(2**63), 2**63 - 1)
 
 
 def parse_range(text: str, what: str) -> list[float]:

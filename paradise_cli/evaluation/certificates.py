@@ -11,6 +11,7 @@ from typing import Any
 
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.proportions import Proportion, lower_bound
+from paradise_cli.core.ranges import MOST_COPIES, seed_number, whole
 from paradise_cli.core.units import counted
 
 INTERVAL = "Wilson, 95%, at each radius by itself"
@@ -48,8 +49,9 @@ class CertifySettings:
                 f" which lies in [0, 1]: for {self.sigma:g} levels of 8 bits write"
                 f" {self.sigma:g}/255 (--sigma)"
             )
-        if self.n0 < 1:
-            raise UsageError(f"n0 must be at least 1, not {self.n0} (--n0)")
+        for name in ("n0", "samples"):
+            object.__setattr__(self, name, whole(getattr(self, name), name, 1, MOST_COPIES))
+        object.__setattr__(self, "seed", seed_number(self.seed))
         if self.samples < self.n0:
             raise UsageError(
                 f"samples must be at least n0 = {self.n0:,}, not {self.samples:,}: the bound needs"

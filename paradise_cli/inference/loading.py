@@ -15,6 +15,7 @@ from paradise_cli.build import named_tasks
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.randomness import normal_draws
+from paradise_cli.core.ranges import MOST_DRAWS, whole
 from paradise_cli.core.units import counted
 from paradise_cli.data import DataInfo, UnreadableImage
 from paradise_cli.hub.cards import packaged_for
@@ -137,9 +138,7 @@ class LoadedModel:
 
     def check_samples(self, samples: int) -> None:
         """Raise UsageError for a number of draws that this model cannot give."""
-        if samples < 0:
-            raise UsageError(f"samples: {samples} draws; it must be 0 or more")
-        if samples and not self.model.stochastic:
+        if whole(samples, "samples", 0, MOST_DRAWS) and not self.model.stochastic:
             raise UsageError(
                 f"samples: {self.source} is deterministic, every draw is its mean; leave it out"
             )

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from paradise_cli.core.errors import UsageError
+from paradise_cli.core.ranges import MOST_DRAWS, MOST_IMAGES, seed_number, whole
 from paradise_cli.core.units import BITS, END_DIGITS, significant
 from paradise_cli.information.bounds import batch_rates, held_out_rates, pairwise_rates
 from paradise_cli.information.gaussian import DiagonalGaussian
@@ -213,9 +214,8 @@ def rate_interval(
     n = len(posterior.mu)
     if n < FEWEST:
         raise UsageError(f"N = {n}: a rate with its errors needs at least {FEWEST} posteriors")
-    if batch_size < 2 or draws < 1:
-        raise UsageError(f"batch_size = {batch_size}, draws = {draws}: at least 2 and 1 are needed")
-    batch_size = min(batch_size, n)
+    draws, seed = whole(draws, "draws", 1, MOST_DRAWS), seed_number(seed)
+    batch_size = min(whole(batch_size, "batch_size", 2, MOST_IMAGES), n)
     batch = batch_rates(posterior, batch_size, seed=seed)
     least, most = PAIRWISE_ROWS
     rows = min(n, most, max(least, PAIRWISE_CELLS // posterior.mu.numel()))

@@ -6,6 +6,7 @@ from typing import Any
 
 from paradise_cli.attacks.session.suite import Suite, suite_named
 from paradise_cli.core.errors import UsageError
+from paradise_cli.core.ranges import MOST_AT_ONCE, MOST_IMAGES, seed_number, whole
 from paradise_cli.perturbations.threat import radius_text, threat_model
 
 AUDITED = 200
@@ -66,14 +67,16 @@ class AttackSettings:
             raise UsageError(
                 f"budget must be a number of seconds above 0, not {self.budget:g} (--budget)"
             )
-        if self.audited < 1:
-            raise UsageError(f"audited must be at least 1, not {self.audited}")
+        # Numpy's whole numbers become Python's, which JSON can hold.
+        object.__setattr__(self, "audited", whole(self.audited, "audited", 1, MOST_IMAGES))
+        object.__setattr__(self, "seed", seed_number(self.seed))
         if self.precision not in PRECISIONS:
             raise UsageError(
                 f"unknown precision '{self.precision}'; known: {', '.join(PRECISIONS)}"
             )
-        if self.batch_size is not None and self.batch_size < 1:
-            raise UsageError(f"batch size must be at least 1, not {self.batch_size}")
+        if self.batch_size is not None:
+            size = whole(self.batch_size, "batch_size", 1, MOST_AT_ONCE)
+            object.__setattr__(self, "batch_size", size)
 
     @property
     def levels(self) -> list[float]:

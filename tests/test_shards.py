@@ -20,6 +20,7 @@ from paradise_cli.inference.loading import LoadedModel, load
 from .tiny_model import save_images, save_tiny
 
 COUNT = 11
+NEXT = 512 + 1024  # where the second header begins: each image takes two blocks
 
 
 @pytest.fixture(scope="module")
@@ -90,9 +91,30 @@ def test_a_folder_of_shards_is_read_in_order_and_a_class_is_what_stands_beside(
     assert [found.class_names[row] for row in found.labels[:, 0]] == [str(r % 3) for r in order]
     for other in (shards, str(tmp_path / "shards" / "*.tar")):
         assert model.encode(other).ids == found.ids
-    # Beside images of its own a folder's tar files are what other files are.
+    # Beside images of its own a folder's tar files are left out, with a word.
     (photos / "copy.tar").write_bytes(shards[0].read_bytes())
-    assert len(model.encode(photos).ids) == COUNT
+    with pytest.warns(UserWarning, match="1 tar file beside its images are left out"):
+        assert len(model.encode(photos).ids) == COUNT
+
+
+def test_a_hard_link_is_the_image_and_a_class_may_be_of_any_encoding(tmp_path: Path) -> None:
+    shard = tmp_path / "links.tar"
+    with tarfile.open(shard, "w") as archive:
+        for name, content in (("a.png", b"pixels"), ("b.cls", b"caf\xe9")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        link = tarfile.TarInfo("b.png")
+        link.type, link.linkname = tarfile.LNKTYPE, "a.png"
+        archive.addfile(link)
+    one, other = packed_images(shard)
+    assert one.read_bytes() == other.read_bytes() == b"pixels"
+    assert (one.class_name, other.class_name) == (None, "caf\\xe9")
+    link.type = tarfile.SYMTYPE
+    with tarfile.open(shard, "w") as archive:
+        archive.addfile(link)
+    with pytest.raises(ParadiseError, match=r"b\.png is a link: pack what it leads to"):
+        packed_images(shard)
 
 
 def test_one_that_cannot_be_read_is_skipped_and_listed(photos: Path, tmp_path: Path) -> None:
@@ -121,6 +143,17 @@ def test_the_packaged_model_is_that_for_the_first_image(tmp_path: Path) -> None:
         (lambda content: b"hello" * 300, "damaged, or no tar file"),
         (lambda content: content[:700], "no tar file|cut short|ends within"),
         (lambda content: b"\x1f\x8b" + content, "a compressed one must be unpacked once"),
+        (lambda content: content.rstrip(b"\0"), "no tar file|cut short|ends within"),
+        (lambda content: content[:NEXT], "cut short or changed after 1 image"),
+        (lambda content: content[: NEXT + 100], "cut short or changed after 1 image"),
+        (
+            lambda content: content[:NEXT] + b"\xff" + content[NEXT + 1 :],
+            "cut short or changed after 1 image",
+        ),
+        (
+            lambda content: content[:NEXT] + bytes(512) + content[NEXT + 512 :],
+            "cut short or changed after 1 image",
+        ),
     ],
 )
 def test_what_is_no_tar_file_is_one_message(

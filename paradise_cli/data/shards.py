@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from glob import escape
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.storage import require_regular
+from paradise_cli.core.units import counted
 from paradise_cli.data.listing import SUFFIXES, check_size, image_ids, is_left_out, matching
 
 SHARD = ".tar"
@@ -58,13 +60,20 @@ def ids_or_shards(folder: Path) -> tuple[list[str], list[Path]]:
 
     Raises errors as `image_ids` where there are neither.
     """
+    shards = [path for path in matching(f"{escape(str(folder))}/*{SHARD}") if path.is_file()]
     try:
-        return image_ids(folder), []
+        ids = image_ids(folder)
     except ParadiseError:
-        shards = [path for path in matching(f"{escape(str(folder))}/*{SHARD}") if path.is_file()]
         if not shards:
             raise
         return [], shards
+    if shards:
+        warnings.warn(
+            f"{folder}: {counted(len(shards), 'tar file')} beside its images are left out; name"
+            " them to read them",
+            stacklevel=2,
+        )
+    return ids, []
 
 
 def packed_images(shard: Path) -> list[Packed]:
@@ -80,9 +89,11 @@ def packed_images(shard: Path) -> list[Packed]:
             for member in _files_of(archive):
                 found = Packed(shard, member.name, member.offset_data, member.size)
                 if member.name.endswith(_CLASS) and member.size < _LONGEST:
-                    classes[_key(member.name)] = found.read_bytes().decode().strip()
+                    text = found.read_bytes().decode(errors="backslashreplace")
+                    classes[_key(member.name)] = text.strip()
                 elif member.name.lower().endswith(SUFFIXES):
                     images.append(found)
+            _check_end(file, archive.offset, len(images))
     except OSError as error:
         raise ParadiseError(f"{shard}: cannot be read: {error.strerror or error}") from error
     # A damaged header makes tarfile raise nearly anything.
@@ -96,13 +107,34 @@ def packed_images(shard: Path) -> list[Packed]:
 
 
 def _files_of(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    places: dict[str, tarfile.TarInfo] = {}
     for member in archive:
         *folders, name = member.name.removeprefix("./").split("/")
-        if not member.isreg() or name.startswith(".") or any(map(is_left_out, folders)):
+        if member.islnk() and member.linkname in places:
+            # Another name of a file that was packed before.
+            target = places[member.linkname]
+            member.offset_data, member.size = target.offset_data, target.size
+        elif member.issym() and name.lower().endswith(SUFFIXES):
+            raise ValueError(f"{member.name} is a link: pack what it leads to, by tar -h")
+        elif not member.isreg():
+            continue
+        places[member.name] = member
+        if name.startswith(".") or any(map(is_left_out, folders)):
             continue
         if member.issparse():
             raise ValueError(f"{member.name} is stored with holes: pack it without --sparse")
         yield member
+
+
+def _check_end(file: io.BufferedReader, offset: int, images: int) -> None:
+    """Raise ValueError unless a block of zeros and nothing else follows what was listed.
+
+    For tarfile a damaged header behind the first one is the end.
+    """
+    file.seek(offset)
+    rest = file.read(_LONGEST)
+    if len(rest) < tarfile.BLOCKSIZE or any(rest) or file.read(1):
+        raise ValueError(f"cut short or changed after {counted(images, 'image')}")
 
 
 def _with_class(image: Packed, classes: dict[str, str]) -> Packed:

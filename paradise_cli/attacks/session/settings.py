@@ -39,15 +39,19 @@ class AttackSettings:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
+        # A radius may come as a tensor or a numpy scalar; what is kept is what JSON can hold.
         try:
-            numbers = float(self.eps), tuple(float(each) for each in self.curve)
+            object.__setattr__(self, "eps", float(self.eps))
         except (TypeError, ValueError) as error:
             raise UsageError(
                 f"eps is a number in pixel units, as 8/255, not {self.eps!r}"
             ) from error
-        # A radius may come as a tensor or a numpy scalar; what is kept is what JSON can hold.
-        object.__setattr__(self, "eps", numbers[0])
-        object.__setattr__(self, "curve", numbers[1])
+        try:
+            object.__setattr__(self, "curve", tuple(float(each) for each in self.curve))
+        except (TypeError, ValueError) as error:
+            raise UsageError(
+                f"curve is a list of numbers in pixel units, not {self.curve!r}"
+            ) from error
         # Norm and radii are checked by whoever uses them, here before anything is loaded.
         for level in self.levels:
             threat_model(self.norm, level)

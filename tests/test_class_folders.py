@@ -113,6 +113,33 @@ def test_names_tell_the_logits_of_a_subset(animals: Callable[..., Path]) -> None
         open_examples(own(), str(root), overrides=["data.classes=[a, b, c]"])
 
 
+@pytest.mark.parametrize(
+    "classes",
+    [
+        [*COLOURS],
+        np.array(COLOURS),
+        dict(enumerate(COLOURS)),
+        {name: number for number, name in reversed([*enumerate(COLOURS)])},
+    ],
+    ids=["list", "array", "by number", "by name"],
+)
+def test_names_are_carried_in_any_usual_form(
+    animals: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, classes: object
+) -> None:
+    monkeypatch.setattr(Named, "classes", classes)
+    found = open_examples(own(Named()), str(animals(cat=1, dog=2)))
+    assert found.classes == COLOURS and right(found) == 1
+
+
+@pytest.mark.parametrize("classes", [3, "bird", {}, {0: "bird", 2: "dog"}, np.eye(3)], ids=str)
+def test_what_are_no_names_tells_no_logits(
+    animals: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, classes: object
+) -> None:
+    monkeypatch.setattr(Named, "classes", classes)
+    with pytest.raises(ParadiseError, match="gives 3 logits and animals has 2 class folders"):
+        open_examples(own(Named()), str(animals(cat=1, dog=2)))
+
+
 def test_an_unknown_folder_is_left_out_and_said(animals: Callable[..., Path]) -> None:
     found = open_examples(own(Named()), str(animals(cat=1, dog=2, parrot=0)))
     assert right(found) == 1

@@ -1,6 +1,7 @@
 """Encoding: the same bytes however it is batched, and every image accounted for."""
 
 import csv
+import os
 import resource
 import zipfile
 from collections.abc import Iterator
@@ -193,6 +194,19 @@ def test_unreadable_files_are_skipped_and_listed(model: LoadedModel, tmp_path: P
     assert {entry["row"] for entry in index if entry["error"]} == {""}
     with pytest.warns(UserWarning, match="2 of 11 images"):
         assert len(model.encode(folder).skipped) == 2
+
+
+def test_names_that_are_no_utf_8_are_spelled_out_in_a_table(
+    model: LoadedModel, tmp_path: Path
+) -> None:
+    folder = save_images(tmp_path / "photos", 4)
+    odd = folder / os.fsdecode(b"owl\xff")
+    odd.mkdir()
+    (folder / "cat" / "000.png").rename(odd / os.fsdecode(b"\xfe.png"))
+    done = write(model, folder, tmp_path / "z.parquet")
+    table = parquet.read_table(done.out).to_pydict()
+    assert "owl\\udcff" in table["class"]
+    assert any(path.endswith("owl\\udcff/\\udcfe.png") for path in table["path"])
 
 
 def test_nothing_readable_writes_nothing(model: LoadedModel, tmp_path: Path) -> None:

@@ -146,6 +146,14 @@ def found(*words: object) -> dict:
     return json.loads(done.stdout)
 
 
+def test_a_query_whose_name_is_no_utf_8_is_written_to_a_table(model: str, album: Path) -> None:
+    query = Path(os.fsdecode(b"q\xff.png"))
+    query.write_bytes((album / "dog/001.png").read_bytes())
+    done = run(album, query, "-i", "z.npz", "-m", model, "--top", 1, "--out", "near.csv")
+    assert done.exit_code == 0, done.output
+    assert "q\\udcff.png" in Path("near.csv").read_text(encoding="utf-8")
+
+
 @pytest.mark.usefixtures("pictures")
 def test_neighbours_of_images_in_the_folder_and_elsewhere(model: str, album: Path) -> None:
     Path("other.png").write_bytes((album / "dog/001.png").read_bytes())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from paradise_cli.cli.output import note, print_json, print_table
+from paradise_cli.core.errors import as_utf8
 from paradise_cli.core.results import place, replacing
 from paradise_cli.core.storage import publish_text, write_json
 from paradise_cli.core.units import counted, significant
@@ -169,7 +170,8 @@ def _write(table: Table, out: Path) -> None:
     with publish_text(out) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(table.columns)
-        writer.writerows(table.rows)
+        for row in table.rows:
+            writer.writerow([as_utf8(cell) if isinstance(cell, str) else cell for cell in row])
 
 
 def _print(table: Table) -> None:

@@ -130,7 +130,7 @@ WRITERS: dict[str, Callable[[Path, Embeddings], None]] = {
 
 def _class(source: ImageSource, row: int) -> str | None:
     label = int(source.labels[row, 0]) if source.labels.shape[1] else -1
-    return source.class_names[label] if label >= 0 else None
+    return as_utf8(source.class_names[label]) if label >= 0 else None
 
 
 def _list_type(shape: tuple[int, ...]) -> Any:

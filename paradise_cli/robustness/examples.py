@@ -1,10 +1,11 @@
 """The images that a classifier is attacked with, and the numbers of their classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -164,9 +165,21 @@ def _own_names(function: Function) -> tuple[str, ...] | None:
     """The class names that a classifier carries, in the order of its logits."""
     # As torchvision's data sets call them; an object of somebody's own may refuse to be asked.
     names = if_it_works(lambda: getattr(function, "classes", None))
+    if isinstance(names, Mapping):
+        names = _by_number(names)
+    elif isinstance(names, np.ndarray):
+        names = names.tolist()
     if isinstance(names, Sequence) and not isinstance(names, str):
         if names and all(isinstance(name, str) for name in names):
             return tuple(names)
+    return None
+
+
+def _by_number(names: Mapping[Any, Any]) -> list[Any] | None:
+    """The names of {0: "cat", 1: "dog"} or {"cat": 0, "dog": 1} in order, None of another kind."""
+    for numbers in (names, {number: name for name, number in names.items()}):
+        if set(numbers) == set(range(len(names))):
+            return [numbers[number] for number in range(len(names))]
     return None
 
 

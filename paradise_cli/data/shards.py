@@ -114,7 +114,7 @@ def _files_of(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
             # Another name of a file that was packed before.
             target = places[member.linkname]
             member.offset_data, member.size = target.offset_data, target.size
-        elif member.issym() and name.lower().endswith(SUFFIXES):
+        elif (member.issym() or member.islnk()) and name.lower().endswith(SUFFIXES):
             raise ValueError(f"{member.name} is a link: pack what it leads to, by tar -h")
         elif not member.isreg():
             continue

@@ -142,8 +142,8 @@ def with_imports(text: str) -> str:
                           "SyntaxError: '(' was never closed ({path}/torn_one.py:2)"),
         ("[computed_one]", "2:11: imports.0: module 'computed_one' fails while it is imported: "
                            "SyntaxError: invalid syntax ({path}/computed_one.py:1)"),
-        ("[odd_one]", "2:11: imports.0: module 'odd_one' fails while it is imported: SyntaxError: "
-                      "source code string cannot contain null bytes"),
+        # Of a null byte: a SyntaxError, and in older versions of Python a ValueError.
+        ("[odd_one]", "2:11: imports.0: module 'odd_one' fails while it is imported: "),
     ],
 )  # fmt: skip
 def test_a_module_that_cannot_be_imported_is_one_mistake_at_its_place(

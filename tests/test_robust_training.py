@@ -88,7 +88,8 @@ def attacked(settings: Any, classifier: Any, images: Tensor, *others: Any, **mor
     return SimpleNamespace(
         clean_accuracy=half, robust_accuracy=half, rows=images, verdict="not detected",
         standing=torch.arange(len(images)) % 2 == 1,
-        provenance=SimpleNamespace(seconds=1.0), to_json=lambda: {"eps": settings.eps},
+        provenance=SimpleNamespace(spent=SimpleNamespace(seconds=1.0)),
+        to_json=lambda: {"eps": settings.eps},
     )  # fmt: skip
 
 

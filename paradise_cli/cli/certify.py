@@ -50,7 +50,6 @@ Count = Annotated[
     int | None,
     typer.Option("--n", help="Images, drawn at random.", show_default=f"at most {IMAGES}"),
 ]
-# A hundred times those of published certificates.
 Samples = Annotated[
     int, typer.Option(max=MOST_COPIES, help="Noisy copies of each image, for the bound.")
 ]

@@ -11,7 +11,7 @@ MOST_RUNS = 1_000  # of a sweep: each is a training
 # Limits of counts: far above what anyone needs, and below what no memory holds.
 MOST_DRAWS = 10_000
 MOST_AT_ONCE = 16_384  # images
-MOST_COPIES = 10_000_000  # noisy ones of an image
+MOST_COPIES = 10_000_000  # noisy ones of an image: a hundred times those of published certificates
 MOST_IMAGES = 10**9
 
 

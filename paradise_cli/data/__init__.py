@@ -36,7 +36,7 @@ from paradise_cli.data.folders import class_folders_of, open_folder
 from paradise_cli.data.images import UnreadableImage, decode, header
 from paradise_cli.data.listing import image_ids, list_images, matching
 from paradise_cli.data.partition import hold_out, keep_labels
-from paradise_cli.data.shards import SHARD, ImageFile, ids_or_shards, packed_images
+from paradise_cli.data.shards import SHARD, ImageFile, ids_and_shards, packed_images
 from paradise_cli.data.streaming import FolderSplit, file_stamp, not_all_read, stream
 
 __all__ = [
@@ -67,7 +67,7 @@ __all__ = [
     "file_stamp",
     "header",
     "hold_out",
-    "ids_or_shards",
+    "ids_and_shards",
     "image_ids",
     "info_of",
     "keep_labels",

@@ -2,9 +2,8 @@
 
 import io
 import tarfile
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import escape
 from pathlib import Path
 
@@ -55,25 +54,18 @@ ImageFile = Path | Packed
 """An image file by itself, or within a tar file."""
 
 
-def ids_or_shards(folder: Path) -> tuple[list[str], list[Path]]:
-    """The images of a folder as `image_ids`, or where there is none the tar files in it, sorted.
+def ids_and_shards(folder: Path) -> tuple[list[str], list[Path]]:
+    """The images of a folder as `image_ids`, and the tar files that lie in it, sorted.
 
     Raises errors as `image_ids` where there are neither.
     """
     shards = [path for path in matching(f"{escape(str(folder))}/*{SHARD}") if path.is_file()]
     try:
-        ids = image_ids(folder)
+        return image_ids(folder), shards
     except ParadiseError:
         if not shards:
             raise
         return [], shards
-    if shards:
-        warnings.warn(
-            f"{folder}: {counted(len(shards), 'tar file')} beside its images are left out; name"
-            " them to read them",
-            stacklevel=2,
-        )
-    return ids, []
 
 
 def packed_images(shard: Path) -> list[Packed]:
@@ -140,7 +132,7 @@ def _check_end(file: io.BufferedReader, offset: int, images: int) -> None:
 def _with_class(image: Packed, classes: dict[str, str]) -> Packed:
     folder = image.folders[-1] if image.folders else None
     name = classes.get(_key(image.name)) or folder
-    return Packed(image.shard, image.name, image.offset, image.size, name)
+    return replace(image, class_name=name)
 
 
 def _key(name: str) -> str:

@@ -66,11 +66,11 @@ def _first_file(path: Path) -> "ImageFile | None":
     if not path.exists() and not glob.has_magic(str(path)):
         return None
     # Here: whoever asks for no images must not wait for torch, which comes along.
-    from paradise_cli.data import SHARD, ids_or_shards, matching, packed_images
+    from paradise_cli.data import SHARD, ids_and_shards, matching, packed_images
 
     first = path
     if path.is_dir():
-        ids, shards = ids_or_shards(path)
+        ids, shards = ids_and_shards(path)
         first = path / ids[0] if ids else shards[0]
     elif not path.exists():
         first = matching(str(path))[0]

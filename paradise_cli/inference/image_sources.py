@@ -3,6 +3,7 @@
 import dataclasses
 import glob
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import Tensor
 from paradise_cli.core.arrays import check_pixels, map_array, type_of
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.registry import did_you_mean
+from paradise_cli.core.units import counted
 from paradise_cli.data import (
     DATASETS,
     SHARD,
@@ -26,7 +28,7 @@ from paradise_cli.data import (
     Split,
     class_folders_of,
     decode,
-    ids_or_shards,
+    ids_and_shards,
     matching,
     numbers_of,
     packed_images,
@@ -144,8 +146,16 @@ def _below(folder: Path, known: set[str]) -> list[_Labelled]:
 
     Where there is none, those of the tar files in it.
     """
-    ids, shards = ids_or_shards(folder)
-    found = [each for shard in shards for each in _at(shard, known)]
+    ids, shards = ids_and_shards(folder)
+    if not ids:
+        return [each for shard in shards for each in _at(shard, known)]
+    if shards:
+        warnings.warn(
+            f"{folder}: {counted(len(shards), 'tar file')} beside its images are left out; name"
+            " them to read them",
+            stacklevel=2,
+        )
+    found = []
     for image, class_folder in zip(ids, class_folders_of(folder, ids), strict=True):
         # Only what lies below: a folder above, such as /home/cat, is no class. The folder itself
         # may be one.

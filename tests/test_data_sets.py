@@ -269,10 +269,12 @@ def test_folders_whose_classes_disagree_are_refused(tmp_path: Path) -> None:
         ("train/a train/b valid/a test/b", "ab", [2, 1, 1]),
         ("Train/a Train/b Validation/b TEST/a", "ab", [2, 1, 1]),
         ("training/a training/b testing/a", "ab", [2, 1]),
+        ("training_set/a training_set/b Val-Data/a TestImages/b", "ab", [2, 1, 1]),
         ("train val", "", [1, 1]),
         # A class may be called as a split is.
         ("bus car train", ["bus", "car", "train"], [3]),
         ("bus test", ["bus", "test"], [2]),
+        ("setter test_bench trainer", ["setter", "test_bench", "trainer"], [3]),
         # One folder tells nothing apart, whatever it is called.
         ("train", "", [1]),
         ("val", "", [1]),
@@ -305,6 +307,7 @@ def test_what_lies_beside_splits_is_said(tmp_path: Path) -> None:
         ("val/a test/a", r"holds test/, val/, which are splits and no classes.*data\.root=.*test"),
         ("Test/a/b", "which are splits and no classes"),
         ("train/a val/a valid/a", "val/, valid/, which all mean the validation split"),
+        ("a/1 b\udcff/1", r"class folder b\\udcff has a name that is not UTF-8: rename it"),
     ],
 )
 def test_splits_that_cannot_be_used_are_refused(tmp_path: Path, names: str, message: str) -> None:

@@ -298,10 +298,20 @@ def test_a_grey_picture_or_a_thumbnail_does_not_decide_how_all_are_read(tmp_path
     Image.new("L", (2, 2)).save(first)
     found = open_for_anyone(str(folder))
     assert found.info.shape == (3, 14, 14)
-    assert "differ in size or colour: all are read as 3 x 14 x 14" in found.notes[-1]
+    assert "differ in size or colour: the middle of each is read as 3 x 14 x 14" in found.notes[-1]
     chosen = open_for_anyone(str(folder), overrides=["data.size=8", "data.channels=1"])
     assert chosen.info.shape == (1, 8, 8) and "differ" not in " ".join(chosen.notes)
     first.write_text("hello")
     with pytest.raises(ParadiseError, match="1 of 12 images cannot be read"):
         open_for_anyone(str(folder))
     assert len(open_for_anyone(str(folder), overrides=["data.skip_unreadable=true"]).split) == 11
+
+
+def test_of_oblong_pictures_the_middle_is_read_and_that_is_said(tmp_path: Path) -> None:
+    folder = photos(tmp_path / "some", 12)
+    found = open_for_anyone(str(folder))
+    assert found.info.shape == (3, 14, 14)
+    assert "are 3 x 14 x 20: the middle, 3 x 14 x 14, is read of each" in found.notes[-1]
+    for file in folder.rglob("*.png"):
+        Image.new("RGB", (16, 16)).save(file)
+    assert "is read" not in " ".join(open_for_anyone(str(folder)).notes)

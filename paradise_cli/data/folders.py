@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError, as_utf8
 from paradise_cli.data.base import DataBundle, DataInfo, Filter, Preprocessing, Target, dataset
 from paradise_cli.data.listing import image_ids
 from paradise_cli.data.split_folders import (
@@ -79,6 +79,11 @@ def _classes(
     # One folder tells nothing apart: an album, or where the archive was unpacked.
     if len(found) < 2:
         return ()
+    # Recipes, weights and pictures hold the names as text.
+    if strange := [as_utf8(name) for name in found if as_utf8(name) != name]:
+        raise ParadiseError(
+            f"{root / split}: class folder {strange[0]} has a name that is not UTF-8: rename it"
+        )
     for other, images in listing.items():
         unknown = _folders_of(images, other) - set(found)
         if unknown:

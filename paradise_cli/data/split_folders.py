@@ -1,5 +1,6 @@
 """Which sub-folders of a folder are its splits: called so, as people write it, and laid out so."""
 
+import re
 from pathlib import Path
 
 from paradise_cli.core.errors import ParadiseError
@@ -11,6 +12,8 @@ _CALLED = {
     "test": ("test", "testing"),
 }
 _SPLIT_OF = {name: split for split, names in _CALLED.items() for name in names}
+# As in training_set, test-images, ValidationData.
+_NAME = re.compile(rf"({'|'.join(_SPLIT_OF)})[ _-]?(set|data|images)?", re.IGNORECASE)
 
 
 def sub_folders(place: Path) -> list[str]:
@@ -61,7 +64,8 @@ def left_out(root: Path) -> list[str]:
 
 
 def _named_as_splits(root: Path) -> dict[str, str]:
-    return {name: split for name in sub_folders(root) if (split := _SPLIT_OF.get(name.lower()))}
+    found = {name: _NAME.fullmatch(name) for name in sub_folders(root)}
+    return {name: _SPLIT_OF[is_one[1].lower()] for name, is_one in found.items() if is_one}
 
 
 def _refuse_doubles(root: Path, named: dict[str, str]) -> None:

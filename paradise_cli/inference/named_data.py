@@ -292,27 +292,30 @@ def _fits(value: object, kind: object) -> bool:
 def _usual_shape(folder: Path) -> tuple[dict[str, int], tuple[str, ...]]:
     """The commonest short side of a folder's images, and colour if any of them has it.
 
-    One image alone may be a thumbnail, or a grey one among others in colour; that they differ is
-    said.
+    One image alone may be a thumbnail, or a grey one among others in colour; that they differ, or
+    are no squares, is said.
     """
     files = list_images(folder)
     sides: Counter[int] = Counter()
-    channels = set[int]()
+    shapes = set[tuple[int, int, int]]()
     for file in files[:: max(1, len(files) // _LOOKED_AT)]:
         try:
-            depth, *size_of = header(file)
+            shape = header(file)
         except UnreadableImage:
             continue  # reading the folder names it
-        sides[min(size_of)] += 1
-        channels.add(depth)
+        sides[min(shape[1:])] += 1
+        shapes.add(shape)
     if not sides:
         raise ParadiseError(f"{folder}: none of the images looked at can be read: {files[0]}")
     size = max(sides, key=lambda side: (sides[side], side))
-    usual = {"size": size, "channels": max(channels)}
-    if len(sides) == len(channels) == 1:
+    usual = {"size": size, "channels": max(depth for depth, *_ in shapes)}
+    read_as = f"{usual['channels']} x {size} x {size}"
+    whose = f"the images of {folder.resolve().name}"
+    if len(shapes) > 1:
+        note = f"{whose} differ in size or colour: the middle of each is read as {read_as}"
+    elif shapes != {(usual["channels"], size, size)}:
+        depth, height, width = min(shapes)
+        note = f"{whose} are {depth} x {height} x {width}: the middle, {read_as}, is read of each"
+    else:
         return usual, ()
-    note = (
-        f"the images of {folder.resolve().name} differ in size or colour: all are read as"
-        f" {usual['channels']} x {size} x {size} (data.size and data.channels change that)"
-    )
-    return usual, (note,)
+    return usual, (f"{note} (data.size and data.channels change that)",)

@@ -22,6 +22,7 @@ from paradise_cli.data import (
     info_of,
     keep_labels,
 )
+from paradise_cli.data.split_folders import split_folders
 from paradise_cli.information.distances import DISTANCES
 from paradise_cli.models import BACKBONES, HEADS, Head, StochasticEncoder
 from paradise_cli.models.base import Shape, is_frozen
@@ -59,6 +60,14 @@ def build_data(recipe: Recipe) -> DataBundle:
     # Not the training's seed: runs of several seeds are then compared on the same images.
     bundle = hold_out(bundle, data.validation, seed=0)
     return bundle if data.labelled is None else keep_labels(bundle, data.labelled, seed=0)
+
+
+def listed_folders(recipe: Recipe) -> list[str]:
+    """The folders of the recipe's data below which every image is taken, whatever it is."""
+    name, root = recipe.data.name, recipe.data.root
+    if root is None or not root.is_dir() or name not in ("image_folder", "instances"):
+        return []
+    return [str(root / part) for part in (split_folders(root) if name == "image_folder" else [""])]
 
 
 def build_model(recipe: Recipe, info: DataInfo) -> StochasticEncoder:

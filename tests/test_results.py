@@ -174,3 +174,85 @@ def test_a_command_that_was_killed_may_be_repeated_and_no_other(
         write_json(left, [1])
     with pytest.raises(UsageError, match="made with other seed"), replacing(left, {"seed": 0}):
         pass
+
+
+def test_an_encoding_of_other_weights_is_another_result(photos: Path, tmp_path: Path) -> None:
+    """A run that was trained anew has other weights under its old name."""
+    model = save_tiny(tmp_path / "tiny.safetensors")
+    out = tmp_path / "z.npy"
+    given = ["encode", photos, "--model", model, "--out", out]
+    assert run(*given).exit_code == 0
+    before = out.read_bytes()
+    save_tiny(model, latent_dim=2)
+    refused(run(*given), "made with other weights (")
+    assert out.read_bytes() == before
+    assert run(*given, "--overwrite").exit_code == 0 and np.load(out).shape == (6, 2)
+
+
+def test_a_measurement_of_posteriors_is_a_result_too(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    np.savez(tmp_path / "z.npz", mu=draw.normal(size=(40, 2)), logvar=np.zeros((40, 2)))
+    out = tmp_path / "r.json"
+    given = ["rate", tmp_path / "z.npz", "--out", out]
+    out.write_text("precious")
+    refused(run(*given), "which this command did not make")
+    assert out.read_text() == "precious"
+    out.unlink()
+    assert run(*given).exit_code == 0 and run(*given).exit_code == 0
+    refused(run(*given, "--draws", 2), "made with other draws (1, now 2)")
+    assert run(*given, "--draws", 2, "--overwrite").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "taken"),
+    [
+        (["evaluate", "M", "--data", "P", "--per-example", "c.csv"], "c.png"),
+        (["evaluate", "M", "--data", "P", "--nuisance", "--out", "e.json"], "e.nuisance.png"),
+        (["encode", "P", "--model", "M", "--parts", "2", "--out", "z.npy"], "z.parts.json"),
+        (["attack", "M", "--data", "P", "--out", "o"], "o/report.json"),
+        (["attack", "M", "--data", "P", "--card", "--out", "o"], "o/card.html"),
+        (["certify", "M", "--data", "P", "--sigma", "0.1", "--out", "o"], "o/certificate.csv"),
+        (["sweep", "digits", "--alpha", "1", "--out", "o"], "o/sweep.csv"),
+        (["sweep", "digits", "--alpha", "1", "--out", "o"], "o/frontier.png"),
+        (["train", "digits", "--out", "o"], "o/model.safetensors"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else value,
+)
+def test_files_of_others_beside_a_result_are_kept(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    command: list[str], taken: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    place = Path(taken)
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("precious")
+    named = {"M": model, "P": photos}
+    done = run(*(named.get(word, word) for word in command))
+    assert done.exit_code == 2, done.output
+    assert taken in done.stderr and "this command did not make" in done.stderr.replace(
+        "no training here made", "this command did not make"
+    )
+    assert place.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "digits", "-s", "data={name: image_folder, root: P}", "--out", "P/run"],
+        ["sweep", "digits", "-s", "data={name: image_folder, root: P}", "--alpha", "1",
+         "--split", "train", "--out", "P/run"],
+        ["search", "P", "q.png", "--index", "z.npz", "--picture", "P/near.png"],
+    ],
+    ids=lambda command: command[0],
+)  # fmt: skip
+def test_nothing_is_drawn_among_the_images_it_is_made_of(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("P").symlink_to(photos)
+    before = sorted(photos.rglob("*"))
+    shutil.copy(next(file for file in before if file.is_file()), "q.png")
+    done = run(*command)
+    assert done.exit_code == 2, done.output
+    assert "would stand among the images of P" in done.stderr
+    assert sorted(photos.rglob("*")) == before

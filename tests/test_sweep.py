@@ -23,6 +23,7 @@ from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.locks import locked
 from paradise_cli.core.parent import WATCHED
 from paradise_cli.recipe.schema import load_recipe
+from paradise_cli.sweep import data as sweep_data
 from paradise_cli.sweep.axes import alpha_axis, parse_axis
 from paradise_cli.sweep.plan import SweepPoint, plan
 from paradise_cli.sweep.run import (
@@ -194,6 +195,18 @@ def test_a_sweep_goes_on_and_trains_nothing_twice(folder: Path) -> None:
 def test_a_sweep_of_another_recipe_is_refused(folder: Path) -> None:
     text = sweep(folder, "--alpha", "0.1", "--set", "train.batch_size=32", code=2)
     assert "train.batch_size: 64 -> 32" in text
+
+
+def test_points_that_were_trained_on_other_data_are_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = sweep_data.identity
+    changed = {"images": 7, "sha256": "another"}
+    monkeypatch.setattr(sweep_data, "identity", lambda data: known(data) | changed)
+    before = (folder / "sweep.csv").read_bytes()
+    text = sweep(folder, "--alpha", "0.1,1,2", code=2)
+    assert "alpha=0.1 was trained on other data:\n  training images: 1,437 -> 7\n" in text
+    assert (folder / "sweep.csv").read_bytes() == before
 
 
 def test_a_point_that_diverges_leaves_the_others(folder: Path) -> None:

@@ -22,7 +22,7 @@ from paradise_cli.cli.output import deliver, note
 from paradise_cli.core.errors import Interrupted, UsageError
 from paradise_cli.core.processes import is_main
 from paradise_cli.core.ranges import MOST_AT_ONCE, number, seconds
-from paradise_cli.core.results import refuse_among
+from paradise_cli.core.results import refuse_among, refuse_foreign
 from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def attack(
         chosen = overrides or ()
         say_whose_data(target.loaded, data, chosen)
         examples = open_examples(target, data, split=split, n=n, every=bool(ci), overrides=chosen)
-        folder = out or _folder(target, examples, settings, eps)
+        folder = _own(out or _folder(target, examples, settings, eps), card)
         others = _beside(target, source or (), base, device)
         found = _attacked(settings, target, examples, folder, others, fresh)
     _show(found, target, examples, folder, card, as_json)
@@ -214,6 +214,15 @@ def _folder(
     count = f"n{len(examples.images)}"
     parts = (target.name, data, settings.suite, settings.norm, eps, count, f"s{settings.seed}")
     return FOLDER / "-".join(parts).replace("/", "_")
+
+
+def _own(folder: Path, card: bool) -> Path:
+    """The folder; raises UsageError where it holds a report or a card that no attack has left."""
+    from paradise_cli.robustness.files import CARD_FILES, REPORT_FILES
+
+    files = [*REPORT_FILES, *(CARD_FILES if card else ())]
+    refuse_foreign(folder, files, "ledger*.jsonl")
+    return folder
 
 
 def _beside(

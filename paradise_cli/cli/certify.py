@@ -14,6 +14,7 @@ from paradise_cli.cli.output import deliver, note
 from paradise_cli.cli.tables import Row, print_sections
 from paradise_cli.core.errors import Interrupted
 from paradise_cli.core.ranges import MOST_COPIES, number
+from paradise_cli.core.results import refuse_foreign
 from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def certify(
         from paradise_cli.inference.find_model import find_model
 
         find_model(model)
+    from paradise_cli.evaluation.certificate_files import NAME
     from paradise_cli.robustness.classifiers import open_classifier
     from paradise_cli.robustness.examples import open_examples
 
@@ -131,6 +133,7 @@ def certify(
         say_whose_data(target.loaded, data, chosen)
         examples = open_examples(target, data, split=split, n=n, most=IMAGES, overrides=chosen)
         folder = out or _folder(target, examples, settings, sigma)
+        refuse_foreign(folder, [f"{NAME}.*"], "ledger.jsonl")
         found = _certified(settings, target, examples, folder, fresh, device)
     document = _save(found, target, examples, folder)
     title = f"{target.label} on {examples.label}"

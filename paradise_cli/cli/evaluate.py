@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paradise_cli.cli.images import say_whose_data
+from paradise_cli.cli.images import model_of, say_whose_data
 from paradise_cli.cli.nuisance import (
-    picture_nuisance,
+    draw_nuisance,
+    nuisance_picture,
     print_nuisance,
     require_pictures,
     under_nuisance,
@@ -112,19 +113,27 @@ def evaluate(
         require_pictures(loaded)
     opened = _open(loaded, data, split, overrides or ())
     origin = {
-        "model": place(str(loaded.source)), "data": data and place(data), "split": split,
+        **model_of(loaded), "data": data and place(data), "split": split,
         "settings": overrides or (), "seed": seed, "draws": draws,
     } | ({"nuisance": True} if nuisance else {})  # fmt: skip
     # Nothing is measured whose result may not be written.
     with ExitStack() as results:
-        for path in filter(None, (out, per_example)):
+        for path in _results(out, per_example, nuisance):
             results.enter_context(replacing(path, origin, overwrite=overwrite))
         measured = measure_loaded(loaded, opened, seed=seed, draws=draws, bar=progress_bar)
         costs = None if per_example is None else _costs(loaded, opened, measured, per_example)
         found = under_nuisance(loaded, opened, measured, seed) if nuisance else None
         document = _document(loaded, opened, measured, costs, found)
         deliver(document, out, as_json, lambda: _show(measured, costs, found))
-        picture_nuisance(found, out)
+        draw_nuisance(found, nuisance_picture(out, nuisance))
+
+
+def _results(out: Path | None, per_example: Path | None, nuisance: bool) -> list[Path | None]:
+    """What is written, with the pictures beside it."""
+    from paradise_cli.evaluation.cost_table import picture_of
+
+    pictures = [per_example and picture_of(per_example), nuisance_picture(out, nuisance)]
+    return [out, per_example, *pictures]
 
 
 def _document(

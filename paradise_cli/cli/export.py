@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from paradise_cli.cli.images import model_of
 from paradise_cli.cli.options import JsonOption, OverwriteOption
 from paradise_cli.cli.output import note, print_json, print_table
 
@@ -36,7 +37,7 @@ def export(
     log-probabilities of each classification head. Normalisation is in the file; how images are
     resized is in its metadata. What the file answers is compared with the model before it appears.
     """
-    from paradise_cli.core.results import check_suffix, place, replacing
+    from paradise_cli.core.results import check_suffix, replacing
     from paradise_cli.export.suffixes import SUFFIXES
     from paradise_cli.inference.find_model import find_model, short_name
 
@@ -49,9 +50,10 @@ def export(
     from paradise_cli.export.formats import FORMATS
     from paradise_cli.inference.loading import load
 
-    origin = {"command": "export", "model": place(str(found)), "format": format}
+    loaded = load(found)
+    origin = {"command": "export", **model_of(loaded), "format": format}
     with replacing(path, origin, overwrite=overwrite):
-        exported = write(load(found), path, format)
+        exported = write(loaded, path, format)
     if as_json:
         print_json(exported.to_json())
         return

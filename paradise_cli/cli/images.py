@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from paradise_cli.inference.loading import LoadedModel
 
 _SHOWN = 20  # unreadable files that are named
+_SHOWN_DIGITS = 16  # of a digest, which a message may show
 _LONGEST_PATH = 1000  # characters of one; Linux opens none of more than 4,095
 
 ImagesArgument = Annotated[
@@ -66,7 +67,14 @@ def origin_of(command: str, loaded: "LoadedModel", images: Sequence[str]) -> dic
     from paradise_cli.core.results import place
 
     names = [place(image) for image in in_order(images)]
-    return {"command": command, "model": place(str(loaded.source)), "images": names}
+    return {"command": command, **model_of(loaded), "images": names}
+
+
+def model_of(loaded: "LoadedModel") -> dict[str, str]:
+    """Which model decides a result; a file or a run may hold other weights by the next time."""
+    from paradise_cli.core.results import place
+
+    return {"model": place(str(loaded.source)), "weights": loaded.digest[:_SHOWN_DIGITS]}
 
 
 def say_whose_data(

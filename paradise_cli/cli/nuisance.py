@@ -40,18 +40,21 @@ def under_nuisance(
     return found
 
 
-def picture_nuisance(found: "Nuisance | None", out: Path | None) -> None:
-    """Beside a `result.json` a `result.nuisance.png`, if anything was found."""
-    # Without a file for the result there is no name for the picture either.
-    if found is None or out is None:
+def nuisance_picture(out: Path | None, asked: bool) -> Path | None:
+    """Where it is drawn: beside a `result.json` as `result.nuisance.png`, else nowhere."""
+    return out.with_suffix(".nuisance.png") if out is not None and asked else None
+
+
+def draw_nuisance(found: "Nuisance | None", picture: Path | None) -> None:
+    """What was found as a picture."""
+    if found is None or picture is None:
         return
     from paradise_cli.figures.beside import drawing
 
-    picture = out.with_suffix(".nuisance.png")
     with drawing(picture, note):
-        from paradise_cli.evaluation.nuisance_picture import draw_nuisance
+        from paradise_cli.evaluation.nuisance_picture import draw_nuisance as draw
 
-        draw_nuisance(found, picture)
+        draw(found, picture)
         note(f"{picture}: the same as a picture")
 
 

@@ -1,7 +1,7 @@
 """`paradise predict`."""
 
 from collections.abc import Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -68,7 +68,7 @@ def predict(
     origin = origin_of("predict", loaded, images) | {"top": top}
     # On a terminal only the first images are looked at: closing the generator stops the threads.
     with (
-        nullcontext() if out is None else replacing(out, origin, overwrite=overwrite),
+        replacing(out, origin, overwrite=overwrite),
         progress_bar(total, "predicting") as advance,
         closing(predict_each(loaded, source, top=top, ahead=batch_size, progress=advance)) as found,
     ):

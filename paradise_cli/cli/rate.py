@@ -1,18 +1,21 @@
 """`paradise rate`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paradise_cli.cli.options import JsonOption, OutOption, SeedOption
+from paradise_cli.cli.options import JsonOption, OutOption, OverwriteOption, SeedOption
 from paradise_cli.cli.output import deliver, note
 from paradise_cli.cli.tables import Row, bound_rows, latent_rows, nats, print_sections, rate_rows
 from paradise_cli.core.ranges import MOST_DRAWS
 from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from paradise_cli.evaluation.posterior_report import Labelled, PosteriorReport
+    from paradise_cli.information.gaussian import DiagonalGaussian
 
 
 Means = Annotated[
@@ -58,6 +61,7 @@ def rate(
     batch_size: BatchSize = 128,
     draws: Draws = 1,
     out: OutOption = None,
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """The rate of any VAE or VIB as an interval, from the posteriors of N examples.
@@ -82,23 +86,36 @@ def rate(
     require_files(posterior, widths, labels)
 
     from paradise_cli.cli.progress import progress_bar
+    from paradise_cli.core.results import place, replacing
+    from paradise_cli.evaluation.posterior_report import report
+
+    gaussians, classes = _read(posterior, widths, labels, sigma)
+    files = [place(str(path)) for path in (posterior, widths, labels) if path is not None]
+    asked: dict[str, Any] = {"seed": seed, "batch_size": batch_size, "draws": draws}
+    origin = {"command": "rate", "files": files, "sigma": sigma} | asked
+    with replacing(out, origin, overwrite=overwrite):
+        # The exact rate compares each point with all of them: it is what takes the time.
+        with progress_bar(draws * len(gaussians.mu), "exact rate") as advance:
+            measured = report(gaussians, classes, **asked, progress=advance)
+        # The same document for the file and for stdout, so that the two never disagree.
+        deliver(measured.to_json(), out, as_json, lambda: print_report(str(posterior), measured))
+
+
+def _read(
+    posterior: Path, widths: Path | None, labels: Path | None, sigma: bool | None
+) -> tuple["DiagonalGaussian", "Tensor | None"]:
+    """The posteriors, and the classes of their examples where these are known and of use."""
     from paradise_cli.evaluation.posterior_files import read_labels, read_posterior
-    from paradise_cli.evaluation.posterior_report import report, unfit
+    from paradise_cli.evaluation.posterior_report import unfit
 
     gaussians, classes = read_posterior(posterior, widths, sigma=sigma)
     if labels is not None:
-        classes = read_labels(labels, len(gaussians.mu))
+        return gaussians, read_labels(labels, len(gaussians.mu))
     # Labels that came along unasked are no reason to refuse the posteriors beside them.
-    elif classes is not None and (reason := unfit(classes)):
+    if classes is not None and (reason := unfit(classes)):
         note(f"note: the labels in {posterior} are left out: {reason}")
-        classes = None
-    # The exact rate compares each point with all of them: it is what takes the time.
-    with progress_bar(draws * len(gaussians.mu), "exact rate") as advance:
-        measured = report(
-            gaussians, classes, seed=seed, batch_size=batch_size, draws=draws, progress=advance
-        )
-    # The same document for the file and for stdout, so that the two never disagree.
-    deliver(measured.to_json(), out, as_json, lambda: print_report(str(posterior), measured))
+        return gaussians, None
+    return gaussians, classes
 
 
 def print_report(name: str, report: "PosteriorReport") -> None:

@@ -11,6 +11,7 @@ from paradise_cli.cli.images import AheadOption, ModelOption, load_and_say, repo
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption, written
 from paradise_cli.cli.output import note
 from paradise_cli.core.errors import UsageError
+from paradise_cli.core.results import refuse_among
 
 if TYPE_CHECKING:
     from paradise_cli.cli.search_output import Table
@@ -94,6 +95,8 @@ def search(
     """
     wanted = list(dict.fromkeys(queries or []))
     _check(folder, wanted, duplicates, distance, overlap)
+    if picture is not None:
+        refuse_among(picture, [folder], "--picture")
     opened, loaded = _opened(folder, index, model, batch_size, device, reindex)
 
     from paradise_cli.cli.search_output import deliver_table

@@ -3,7 +3,6 @@
 import csv
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -144,7 +143,7 @@ def deliver_table(
     asked = {name: table.document.get(name) for name in ("distance", "overlap")}
     queries = [place(each["path"]) for each in table.document.get("queries", [])]
     origin = {"command": "search", "index": place(table.document["index"]), "queries": queries}
-    with nullcontext() if out is None else replacing(out, origin | asked, overwrite=overwrite):
+    with replacing(out, origin | asked, overwrite=overwrite):
         if out is not None:
             _write(table, out)
             note(f"{out}: {counted(len(table.rows), 'row')}")

@@ -72,16 +72,33 @@ def refuse_among(out: Path, images: Iterable[str], option: str = "--out") -> Non
             )
 
 
+def refuse_foreign(folder: Path, files: Iterable[str], own: str) -> None:
+    """Raise UsageError where `files`, patterns of what a command writes into a folder, stand in one
+    that it has not worked in: there is nothing like `own`, which it leaves there from the start.
+    """
+    if any(folder.glob(own)):
+        return
+    there = sorted(path for pattern in files for path in folder.glob(pattern))
+    if there:
+        raise UsageError(
+            f"{there[0]} would be replaced, which this command did not make: choose another --out,"
+            " or move it away"
+        )
+
+
 @contextmanager
 def replacing(
-    path: Path, origin: Mapping[str, Any], *, overwrite: bool = False, part: str = ""
+    path: Path | None, origin: Mapping[str, Any], *, overwrite: bool = False, part: str = ""
 ) -> Iterator[None]:
     """Run the body, which writes a result to `path`, and remember that this command made it.
 
     `origin` says what decides the result, in JSON values. `path` may be a folder, known by the
-    file `part` in it. Raises UsageError before the body where another result stands there; what
-    is no regular file, as a pipe, is written into.
+    file `part` in it, or None where nothing is written. Raises UsageError before the body where
+    another result stands there; what is no regular file, as a pipe, is written into.
     """
+    if path is None:
+        yield
+        return
     written = path / part if part else path
     # Asked before the body: hours of work must not end in a refusal.
     if written.is_file() and not overwrite:
@@ -131,10 +148,10 @@ def _refuse_another(path: Path, written: Path, origin: Mapping[str, Any]) -> Non
     if found.get("begun") == wanted or (known == wanted and stamp == _stamp(written)):
         return
     known = known if isinstance(known, dict) else {}
-    differing = [key for key in wanted if key in known and known[key] != wanted[key]]
+    differing = [key for key in wanted | known if known.get(key) != wanted.get(key)]
     if known and stamp == _stamp(written) and differing:
         reason = "made with other " + " and ".join(
-            f"{key} ({_shown(known[key])}, now {_shown(wanted[key])})" for key in differing
+            f"{key} ({_shown(known.get(key))}, now {_shown(wanted.get(key))})" for key in differing
         )
     else:
         reason = "which this command did not make"
@@ -146,7 +163,7 @@ def _refuse_another(path: Path, written: Path, origin: Mapping[str, Any]) -> Non
 def _shown(value: object) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(map(str, value)) or "none"
-    return str(value)
+    return "none" if value is None else str(value)
 
 
 def _record(path: Path) -> Path:

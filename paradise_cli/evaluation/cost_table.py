@@ -26,6 +26,11 @@ def check_out(out: Path) -> None:
     require_writable(out)
 
 
+def picture_of(out: Path) -> Path:
+    """Where the picture of a table is drawn."""
+    return out.with_suffix(".png")
+
+
 def write_table(table: Table, path: Path) -> None:
     """Write a table in the format that the ending of its path names."""
     _WRITERS[path.suffix](table, path)

@@ -11,7 +11,7 @@ from torch import Tensor
 from paradise_cli.core.proportions import NORMAL_95
 from paradise_cli.core.units import BITS, significant
 from paradise_cli.data.base import DataInfo, Split, Target, batches
-from paradise_cli.evaluation.cost_table import Column, Table, check_out, write_table
+from paradise_cli.evaluation.cost_table import Column, Table, check_out, picture_of, write_table
 from paradise_cli.evaluation.evaluate import Measurement
 from paradise_cli.figures.beside import Say, drawing
 from paradise_cli.recipe.schema import Recipe
@@ -93,7 +93,7 @@ def write_image_costs(
     picture = None
     # Without rates no image is more expensive than another.
     if measured.rates is not None:
-        wanted = out.with_suffix(".png")
+        wanted = picture_of(out)
         with drawing(wanted, say):
             from paradise_cli.figures.captioned import draw_captioned
 

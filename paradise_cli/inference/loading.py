@@ -16,6 +16,7 @@ from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.randomness import normal_draws
 from paradise_cli.core.ranges import MOST_DRAWS, whole
+from paradise_cli.core.storage import content_digest
 from paradise_cli.core.units import counted
 from paradise_cli.data import DataInfo, UnreadableImage
 from paradise_cli.hub.cards import packaged_for
@@ -123,6 +124,12 @@ class LoadedModel:
             f"LoadedModel({self.source}: recipe '{self.recipe.name}', images {shape} to"
             f" {counted(self.model.latent_dim, 'dimension')}, {self.device})"
         )
+
+    @property
+    def digest(self) -> str:
+        """Hex sha256 of its weights, with those of a frozen backbone."""
+        backbone = getattr(self.model.backbone, "digest", None)
+        return content_digest(self.model.state_dict(), {"backbone": backbone})
 
     @property
     def label(self) -> str:

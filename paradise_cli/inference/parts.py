@@ -12,7 +12,7 @@ from typing import Any
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.locks import Claims
 from paradise_cli.core.results import origin_at, replacing
-from paradise_cli.core.storage import content_digest, write_json
+from paradise_cli.core.storage import write_json
 from paradise_cli.core.temporary import sweep_out
 from paradise_cli.core.units import counted
 from paradise_cli.inference.encoding import (
@@ -82,7 +82,10 @@ def encode_in_parts(
     _refuse_others(parts)
     origin = _whole_origin(model, source, origin, size)
     left, told = list(range(parts.count)), False
-    with Claims(out.with_name(f".{out.name}.claims")) as claims:
+    with (
+        replacing(parts.manifest, origin, overwrite=overwrite),
+        Claims(out.with_name(f".{out.name}.claims")) as claims,
+    ):
         while left:
             before = len(left)
             for number in left[:]:
@@ -127,9 +130,7 @@ def _whole_origin(
 ) -> dict[str, Any]:
     """What decides every part: a folder may have got more images, a file other weights."""
     names = hashlib.sha256("\0".join(source.ids).encode(errors="surrogateescape"))
-    backbone = getattr(model.model.backbone, "digest", None)
-    weights = content_digest(model.model.state_dict(), {"backbone": backbone})
-    whole = {**origin, "listing": names.hexdigest(), "weights": weights, "size": size}
+    whole = {**origin, "listing": names.hexdigest(), "weights": model.digest, "size": size}
     return dict(json.loads(json.dumps(whole)))
 
 

@@ -9,6 +9,10 @@ from torch import Tensor
 from paradise_cli.attacks import AttackReport
 from paradise_cli.core.storage import save_tensors, write_json
 
+REPORT_FILES = ("report.json", "adversarial.safetensors")
+CARD_FILES = ("card.*", "card-*.png")
+"""Patterns; see `robustness.card`."""
+
 
 def save_report(
     report: AttackReport, images: Tensor, labels: Tensor, folder: Path, document: dict[str, Any]

@@ -5,9 +5,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from paradise_cli.build import build_attack
+from paradise_cli.build import build_attack, listed_folders
 from paradise_cli.core.machine import choose_device, full_fp32
 from paradise_cli.core.processes import stop_on_signal
+from paradise_cli.core.results import refuse_among
 from paradise_cli.evaluation.validation import validation_of
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.epoch_log import EpochLog, TensorBoardLog, require_tensorboard
@@ -38,6 +39,7 @@ def train(
     if recipe.train.log == "tensorboard":
         require_tensorboard()
     folder = RunFolder(_path(recipe, out, fresh))
+    refuse_among(folder.path, listed_folders(recipe))
     with folder.locked(), full_fp32(where), ExitStack() as signals:
         # Everything that can be refused is refused here, before anything is written: Ctrl-C ends it
         # at once, and nothing is lost.

@@ -14,15 +14,17 @@ from typing import Any
 import torch
 
 import paradise_cli
-from paradise_cli.build import build_data
+from paradise_cli.build import build_data, listed_folders
 from paradise_cli.core.errors import Interrupted, ParadiseError, UsageError
 from paradise_cli.core.locks import Busy, locked
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.parent import WATCHED
 from paradise_cli.core.processes import stop_on_signal
+from paradise_cli.core.results import refuse_among, refuse_foreign
 from paradise_cli.core.storage import file_digest, read_object
 from paradise_cli.recipe.imports import module_folders
 from paradise_cli.recipe.schema import load_recipe
+from paradise_cli.sweep.data import refuse_other_data
 from paradise_cli.sweep.plan import SweepPoint
 from paradise_cli.training.run_folder import RunFolder
 
@@ -85,6 +87,8 @@ def run_points(
         )
     runs = [RunFolder(folder / "points" / point.name) for point in points]
     waiting = list(zip(points, runs, strict=True))
+    refuse_among(folder, listed_folders(points[0].recipe))
+    refuse_foreign(folder, ("sweep*.csv", "sweep*.json", "frontier*.png"), "points")
     with locked(folder, "sweep", "sweep"):
         # All are compared before the first recipe is written: a refusal leaves the folder as it
         # was.
@@ -92,6 +96,7 @@ def run_points(
             if run.recipe.exists():
                 started = load_recipe(str(run.recipe)).recipe.resolved()
                 run.refuse_change(started, point.recipe.resolved(), remedy="choose another --out")
+        refuse_other_data(waiting)
         for point, run in waiting:
             run.keep_recipe(point.recipe.resolved())
         slots = environments(len(points), device, jobs)

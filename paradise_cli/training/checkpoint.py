@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from paradise_cli.core.errors import ParadiseError, UsageError, printable
 from paradise_cli.core.storage import (
     DIGEST,
     content_digest,
+    load_metadata,
     load_tensors,
     require_regular,
     save_tensors,
@@ -198,6 +200,16 @@ class Checkpoints:
             return saved
         if damaged:
             raise ParadiseError("\n".join([*damaged, "no checkpoint is left: use --fresh"]))
+        return None
+
+    def data(self) -> dict[str, Any] | None:
+        """The `identity` of the data by the newest checkpoint; None where it says nothing."""
+        for path in self._paths()[-1:]:
+            with suppress(ParadiseError):  # damaged, which is no fault of the data
+                metadata = load_metadata(path)
+                metadata.pop(DIGEST, None)
+                check_metadata(path, metadata)
+                return metadata.get("data")
         return None
 
     def _path(self, step: int) -> Path:

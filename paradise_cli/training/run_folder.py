@@ -60,7 +60,19 @@ class RunFolder:
             # What would be in the way of a result is found out before the work for it.
             for path in self._files():
                 require_regular(path)
+            self._refuse_foreign()
             yield
+
+    def _refuse_foreign(self) -> None:
+        """Raise UsageError where weights or a result lie here that no training has left."""
+        if self.recipe.exists() or any(self.checkpoints.glob("step-*")):
+            return
+        there = [path for path in (*self.weights.values(), self.result) if path.exists()]
+        if there:
+            raise UsageError(
+                f"{there[0]} would be replaced, which no training here made: there is no"
+                f" {self.recipe.name}; choose another --out, or move it away"
+            )
 
     def _files(self) -> list[Path]:
         """What a training reads and writes, but for checkpoints to go on from."""

@@ -3,6 +3,7 @@ own.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from paradise_cli.core.resources import data_dir
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ |= {"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "100"}
+
+# A script's `&` has it ignored, also by the commands that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DRAWN = Figure.savefig
 

@@ -1,6 +1,7 @@
 """What ends a command: each in one message, whatever was raised and whatever is in its text."""
 
 import os
+import subprocess
 import sys
 import warnings
 from io import BytesIO, TextIOWrapper
@@ -116,6 +117,16 @@ def test_a_letter_that_stdout_cannot_encode_is_escaped(monkeypatch: pytest.Monke
     assert all(text in written.getvalue() for text in (rb"\xe9t\xe9", rb"na\xefve", rb"\xdf"))
 
 
+@pytest.mark.parametrize(("columns", "width"), [("0", 80), ("47", 47)])
+def test_a_table_is_drawn_where_there_are_said_to_be_no_columns(columns: str, width: int) -> None:
+    ask = "from paradise_cli.cli.output import console; print(console.width)"
+    environment = {**os.environ, "COLUMNS": columns}
+    told = subprocess.run(
+        [sys.executable, "-c", ask], env=environment, capture_output=True, text=True, check=True
+    )
+    assert told.stdout == f"{width}\n"
+
+
 @pytest.mark.parametrize("text", ["", "a", "a\nb", "ä — ±", "x" * LONGEST_LINE])
 def test_plain_text_is_shown_as_it_is(text: str) -> None:
     assert shown(text) == text
@@ -128,6 +139,12 @@ def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("os.path.expanduser", lambda path: path)
     with pytest.raises(ParadiseError, match="set PARADISE_CACHE to a folder"):
         cache_dir()
+    monkeypatch.setattr("os.path.expanduser", lambda path: path.replace("~", "relative"))
+    with pytest.raises(ParadiseError, match="set PARADISE_CACHE to a folder"):
+        cache_dir()
+    monkeypatch.setattr("os.path.expanduser", lambda path: path.replace("~", "/home/me"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    assert cache_dir() == Path("/home/me/.cache/paradise")
     monkeypatch.setenv("PARADISE_CACHE", "here")
     assert cache_dir() == Path("here")
 

@@ -12,7 +12,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from paradise_cli.build import build_info
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.progress import shown_work
 from paradise_cli.data import DATASETS, FolderSplit, MemorySplit, info_of
 from paradise_cli.data import cifar as cifar_module
@@ -238,6 +238,12 @@ def test_a_folder_with_splits_and_classes(tmp_path: Path) -> None:
     assert torch.equal(images, bundle.train.images)
     named = DATASETS["image_folder"](tmp_path, size=8, classes=["b", "a"])
     assert named.train.labels[:, 0].tolist() == [-1, 1, 1, 0]
+
+
+@pytest.mark.parametrize(("shape", "shown"), [((2, 8), "2 x 8 x 8"), ((3, 9000), "3 x 9000 x")])
+def test_pictures_that_there_are_not_are_refused(shape: tuple[int, int], shown: str) -> None:
+    with pytest.raises(UsageError, match=f"images of {shown}.*1 or 3 channels"):
+        info_of("image_folder", None, channels=shape[0], size=shape[1])
 
 
 @pytest.mark.parametrize("names", [("2.png", "1.png"), ("album/1.png", "album/2.png")])

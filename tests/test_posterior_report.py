@@ -195,11 +195,21 @@ def test_of_several_labels_a_row_the_first_counts_and_it_says_so():
     assert classes.tolist() == [0, 1, 0, -1]
 
 
-@pytest.mark.parametrize("kind", [np.int64, np.float32, bool])
-def test_one_hot_labels_are_refused_and_not_halved(kind):
-    one_hot = np.eye(3, dtype=kind)[[0, 2, 1, 1]]
-    with pytest.raises(UsageError, match=r"y is .* one 1 in each row.*labels\.argmax\(1\)"):
+@pytest.mark.parametrize("none", [False, True], ids=["all marked", "one of no class"])
+@pytest.mark.parametrize(
+    "labels", [np.eye(3, dtype=kind) for kind in (np.int64, np.float32, bool)]
+    + [np.uint8(255) * np.eye(3, dtype=np.uint8)], ids=lambda labels: str(labels.dtype)
+)  # fmt: skip
+def test_one_hot_labels_are_refused_and_not_halved(labels, none):
+    one_hot = labels[[0, 2, 1, 1]]
+    one_hot[3] *= not none
+    with pytest.raises(UsageError, match=r"y is .* marks a class in each.*labels\.argmax\(1\)"):
         classes_of(one_hot, 4, "y")
+
+
+def test_a_column_of_zeros_makes_no_one_hot_labels():
+    with pytest.warns(UserWarning, match="several labels a row"):
+        assert classes_of(np.array([[1, 0], [0, 0], [1, 0]]), 3, "y").tolist() == [1, 0, 1]
 
 
 def test_an_archive_whose_labels_are_all_unknown_has_none(tmp_path):

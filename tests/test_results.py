@@ -189,6 +189,16 @@ def test_an_encoding_of_other_weights_is_another_result(photos: Path, tmp_path: 
     assert run(*given, "--overwrite").exit_code == 0 and np.load(out).shape == (6, 2)
 
 
+def test_what_is_read_is_never_overwritten(model: Path, tmp_path: Path) -> None:
+    pixels = tmp_path / "pixels.npy"
+    np.save(pixels, np.zeros((2, 16, 16, 3), np.float32))
+    for out in (model, pixels):
+        before = out.read_bytes()
+        done = run("encode", pixels, "--model", model, "--out", out, "--overwrite")
+        assert done.exit_code == 2 and f"--out {out} is read to make it" in done.stderr
+        assert out.read_bytes() == before
+
+
 def test_a_measurement_of_posteriors_is_a_result_too(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
     np.savez(tmp_path / "z.npz", mu=draw.normal(size=(40, 2)), logvar=np.zeros((40, 2)))

@@ -23,7 +23,7 @@ import torch
 import paradise_cli
 from paradise_cli.core import storage
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.core.processes import end_tidily
+from paradise_cli.core.processes import end_tidily, stop_on_signal
 from paradise_cli.core.storage import (
     load_tensors,
     publish,
@@ -91,6 +91,17 @@ def test_a_signal_that_somebody_handles_stays_theirs() -> None:
     with handled(signal.SIGHUP, signal.SIG_IGN), end_tidily():  # as under nohup
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
         os.kill(os.getpid(), signal.SIGHUP)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_is_ignored_stops_no_training(number: int) -> None:
+    """Ctrl-C is for what runs in front, and not for what a script has started with `&`."""
+    with handled(number, signal.SIG_IGN), stop_on_signal() as stop:
+        os.kill(os.getpid(), number)
+        assert not stop()
+    with handled(number, signal.SIG_DFL), stop_on_signal() as stop:
+        os.kill(os.getpid(), number)
+        assert stop()
 
 
 @pytest.mark.parametrize(("command", "out"), [("encode", "f.npz"), ("predict", "f.csv")])

@@ -1,5 +1,6 @@
 """`paradise encode`."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from paradise_cli.cli.images import (
 )
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption, written
 from paradise_cli.cli.output import note, print_json
+from paradise_cli.core.errors import UsageError
 from paradise_cli.core.ranges import MOST_DRAWS
 from paradise_cli.core.results import EMBEDDINGS
 from paradise_cli.core.units import counted
@@ -113,6 +115,7 @@ def write_embeddings(
     from paradise_cli.inference.encoding import encode_to_file, index_path
     from paradise_cli.inference.parts import encode_in_parts
 
+    _refuse_itself(out, [str(loaded.source), *images])
     source = loaded.open(in_order(images))
     # Without draws the seed decides nothing.
     drawn = {"samples": samples, "seed": seed} if samples else {}
@@ -133,6 +136,12 @@ def write_embeddings(
         progress_bar(len(source.ids), "encoding") as advance,
     ):
         return encode_to_file(loaded, source, out, progress=advance, **asked)
+
+
+def _refuse_itself(out: Path, read: Sequence[str]) -> None:
+    """Raise UsageError where the output is the model, or the array that is encoded."""
+    if os.path.realpath(out) in map(os.path.realpath, read):
+        raise UsageError(f"--out {out} is read to make it: choose another place")
 
 
 def _report(done: "Encoded", loaded: "LoadedModel", as_json: bool, listed: str) -> None:

@@ -1,6 +1,7 @@
 """Where a command writes: results on stdout, everything else on stderr."""
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import wrap
@@ -12,10 +13,12 @@ from rich.text import Text
 
 from paradise_cli.core.errors import LONGEST_LINE, printable, shown
 
+# Some programs say that there are 0 columns, where nothing is drawn: the usual number, then.
+_WIDTH = 80 if os.environ.get("COLUMNS") == "0" else None
 # Without wrapping: in a pipe or a log a line must not break at the width of an absent terminal.
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, width=_WIDTH)
 _UNBOUNDED = 10_000
-notes = Console(stderr=True, highlight=False, soft_wrap=True)
+notes = Console(stderr=True, highlight=False, soft_wrap=True, width=_WIDTH)
 
 
 def note(text: str) -> None:

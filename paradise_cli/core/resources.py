@@ -28,14 +28,15 @@ def cache_dir() -> Path:
     It is `$PARADISE_CACHE`, else `$XDG_CACHE_HOME/paradise`, else `~/.cache/paradise`. Raises
     UsageError where there is none of them.
     """
-    named, base = (os.environ.get(name) for name in ("PARADISE_CACHE", "XDG_CACHE_HOME"))
+    named, base = (os.environ.get(name, "") for name in ("PARADISE_CACHE", "XDG_CACHE_HOME"))
     if named:
         return Path(named)
-    if base:
+    # The XDG specification has relative ones ignored: each folder would get a cache of its own.
+    if os.path.isabs(base):
         return Path(base) / "paradise"
     home = os.path.expanduser("~")
-    # As for a user of a container whom nobody entered anywhere.
-    if home == "~":
+    # As for a user of a container whom nobody entered anywhere, it is still "~".
+    if not os.path.isabs(home):
         raise UsageError(
             "no place for the cache: this user has no home folder; set PARADISE_CACHE to a folder"
         )

@@ -60,8 +60,10 @@ class Preprocessing:
         sizes = [size for size in (*self.crop, self.resize, self.pre_crop) if size is not None]
         allowed = len(self.crop) == 2 and all(1 <= size <= LARGEST for size in sizes)
         if self.channels not in (1, 3) or not allowed:
+            shown = " x ".join(map(str, (self.channels, *self.crop)))
             raise ParadiseError(
-                f"{self}: channels must be 1 or 3, and every size a number from 1 to {LARGEST:,}"
+                f"images of {shown}: there must be 1 or 3 channels, and every size be 1 to"
+                f" {LARGEST:,}"
             )
 
     @property

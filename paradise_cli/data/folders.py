@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from paradise_cli.core.errors import ParadiseError, as_utf8
+from paradise_cli.core.errors import ParadiseError, UsageError, as_utf8
 from paradise_cli.data.base import DataBundle, DataInfo, Filter, Preprocessing, Target, dataset
 from paradise_cli.data.listing import image_ids
 from paradise_cli.data.split_folders import (
@@ -206,7 +206,10 @@ def open_folder(
 
 
 def _square(size: int, channels: int, short_side: int | None, filter: Filter) -> Preprocessing:
-    return Preprocessing(channels, short_side or size, (size, size), filter=filter)
+    try:
+        return Preprocessing(channels, short_side or size, (size, size), filter=filter)
+    except ParadiseError as error:
+        raise UsageError(f"data.channels, data.size: {error}") from error
 
 
 def _describe_folder(

@@ -21,6 +21,7 @@ WIDTHS = (*LOG_VARIANCES, *SIGMAS)
 LABELS = ("labels",)
 LARGEST_LOG_VARIANCE = 200.0  # and its negative: squares and their quotients stay within float64
 LARGEST_MEAN = 1e60
+_WHITE = 255  # of a mask in 8 bits, which marks a class as 1 does
 
 
 def read_posterior(
@@ -85,7 +86,7 @@ def classes_of(labels: NDArray[Any], n: int, where: str) -> Tensor:
         )
     if labels.ndim == 2 and labels.shape[1] > 1 and _one_hot(labels):
         raise UsageError(
-            f"{where} is {_shape(labels)} with one 1 in each row: give the numbers of the classes,"
+            f"{where} is {_shape(labels)} and marks a class in each row: give the classes' numbers,"
             " labels.argmax(1)"
         )
     if labels.dtype.kind not in "biuU":
@@ -104,9 +105,13 @@ def classes_of(labels: NDArray[Any], n: int, where: str) -> Tensor:
 
 
 def _one_hot(labels: NDArray[Any]) -> bool:
-    """Whether each row marks one class: the first column alone would be another label."""
-    numbers = labels.dtype.kind in "biuf"
-    return numbers and bool(((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all())
+    """Whether a row marks one class or none: the first column alone would be another label."""
+    if labels.dtype.kind not in "biuf":
+        return False
+    marked = labels != 0
+    alike = bool(np.isin(labels[marked], (1, _WHITE)).all()) and len(np.unique(labels)) <= 2
+    # Of two columns of which one is empty nothing is marked.
+    return alike and bool((marked.sum(1) <= 1).all() and marked.any(0).sum() > 1)
 
 
 def _check_not_sigma(path: Path, widths: Path, raw: NDArray[Any]) -> None:
@@ -167,7 +172,8 @@ def posterior_of(
         _refuse(
             raw < 0,
             width_name,
-            "has a negative sigma; if these are log variances, call them logvar, or say --logvar",
+            "has a negative sigma; if these are log variances, call them logvar, or of an .npy say"
+            " --logvar",
         )
     log_variance = raw if logarithmic else 2 * raw.log()
     extreme = (

@@ -78,7 +78,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _array(path: Path, key: str, value: Any) -> Tensor:
     try:
-        return torch.from_numpy(np.asarray(value, dtype=np.float64))
+        found = np.asarray(value)
+        if found.dtype.kind == "c":  # numpy would leave out the imaginary part
+            raise UsageError(f"{path}: '{key}' holds complex numbers: give real ones")
+        return torch.from_numpy(found.astype(np.float64))
     # An integer of 400 digits is no float, and no array is nested so deeply.
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UsageError(

@@ -3,13 +3,13 @@
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from paradise_cli.core.errors import UsageError
+from paradise_cli.core.given import path_given, plain_array, text_given
+from paradise_cli.core.ranges import MOST_DRAWS, whole
 from paradise_cli.evaluation.evaluate import Evaluation, measure_loaded
 from paradise_cli.evaluation.evaluation_data import split_for
 from paradise_cli.evaluation.posterior_files import classes_of, posterior_of
@@ -42,7 +42,7 @@ def train(
         recipe = load_recipe(str(recipe), overrides).recipe
     elif overrides:
         raise UsageError("overrides are for a recipe given by its file or name, not for a Recipe")
-    folder = None if out is None else Path(out)
+    folder = None if out is None else path_given(out, "out")
     return train_recipe(
         recipe, out=folder, device=device, fresh=fresh, report=reporter or Reporter()
     )
@@ -50,7 +50,7 @@ def train(
 
 def evaluate(
     model: str | Path | LoadedModel,
-    data: str | None = None,
+    data: str | Path | None = None,
     *,
     split: str = "test",
     overrides: Sequence[str] = (),
@@ -68,7 +68,10 @@ def evaluate(
     """
     # What was loaded to one device stays there: moving it would change it under its owner's hands.
     loaded = model if isinstance(model, LoadedModel) else load(model, device)
-    opened = split_for(loaded, split, data, overrides)
+    name = None if data is None else text_given(data, "data", "a folder, an .npz or a data set")
+    part = text_given(split, "split", "as 'test'")
+    draws = whole(draws, "draws", 1, MOST_DRAWS)
+    opened = split_for(loaded, part, name, overrides)
     # What the command prints as notes: here nobody reads stderr line by line.
     for line in opened.notes:
         warnings.warn(line, stacklevel=2)
@@ -97,16 +100,9 @@ def rate(
     if (log_variance is None) == (sigma is None):
         raise UsageError("rate needs one of log_variance=... and sigma=..., by its name")
     name, width = ("sigma", sigma) if log_variance is None else ("log_variance", log_variance)
-    posterior = posterior_of(_array(mu), _array(width), "mu", name, name)
+    means, widths = plain_array(mu, "mu"), plain_array(width, name)
+    posterior = posterior_of(means, widths, "mu", name, name)
     classes = None
     if labels is not None:
-        classes = classes_of(_array(labels), len(posterior.mu), "labels")
+        classes = classes_of(plain_array(labels, "labels"), len(posterior.mu), "labels")
     return report(posterior, classes, seed=seed, batch_size=batch_size, draws=draws)
-
-
-def _array(values: ArrayLike | Tensor | None) -> NDArray[Any]:
-    if isinstance(values, Tensor):
-        values = values.detach().cpu()  # numpy reads the host's memory alone
-        # numpy has no bfloat16.
-        return (values.double() if values.is_floating_point() else values).numpy()
-    return np.asarray(values)

@@ -2,6 +2,7 @@
 words.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,13 +13,14 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nested import nested_tensor
 from torchvision.models import resnet18
 from torchvision.transforms import Normalize
 
 from paradise_cli.attacks import AttackReport, attack, run
 from paradise_cli.attacks.audit.audit import Audit
 from paradise_cli.attacks.audit.context import Siblings
-from paradise_cli.attacks.session.inputs import checked_images, choose_compute
+from paradise_cli.attacks.session.inputs import checked_images, checked_labels, choose_compute
 from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.attacks.session.suite import SUITES, Stage, Suite
@@ -341,6 +343,7 @@ def test_classifiers_that_cannot_be_attacked(classifier: Any, message: str, tmp_
 
 
 IMAGES, LABELS = problem()[1:3]
+nested = partial(nested_tensor, layout=torch.jagged)
 
 
 @pytest.mark.parametrize(
@@ -349,14 +352,29 @@ IMAGES, LABELS = problem()[1:3]
         ({"images": IMAGES * 255}, r"pixels run from .* must lie in \[0, 1\].*divide by 255"),
         ({"images": IMAGES - 0.5}, r"must lie in \[0, 1\]: undo any normalisation"),
         ({"images": IMAGES * torch.nan}, "NaN in place of pixels"),
-        ({"images": IMAGES.long()}, "pixels of type torch.int64"),
+        ({"images": IMAGES.long()}, "pixels of type int64"),
         ({"images": (IMAGES > 0.5).byte()}, "uint8 pixels run from 0 to 1 of 255"),
         ({"images": IMAGES[0]}, r"images of shape \[1, 6, 6\]: \[N, C, H, W\]"),
-        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "N of 1 or more"),
+        ({"images": IMAGES[..., :0]}, r"shape \[12, 1, 6, 0\]: .* each of 1 or more"),
+        ({"images": IMAGES.numpy().astype(object)}, "pixels of type object: float in"),
+        ({"images": IMAGES.to(torch.complex64).conj()}, "pixels of type complex64: float in"),
+        ({"images": "folder"}, "pixels of type text: float in"),
+        ({"images": None}, "^images of type NoneType cannot be read as one array"),
+        ({"images": {"a": IMAGES}}, "^images of type dict cannot be read as one array"),
+        ({"images": [np.ones((1, 6, 6)), np.ones((1, 6, 5))]}, "its parts differ in shape.*: give"),
+        ({"images": nested([IMAGES[0], IMAGES[1]])}, "its parts differ in shape"),
+        ({"images": IMAGES.to("meta")}, "on the meta device it holds no values"),
+        ({"images": np.ma.masked_less(IMAGES.numpy(), 0.5)}, "some of its values are masked"),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "each of 1 or more"),
         ({"labels": LABELS + 3}, "labels run from 3 to .* 3 logits: 0 to 2 are allowed"),
         ({"labels": LABELS - 3}, "labels run from -3"),
         ({"labels": LABELS[:-1]}, r"shape \[11\]: 12 integers are needed"),
-        ({"labels": LABELS.float()}, "type torch.float32"),
+        ({"labels": LABELS.float()}, "type float32"),
+        ({"labels": LABELS.to(torch.complex64)}, "labels of type complex64 .*: 12 integers"),
+        ({"labels": ["cat"] * N}, r"labels of type text and shape \[12\]: 12 integers"),
+        ({"labels": None}, "^labels of type NoneType cannot be read as one array"),
+        ({"labels": LABELS.to("meta")}, "^labels of type Tensor .*meta device"),
+        ({"labels": [2**63] * N}, "labels up to 9223372036854775808: class numbers are needed"),
         ({"labels": torch.eye(3)[LABELS].long()}, r"shape \[12, 3\]: 12 integers"),
         ({"eps": 0}, "eps must be above 0, not 0: at 0 robust accuracy is clean accuracy"),
         ({"eps": -0.1}, "eps must be above 0"),
@@ -364,6 +382,18 @@ IMAGES, LABELS = problem()[1:3]
         ({"eps": torch.nan}, "eps must be above 0, not nan"),
         ({"eps": "8/255"}, "eps is a number in pixel units, as 8/255, not '8/255'"),
         ({"eps": torch.inf, "norm": "l2"}, "eps must be finite"),
+        ({"eps": True}, "eps is a number in pixel units"),
+        ({"eps": torch.ones(2)}, "eps is a number in pixel units"),
+        ({"curve": "12"}, "curve is a list of numbers in pixel units, not '12'"),
+        ({"norm": None}, r"norm must be text \(one of linf, l2\), not None"),
+        ({"suite": None}, r"suite must be text \(one of quick, .*\), not None"),
+        ({"precision": torch.float16}, r"precision must be text \(one of auto, fp32, bf16\)"),
+        ({"sources": [balanced(3, 1)]}, "sources are classifiers by name, .*, not in a list"),
+        ({"out": 5}, r"out must be text \(a path\), not 5"),
+        ({"out": ""}, "out: '' is no path: name a file or folder"),
+        ({"out": "a\0b"}, r"out: 'a\\x00b' is no path"),
+        ({"ci": "1%"}, "ci is a number, as 0.01, not '1%'"),
+        ({"budget": "1h"}, "budget is a number of seconds, as 3600, not '1h'"),
         ({"curve": [0.01, 2]}, "2 is too large"),
         ({"norm": "linff"}, "unknown norm 'linff'; did you mean 'linf'.; known: linf, l2"),
         (
@@ -393,6 +423,55 @@ def test_arguments_that_mean_nothing(given: dict[str, Any], message: str) -> Non
     given = {"images": IMAGES, "labels": LABELS, **given}
     with pytest.raises(ParadiseError, match=message):
         judged(balanced(3, 0), given.pop("images"), given.pop("labels"), **given)
+
+
+# Each of its kinds holds these values exactly.
+EIGHTHS = (torch.arange(2 * 3 * 4) % 9 / 8).view(1, 2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        EIGHTHS.numpy().astype(">f4"),
+        EIGHTHS.numpy().astype(np.longdouble),
+        EIGHTHS.numpy().astype(np.float16),
+        EIGHTHS.bfloat16(),
+        EIGHTHS.to(torch.float8_e4m3fn),
+        EIGHTHS.to_sparse(),
+        EIGHTHS.to(torch.complex64).mul(1j).conj().imag.neg(),
+        [image.bfloat16().requires_grad_() for image in EIGHTHS],
+        EIGHTHS.tolist(),
+    ],
+    ids=lambda images: f"{type(images).__name__} {getattr(images, 'dtype', '')}",
+)
+def test_equal_pixels_are_equal_images_whatever_holds_them(images: Any) -> None:
+    found = checked_images(images)
+    assert found.dtype == torch.float32 and torch.equal(found, EIGHTHS)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        LABELS.numpy().astype(">i4"),
+        LABELS.numpy().astype(np.uint64),
+        LABELS.to_sparse(),
+        list(LABELS),
+        tuple(LABELS.tolist()),
+    ],
+    ids=lambda labels: f"{type(labels).__name__} {getattr(labels, 'dtype', '')}",
+)
+def test_equal_numbers_are_equal_labels_whatever_holds_them(labels: Any) -> None:
+    assert torch.equal(checked_labels(labels, N), LABELS)
+
+
+def test_a_folder_and_numbers_may_be_given_as_anything_that_means_them(tmp_path: Path) -> None:
+    given: dict[str, Any] = {"ci": np.float32(0.4), "budget": np.int64(600), "norm": np.str_("l2")}
+    report = judged(
+        balanced(3, 0), IMAGES.numpy().astype(">f4"), LABELS.numpy().astype(">i4"),
+        out=str(tmp_path / "run"), **given,
+    )  # fmt: skip
+    assert (tmp_path / "run" / "ledger.jsonl").is_file()
+    assert json.loads(json.dumps(report.to_json()))["settings"]["norm"] == "l2"
 
 
 def test_pixels_a_rounding_outside_are_moved_to_the_end_of_the_range() -> None:

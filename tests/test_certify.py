@@ -257,6 +257,34 @@ def test_clipping_is_a_part_of_the_classifier() -> None:
     assert clipped.images == own.images != certify_with(FEW, linear, images, labels).images
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sigma": "0.25"}, "sigma is a number, as 0.25, not '0.25'"),
+        ({"sigma": None}, "sigma is a number, as 0.25, not None"),
+        ({"alpha": "x"}, "alpha is a number, as 0.001, not 'x'"),
+        ({"out": 5}, r"out must be text \(a path\), not 5"),
+        ({"images": None}, "images of type NoneType cannot be read as one array"),
+        ({"labels": ["a", "b"]}, "labels of type text"),
+    ],
+)
+def test_arguments_of_another_type_are_one_message(given: dict[str, Any], message: str) -> None:
+    given = {"images": points(2), "labels": torch.arange(2), "sigma": SIGMA, **given}
+    with pytest.raises(ParadiseError, match=message):
+        certify(linear, samples=150, n0=20, **given)
+
+
+def test_numbers_and_a_folder_may_be_given_as_anything_that_means_them(tmp_path: Path) -> None:
+    images = (points(2) / 255).numpy().astype(">f4")
+    labels = np.arange(2, dtype=">i4")
+    given: dict[str, Any] = {"samples": 150, "n0": 20, "out": str(tmp_path / "run")}
+    numbers: list[Any] = [SIGMA, np.float64(SIGMA), torch.tensor(SIGMA)]
+    # One journal, which is refused for another sigma.
+    found = [certify(linear, images, labels, sigma=sigma, **given) for sigma in numbers]
+    assert found[0].images == found[1].images == found[2].images
+    assert json.dumps(found[2].to_json())
+
+
 def test_stopped_anywhere_it_goes_on_to_the_same_files(tmp_path: Path) -> None:
     save(found_by(three, out=tmp_path / "whole"), tmp_path / "whole")
     expected = contents(tmp_path / "whole")

@@ -171,7 +171,7 @@ def test_files_give_what_the_built_in_coin_gives(name: str, value: Any, options:
         ("s.json", "3", ["--distortion", "hamming"], "do not fit"),
         ("s.npz", {"p": np.array([None, 1], dtype=object), "d": HAMMING}, [], "never unpickled"),
         ("s.npy", np.zeros((2, 2)), ["--distortion", "hamming"], "do not fit"),
-        ("s.npy", np.array([0.5, 0.5 + 1j]), ["--distortion", "hamming"], "holds complex numbers"),
+        ("s.npy", np.array([0.5, 0.5 + 1j]), ["--distortion", "hamming"], r"\(.*complex"),
         ("s.json", [0.5, 0.5], ["--distortion", "hamming", "--p", "0.3"],
          "--p is for built-in sources"),
     ],

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from pyarrow import parquet
 from safetensors.numpy import load_file
+from torch.nested import nested_tensor
 
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.data import decode, list_images
@@ -297,6 +298,44 @@ def test_floats_of_every_size_and_byte_order_are_the_same_images(
     for name in ("i.npz", "i.npy"):
         assert np.array_equal(model.encode(tmp_path / name).mean, wanted)
     assert model.encode(tmp_path / "i.npz").labels[:, 0].tolist() == [0, 1, 2, 0]
+
+
+# Each of these holds the values exactly.
+QUARTERS = (torch.arange(2 * 12 * 12) % 5 / 4).view(2, 12, 12)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        QUARTERS.bfloat16(),
+        QUARTERS.to(torch.float8_e4m3fn),
+        QUARTERS.clone().requires_grad_(),
+        QUARTERS.to_sparse(),
+        QUARTERS.to(torch.complex64).mul(1j).conj().imag.neg(),
+        QUARTERS.numpy().astype(">f4"),
+    ],
+    ids=lambda images: f"{type(images).__name__} {images.dtype}",
+)
+def test_tensors_that_numpy_refuses_are_the_same_images(model: LoadedModel, images: Any) -> None:
+    assert np.array_equal(model.encode(images).mean, model.encode(QUARTERS).mean)
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (QUARTERS.to("meta"), "on the meta device it holds no values.*: give a numpy array"),
+        (nested_tensor(list(QUARTERS), layout=torch.jagged), "its parts differ in shape"),
+        (QUARTERS.to(torch.complex64).conj(), "pixels of type complex64; it reads uint8"),
+        (np.ma.masked_less(QUARTERS.numpy(), 0.5), "some of its values are masked"),
+        (QUARTERS.numpy().astype(object), "pixels of type object; it reads uint8"),
+    ],
+)
+def test_tensors_without_pixels_are_one_message(
+    model: LoadedModel, images: Any, message: str
+) -> None:
+    for use in (model.encode, model.predict, model.reconstruct):
+        with pytest.raises(ParadiseError, match=message):
+            use(images)
 
 
 def test_what_is_no_array_of_images_is_one_message(model: LoadedModel, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 
 import paradise_cli
 from paradise_cli.core.errors import UsageError
+from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.recipe.schema import load_recipe
 from tests.tiny_model import save_images, save_tiny
 
@@ -86,6 +87,86 @@ def test_a_rate_is_that_of_a_gaussian_channel_whatever_holds_the_arrays() -> Non
     labelled = paradise_cli.rate(MU, sigma=np.full_like(MU, 0.1), labels=["a", "b", "a"] * 20)
     assert labelled.labelled is not None and labelled.labelled.classes == 2
     assert "D + I_N - H(Y)" in repr(labelled)
+
+
+def test_a_rate_is_read_from_every_tensor_and_no_list_of_rows_that_differ() -> None:
+    quarters = torch.tensor(MU).mul(4).round().div(4)
+    expected = paradise_cli.rate(quarters, sigma=torch.full((60, 2), 0.5))
+    for mu in (quarters.to_sparse(), quarters.bfloat16(), list(quarters.requires_grad_())):
+        found = paradise_cli.rate(mu, sigma=[[0.5, 0.5]] * 60)
+        assert found.to_json() == expected.to_json()
+    for odd, reason in (
+        ([[1.0, 2.0], [3.0]], "mu of type list .*its parts differ in shape"),
+        (quarters.to("meta"), "mu of type Tensor .*meta device"),
+        ({"mu": MU}, "mu of type dict cannot be read"),
+    ):
+        with pytest.raises(UsageError, match=reason):
+            paradise_cli.rate(odd, sigma=MU)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    return paradise_cli.load(save_tiny(tmp_path_factory.mktemp("weights") / "m.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"data": 5}, r"data must be text \(a folder, an \.npz or a data set\), not 5"),
+        ({"data": ["digits"]}, r"data must be text"),
+        ({"split": None}, r"split must be text \(as 'test'\), not None"),
+        ({"overrides": {"data.size": 8}}, r"overrides must be a list of texts .*, not {'data"),
+        ({"overrides": [8]}, r"overrides must be a list of texts .*, not \[8\]"),
+        ({"overrides": "data.sise=8"}, "^--set data.sise=8: data.sise: unknown .*'size'"),
+        ({"draws": "1"}, "draws must be a whole number from 1 to 10,000, not '1'"),
+    ],
+)
+def test_options_of_another_type_are_one_message(
+    tiny: LoadedModel, given: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        paradise_cli.evaluate(tiny, **given)
+
+
+@pytest.mark.parametrize("seed", [None, "1", 1.5])
+def test_draws_need_a_seed(tiny: LoadedModel, seed: Any) -> None:
+    with pytest.raises(UsageError, match="seed must be a whole number"):
+        tiny.encode(np.zeros((1, 1, 12, 12), np.float32), samples=1, seed=seed)
+
+
+def test_what_cannot_be_called_is_no_classifier(tiny: LoadedModel) -> None:
+    with pytest.raises(UsageError, match="a LoadedModel is no classifier: give a torch module"):
+        images = np.zeros((2, 1, 4, 4), np.float32)
+        paradise_cli.attack(tiny, images, np.arange(2), eps=0.1)  # type: ignore[arg-type]
+
+
+def test_data_may_be_named_by_a_path(tiny: LoadedModel, tmp_path: Path) -> None:
+    images = np.random.default_rng(0).random((8, 1, 12, 12), np.float32)
+    np.savez(tmp_path / "a.npz", images=images, labels=np.arange(8) % 3)
+    by_path, by_text = (
+        paradise_cli.evaluate(tiny, data, overrides=None)  # type: ignore[arg-type]
+        for data in (tmp_path / "a.npz", str(tmp_path / "a.npz"))
+    )
+    assert by_path.to_json() == by_text.to_json()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"out": 5}, r"out must be text \(a path\), not 5"),
+        ({"out": ""}, "out: '' is no path"),
+        ({"device": None}, "--device None: no such kind of device; allowed: auto"),
+        ({"overrides": "train.epoch=1"}, "^--set train.epoch=1: .* did you mean 'epochs'"),
+        ({"overrides": {"train.epochs": 1}}, "overrides must be a list of texts"),
+    ],
+)
+def test_a_training_is_not_begun_with_options_of_another_type(
+    given: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=message):
+        paradise_cli.train("digits", **given)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("widths", [{}, {"sigma": MU, "log_variance": MU}])

@@ -228,6 +228,7 @@ def test_an_archive_is_judged_by_the_models_numbers(model: LoadedModel, tmp_path
          r"own\.npz: labels of 'class' run from 3 to 3, but it has"),
         ({"images": np.zeros((4, 12, 12)), "labels": np.zeros((4, 2), int)}, "4 integers are need"),
         ({"images": np.full((4, 12, 12), 255.0)}, r"must lie in \[0, 1\].*divide by 255"),
+        ({"images": np.zeros((4, 3, 8, 0))}, r"own\.npz: images of shape .* have no pixels"),
         ({"mean": np.zeros((4, 3))}, "has no array images or labels; it has: mean"),
     ],
 )  # fmt: skip

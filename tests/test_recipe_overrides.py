@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from paradise_cli.core.errors import UsageError
 from paradise_cli.recipe.schema import load_recipe
 from tests.recipe_text import GOOD, Write, lines_of, write_recipe
 
@@ -57,6 +58,21 @@ def test_later_overrides_win_and_may_build_on_earlier_ones(write: Write) -> None
     overrides = ["optim.lr=1", "optim.schedule=cosine", "optim.schedule.warmup=0.25", "optim.lr=2"]
     optim = load_recipe(write(GOOD), overrides).recipe.optim
     assert optim.lr == 2 and optim.schedule.hyper == {"warmup": 0.25}
+
+
+def test_one_text_is_one_override_and_none_is_none(write: Write) -> None:
+    written = load_recipe(write(GOOD)).recipe
+    assert (
+        load_recipe("r.yaml", "optim.lr=2").recipe == load_recipe("r.yaml", ["optim.lr=2"]).recipe
+    )
+    assert load_recipe("r.yaml", None).recipe == written  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("odd", [{"optim.lr": 2}, 5, [5], [["optim.lr=2"]], b"optim.lr=2"])
+def test_overrides_are_a_list_of_texts(write: Write, odd: Any) -> None:
+    write(GOOD)
+    with pytest.raises(UsageError, match=r"overrides must be a list of texts such as \['train.ep"):
+        load_recipe("r.yaml", odd)
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,7 @@ from paradise_cli.attacks.report import AttackReport, Spent
 from paradise_cli.attacks.search import Found, search, with_all_else
 from paradise_cli.attacks.session.first_look import first_look
 from paradise_cli.attacks.session.inputs import (
-    checked_images,
-    checked_labels,
+    checked_examples,
     choose_compute,
     device_of,
     fingerprint,
@@ -37,6 +36,7 @@ from paradise_cli.attacks.session.subject import Subject, TransferSource
 from paradise_cli.attacks.session.suite import Suite, random_order
 from paradise_cli.attacks.summary import summarised
 from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.given import path_given
 from paradise_cli.core.machine import full_fp32
 from paradise_cli.core.processes import any_process, join, over_all_processes, rank, world_size
 
@@ -60,7 +60,7 @@ def attack(
     ci: float | None = AttackSettings.ci,
     budget: float | None = AttackSettings.budget,
     audited: int = AttackSettings.audited,
-    out: Path | None = None,
+    out: str | Path | None = None,
     fresh: bool = False,
     device: torch.device | str | None = None,
     precision: str = AttackSettings.precision,
@@ -90,8 +90,9 @@ def attack(
         batch_size=batch_size,
     )
     beside = Beside(sources or {}, base, pulse, tell)
+    folder = None if out is None else path_given(out, "out")
     return attack_with(
-        settings, classifier, images, labels, beside=beside, out=out, fresh=fresh, device=device
+        settings, classifier, images, labels, beside=beside, out=folder, fresh=fresh, device=device
     )
 
 
@@ -130,7 +131,7 @@ def attack_with(
     started = time.monotonic()
     beside = beside or Beside()
     suite = settings.suite_with(beside.sources)
-    pixels, classes = checked_images(images), checked_labels(labels, len(images))
+    pixels, classes = checked_examples(images, labels)
     compute = choose_compute(
         device_of(classifier, device),
         pixels.shape[2:],

@@ -66,6 +66,17 @@ def check_bytes(high: int, where: str = "") -> None:
         raise ParadiseError(text.lstrip())
 
 
+def as_int64(labels: NDArray[Any], where: str = "") -> NDArray[np.int64]:
+    """Integers as class numbers; raises ParadiseError for larger ones, `where` as in
+    `check_pixels`.
+    """
+    # Of 64 bits without a sign the upper half would turn negative: -1, unlabelled, at the end.
+    if labels.size and int(labels.max()) > np.iinfo(np.int64).max:
+        text = f"{where} labels up to {labels.max()}: class numbers are needed"
+        raise ParadiseError(text.lstrip())
+    return labels.astype(np.int64)
+
+
 def read_archive(path: Path, known: Sequence[str]) -> tuple[dict[str, NDArray[Any]], Sequence[str]]:
     """The arrays of known names in an .npz or .safetensors, and all its names.
 
@@ -93,7 +104,7 @@ def type_of(array: NDArray[Any]) -> str:
     """The type of an array in words, with what raw bytes may have been."""
     # numpy has no bfloat16: it saves one as two raw bytes and says nothing.
     hint = " (bfloat16 that went through numpy? save float32)" if array.dtype == "V2" else ""
-    return f"{array.dtype}{hint}"
+    return "text" if array.dtype.kind == "U" else f"{array.dtype}{hint}"
 
 
 @contextmanager

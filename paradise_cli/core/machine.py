@@ -51,7 +51,7 @@ def choose_device(name: str) -> torch.device:
 def _kind(name: str) -> str | None:
     try:
         return torch.device(name).type
-    except RuntimeError:
+    except (RuntimeError, TypeError):  # the second for what is no text
         return None
 
 

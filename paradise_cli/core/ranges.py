@@ -29,6 +29,19 @@ def whole(value: Any, what: str, least: int, most: int) -> int:
     return found
 
 
+def real(value: Any, what: str, kind: str = "a number") -> float:
+    """A number as a user of the library gives it; raises UsageError for anything else, naming
+    `what` and the `kind` of number that it is.
+    """
+    try:
+        # Of '0.5' it could be made, but not of '1%' and '8/255': text is for the command line.
+        if not isinstance(value, str | bytes | bool):
+            return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # the last is torch's
+        pass
+    raise UsageError(f"{what} is {kind}, not {printable(repr(value), 40)}")
+
+
 def seed_number(value: Any) -> int:
     """A seed as a user of the library gives it: 64 bits; raises UsageError for anything else."""
     return whole(value, "seed", -(2**63), 2**63 - 1)

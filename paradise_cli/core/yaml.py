@@ -2,13 +2,13 @@
 
 import json
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NoReturn
 
 import yaml
 
-from paradise_cli.core.errors import printable
+from paradise_cli.core.errors import UsageError, printable
 
 KeyPath = tuple[str | int, ...]
 
@@ -159,6 +159,18 @@ class Document:
             del self.places[known]
         parent[path[-1]] = value
         self.places[path] = place
+
+
+def overrides_given(value: Any) -> Sequence[str]:
+    """Texts as for `--set`: a list of them, one alone, or None; raises UsageError for others."""
+    # Of one text each character would be taken for an override.
+    texts = [value] if isinstance(value, str) else [] if value is None else value
+    if isinstance(texts, list | tuple) and all(isinstance(text, str) for text in texts):
+        return texts
+    raise UsageError(
+        "overrides must be a list of texts such as ['train.epochs=3'], not"
+        f" {printable(repr(value), 40)}"
+    )
 
 
 def dotted(path: KeyPath) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.proportions import Proportion, lower_bound
-from paradise_cli.core.ranges import MOST_COPIES, seed_number, whole
+from paradise_cli.core.ranges import MOST_COPIES, real, seed_number, whole
 from paradise_cli.core.units import counted
 
 INTERVAL = "Wilson, 95%, at each radius by itself"
@@ -38,6 +38,9 @@ class CertifySettings:
     clip: bool = False
 
     def __post_init__(self) -> None:
+        for name, example in (("sigma", 0.25), ("alpha", 0.001)):
+            number = real(getattr(self, name), name, f"a number, as {example}")
+            object.__setattr__(self, name, number)
         if not 0 < self.sigma < math.inf:
             raise UsageError(
                 f"sigma must be a number above 0, not {self.sigma:g}: the standard deviation of the"

@@ -14,8 +14,7 @@ from torch import Tensor
 from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.session.inputs import (
-    checked_images,
-    checked_labels,
+    checked_examples,
     device_of,
     fingerprint,
     images_digest,
@@ -23,6 +22,7 @@ from paradise_cli.attacks.session.inputs import (
 from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.core.checked import Count, Strict
 from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.given import path_given
 from paradise_cli.core.journal import Journal, discard
 from paradise_cli.core.machine import environment, full_fp32
 from paradise_cli.core.proportions import Proportion
@@ -53,7 +53,7 @@ def certify(
     alpha: float = CertifySettings.alpha,
     seed: int = CertifySettings.seed,
     clip: bool = CertifySettings.clip,
-    out: Path | None = None,
+    out: str | Path | None = None,
     fresh: bool = False,
     device: torch.device | str | None = None,
     progress: Callable[[int], None] | None = None,
@@ -67,9 +67,10 @@ def certify(
     settings = CertifySettings(
         sigma=sigma, samples=samples, n0=n0, alpha=alpha, seed=seed, clip=clip
     )
+    folder = None if out is None else path_given(out, "out")
     return certify_with(
         settings, classifier, images, labels,
-        out=out, fresh=fresh, device=device, progress=progress,
+        out=folder, fresh=fresh, device=device, progress=progress,
     )  # fmt: skip
 
 
@@ -93,7 +94,7 @@ def certify_with(
     classifier together, a matter of speed and rounding. `progress` gets the number of noisy images
     since its last call. Raises UsageError, ParadiseError.
     """
-    pixels, classes = checked_images(images), checked_labels(labels, len(images))
+    pixels, classes = checked_examples(images, labels)
     where = device_of(classifier, device)
     compute = _compute(where, pixels[0].numel(), width)
     # TF32 would answer other classes than fp32, and both are called float.

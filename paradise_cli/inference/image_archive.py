@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paradise_cli.core.arrays import check_bytes, check_pixels, read_archive, type_of
+from paradise_cli.core.arrays import as_int64, check_bytes, check_pixels, read_archive, type_of
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.data import MemorySplit
 
@@ -87,6 +87,8 @@ def _pixels(images: NDArray[Any], path: Path) -> Tensor:
             f"{path}: images of type {type_of(images)} and shape {list(images.shape)}; needed are"
             " [N, C, H, W] or [N, H, W, C], uint8 or float in [0, 1]"
         )
+    if 0 in images.shape[1:]:
+        raise ParadiseError(f"{path}: images of shape {list(images.shape)} have no pixels")
     # Channels last only where they cannot be first: a picture 3 pixels high is rare.
     if images.shape[1] not in (1, 3, 4) and images.shape[3] in (1, 3, 4):
         images = images.transpose(0, 3, 1, 2)
@@ -105,10 +107,7 @@ def _labels(labels: NDArray[Any] | None, n: int, path: Path) -> Tensor | None:
         return None
     if labels.ndim not in (1, 2) or len(labels) != n or labels.dtype.kind not in "iu":
         raise ParadiseError(
-            f"{path}: labels of type {labels.dtype} and shape {list(labels.shape)};"
+            f"{path}: labels of type {type_of(labels)} and shape {list(labels.shape)};"
             f" {n} integers are needed"
         )
-    # Of 64 bits without a sign the upper half would turn negative: -1, unlabelled, at the end.
-    if labels.size and int(labels.max()) > np.iinfo(np.int64).max:
-        raise ParadiseError(f"{path}: labels up to {labels.max()}: class numbers are needed")
-    return torch.from_numpy(labels.astype(np.int64))
+    return torch.from_numpy(as_int64(labels, f"{path}:"))

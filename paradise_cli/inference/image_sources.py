@@ -16,6 +16,7 @@ from torch import Tensor
 
 from paradise_cli.core.arrays import check_pixels, map_array, type_of
 from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.given import plain_array
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.core.units import counted
 from paradise_cli.data import (
@@ -72,10 +73,8 @@ def open_images(images: Images, recipe: Recipe, info: DataInfo) -> ImageSource:
     float in [0, 1], of the model's size. Raises UsageError for what does not
     exist, ParadiseError for what holds no images or does not fit the model.
     """
-    if isinstance(images, Tensor):
-        images = images.detach().cpu().numpy()
-    if isinstance(images, np.ndarray):
-        return _of_array(images, info, "the array")
+    if isinstance(images, Tensor | np.ndarray):
+        return _of_array(plain_array(images, "images"), info, "the array")
     given = [images] if isinstance(images, str | Path) else images
     if not isinstance(given, Sequence) or not all(isinstance(i, str | Path) for i in given):
         kind = type(images).__name__

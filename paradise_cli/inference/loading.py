@@ -15,7 +15,7 @@ from paradise_cli.build import named_tasks
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.randomness import normal_draws
-from paradise_cli.core.ranges import MOST_DRAWS, whole
+from paradise_cli.core.ranges import MOST_DRAWS, seed_number, whole
 from paradise_cli.core.storage import content_digest
 from paradise_cli.core.units import counted
 from paradise_cli.data import DataInfo, UnreadableImage
@@ -169,6 +169,7 @@ class LoadedModel:
         Raises UsageError for draws that cannot be, and errors as `open_images`.
         """
         self.check_samples(samples)
+        seed = seed_number(seed)
         source = self.open(images)
         blocks = list(self.stream(source, self.posterior()))
         mean = joined(blocks, "mean")

@@ -10,7 +10,7 @@ from typing import Any
 from paradise_cli.build import build_data
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.registry import did_you_mean
-from paradise_cli.core.yaml import Document
+from paradise_cli.core.yaml import Document, overrides_given
 from paradise_cli.data import (
     DATASETS,
     DataBundle,
@@ -62,7 +62,7 @@ def open_for_model(
     nothing, so that all of them can judge it. Raises UsageError for a split or override that is
     not one, ParadiseError for what is not there or not of the model's size.
     """
-    given = data
+    given, overrides = data, overrides_given(overrides)
     folder = _folder(data)
     if data is not None:
         data, split = named_split(data, split)
@@ -89,7 +89,7 @@ def open_for_anyone(data: str, *, split: str = "test", overrides: Sequence[str] 
 
     Raises UsageError or ParadiseError for what is not there.
     """
-    given = data
+    given, overrides = data, overrides_given(overrides)
     folder = _folder(data)
     data, split = named_split(data, split)
     way = _way(given, data)

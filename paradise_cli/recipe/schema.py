@@ -11,7 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.core.yaml import Document, Place, parse
+from paradise_cli.core.yaml import Document, Place, overrides_given, parse
 from paradise_cli.data import AUGMENTATIONS, DATASETS
 from paradise_cli.information.distances import DISTANCES
 from paradise_cli.models import BACKBONES, HEADS
@@ -285,7 +285,7 @@ def load_recipe(path_or_name: str, overrides: Sequence[str] = ()) -> LoadedRecip
     # Text that is no YAML leaves nothing to check further.
     if document.data or not document.problems:
         _expand(document)
-        for number, text in enumerate(overrides, start=1):
+        for number, text in enumerate(overrides_given(overrides), start=1):
             document.override(number, text)
             # Again: an override may name a component in short, as `optim.schedule=constant`.
             _expand(document)

@@ -80,11 +80,11 @@ def _array(path: Path, key: str, value: Any) -> Tensor:
     try:
         found = np.asarray(value)
         if found.dtype.kind == "c":  # numpy would leave out the imaginary part
-            raise UsageError(f"{path}: '{key}' holds complex numbers: give real ones")
+            raise TypeError("complex numbers")
         return torch.from_numpy(found.astype(np.float64))
     # An integer of 400 digits is no float, and no array is nested so deeply.
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UsageError(
-            f"{path}: '{key}' is not a full array of numbers (ragged rows, text, or numbers"
-            " beyond 1e308)"
+            f"{path}: '{key}' is not a full array of numbers (ragged rows, text, complex"
+            " numbers, or numbers beyond 1e308)"
         ) from error

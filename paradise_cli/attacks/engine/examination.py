@@ -41,7 +41,7 @@ def examine(
     answer that is no tensor [B, classes], probabilities, values that are not numbers, and labels
     that are no class.
     """
-    _check_mode(function)
+    _check_function(function)
     some = images[:_PROBES].to(device)
     way = _way_of(function, some, device, precision)
     door = Classifier(function, device=device, width=len(some), behaviour=way)
@@ -110,7 +110,12 @@ def _check_classes(logits: Tensor, labels: Tensor) -> None:
         )
 
 
-def _check_mode(function: Function) -> None:
+def _check_function(function: Function) -> None:
+    if not callable(function):
+        raise UsageError(
+            f"a {type(function).__name__} is no classifier: give a torch module in eval mode, or a"
+            " function from pixels [B, C, H, W] in [0, 1] to logits [B, classes]"
+        )
     # A module without parameters, such as a normalisation of torchvision, is often left in training
     # mode.
     judged = [

@@ -15,8 +15,9 @@ from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.engine.introspection import modules_of, weights_digest
 from paradise_cli.attacks.session.session import EOT_DRAWS
 from paradise_cli.attacks.session.subject import Subject
-from paradise_cli.core.arrays import check_bytes, check_pixels
+from paradise_cli.core.arrays import as_int64, check_bytes, check_pixels, type_of
 from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.given import plain_array
 from paradise_cli.core.machine import Precision, choose_device, choose_precision
 from paradise_cli.data.streaming import worker_count
 
@@ -58,29 +59,40 @@ def choose_compute(
 
 def checked_images(images: Tensor | NDArray[Any]) -> Tensor:
     """Images as float32 in [0, 1] on the CPU."""
-    found = _tensor(images)
-    if found.ndim != 4 or len(found) == 0:
+    found = plain_array(images, "images")
+    if found.dtype.kind != "f" and found.dtype != np.uint8:
+        raise ParadiseError(f"pixels of type {type_of(found)}: float in [0, 1] or uint8 is needed")
+    if found.ndim != 4 or found.size == 0:
         raise ParadiseError(
-            f"images of shape {list(found.shape)}: [N, C, H, W] with N of 1 or more is needed"
+            f"images of shape {list(found.shape)}: [N, C, H, W], each of 1 or more, is needed"
         )
-    # Contiguous: digests are of bytes in memory, and equal images must have equal ones.
-    if found.dtype == torch.uint8:
+    if found.dtype == np.uint8:
         check_bytes(int(found.max()))
-        return found.contiguous().float() / 255
-    if not found.is_floating_point():
-        raise ParadiseError(f"pixels of type {found.dtype}: float in [0, 1] or uint8 is needed")
-    check_pixels(float(found.min()), float(found.max()))
-    return found.float().clamp(0, 1).contiguous()
+    else:
+        check_pixels(float(found.min()), float(found.max()))
+    # In C's order: digests are of bytes in memory, and equal images must have equal ones. A copy,
+    # made by numpy: torch has neither its long floats nor those of the other byte order.
+    pixels = torch.from_numpy(found.astype(np.float32, order="C"))
+    return pixels.div_(255) if found.dtype == np.uint8 else pixels.clamp_(0, 1)
 
 
 def checked_labels(labels: Tensor | NDArray[Any], n: int) -> Tensor:
     """Labels as int64 [n] on the CPU."""
-    found = _tensor(labels)
-    if found.shape != (n,) or found.is_floating_point() or found.dtype == torch.bool:
+    found = plain_array(labels, "labels")
+    if found.shape != (n,) or found.dtype.kind not in "iu":
         raise ParadiseError(
-            f"labels of type {found.dtype} and shape {list(found.shape)}: {n} integers are needed"
+            f"labels of type {type_of(found)} and shape {list(found.shape)}: {n} integers are"
+            " needed"
         )
-    return found.long()
+    return torch.from_numpy(as_int64(found))
+
+
+def checked_examples(
+    images: Tensor | NDArray[Any], labels: Tensor | NDArray[Any]
+) -> tuple[Tensor, Tensor]:
+    """Images float32 [N, C, H, W] in [0, 1] and their labels int64 [N], on the CPU."""
+    pixels = checked_images(images)
+    return pixels, checked_labels(labels, len(pixels))
 
 
 def fingerprint(subject: Subject) -> list[float | int | bool | str]:
@@ -105,13 +117,6 @@ def images_digest(subject: Subject) -> str:
     """A digest of the images and their labels, in their order."""
     content = "".join(subject.ids).encode() + subject.labels.numpy().tobytes()
     return hashlib.sha256(content).hexdigest()
-
-
-def _tensor(values: Tensor | NDArray[Any]) -> Tensor:
-    if isinstance(values, Tensor):
-        return values.detach().cpu()
-    # A copy, as torch takes neither backward strides nor read-only memory.
-    return torch.from_numpy(np.array(values))
 
 
 def device_of(classifier: Function, device: torch.device | str | None) -> torch.device:

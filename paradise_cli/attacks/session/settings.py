@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from paradise_cli.attacks.session.suite import Suite, suite_named
-from paradise_cli.core.errors import UsageError
-from paradise_cli.core.ranges import MOST_AT_ONCE, MOST_IMAGES, seed_number, whole
-from paradise_cli.perturbations.threat import radius_text, threat_model
+from paradise_cli.attacks.session.suite import SUITES, Suite, suite_named
+from paradise_cli.core.errors import UsageError, printable
+from paradise_cli.core.given import text_given
+from paradise_cli.core.ranges import MOST_AT_ONCE, MOST_IMAGES, real, seed_number, whole
+from paradise_cli.perturbations.threat import NORMS, radius_text, threat_model
 
 AUDITED = 200
 """Images that the audit attacks in its own ways."""
@@ -39,29 +40,33 @@ class AttackSettings:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        # A radius may come as a tensor or a numpy scalar; what is kept is what JSON can hold.
+        # A number may come as a tensor or a numpy scalar; what is kept is what JSON can hold.
+        self._keep("eps", real(self.eps, "eps", "a number in pixel units, as 8/255"))
         try:
-            object.__setattr__(self, "eps", float(self.eps))
-        except (TypeError, ValueError) as error:
+            self._keep("curve", tuple(real(each, "curve") for each in self.curve))
+        except (TypeError, UsageError) as error:
             raise UsageError(
-                f"eps is a number in pixel units, as 8/255, not {self.eps!r}"
+                f"curve is a list of numbers in pixel units, not {printable(repr(self.curve), 40)}"
             ) from error
-        try:
-            object.__setattr__(self, "curve", tuple(float(each) for each in self.curve))
-        except (TypeError, ValueError) as error:
-            raise UsageError(
-                f"curve is a list of numbers in pixel units, not {self.curve!r}"
-            ) from error
+        for name, known in (("norm", NORMS), ("suite", SUITES), ("precision", PRECISIONS)):
+            allowed = f"one of {', '.join(known)}"
+            self._keep(name, text_given(getattr(self, name), name, allowed))
         # Norm and radii are checked by whoever uses them, here before anything is loaded.
         for level in self.levels:
             threat_model(self.norm, level)
         suite_named(self.suite)
         self._check_effort()
 
+    def _keep(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
     def _check_effort(self) -> None:
         if len(self.levels) > MOST_RADII:
             given = len(self.levels)
             raise UsageError(f"{given:,} radii; at most {MOST_RADII} are allowed (--curve)")
+        for name, kind in (("ci", "a number, as 0.01"), ("budget", "a number of seconds, as 3600")):
+            if getattr(self, name) is not None:
+                self._keep(name, real(getattr(self, name), name, kind))
         # At 0.5 an interval would be all of [0, 1].
         if self.ci is not None and not 0 < self.ci < 0.5:
             raise UsageError(
@@ -72,15 +77,14 @@ class AttackSettings:
                 f"budget must be a number of seconds above 0, not {self.budget:g} (--budget)"
             )
         # Numpy's whole numbers become Python's, which JSON can hold.
-        object.__setattr__(self, "audited", whole(self.audited, "audited", 1, MOST_IMAGES))
-        object.__setattr__(self, "seed", seed_number(self.seed))
+        self._keep("audited", whole(self.audited, "audited", 1, MOST_IMAGES))
+        self._keep("seed", seed_number(self.seed))
         if self.precision not in PRECISIONS:
             raise UsageError(
                 f"unknown precision '{self.precision}'; known: {', '.join(PRECISIONS)}"
             )
         if self.batch_size is not None:
-            size = whole(self.batch_size, "batch_size", 1, MOST_AT_ONCE)
-            object.__setattr__(self, "batch_size", size)
+            self._keep("batch_size", whole(self.batch_size, "batch_size", 1, MOST_AT_ONCE))
 
     @property
     def levels(self) -> list[float]:
@@ -99,6 +103,11 @@ class AttackSettings:
     def suite_with(self, sources: Mapping[str, Any]) -> Suite:
         """The stages; raises UsageError for sources that the suite lacks or has no use for."""
         suite = suite_named(self.suite)
+        if not isinstance(sources, Mapping):
+            raise UsageError(
+                f"sources are classifiers by name, as {{'a': classifier}}, not in a"
+                f" {type(sources).__name__}"
+            )
         if suite.transfer and not sources:
             raise UsageError(
                 "suite transfer makes its images on other classifiers: give sources (--source)"

@@ -14,7 +14,7 @@ from paradise_cli.training.alarms import alarms
 from paradise_cli.training.loop import Fit, Reporter
 
 CPU = torch.device("cpu")
-QUICK = ["train.epochs=8", "train.precision=fp32", "model.backbone.hidden=[128]"]
+QUICK = ["train.epochs=4", "train.precision=fp32", "model.backbone.hidden=[128]"]
 
 
 class Records(Reporter):

@@ -3,13 +3,18 @@
 import copy
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import dropout
+from torch.testing._internal.two_tensor import TwoTensor
 
 from paradise_cli.attacks import AttackReport, attack, run
 from paradise_cli.attacks.audit.audit import Audit
@@ -17,6 +22,8 @@ from paradise_cli.attacks.engine.classifier import LOWEST, apart, logit_spread
 from paradise_cli.attacks.engine.examination import examine
 from paradise_cli.attacks.engine.introspection import weights_digest
 from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.user_code import settings_put_back
+from paradise_cli.robustness.classifiers import open_classifier
 from tests.attack_cases import balanced
 
 CPU = torch.device("cpu")
@@ -29,8 +36,9 @@ def without_audit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "audit", lambda *_, **__: Audit("not detected", (), (), ()))
 
 
-def report(function: Any, labels: Tensor = LABELS) -> AttackReport:
-    return attack(function, IMAGES, labels, eps=0.02, suite="quick", audited=1, precision="fp32")
+def report(function: Any, labels: Tensor = LABELS, **given: Any) -> AttackReport:
+    quick = {"eps": 0.02, "suite": "quick", "audited": 1, "precision": "fp32"}
+    return attack(function, IMAGES, labels, **quick | given)
 
 
 # Whatever is raised, or answered wrongly, at any time
@@ -189,7 +197,34 @@ def quantised(values: Tensor) -> Tensor:
         return torch.quantize_per_tensor(values, 0.1, 0, torch.qint8)
 
 
+def nested(*sizes: int, **layout: Any) -> Tensor:
+    with warnings.catch_warnings(action="ignore"):  # a prototype, torch says
+        return torch.nested.nested_tensor([torch.ones(size) for size in sizes], **layout)
+
+
+def endless(held: Any) -> Any:
+    """A dict or list that holds itself as well."""
+    if isinstance(held, dict):
+        held["self"] = held
+    else:
+        held.append(held)
+    return held
+
+
+class Text(str):
+    def __repr__(self) -> str:
+        raise RuntimeError("nothing to print")
+
+
+class Unprintable(Extra):
+    def __repr__(self) -> str:
+        raise RuntimeError("nothing to print")
+
+
 ONES = torch.ones(2)
+IMAGINARY = torch.complex(ONES, ONES)
+BYTES = torch.arange(8, dtype=torch.uint8)
+WIDE = torch.ones(2, dtype=torch.float64)
 STATES: dict[str, tuple[nn.Module, nn.Module]] = {
     "mapping": (Extra({"scale": 1.0}), Extra({"scale": 2.0})),
     "nested": (Extra([{"w": ONES}, "a"]), Extra([{"w": 2 * ONES}, "a"])),
@@ -200,6 +235,34 @@ STATES: dict[str, tuple[nn.Module, nn.Module]] = {
     "sparse": (Extra(None, s=ONES.to_sparse()), Extra(None, s=(2 * ONES).to_sparse())),
     "quantised": (Extra(None, q=quantised(ONES)), Extra(None, q=quantised(2 * ONES))),
     "bfloat16": (Extra(None, b=ONES.bfloat16()), Extra(None, b=2 * ONES.bfloat16())),
+    "jagged": (
+        Extra(None, n=nested(2, 3, layout=torch.jagged)),
+        Extra(None, n=nested(3, 2, layout=torch.jagged)),
+    ),
+    "conjugate": (Extra(None, c=IMAGINARY.conj()), Extra(None, c=2 * IMAGINARY.conj())),
+    "negative": (Extra(None, c=IMAGINARY.conj().imag), Extra(None, c=IMAGINARY.imag.clone())),
+    "4 bits": (Extra(None, b=BYTES.view(torch.uint4)), Extra(None, b=BYTES[1:].view(torch.uint4))),
+    "every other": (
+        Extra(None, b=BYTES.view(torch.int4)[::2]), Extra(None, b=BYTES.view(torch.int4)[1::2])
+    ),
+    "16 bits": (
+        Extra(None, b=BYTES.view(torch.bits16)), Extra(None, b=BYTES.flip(0).view(torch.bits16))
+    ),
+    "packed": (
+        Extra(None, p=TwoTensor(ONES, ONES)), Extra(None, p=TwoTensor(ONES, 2 * ONES))
+    ),
+    "float64": (Extra(None, w=WIDE / 3), Extra(None, w=WIDE / 3 + 1e-12)),
+    "int64": (Extra(None, w=torch.tensor(2**60)), Extra(None, w=torch.tensor(2**60 + 1))),
+    "array": (Extra(np.ones(2)), Extra(2 * np.ones(2))),
+    "array of objects": (
+        Extra(np.array([ONES, {}], object)), Extra(np.array([2 * ONES, {}], object))
+    ),
+    "bytes that change": (Extra(bytearray(b"a")), Extra(bytearray(b"b"))),
+    "set": (Extra({0, 8}), Extra({0, 9})),
+    "holds itself": (Extra(endless({"w": ONES})), Extra(endless({"w": 2 * ONES}))),
+    "list that holds itself": (Extra(endless([1])), Extra(endless([2]))),
+    "text of half a pair": (Extra({"\udc80": 1}), Extra({"\udc81": 1})),
+    "cannot be printed": (Unprintable(1), Unprintable(2)),
 }  # fmt: skip
 
 
@@ -210,8 +273,180 @@ def test_states_of_every_kind_tell_classifiers_apart(name: str) -> None:
     assert weights_digest(one) == weights_digest(copy.deepcopy(one)) != weights_digest(other)
 
 
-def test_an_object_in_a_state_does_not_change_the_digest_by_its_address() -> None:
-    assert weights_digest(Extra(object())) == weights_digest(Extra(object()))
+@pytest.mark.parametrize(
+    "one, other",
+    [(object(), object()), (Unprintable(1), Unprintable(1)), ({0, 8}, {8, 0})],
+    ids=["address", "cannot be printed", "order of a set"],
+)  # fmt: skip
+def test_a_digest_is_that_of_the_next_process(one: object, other: object) -> None:
+    assert weights_digest(Extra(one)) == weights_digest(Extra(other))
+
+
+def test_nested_tensors_of_other_parts_are_others() -> None:  # which torch cannot copy
+    one, same, other = (Extra(None, n=nested(*sizes)) for sizes in ((2, 3), (2, 3), (3, 2)))
+    assert weights_digest(one) == weights_digest(same) != weights_digest(other)
+
+
+class Printing(Extra):
+    def extra_repr(self) -> str:
+        return f"kept={self.kept}"
+
+
+def test_an_address_that_a_module_prints_is_not_in_its_digest() -> None:
+    one, other = Printing(object()), Printing(object())
+    assert repr(one) != repr(other) and weights_digest(one) == weights_digest(other)
+    assert weights_digest(Printing(1)) != weights_digest(Printing(2))
+
+
+class Stateless(nn.Module):
+    def state_dict(self, *_: Any, **__: Any) -> Any:
+        return None
+
+
+def fake() -> Tensor:
+    with FakeTensorMode():
+        return torch.ones(2)
+
+
+def holding(kind: type[nn.Module]) -> nn.Module:
+    """A module that holds itself."""
+    module = kind()
+    module.itself = module
+    return module
+
+
+UNREADABLE: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "no mapping": (Stateless, r"state_dict\(\) of the classifier returns a NoneType: it must"),
+    "meta": (lambda: Extra(None, b=ONES.to("meta")), "b of .* is on the device meta and has no v"),
+    "fake": (lambda: Extra(None, b=fake()), "b of the classifier is a FakeTensor and has no valu"),
+    "meta beside": (lambda: Extra([ONES.to("meta")]), "for its state '_extra_state': NotImpl"),
+    "no weight yet": (lambda: nn.LazyLinear(2), "fails when asked for its state 'weight': ValueEr"),
+    "text that fails": (lambda: Extra(Text("a")), "'_extra_state': RuntimeError: nothing to print"),
+    "itself": (lambda: holding(nn.Module), "when asked for its state_dict: RecursionError"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_state_that_cannot_be_read_is_one_message(name: str) -> None:
+    make, message = UNREADABLE[name]
+    with pytest.raises(ParadiseError, match=message):
+        weights_digest(make())
+
+
+class Odd(Unprintable):
+    def forward(self, images: Tensor) -> Tensor:
+        return LINEAR(images)
+
+
+def test_a_classifier_of_an_odd_state_is_attacked_and_resumed(tmp_path: Path) -> None:
+    buffers = {"n": nested(2, 3), "c": IMAGINARY.conj(), "b": BYTES.view(torch.uint4)}
+    first, again = (report(Odd(endless({}), **buffers).eval(), out=tmp_path) for _ in range(2))
+    assert torch.equal(first.standing, report(LINEAR).standing)
+    assert torch.equal(first.standing, again.standing)
+
+
+# Where it is opened: `package.module:function`
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], str]]:
+    """Writes a module of that text in a folder from which it can be imported, gives its name."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.chdir(folder)
+
+    def write(text: str) -> str:
+        (folder / "own_classifier.py").write_text(f"import os, sys, torch\n{text}")
+        return "own_classifier"
+
+    yield write
+    sys.modules.pop("own_classifier", None)
+
+
+LOW = """\
+for limit in range(20, 1000):
+    try:
+        sys.setrecursionlimit(limit)
+        break
+    except RecursionError:  # lower than where we are
+        pass"""
+SETTINGS = {
+    "type": "torch.set_default_dtype(torch.float64)",
+    "device": "torch.set_default_device('meta')",
+    "folder": "os.chdir('..')",
+    "recursion": LOW,
+    "gradients": "torch.set_grad_enabled(False)",
+}
+PLACES = {
+    "import": "{setting}\nload = lambda: torch.nn.Flatten()",
+    "failing import": "{setting}\n1 / 0",
+    "call": "net = torch.nn.Flatten()\ndef load():\n    exec({setting!r})\n    return net",
+    "failing call": "def load():\n    exec({setting!r})\n    1 / 0",
+}
+
+
+def settings() -> tuple[Any, ...]:
+    torchs = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
+    return (*torchs, Path.cwd(), sys.getrecursionlimit())
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_what_a_module_sets_for_the_process_is_put_back(
+    module: Callable[[str], str], setting: str, place: str
+) -> None:
+    name, before = module(PLACES[place].format(setting=SETTINGS[setting])), settings()
+    failing = pytest.raises(ParadiseError, match="ZeroDiv") if "fail" in place else nullcontext()
+    with settings_put_back():  # for the tests after this one, should it fail
+        with failing:
+            assert isinstance(open_classifier(f"{name}:load", device="cpu").function, nn.Flatten)
+        assert settings() == before
+
+
+def test_more_recursion_stays_allowed_as_a_deep_classifier_needs_it(
+    module: Callable[[str], str],
+) -> None:
+    before = sys.getrecursionlimit()
+    name = module(f"sys.setrecursionlimit({before + 7})\nload = torch.nn.Flatten")
+    try:
+        open_classifier(f"{name}:load", device="cpu")
+        assert sys.getrecursionlimit() == before + 7
+    finally:
+        sys.setrecursionlimit(before)
+
+
+OPENED = {
+    "meta": (
+        "load = lambda: torch.nn.Linear(2, 2, device='meta')",
+        "weight of the classifier is on the device meta and has no values: load them before",
+    ),
+    "fake": (
+        "from torch._subclasses.fake_tensor import FakeTensorMode\n"
+        "def load():\n    with FakeTensorMode(): return torch.nn.Linear(2, 2)",
+        "weight of the classifier is a FakeTensor and has no values",
+    ),
+    "cannot be moved": (
+        "class load(torch.nn.Flatten):\n    def to(self, device): 1 / 0",
+        "the classifier fails when moved to cpu: ZeroDivisionError",
+    ),
+    "odd names": (
+        "def __getattr__(name): 1 / 0",
+        "own_classifier:load: importing own_classifier fails: ZeroDivisionError",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OPENED)
+def test_what_cannot_be_opened_is_one_message(module: Callable[[str], str], name: str) -> None:
+    text, message = OPENED[name]
+    with pytest.raises(ParadiseError, match=message):
+        open_classifier(f"{module(text)}:load", device="cpu")
+
+
+def test_a_method_that_moves_a_module_may_return_nothing(module: Callable[[str], str]) -> None:
+    name = module("class load(torch.nn.Flatten):\n    def to(self, device): pass")
+    assert isinstance(open_classifier(f"{name}:load", device="cpu").function, nn.Flatten)
 
 
 # Logits that are no numbers

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from paradise_cli.cli import app
@@ -165,6 +166,19 @@ def test_a_module_that_cannot_be_imported_is_one_mistake_at_its_place(
     lines = lines_of(write(with_imports(imports)))
     expected = message.replace("{path}", str(path.absolute()))
     assert len(lines) == 1 and lines[0].startswith(f"r.yaml:{expected}"), lines
+
+
+def test_what_an_imported_module_sets_for_the_process_is_put_back(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = "import os, torch\nos.chdir('/')\ntorch.set_default_dtype(torch.float64)\n"
+    (tmp_path / "setting_one.py").write_text(setting)
+    (tmp_path / "setting_two.py").write_text(f"{setting}1 / 0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    lines = lines_of(write(with_imports("[setting_one, setting_two]")))
+    assert len(lines) == 1 and "'setting_two' fails while it is imported: ZeroDiv" in lines[0]
+    assert "setting_one" in sys.modules
+    assert Path.cwd() == tmp_path and torch.get_default_dtype() == torch.float32
 
 
 def test_an_override_names_modules_too(write: Write) -> None:

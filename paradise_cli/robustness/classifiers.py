@@ -12,9 +12,12 @@ from torch import nn
 
 from paradise_cli.attacks.audit.canaries import SampledLatents
 from paradise_cli.attacks.engine.classifier import Function
+from paradise_cli.attacks.engine.introspection import check_values
+from paradise_cli.attacks.protocol.foreign import foreign
 from paradise_cli.core.errors import ParadiseError, UsageError, named
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.registry import did_you_mean
+from paradise_cli.core.user_code import settings_put_back
 from paradise_cli.inference.find_model import short_name
 from paradise_cli.inference.loading import LoadedModel, load
 
@@ -74,7 +77,14 @@ def _made(name: str, device: str) -> Function:
     """What the function of that name returns."""
     function = _call(_imported(name), name)
     # A function that is no module has its weights somewhere we cannot reach: it stays there.
-    return function.to(choose_device(device)) if isinstance(function, nn.Module) else function
+    if not isinstance(function, nn.Module):
+        return function
+    chosen = choose_device(device)
+    with foreign(f"when moved to {chosen}"):
+        check_values([*function.named_parameters(), *function.named_buffers()])
+        moved = function.to(chosen)
+    # One of the user's own may return nothing: torch's moves a module in place.
+    return moved if callable(moved) else function
 
 
 def _imported(name: str) -> Any:
@@ -84,7 +94,10 @@ def _imported(name: str) -> Any:
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:
-        module = importlib.import_module(module_name)
+        with settings_put_back():
+            module = importlib.import_module(module_name)
+            # A class counts too: called without arguments, it makes the classifier.
+            maker: Any = getattr(module, attribute, None)
     except ImportError as error:
         raise UsageError(
             f"{name}: cannot import {module_name} ({error}); it is looked for in the current"
@@ -95,8 +108,6 @@ def _imported(name: str) -> Any:
         raise ParadiseError(
             f"{name}: importing {module_name} fails: {named(error)} (--debug shows where)"
         ) from error
-    # A class counts too: called without arguments, it makes the classifier.
-    maker: Any = getattr(module, attribute, None)
     if not callable(maker):
         there = [key for key, value in vars(module).items() if callable(value) and key[0] != "_"]
         raise UsageError(
@@ -107,7 +118,8 @@ def _imported(name: str) -> Any:
 
 def _call(maker: Any, name: str) -> Function:
     try:
-        function = maker()
+        with settings_put_back():
+            function = maker()
     except (Exception, SystemExit) as error:
         raise ParadiseError(
             f"{name}() fails: {named(error)}; it is called without arguments and must return the"

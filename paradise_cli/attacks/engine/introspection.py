@@ -1,9 +1,9 @@
 """What lies behind a classifier that is only a function to us: modules, weights, memory, work."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dis import get_instructions
-from enum import Enum
 from functools import partial
 from types import (
     BuiltinFunctionType,
@@ -12,23 +12,24 @@ from types import (
     FunctionType,
     MethodType,
     ModuleType,
-    NoneType,
 )
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from paradise_cli.attacks.engine.state_bytes import PLAIN, bytes_of
 from paradise_cli.attacks.protocol.foreign import foreign
+from paradise_cli.core.errors import ParadiseError
 
 T = TypeVar("T")
 
 _EMPTY = CellType()
-_PLAIN = (NoneType, bool, int, float, complex, str, bytes, range, slice, Enum)
 # What these hold is code, and code keeps nothing.
 _CODE = (type, ModuleType, BuiltinFunctionType, np.ufunc, np.dtype)
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _MOST = 100_000  # parts of a classifier; one with more is taken for one that may remember
 
 
@@ -62,34 +63,46 @@ def weights_digest(function: Any) -> str:
     """A digest of the modules behind a function: their layers and every tensor."""
     digest = hashlib.sha256()
     for module in modules_of(function):
-        digest.update(repr(module).encode())
         with foreign("when asked for its state_dict"):
-            state = module.state_dict()
-        for name, value in state.items():
-            digest.update(name.encode())
-            for part in _bytes_of(value):
-                digest.update(part)
+            digest.update(_structure(module))
+            for name, value in _state_of(module).items():
+                with foreign(f"when asked for its state {name!r}"):
+                    for part in bytes_of({name: value}):
+                        digest.update(part)
     return digest.hexdigest()[:16]
 
 
-def _bytes_of(value: Any) -> Iterator[bytes]:
-    """The content of a state: of tensors of any kind, and of what modules keep beside them."""
-    if isinstance(value, Tensor):
-        value = value.detach().cpu()
-        dense = value.dequantize() if value.is_quantized else value.to_dense()
-        real = torch.view_as_real(dense) if dense.is_complex() else dense
-        yield real.float().contiguous().numpy().tobytes()
-    elif isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield str(key).encode()
-            yield from _bytes_of(inner)
-    elif isinstance(value, list | tuple | set | frozenset):
-        for inner in value:
-            yield from _bytes_of(inner)
-    else:
-        # Not what it prints: that may hold its address, another one in the next process.
-        plain = isinstance(value, (*_PLAIN, np.generic))
-        yield repr(value).encode() if plain else type(value).__qualname__.encode()
+def _state_of(module: nn.Module) -> Mapping[str, Any]:
+    """The state_dict of a module, which a class of the user may make in its own way."""
+    state: object = module.state_dict()
+    if not isinstance(state, Mapping):
+        raise ParadiseError(
+            f"state_dict() of the classifier returns a {type(state).__name__}: it must return a"
+            " mapping of names to tensors, as that of torch does"
+        )
+    check_values(state.items())
+    return state
+
+
+def check_values(tensors: Iterable[tuple[str, Any]]) -> None:
+    """Raise ParadiseError where one of the named tensors has a shape alone, and no values."""
+    for name, value in tensors:
+        if isinstance(value, FakeTensor) or (isinstance(value, Tensor) and value.is_meta):
+            kind = "a FakeTensor" if isinstance(value, FakeTensor) else "on the device meta"
+            raise ParadiseError(
+                f"{name} of the classifier is {kind} and has no values: load them before you"
+                " return the classifier"
+            )
+
+
+def _structure(module: nn.Module) -> bytes:
+    """The layers of a module as it prints them."""
+    text = if_it_works(lambda: repr(module))
+    if text is None:  # a way to print of its own, which fails
+        kinds = ((name, type(each).__qualname__) for name, each in module.named_modules())
+        text = "\n".join(f"{name}: {kind}" for name, kind in kinds)
+    # An object that is printed has another address in the next process.
+    return _ADDRESS.sub("", text).encode(errors="backslashreplace")
 
 
 class Memory:
@@ -107,7 +120,7 @@ class Memory:
         waiting = [function]
         while waiting and self.known:
             part = waiting.pop()
-            if isinstance(part, _PLAIN):
+            if isinstance(part, PLAIN):
                 self._values.append(part)
                 continue
             self._values.append(id(part))
@@ -157,7 +170,7 @@ def _code_of(kind: type) -> list[Any]:
         for name, held in vars(each).items():
             # A static method, a class method and a property each hold their function elsewhere.
             held = getattr(held, "__func__", None) or getattr(held, "fget", None) or held
-            data = isinstance(held, (*_PLAIN, list, dict, set, Tensor, np.ndarray))
+            data = isinstance(held, (*PLAIN, list, dict, set, Tensor, np.ndarray))
             if isinstance(held, FunctionType) or (data and not name.startswith("__")):
                 found.append(held)
     return found

@@ -72,6 +72,20 @@ class Provenance:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """What an estimated robust accuracy rests on: the `rows` that the whole suite attacked, drawn
+    from the `standing` images that a cheaper one left, of which `left` stood.
+
+    `in_general` is the share of all images of this kind, with the errors of both choices.
+    """
+
+    standing: int
+    rows: tuple[int, ...]
+    left: int
+    in_general: Proportion
+
+
+@dataclass(frozen=True)
 class AttackReport:
     """Robust accuracy of a classifier on n images under one threat, and everything it rests on.
 
@@ -81,7 +95,8 @@ class AttackReport:
     itself where nothing did), at distances [n] from the images and classified as `predicted` [n].
     `lattice` are the same points as 8-bit images, inside the ball, `lattice_accuracy` the accuracy
     on them. `unfinished` names attacks that the time budget cut short: images standing then are
-    only standing so far. A misclassified image counts as broken.
+    only standing so far. A misclassified image counts as broken. Where robust accuracy is an
+    `estimate`, images outside its rows stood a cheaper suite alone.
     """
 
     clean_accuracy: Proportion
@@ -103,6 +118,7 @@ class AttackReport:
     notes: tuple[str, ...]
     settings: AttackSettings
     provenance: Provenance
+    estimate: Estimate | None = None
 
     def __repr__(self) -> str:
         # The number never comes without what is known of its worth.
@@ -163,6 +179,7 @@ class AttackReport:
             "clean_accuracy": asdict(self.clean_accuracy),
             "n": len(self.rows),
             "interval": self.interval,
+            "estimate": None if self.estimate is None else asdict(self.estimate),
             "verdict": self.verdict,
             "gradient_masking": self.audit.summary,
             "attacks": [self._stage(stage) for stage in self.stages],

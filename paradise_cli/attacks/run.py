@@ -18,6 +18,7 @@ from paradise_cli.attacks.audit.context import Siblings
 from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.engine.examination import examine
 from paradise_cli.attacks.engine.passes import Count
+from paradise_cli.attacks.estimate import estimated
 from paradise_cli.attacks.report import AttackReport, Spent
 from paradise_cli.attacks.search import Found, search, with_all_else
 from paradise_cli.attacks.session.first_look import first_look
@@ -66,6 +67,7 @@ def attack(
     precision: str = AttackSettings.precision,
     compiled: bool = AttackSettings.compiled,
     batch_size: int | None = AttackSettings.batch_size,
+    estimate: bool = AttackSettings.estimate,
     pulse: Pulse | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> AttackReport:
@@ -73,22 +75,14 @@ def attack(
     the audit.
 
     Images are [N, C, H, W], float in [0, 1] or uint8, labels int [N]; for eps, norm, suite, seed,
-    curve, ci, budget, audited, precision, compiled and batch_size see `AttackSettings`. The rest is
-    as in `attack_with`. Raises UsageError, ParadiseError.
+    curve, ci, budget, audited, precision, compiled, batch_size and estimate see `AttackSettings`.
+    The rest is as in `attack_with`. Raises UsageError, ParadiseError.
     """
     settings = AttackSettings(
-        eps=eps,
-        norm=norm,
-        suite=suite,
-        seed=seed,
-        curve=curve,
-        ci=ci,
-        budget=budget,
-        audited=audited,
-        precision=precision,
-        compiled=compiled,
-        batch_size=batch_size,
-    )
+        eps=eps, norm=norm, suite=suite, seed=seed, curve=curve, ci=ci, budget=budget,
+        audited=audited, precision=precision, compiled=compiled, batch_size=batch_size,
+        estimate=estimate,
+    )  # fmt: skip
     beside = Beside(sources or {}, base, pulse, tell)
     folder = None if out is None else path_given(out, "out")
     return attack_with(
@@ -198,7 +192,7 @@ class _Task:
             (self.beside.tell or _nobody)(hint)
         session = Session(subject, ledger, pulse=self.beside.pulse, shard=self.shard)
         with session.phase(deadline=self._after(FOR_SUITE)):
-            found = search(session, self.suite, settings, rows, self.sources)
+            found = self._search(session)
         session.look_again(_points(found))
         searched = subject.classifier.passes.count
         # Only the audit gets the time that the suite has left over.
@@ -210,6 +204,11 @@ class _Task:
         session.look_again(_points(found))
         spent = self._spent(searched, subject.classifier.passes.count, found.n)
         return summarised(session, self.suite, settings, rows, found, audit_found, hints, spent)
+
+    def _search(self, session: Session) -> Found:
+        if self.settings.estimate:
+            return estimated(session, self.suite, self.settings, self.rows)
+        return search(session, self.suite, self.settings, self.rows, self.sources)
 
     def _audit(self, session: Session, found: Found) -> Audit:
         # What only a black box broke, after gradients had failed, is evidence against gradients.

@@ -15,11 +15,27 @@ from paradise_cli.attacks.session.suite import (
     run_suite,
     worst_case,
 )
-from paradise_cli.core.proportions import Proportion, clopper_pearson
+from paradise_cli.core.proportions import Proportion, clopper_pearson, hypergeometric
 from paradise_cli.perturbations.threat import TOLERANCE
 
 Broken = dict[int, Break]
 """Of each row that was broken, what broke it."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Of images that stand after a cheap suite, the `rows` that the whole one attacked too; of
+    those `left` stood that as well.
+    """
+
+    standing: int
+    rows: tuple[int, ...]
+    left: int
+
+    @property
+    def share(self) -> float:
+        """That of the sample that stood."""
+        return self.left / len(self.rows) if self.rows else 0.0
 
 
 @dataclass(frozen=True)
@@ -28,7 +44,8 @@ class Found:
 
     Rows `correct` are classified correctly. `results`, `broken` and `carried` (what was broken
     at a smaller eps already) are of the eps asked about; the `curve` has the rows broken at each.
-    `looks` is 0 if the number of images was not chosen by looking at the interval.
+    `looks` is 0 if the number of images was not chosen by looking at the interval. With a `sample`
+    robust accuracy is estimated by that.
     """
 
     n: int
@@ -38,10 +55,21 @@ class Found:
     carried: Broken
     curve: tuple[tuple[float, frozenset[int]], ...]
     looks: int = 0
+    sample: Sample | None = None
 
     @property
     def interval(self) -> Proportion:
-        """Robust accuracy; exact, and wider for each look, if the looks decided when to stop."""
+        """Robust accuracy; exact, and wider for each look, if the looks decided when to stop.
+
+        By a sample it is that of these n images.
+        """
+        if self.sample is not None:
+            low, high = self._by_sample(self.sample, 0.05)
+            # What the audit broke, in the sample or not, stands no longer.
+            most = len(self.correct) - len(self.broken)
+            standing = min(self.sample.share * self.sample.standing, most)
+            low, high = min(low, most), min(high, most)
+            return Proportion(standing / self.n, low / self.n, high / self.n)
         standing = len(self.correct) - len(self.broken)
         if not self.looks:
             return Proportion.of(standing, self.n)
@@ -49,6 +77,25 @@ class Found:
         # 1 time in 20: each look gets its share of the error.
         ends = clopper_pearson(standing, self.n, 0.05 / self.looks)
         return Proportion(standing / self.n, *ends)
+
+    def _by_sample(self, sample: Sample, error: float) -> tuple[int, int]:
+        """The least and most of these images that stand, over all looks missed with that error."""
+        given = sample.left, len(sample.rows), sample.standing
+        return hypergeometric(*given, error / self.looks)
+
+    @property
+    def in_general(self) -> Proportion | None:
+        """By a sample, robust accuracy on images of this kind: the errors of both choices joined.
+
+        None without a sample.
+        """
+        if self.sample is None:
+            return None
+        # Half of the error for which of the images that stand were attacked, half for which images
+        # there are.
+        low, high = self._by_sample(self.sample, 0.025)
+        ends = clopper_pearson(low, self.n, 0.025)[0], clopper_pearson(high, self.n, 0.025)[1]
+        return Proportion(self.interval.value, *ends)
 
     @property
     def half_width(self) -> float:
@@ -59,6 +106,8 @@ class Found:
     @property
     def kind(self) -> str:
         """The interval in words."""
+        if self.sample is not None:
+            return f"hypergeometric 95% for these {self.n:,} images, over {self.looks} looks"
         return f"Clopper-Pearson 95%, over {self.looks} looks" if self.looks else "Wilson 95%"
 
 

@@ -13,6 +13,7 @@ from paradise_cli.attacks.engine.jobs import reached
 from paradise_cli.attacks.report import (
     CLEAN,
     AttackReport,
+    Estimate,
     Provenance,
     Spent,
     on_lattice,
@@ -58,10 +59,7 @@ def summarised(
         robust_accuracy=found.interval,
         interval=found.kind,
         stages=stage_rows(found.results, found.correct, n, found.carried.keys()),
-        curve=tuple(
-            (level, Proportion.of(len(found.correct) - len(broken), n))
-            for level, broken in found.curve
-        ),
+        curve=_curve(found, settings),
         verdict=audit_found.verdict,
         audit=audit_found,
         rows=torch.tensor(rows),
@@ -76,7 +74,24 @@ def summarised(
         notes=(*hints, *notes, *_notes(subject, suite, settings, found, audit_found)),
         settings=replace(settings, audited=min(settings.audited, n)),
         provenance=_provenance(subject, spent),
+        estimate=_estimate(found),
     )
+
+
+def _curve(found: Found, settings: AttackSettings) -> tuple[tuple[float, Proportion], ...]:
+    if found.sample is not None:
+        return ((settings.eps, found.interval),)
+    return tuple(
+        (level, Proportion.of(len(found.correct) - len(broken), found.n))
+        for level, broken in found.curve
+    )
+
+
+def _estimate(found: Found) -> Estimate | None:
+    if found.sample is None or found.in_general is None:
+        return None
+    sample = found.sample
+    return Estimate(sample.standing, sample.rows, sample.left, found.in_general)
 
 
 def _worst_points(
@@ -161,6 +176,13 @@ def _notes(
             f" could do who knows this one ({', '.join(['in the audit', *known])})"
         )
     notes += _notes_on_behaviour(subject)
+    if (estimated := _estimate(found)) is not None:
+        attacked, general = len(estimated.rows), estimated.in_general
+        notes.append(
+            f"estimated: of the {estimated.standing:,} images that stand after the cheap suite"
+            f" {attacked:,} were drawn for suite {settings.suite}, and {estimated.left:,} stood; on"
+            f" all images of this kind {general.low:.2%} to {general.high:.2%} (95%, both errors)"
+        )
     ci = settings.ci
     # Asked for and not reached: the reader should not have to compare.
     if ci is not None and found.half_width > ci:

@@ -6,22 +6,46 @@ from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import typer
-
+from paradise_cli.cli.attack_options import (
+    FOLDER,
+    Audited,
+    Base,
+    Budget,
+    Card,
+    Compiled,
+    Count,
+    Curve,
+    Data,
+    Estimated,
+    Folder,
+    Fresh,
+    Head,
+    Import,
+    Model,
+    Narrow,
+    Norm,
+    Precision,
+    Radius,
+    Sampled,
+    Seed,
+    Sources,
+    Split,
+    Suite,
+    Under,
+)
 from paradise_cli.cli.attack_output import attack_progress, print_report
 from paradise_cli.cli.images import say_whose_data
 from paradise_cli.cli.options import (
     DeviceOption,
     JsonOption,
     OverridesOption,
-    written,
 )
 from paradise_cli.cli.output import deliver, note
 from paradise_cli.core.errors import Interrupted, UsageError
 from paradise_cli.core.processes import is_main
-from paradise_cli.core.ranges import MOST_AT_ONCE, number, seconds
+from paradise_cli.core.ranges import number, seconds
 from paradise_cli.core.results import refuse_among, refuse_foreign
 from paradise_cli.core.units import counted
 
@@ -32,87 +56,6 @@ if TYPE_CHECKING:
     from paradise_cli.robustness.classifiers import NamedClassifier
     from paradise_cli.robustness.examples import Examples
 
-Model = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="MODEL",
-        help="A run folder, a weights file, a packaged name, or package.module:function for a"
-        " classifier of your own.",
-        show_default=False,
-    ),
-]
-Import = Annotated[
-    str | None,
-    typer.Option(
-        "--model", metavar="MODULE:FUNCTION", help="A function that returns pixels -> logits."
-    ),
-]
-Data = Annotated[
-    str | None,
-    typer.Option(
-        help="A data set, a folder of class folders, or an .npz with images and labels.",
-        show_default="the data of the model's recipe",
-    ),
-]
-Suite = Annotated[str, typer.Option(help="quick, standard, paper, transfer or targeted.")]
-Curve = Annotated[str, typer.Option(help="Further radii, as 2/255,4/255.", show_default="none")]
-Count = Annotated[
-    int | None,
-    typer.Option(
-        "--n", help="Images, drawn at random.", show_default="at most 1000, or with --ci all"
-    ),
-]
-Sources = Annotated[
-    list[str] | None,
-    typer.Option("--source", help="A model to make transfer images on; may be repeated."),
-]
-Base = Annotated[
-    str | None,
-    typer.Option(
-        metavar="MODEL",
-        help="The same model without its defence: the audit expects it to fall.",
-        show_default=False,
-    ),
-]
-Narrow = Annotated[
-    str | None, typer.Option(help="Stop once the interval is this narrow either way: 1%.")
-]
-Budget = Annotated[str | None, typer.Option(help="Stop after this long: 90s, 10m, 2h.")]
-FOLDER = Path("attacks")
-Folder = Annotated[
-    Path | None,
-    typer.Option(
-        callback=written(),
-        help="Folder of the ledger and the results.",
-        show_default="attacks/MODEL-DATA-SUITE-NORM-EPS-nN-sSEED",
-    ),
-]
-Fresh = Annotated[
-    bool, typer.Option("--fresh", help="Forget what was recorded in the folder, and begin again.")
-]
-Card = Annotated[
-    bool, typer.Option("--card", help="Also write a robustness card: HTML, Markdown, JSON.")
-]
-Audited = Annotated[int, typer.Option(min=1, help="Images that the audit attacks in its own ways.")]
-Under = Annotated[
-    int | None,
-    typer.Option(min=1, max=MOST_AT_ONCE, help="Images under way: a matter of speed and memory."),
-]
-
-Compiled = Annotated[
-    bool,
-    typer.Option("--compile", help="Search in a torch.compile copy: faster, after a minute or so."),
-]
-
-
-Split = Annotated[str, typer.Option(help="test, validation or train.")]
-Radius = Annotated[str, typer.Option(help="Radius in pixel units.")]
-Norm = Annotated[str, typer.Option(help="linf or l2.")]
-Head = Annotated[str | None, typer.Option(help="Which of several classification heads.")]
-Sampled = Annotated[bool, typer.Option("--sampled", help="Draw z anew for every answer.")]
-Precision = Annotated[str, typer.Option(help="Of the search: auto, fp32, bf16. fp32 decides.")]
-Seed = Annotated[int, typer.Option(help="Of all noise.")]
-
 # Not the docstring: with 26 options the function has room for nothing else.
 HELP = """Robust accuracy of an image classifier under attack, and whether to believe it.
 
@@ -120,6 +63,7 @@ HELP = """Robust accuracy of an image classifier under attack, and whether to be
 paradise attack runs/digits --eps 0.1
 paradise attack runs/cifar --suite quick --n 200 --curve 2/255,4/255
 paradise attack my_package.my_module:load --data images.npz --budget 10m
+paradise attack runs/cifar --estimate --ci 0.5%
 paradise attack runs/cifar --suite transfer --source runs/other --card
 
 standard is AutoAttack's: APGD-CE, APGD-T, FAB-T and Square, each on the images still standing.
@@ -154,6 +98,7 @@ def attack(
     sampled: Sampled = False,
     batch_size: Under = None,
     precision: Precision = "auto",
+    estimate: Estimated = False,
     compiled: Compiled = False,
     device: DeviceOption = "auto",
     seed: Seed = 0,
@@ -164,23 +109,35 @@ def attack(
     refuse_among(out or FOLDER, [data] if card and data else [])  # only a card has pictures
     from paradise_cli.attacks.session.settings import AttackSettings
     from paradise_cli.robustness.classifiers import open_classifier
-    from paradise_cli.robustness.examples import open_examples
 
     settings = AttackSettings(
         **numbers, norm=norm, suite=suite, seed=seed, audited=audited, precision=precision,
-        compiled=compiled, batch_size=batch_size,
+        compiled=compiled, batch_size=batch_size, estimate=estimate,
     )  # fmt: skip
     settings.suite_with(dict.fromkeys(source or ()))
     # What a user's own classifier prints is no result.
     with redirect_stdout(sys.stderr):
         target = open_classifier(name, device=device, head=head, sampled=sampled)
-        chosen = overrides or ()
-        say_whose_data(target.loaded, data, chosen)
-        examples = open_examples(target, data, split=split, n=n, every=bool(ci), overrides=chosen)
+        # Where it is chosen how many are attacked, as many as there are may be.
+        examples = _examples(target, data, split, n, bool(ci) or estimate, overrides or ())
         folder = _own(out or _folder(target, examples, settings, eps), card)
         others = _beside(target, source or (), base, device)
         found = _attacked(settings, target, examples, folder, others, fresh)
     _show(found, target, examples, folder, card, as_json)
+
+
+def _examples(
+    target: "NamedClassifier",
+    data: str | None,
+    split: str,
+    n: int | None,
+    every: bool,
+    overrides: Sequence[str],
+) -> "Examples":
+    from paradise_cli.robustness.examples import open_examples
+
+    say_whose_data(target.loaded, data, overrides)
+    return open_examples(target, data, split=split, n=n, every=every, overrides=overrides)
 
 
 def _numbers(eps: str, curve: str, ci: str | None, budget: str | None) -> dict[str, Any]:

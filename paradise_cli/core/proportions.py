@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 NORMAL_95 = 1.959963984540054  # 97.5% of a standard normal lie below
 
@@ -41,6 +42,40 @@ def clopper_pearson(k: int, n: int, error: float = 0.05) -> tuple[float, float]:
     """
     # What failures are not at least, successes are at most.
     return lower_bound(k, n, error / 2), 1.0 - lower_bound(n - k, n, error / 2)
+
+
+def hypergeometric(k: int, m: int, size: int, error: float = 0.05) -> tuple[int, int]:
+    """Exact interval of how many of `size` have a property, after k of m drawn had it.
+
+    Drawn without putting back: an interval of Clopper and Pearson's kind, which misses the number
+    with at most that `error`.
+    """
+    # What do not have it are not at least so many where those that have it are at most the rest.
+    return _at_least(k, m, size, error / 2), size - _at_least(m - k, m, size, error / 2)
+
+
+def _at_least(k: int, m: int, size: int, error: float) -> int:
+    """The smallest number of `size` with which k or more of m are likelier than `error`."""
+    import numpy as np
+    from scipy.special import gammaln
+
+    def log_choose(n: Any, r: Any) -> Any:
+        return gammaln(n + 1) - gammaln(r + 1) - gammaln(n - r + 1)
+
+    def likelihood(having: int) -> float:
+        x = np.arange(max(k, m - (size - having)), min(m, having) + 1)
+        ways = log_choose(having, x) + log_choose(size - having, m - x) - log_choose(size, m)
+        return float(np.exp(ways).sum())
+
+    # It grows with the number: halve where it lies.
+    low, high = k, size - (m - k)
+    while low < high:
+        middle = (low + high) // 2
+        if likelihood(middle) > error:
+            high = middle
+        else:
+            low = middle + 1
+    return low
 
 
 def lower_bound(k: int, n: int, error: float) -> float:

@@ -10,6 +10,8 @@ from paradise_cli.core.given import text_given
 from paradise_cli.core.ranges import MOST_AT_ONCE, MOST_IMAGES, real, seed_number, whole
 from paradise_cli.perturbations.threat import NORMS, radius_text, threat_model
 
+ESTIMATED, ESTIMATED_CI = "standard", 0.005
+"""The suite that is estimated, and how narrow either way where nothing else is asked for."""
 AUDITED = 200
 """Images that the audit attacks in its own ways."""
 MOST_RADII = 100  # each is an attack on every image that the smaller ones did not fool
@@ -38,6 +40,7 @@ class AttackSettings:
     precision: str = "auto"
     compiled: bool = False
     batch_size: int | None = None
+    estimate: bool = False
 
     def __post_init__(self) -> None:
         # A number may come as a tensor or a numpy scalar; what is kept is what JSON can hold.
@@ -56,6 +59,8 @@ class AttackSettings:
             threat_model(self.norm, level)
         suite_named(self.suite)
         self._check_effort()
+        if self.estimate:
+            self._check_estimate()
 
     def _keep(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -85,6 +90,17 @@ class AttackSettings:
             )
         if self.batch_size is not None:
             self._keep("batch_size", whole(self.batch_size, "batch_size", 1, MOST_AT_ONCE))
+
+    def _check_estimate(self) -> None:
+        if self.suite != ESTIMATED:
+            raise UsageError(
+                f"estimate goes with suite {ESTIMATED}: before suite {self.suite} there is no"
+                " cheaper one to tell which images stand"
+            )
+        if self.curve:
+            raise UsageError("estimate is of one eps: leave out curve")
+        if self.ci is None:
+            self._keep("ci", ESTIMATED_CI)
 
     @property
     def levels(self) -> list[float]:

@@ -1,7 +1,7 @@
 """The suites: which attacks run, on which images, in which order, and how many images suffice."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -133,6 +133,10 @@ class StageResult:
     @property
     def name(self) -> str:
         return self.stage.name + (f" from {self.source}" if self.source else "")
+
+    def titled(self, title: str) -> "StageResult":
+        """The same under another name."""
+        return replace(self, stage=replace(self.stage, title=title))
 
 
 def suite_named(name: str) -> Suite:

@@ -104,10 +104,14 @@ def _kills(record: Record, base: Path, out: Path, given: argparse.Namespace) -> 
         return
     place, draw = out / "case" / "place", random.Random(f"kills {given.seed}")
     counts = _whole(out, base, chosen)
-    drawn = draw.choices(chosen, k=given.kills)
-    moments = [(command, draw.randint(1, counts[command.name])) for command in drawn]
-    if given.every_kill:
-        moments += [(each, at) for each in chosen for at in range(1, counts[each.name] + 1)]
+    every = [(each, at) for each in chosen for at in range(1, counts[each.name] + 1)]
+    moments: list[tuple[Killed, int]] = []
+    # So many different ones, of each command about as many.
+    while len(moments) < min(given.kills, len(every)):
+        command = draw.choice(chosen)
+        moment = command, draw.randint(1, counts[command.name])
+        moments += [moment] if moment not in moments else []
+    moments += every if given.every_kill else []
     for command, at in moments:
         look = partial(survived, command, base, place, out / "whole" / command.name, at)
         record.keep([f"kill {command.name}", at], partial(_looked, look))

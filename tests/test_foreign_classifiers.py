@@ -1,6 +1,7 @@
 """What a user's classifier may do: odd states, modes, infinite logits, errors at any time."""
 
 import copy
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -524,3 +525,30 @@ def test_an_attack_leaves_the_callers_random_numbers_alone() -> None:
     torch.manual_seed(5)
     report(drawing)
     assert torch.equal(torch.rand(3), expected)
+
+
+def moved_away(images: Tensor) -> Tensor:
+    os.chdir("/")
+    sys.setrecursionlimit(120)
+    torch.set_default_device("meta")
+    return LINEAR(images)
+
+
+def test_what_a_classifier_sets_while_it_answers_is_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    limit = sys.getrecursionlimit()
+    assert torch.equal(report(moved_away).standing, report(LINEAR).standing)
+    assert (os.getcwd(), sys.getrecursionlimit()) == (str(tmp_path), limit)
+    assert torch.get_default_device() == torch.device("cpu")
+
+
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+def test_an_error_that_cannot_say_what_it_is_is_named() -> None:
+    with pytest.raises(ParadiseError, match=r"fails on float32 images .*: Speechless$"):
+        report(raising(Speechless))

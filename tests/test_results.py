@@ -3,7 +3,10 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from paradise_cli.cli import app
 from paradise_cli.core.errors import UsageError
-from paradise_cli.core.results import replacing
+from paradise_cli.core.results import refuse_among, replacing
 from paradise_cli.core.storage import write_json
 
 from .tiny_model import save_images, save_tiny
@@ -266,3 +269,98 @@ def test_nothing_is_drawn_among_the_images_it_is_made_of(
     assert done.exit_code == 2, done.output
     assert "would stand among the images of P" in done.stderr
     assert sorted(photos.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("out", "given", "among"),
+    [
+        ("A/b/r.png", "A", True),
+        ("A/b/r.png", "A/*/*.png", True),
+        ("A/new", "A/**", True),
+        ("A/r.png", "A/*.png", True),
+        ("A/r.png", "A/*.jpg", False),
+        ("A/b/r.png", "A/*.png", False),
+        ("A", "A/1.png", True),
+        ("B/r.png", "A/*/*.png", False),
+    ],
+)
+def test_what_would_be_read_with_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, given: str, among: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "A" / "b").mkdir(parents=True)
+    (tmp_path / "A" / "1.png").touch()
+    with pytest.raises(UsageError, match="would stand among") if among else nullcontext():
+        refuse_among(Path(out), [given])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [
+            "evaluate",
+            "M",
+            "--set",
+            "data={name: image_folder, root: P}",
+            "--per-example",
+            "P/c.csv",
+        ],
+        ["evaluate", "M", "--data", "P", "--nuisance", "--out", "P/n.json"],
+        ["attack", "M", "--data", "P", "--card", "--out", "P/o"],
+        ["certify", "M", "--data", "P", "--sigma", "0.1", "--out", "P/o"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_no_picture_is_drawn_among_the_images_that_are_judged(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("P").symlink_to(photos)
+    if command[2] == "--set":
+        command = [*command[:2], "--set", f"data.root={photos}", *command[4:]]
+    done = run(*(model if word == "M" else word for word in command))
+    assert done.exit_code == 2 and "would stand among the images" in done.stderr, done.output
+    assert len(list(photos.rglob("*.png"))) == 6
+
+
+def test_a_pattern_is_of_the_folder_it_was_typed_in(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "z.npy"
+    for name, count in (("one", 2), ("two", 3)):
+        monkeypatch.chdir(save_images(tmp_path / name, count))
+        done = run("encode", "**/*.png", "--model", model, "--out", out)
+        if name == "one":
+            assert done.exit_code == 0, done.output
+    refused(done, "made with other images")
+
+
+@pytest.mark.parametrize("taken", ["grid.png", "000000-0.png"])
+def test_pictures_of_others_are_kept_in_a_folder_of_reconstructions(
+    model: Path, photos: Path, tmp_path: Path, taken: str
+) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / taken).write_text("precious")
+    refused(run("reconstruct", photos, "--model", model, "--out", tmp_path / "kept"))
+    assert (tmp_path / "kept" / taken).read_text() == "precious"
+
+
+def test_the_manifest_of_parts_is_of_one_kind_of_file(
+    model: Path, photos: Path, tmp_path: Path
+) -> None:
+    given = ["encode", photos, "--model", model, "--parts", 2, "--out"]
+    mine = tmp_path / "y-00001-of-00003.index.csv"
+    mine.write_text("precious")
+    refused(run(*given, tmp_path / "y.npy"), mine.name)
+    assert mine.read_text() == "precious"
+    assert run(*given, tmp_path / "z.npy").exit_code == 0
+    refused(run(*given, tmp_path / "z.npz"), "made with other kind (.npy, now .npz)")
+
+
+def test_stdout_is_no_result_to_be_kept(model: Path, photos: Path, tmp_path: Path) -> None:
+    with (tmp_path / "here.json").open("w") as file:
+        for _ in range(2):
+            command = [sys.executable, "-m", "paradise_cli", "evaluate", str(model), "--data"]
+            command += [str(photos), "--out", "/dev/stdout"]
+            assert subprocess.run(command, stdout=file, check=False).returncode == 0
+    assert not Path("/dev/.stdout.json").exists()

@@ -257,7 +257,7 @@ def changed(name: str) -> None:
         ("no text", ["q.png"], "q.png: unreadable image: not an image"),
         ("", ["nowhere.png"], "no such file: nowhere.png"),
         ("", ["photos"], "cannot read photos: it is no regular file"),
-        ("", ["z.npz"], "z.npz: an array is no query"),
+        ("", ["z.npz"], "z.npz: no array and no tar file is a query"),
         ("", [], "no query: name image files"),
         ("", ["q.png", "--duplicates"], "leave out the query q.png"),
         ("", ["--duplicates", "--distance", "overlap"], "leave out --distance"),

@@ -36,7 +36,7 @@ from paradise_cli.cli.attack_options import (
     Under,
 )
 from paradise_cli.cli.attack_output import attack_progress, print_report
-from paradise_cli.cli.images import say_whose_data
+from paradise_cli.cli.images import refuse_among_read, say_whose_data
 from paradise_cli.cli.options import (
     DeviceOption,
     JsonOption,
@@ -46,7 +46,7 @@ from paradise_cli.cli.output import deliver, note
 from paradise_cli.core.errors import Interrupted, UsageError
 from paradise_cli.core.processes import is_main
 from paradise_cli.core.ranges import number, seconds
-from paradise_cli.core.results import refuse_among, refuse_foreign
+from paradise_cli.core.results import refuse_foreign
 from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:
@@ -106,7 +106,6 @@ def attack(
 ) -> None:
     # What was typed wrongly is said before torch and the model take their time.
     numbers, name = _numbers(eps, curve, ci, budget), _one(model, imported)
-    refuse_among(out or FOLDER, [data] if card and data else [])  # only a card has pictures
     from paradise_cli.attacks.session.settings import AttackSettings
     from paradise_cli.robustness.classifiers import open_classifier
 
@@ -121,6 +120,8 @@ def attack(
         # Where it is chosen how many are attacked, as many as there are may be.
         examples = _examples(target, data, split, n, bool(ci) or estimate, overrides or ())
         folder = _own(out or _folder(target, examples, settings, eps), card)
+        # Only a card has pictures.
+        refuse_among_read(folder if card else None, target.loaded, data, overrides)
         others = _beside(target, source or (), base, device)
         found = _attacked(settings, target, examples, folder, others, fresh)
     _show(found, target, examples, folder, card, as_json)

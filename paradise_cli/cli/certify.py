@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paradise_cli.cli.images import say_whose_data
+from paradise_cli.cli.images import refuse_among_read, say_whose_data
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, written
 from paradise_cli.cli.output import deliver, note
 from paradise_cli.cli.tables import Row, print_sections
@@ -133,6 +133,7 @@ def certify(
         say_whose_data(target.loaded, data, chosen)
         examples = open_examples(target, data, split=split, n=n, most=IMAGES, overrides=chosen)
         folder = out or _folder(target, examples, settings, sigma)
+        refuse_among_read(folder, target.loaded, data, chosen)
         refuse_foreign(folder, [f"{NAME}.*"], "ledger.jsonl")
         found = _certified(settings, target, examples, folder, fresh, device)
     document = _save(found, target, examples, folder)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paradise_cli.cli.images import model_of, say_whose_data
+from paradise_cli.cli.images import model_of, refuse_among_read, say_whose_data
 from paradise_cli.cli.nuisance import (
     draw_nuisance,
     nuisance_picture,
@@ -100,18 +100,19 @@ def evaluate(
     paradise evaluate runs/digits --per-example a.csv   what each image costs
     paradise evaluate runs/digits --nuisance            under noise, blur, ...
     """
-    _refuse_mistakes(model, data, per_example, out if nuisance else None)
+    _refuse_mistakes(model, per_example)
+    draws = draws or (1 if per_example is None else DRAWS)
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.core.results import place, replacing
     from paradise_cli.evaluation.evaluate import measure_loaded
     from paradise_cli.inference.loading import load
 
-    draws = draws or (1 if per_example is None else DRAWS)
     loaded = load(model, device)
     note(loaded.label)
-    if nuisance:
-        require_pictures(loaded)
-    opened = _open(loaded, data, split, overrides or ())
+    # A picture is drawn beside the table, and beside what is measured under nuisance.
+    refuse_among_read(per_example, loaded, data, overrides, "--per-example")
+    refuse_among_read(out if nuisance else None, loaded, data, overrides)
+    opened = _open(loaded, data, split, overrides or (), pictures=nuisance)
     origin = {
         **model_of(loaded), "data": data and place(data), "split": split,
         "settings": overrides or (), "seed": seed, "draws": draws,
@@ -157,31 +158,27 @@ def _show(measured: "Measurement", costs: "ImageCosts | None", found: "Nuisance 
         print_nuisance(found)
 
 
-def _refuse_mistakes(
-    model: str, data: str | None, per_example: Path | None, pictured: Path | None
-) -> None:
-    """Refuse what is wrong with the command line before torch is loaded.
-
-    A picture is drawn beside the table, and beside a `pictured` result.
-    """
-    from paradise_cli.core.results import refuse_among
+def _refuse_mistakes(model: str, per_example: Path | None) -> None:
+    """Refuse what is wrong with the command line before torch is loaded."""
     from paradise_cli.evaluation.cost_table import check_out
     from paradise_cli.inference.find_model import find_model
 
     if per_example is not None:
         check_out(per_example)
-    for option, path in (("--per-example", per_example), ("--out", pictured)):
-        if path is not None and data is not None:
-            refuse_among(path, [data], option)
     find_model(model)
 
 
 def _open(
-    loaded: "LoadedModel", data: str | None, split: str, overrides: Sequence[str]
+    loaded: "LoadedModel", data: str | None, split: str, overrides: Sequence[str], pictures: bool
 ) -> "EvaluationData":
-    """The data to judge by; what should be known of them is said before anything is measured."""
+    """The data to judge by; what should be known of them is said before anything is measured.
+
+    Raises UsageError where they must be `pictures` and are none.
+    """
     from paradise_cli.evaluation.evaluation_data import split_for
 
+    if pictures:
+        require_pictures(loaded)
     say_whose_data(loaded, data, overrides)
     opened = split_for(loaded, split, data, overrides)
     for line in opened.notes:

@@ -89,6 +89,28 @@ def say_whose_data(
         note(f"data: {root}, as {loaded.source} names it (--data names another)")
 
 
+def refuse_among_read(
+    out: Path | None,
+    loaded: "LoadedModel | None",
+    data: str | None,
+    overrides: Sequence[str] | None,
+    option: str = "--out",
+) -> None:
+    """Raise UsageError where pictures at `out` would stand among the images that are judged."""
+    from paradise_cli.build import listed_folders
+    from paradise_cli.core.results import refuse_among
+
+    if out is None:
+        return
+    named = [text.partition("=")[2] for text in overrides or () if text.startswith("data.root=")]
+    if data is not None:
+        refuse_among(out, [data], option)
+    elif named:
+        refuse_among(out, named, option)
+    elif loaded is not None:
+        refuse_among(out, listed_folders(loaded.recipe), option)
+
+
 def in_order(images: Sequence[str]) -> list[str]:
     """Names as given on a command line in one order, whatever the shell's language."""
     # A shell sorts what it expands by its own locale, and may name a file twice.

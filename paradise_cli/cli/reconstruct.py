@@ -57,9 +57,9 @@ def reconstruct(
     source = loaded.open(in_order(images))
     origin = origin_of("reconstruct", loaded, images)
     # A folder may hold other files: the index shows whether results are in it.
-    part = "" if out.suffix.lower() == ".png" else "index.csv"
+    part, pictures = ("", ()) if out.suffix.lower() == ".png" else ("index.csv", ("*.png",))
     with (
-        replacing(out, origin, overwrite=overwrite, part=part),
+        replacing(out, origin, overwrite=overwrite, part=part, others=pictures),
         progress_bar(len(source.ids), "reconstructing") as advance,
     ):
         done = reconstruct_to_files(loaded, source, out, ahead=batch_size, progress=advance)

@@ -132,8 +132,8 @@ def _check(
         raise UsageError("--overlap belongs to --duplicates: leave it out")
     require_files(*queries)
     for query in queries:
-        if query.suffix in (".npy", ".npz"):
-            raise UsageError(f"{query}: an array is no query; name image files")
+        if query.suffix in (".npy", ".npz", ".tar"):
+            raise UsageError(f"{query}: no array and no tar file is a query; name image files")
 
 
 def _opened(

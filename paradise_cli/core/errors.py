@@ -36,7 +36,10 @@ def shown(text: str) -> str:
 
 def named(error: BaseException) -> str:
     """An exception on one line, its kind and what it says: `KeyError: 'mu'`."""
-    said = printable(" ".join(str(error).split()))
+    try:
+        said = printable(" ".join(str(error).split()))
+    except Exception:  # one of the user's own, which cannot say what it is
+        said = ""
     return f"{type(error).__name__}: {said}".removesuffix(": ")
 
 

@@ -50,7 +50,7 @@ def path_given(value: Any, what: str) -> Path:
     text = text_given(value, what, "a path")
     if not text or "\0" in text:
         raise UsageError(f"{what}: {text!r} is no path: name a file or folder, as 'runs/mine'")
-    return Path(text)
+    return Path(os.path.expanduser(text))
 
 
 def text_given(value: Any, what: str, allowed: str) -> str:

@@ -8,11 +8,13 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from paradise_cli.core.errors import UsageError
-from paradise_cli.core.storage import read_object, write_json
+from paradise_cli.core.storage import is_own_stream, read_object, write_json
 from paradise_cli.core.temporary import no_empty_folders
 
 EMBEDDINGS = (".npy", ".npz", ".parquet", ".safetensors")
@@ -59,17 +61,23 @@ def refuse_among(out: Path, images: Iterable[str], option: str = "--out") -> Non
     """
     target = Path(os.path.realpath(out))
     for name in images:
-        # What `**` matches lies anywhere below what stands before it.
-        given = Path(os.path.realpath(Path(name.partition("**")[0]).expanduser()))
-        if given.is_dir():
-            among = target.is_relative_to(given)
-        else:
-            among = target in (given, given.parent) and (given.exists() or glob.has_magic(name))
-        if among:
+        if _among(target, Path(os.path.expanduser(name))):
             raise UsageError(
                 f"{option} {out}: the pictures would stand among the images of {name}; choose"
                 " another place"
             )
+
+
+def _among(target: Path, given: Path) -> bool:
+    """Whether a file or folder would be read with the folder, file or pattern that was given."""
+    parts = given.absolute().parts
+    fixed = Path(os.path.realpath(Path(*takewhile(lambda part: not glob.has_magic(part), parts))))
+    if not glob.has_magic(str(given)):
+        return target.is_relative_to(fixed) if fixed.is_dir() else target in (fixed, fixed.parent)
+    # What a pattern of folders matches lies anywhere below what stands before it.
+    if glob.has_magic(str(given.parent)) or "**" in parts:
+        return target.is_relative_to(fixed)
+    return target == fixed or (target.parent == fixed and fnmatch(target.name, given.name))
 
 
 def refuse_foreign(folder: Path, files: Iterable[str], own: str) -> None:
@@ -88,20 +96,27 @@ def refuse_foreign(folder: Path, files: Iterable[str], own: str) -> None:
 
 @contextmanager
 def replacing(
-    path: Path | None, origin: Mapping[str, Any], *, overwrite: bool = False, part: str = ""
+    path: Path | None,
+    origin: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    part: str = "",
+    others: Sequence[str] = (),
 ) -> Iterator[None]:
     """Run the body, which writes a result to `path`, and remember that this command made it.
 
     `origin` says what decides the result, in JSON values. `path` may be a folder, known by the
-    file `part` in it, or None where nothing is written. Raises UsageError before the body where
-    another result stands there; what is no regular file, as a pipe, is written into.
+    file `part` in it, with `others` beside it (patterns), or None where nothing is written. Raises
+    UsageError before the body where another result stands there; what is no regular file, as a
+    pipe, and this process's own stdout are written into.
     """
-    if path is None:
+    if path is None or is_own_stream(path):
         yield
         return
     written = path / part if part else path
+    stands = written.is_file() or any(any(path.glob(pattern)) for pattern in others)
     # Asked before the body: hours of work must not end in a refusal.
-    if written.is_file() and not overwrite:
+    if stands and not overwrite:
         _refuse_another(path, written, origin)
     record = _record(path)
     known, before = read_object(record), _stamp(written)
@@ -136,8 +151,10 @@ def _restore(record: Path, known: dict[str, Any] | None) -> None:
 
 
 def place(name: str) -> str:
-    """A name as it is compared: the whole path of what exists, else the name itself."""
-    return os.path.realpath(name) if os.path.exists(name) else name
+    """A name as it is compared: the whole path of what exists, or of a pattern, else itself."""
+    if os.path.exists(name) or glob.has_magic(name):
+        return os.path.realpath(name)
+    return name
 
 
 def _refuse_another(path: Path, written: Path, origin: Mapping[str, Any]) -> None:

@@ -120,6 +120,11 @@ def _replaceable(found: os.stat_result) -> bool:
     return stat.S_ISREG(found.st_mode) and _own_stream(found) is None
 
 
+def is_own_stream(path: Path) -> bool:
+    """Whether a path is where this process's stdout or stderr goes, as /dev/stdout is."""
+    return os.path.exists(path) and _own_stream(path.stat()) is not None
+
+
 def _own_stream(found: os.stat_result) -> IO[str] | None:
     """stdout or stderr, where that is what was found, as for `--out /dev/stdout >file`."""
     for stream in (sys.stdout, sys.stderr):

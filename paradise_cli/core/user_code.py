@@ -17,12 +17,14 @@ def settings_put_back() -> Iterator[None]:
     """
     limit, folder = sys.getrecursionlimit(), _current_folder()
     gradients, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
-    device = torch.get_default_device()
+    device, mask = torch.get_default_device(), os.umask(0)
+    os.umask(mask)  # to read it is to set it
     try:
         yield
     finally:
         # First, as the rest makes calls. A higher one stays: a deep classifier may need it later.
         sys.setrecursionlimit(max(limit, sys.getrecursionlimit()))
+        os.umask(mask)
         torch.set_grad_enabled(gradients)
         torch.set_default_dtype(dtype)
         if torch.get_default_device() != device:

@@ -97,7 +97,7 @@ def matching(pattern: str) -> list[Path]:
     A home folder may be `~`. Raises ParadiseError where `**` has to begin in a folder without
     images.
     """
-    whole = Path(pattern).expanduser()
+    whole = Path(os.path.expanduser(pattern))
     if "**" not in whole.parts:
         return sorted(Path(name) for name in glob.glob(str(whole)) if not os.path.isdir(name))
     # By the walk of a folder: that of `glob` need not end where links lead back.

@@ -24,7 +24,7 @@ def find_model(path_or_name: str | Path | None) -> Path:
         kind = type(path_or_name).__name__
         raise UsageError(f"{path_or_name!r}: a model is named by a path or text, not by {kind}")
     try:
-        path = Path(path_or_name).expanduser()
+        path = Path(os.path.expanduser(path_or_name))
         is_folder, exists = path.is_dir(), path.exists()
     # No permission, a name that is too long, an unknown ~user.
     except (OSError, RuntimeError, ValueError) as error:

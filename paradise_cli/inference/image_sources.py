@@ -94,7 +94,7 @@ def open_images(images: Images, recipe: Recipe, info: DataInfo) -> ImageSource:
         if only.endswith(".npy") and os.path.isfile(only):
             return _of_file(Path(only), info)
         if is_archive(only):
-            return _of_archive(Path(only).expanduser(), info)
+            return _of_archive(Path(os.path.expanduser(only)), info)
     return _of_paths([path for item in given for path in _paths(str(item), info)], info)
 
 
@@ -107,8 +107,10 @@ class _Labelled:
 
 
 def _paths(item: str, info: DataInfo) -> list[_Labelled]:
+    if not item:
+        raise UsageError("images: an empty name; the current folder is '.'")
     known = set(info.targets[0].classes) if info.targets else set[str]()
-    path = Path(item).expanduser()
+    path = Path(os.path.expanduser(item))
     if path.is_dir():
         return _below(path, known)
     if path.exists():

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def encode_in_parts(
     """
     parts = Parts(out, len(source.ids), size)
     _refuse_others(parts)
-    origin = _whole_origin(model, source, origin, size)
+    origin = _whole_origin(model, source, origin, size, out.suffix)
     left, told = list(range(parts.count)), False
     with (
         replacing(parts.manifest, origin, overwrite=overwrite),
@@ -96,7 +97,8 @@ def encode_in_parts(
                     if finished:
                         progress(len(rows))
                     elif mine:
-                        with replacing(path, wanted, overwrite=overwrite):
+                        kept = partial(replacing, origin=wanted, overwrite=overwrite)
+                        with kept(path), kept(index_path(path)):
                             _encode(model, source, path, rows, progress, asked)
                 if mine or finished:
                     left.remove(number)
@@ -126,11 +128,13 @@ def _encode(
 
 
 def _whole_origin(
-    model: LoadedModel, source: ImageSource, origin: Mapping[str, Any], size: int
+    model: LoadedModel, source: ImageSource, origin: Mapping[str, Any], size: int, suffix: str
 ) -> dict[str, Any]:
     """What decides every part: a folder may have got more images, a file other weights."""
     names = hashlib.sha256("\0".join(source.ids).encode(errors="surrogateescape"))
     whole = {**origin, "listing": names.hexdigest(), "weights": model.digest, "size": size}
+    # One manifest is for z.npy and for z.npz.
+    whole["kind"] = suffix
     return dict(json.loads(json.dumps(whole)))
 
 

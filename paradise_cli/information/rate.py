@@ -65,14 +65,15 @@ def drawn_rates(
 ) -> Tensor:
     """`point_rates` at `draws` draws of the noise, [draws, N]; their mean is `exact_rate`."""
     n, latent_dim = posterior.mu.shape
-    values = []
+    # One block for all: what stays between the large ones of each draw would keep those apart.
+    values = torch.empty(draws, n, dtype=torch.float64, device=posterior.mu.device)
     for draw in range(draws):
         # Drawn as a whole, so that no number depends on how the work is cut.
         noise = torch.randn(
             n, latent_dim, generator=generator(seed, "exact rate", draw), dtype=torch.float64
         )
-        values.append(point_rates(posterior, noise.to(posterior.mu.device), progress=progress))
-    return torch.stack(values)
+        values[draw] = point_rates(posterior, noise.to(posterior.mu.device), progress=progress)
+    return values
 
 
 @torch.no_grad()

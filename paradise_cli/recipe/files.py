@@ -1,5 +1,6 @@
 """Recipe files: the shipped ones, the one that is meant, their text and their headers."""
 
+import os
 from pathlib import Path
 
 from paradise_cli.core.errors import UsageError
@@ -24,7 +25,7 @@ def find_recipe(path_or_name: str) -> tuple[Path, bool]:
     That is taken where the given path does not exist. Raises UsageError where neither does.
     """
     try:
-        path = Path(path_or_name).expanduser()
+        path = Path(os.path.expanduser(path_or_name))
         found, is_folder = path.is_file(), path.is_dir()
     # No permission, a name that is too long, an unknown ~user.
     except (OSError, RuntimeError, ValueError) as error:

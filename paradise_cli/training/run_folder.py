@@ -64,10 +64,11 @@ class RunFolder:
             yield
 
     def _refuse_foreign(self) -> None:
-        """Raise UsageError where weights or a result lie here that no training has left."""
+        """Raise UsageError where weights, records or pictures lie here that no training left."""
         if self.recipe.exists() or any(self.checkpoints.glob("step-*")):
             return
-        there = [path for path in (*self.weights.values(), self.result) if path.exists()]
+        # A training writes where it runs before its recipe, and everything else after it.
+        there = [path for path in self._files() if path.exists() and path != self.environment]
         if there:
             raise UsageError(
                 f"{there[0]} would be replaced, which no training here made: there is no"

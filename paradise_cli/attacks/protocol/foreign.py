@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from paradise_cli.core.errors import ParadiseError, named
+from paradise_cli.core.user_code import settings_put_back
 
 
 @contextmanager
@@ -15,10 +16,8 @@ def foreign(doing: str, given: Tensor | None = None) -> Iterator[None]:
 
     `doing` says what it was asked for, as "on", and `given` what it was handed.
     """
-    dtype = torch.get_default_dtype()
     try:
-        # Gradients that it turns off for good would be off for the attack as well.
-        with torch.set_grad_enabled(torch.is_grad_enabled()):
+        with settings_put_back():
             yield
     except (ParadiseError, torch.OutOfMemoryError):
         raise  # said already; and of memory whoever chose the batch says what to do
@@ -26,8 +25,6 @@ def foreign(doing: str, given: Tensor | None = None) -> Iterator[None]:
     except (Exception, SystemExit) as error:
         asked = f"{doing}{_described(given)}"
         raise ParadiseError(f"the classifier fails {asked}: {named(error)}") from error
-    finally:
-        torch.set_default_dtype(dtype)
 
 
 def _described(given: Tensor | None) -> str:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 import paradise_cli
 from paradise_cli.build import build_model
-from paradise_cli.core import yaml
+from paradise_cli.core import arrays, yaml
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.models.weights import read_model
 from paradise_cli.recipe.schema import load_recipe
@@ -327,3 +328,21 @@ def test_a_mutated_file_loads_as_it_is_or_is_refused(
         assert all(torch.equal(state[name], tensors[name].to(state[name])) for name in state), seed
         assert loaded.model.encode(images).mu.shape == (2, loaded.model.latent_dim), seed
         assert loaded.label and repr(loaded), seed
+
+
+def test_an_archive_that_unpacks_to_far_more_than_it_is_is_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrays, "LARGEST_UNPACKED", 10**5)
+    small, alike, mixed = np.zeros(10**4), np.zeros(10**5), np.random.default_rng(0).random(10**5)
+    kept = {"few": small, "plain": alike, "mixed": mixed}
+    for name, values in kept.items():
+        save = np.savez if name == "plain" else np.savez_compressed
+        save(tmp_path / f"{name}.npz", mu=values)
+        found, _ = arrays.read_archive(tmp_path / f"{name}.npz", ["mu"])
+        assert np.array_equal(found["mu"], values)
+    np.savez_compressed(tmp_path / "bomb.npz", mu=alike, few=small)
+    with pytest.raises(ParadiseError, match="bytes that unpack to 800,128, nearly all of them"):
+        arrays.read_archive(tmp_path / "bomb.npz", ["mu"])
+    # What is not asked for is not unpacked either.
+    assert arrays.read_archive(tmp_path / "bomb.npz", ["few"])[0].keys() == {"few"}

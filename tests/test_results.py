@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from paradise_cli.cli import app
+from paradise_cli.cli.images import placed
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.results import refuse_among, replacing
 from paradise_cli.core.storage import write_json
@@ -333,6 +334,16 @@ def test_a_pattern_is_of_the_folder_it_was_typed_in(
         if name == "one":
             assert done.exit_code == 0, done.output
     refused(done, "made with other images")
+
+
+def test_a_folder_in_a_setting_is_that_of_where_it_was_typed(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    first = placed(["data.root=photos", "data.size=8"])
+    assert first == [f"data.root={photos}", "data.size=8"]
+    monkeypatch.chdir(photos)
+    assert placed([f"data.root=../{photos.name}", "data.size=8"]) == first
 
 
 @pytest.mark.parametrize("taken", ["grid.png", "000000-0.png"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paradise_cli.cli.images import model_of, refuse_among_read, say_whose_data
+from paradise_cli.cli.images import model_of, placed, refuse_among_read, say_whose_data
 from paradise_cli.cli.nuisance import (
     draw_nuisance,
     nuisance_picture,
@@ -115,7 +115,7 @@ def evaluate(
     opened = _open(loaded, data, split, overrides or (), pictures=nuisance)
     origin = {
         **model_of(loaded), "data": data and place(data), "split": split,
-        "settings": overrides or (), "seed": seed, "draws": draws,
+        "settings": placed(overrides or ()), "seed": seed, "draws": draws,
     } | ({"nuisance": True} if nuisance else {})  # fmt: skip
     # Nothing is measured whose result may not be written.
     with ExitStack() as results:

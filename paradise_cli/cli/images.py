@@ -89,6 +89,17 @@ def say_whose_data(
         note(f"data: {root}, as {loaded.source} names it (--data names another)")
 
 
+def placed(overrides: Sequence[str]) -> list[str]:
+    """Settings as they are compared: a folder by its whole path."""
+    from paradise_cli.core.results import place
+
+    parts = [text.partition("=") for text in overrides]
+    return [
+        f"{key}={place(value)}" if key.strip() == "data.root" else f"{key}{equals}{value}"
+        for key, equals, value in parts
+    ]
+
+
 def refuse_among_read(
     out: Path | None,
     loaded: "LoadedModel | None",

@@ -15,6 +15,10 @@ from paradise_cli.core.storage import read_tensors
 
 PIXEL_ROUNDING = 1e-6  # by which pixels that were normalised and brought back leave [0, 1]
 
+LARGEST_UNPACKED = 2**30
+"""Bytes that a file of any size on the disk may unpack to."""
+_TIGHTEST = 100  # times smaller: real numbers and pictures are compressed by far less
+
 
 def read_array(path: Path) -> NDArray[Any]:
     """The array of an `.npy` file.
@@ -93,11 +97,23 @@ def read_archive(path: Path, known: Sequence[str]) -> tuple[dict[str, NDArray[An
     with _loaded(path) as archive:
         if isinstance(archive, np.ndarray):
             raise UsageError(f"{path} is an .npy array by another name: rename it")
+        _check_unpacked(path, archive, known)
         arrays = {name: archive[name] for name in archive.files if name in known}
         # What is no .npy in the archive comes as its bytes.
         if others := [name for name, each in arrays.items() if not isinstance(each, np.ndarray)]:
             raise UsageError(f"{path}: {others[0]} is no array: write it with numpy.savez")
         return arrays, archive.files
+
+
+def _check_unpacked(path: Path, archive: Any, known: Sequence[str]) -> None:
+    """Raise ParadiseError for what is small on the disk and would fill the memory."""
+    read = [each for each in archive.zip.infolist() if each.filename.removesuffix(".npy") in known]
+    packed, size = sum(each.compress_size for each in read), sum(each.file_size for each in read)
+    if size > LARGEST_UNPACKED and size > _TIGHTEST * packed:
+        raise ParadiseError(
+            f"{path}: {packed:,} bytes that unpack to {size:,}, nearly all of them alike; if that"
+            " is meant, save it with numpy.savez, which does not compress"
+        )
 
 
 def type_of(array: NDArray[Any]) -> str:

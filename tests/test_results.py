@@ -282,6 +282,7 @@ def test_nothing_is_drawn_among_the_images_it_is_made_of(
         ("A/r.png", "A/*.jpg", False),
         ("A/b/r.png", "A/*.png", False),
         ("A", "A/1.png", True),
+        (".", "digits", False),
         ("B/r.png", "A/*/*.png", False),
     ],
 )

@@ -73,7 +73,10 @@ def _among(target: Path, given: Path) -> bool:
     parts = given.absolute().parts
     fixed = Path(os.path.realpath(Path(*takewhile(lambda part: not glob.has_magic(part), parts))))
     if not glob.has_magic(str(given)):
-        return target.is_relative_to(fixed) if fixed.is_dir() else target in (fixed, fixed.parent)
+        if fixed.is_dir():
+            return target.is_relative_to(fixed)
+        # The name of a data set is no file.
+        return fixed.exists() and target in (fixed, fixed.parent)
     # What a pattern of folders matches lies anywhere below what stands before it.
     if glob.has_magic(str(given.parent)) or "**" in parts:
         return target.is_relative_to(fixed)

@@ -182,7 +182,9 @@ def test_the_command_prints_a_table_and_draws_a_picture(tmp_path, few):
 
 def test_a_source_of_numbers_is_refused_before_any_is_drawn(tmp_path, monkeypatch):
     path = weights(tmp_path / "model.safetensors", "gaussian_source")
-    monkeypatch.setattr("paradise_cli.cli.evaluate._open", lambda *_: pytest.fail("read data"))
+    monkeypatch.setattr(
+        "paradise_cli.evaluation.evaluation_data.split_for", lambda *_: pytest.fail("read data")
+    )
     refused = run(path)
     assert refused.exit_code == 2
     assert "--nuisance changes pictures, and gaussian_source holds none" in refused.stderr

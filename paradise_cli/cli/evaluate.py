@@ -100,6 +100,8 @@ def evaluate(
     paradise evaluate runs/digits --per-example a.csv   what each image costs
     paradise evaluate runs/digits --nuisance            under noise, blur, ...
     """
+    pictured = {"--per-example": per_example, "--out": out if nuisance else None}
+    _refuse_pictures(pictured, None, data, overrides)
     _refuse_mistakes(model, per_example)
     draws = draws or (1 if per_example is None else DRAWS)
     from paradise_cli.cli.progress import progress_bar
@@ -109,9 +111,7 @@ def evaluate(
 
     loaded = load(model, device)
     note(loaded.label)
-    # A picture is drawn beside the table, and beside what is measured under nuisance.
-    refuse_among_read(per_example, loaded, data, overrides, "--per-example")
-    refuse_among_read(out if nuisance else None, loaded, data, overrides)
+    _refuse_pictures(pictured, loaded, data, overrides)
     opened = _open(loaded, data, split, overrides or (), pictures=nuisance)
     origin = {
         **model_of(loaded), "data": data and place(data), "split": split,
@@ -166,6 +166,17 @@ def _refuse_mistakes(model: str, per_example: Path | None) -> None:
     if per_example is not None:
         check_out(per_example)
     find_model(model)
+
+
+def _refuse_pictures(
+    pictured: dict[str, Path | None],
+    loaded: "LoadedModel | None",
+    data: str | None,
+    overrides: Sequence[str] | None,
+) -> None:
+    """Refuse results, by option, whose pictures would stand among the images that are judged."""
+    for option, path in pictured.items():
+        refuse_among_read(path, loaded, data, overrides, option)
 
 
 def _open(

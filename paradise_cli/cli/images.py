@@ -107,8 +107,10 @@ def refuse_among_read(
     overrides: Sequence[str] | None,
     option: str = "--out",
 ) -> None:
-    """Raise UsageError where pictures at `out` would stand among the images that are judged."""
-    from paradise_cli.build import listed_folders
+    """Raise UsageError where pictures at `out` would stand among the images that are judged.
+
+    Before a model is loaded, those that the command line names.
+    """
     from paradise_cli.core.results import refuse_among
 
     if out is None:
@@ -119,6 +121,8 @@ def refuse_among_read(
     elif named:
         refuse_among(out, named, option)
     elif loaded is not None:
+        from paradise_cli.build import listed_folders
+
         refuse_among(out, listed_folders(loaded.recipe), option)
 
 

@@ -100,14 +100,14 @@ def _found(
     results: list[StageResult],
     sample: Sequence[int],
     standing: int,
-    looks: int,
+    planned: int,
 ) -> Found:
     right = session.subject.correct
     broken = worst_case(results, right)
     left = sum(row not in broken for row in sample)
     correct = frozenset(row for row in order if bool(right[row]))
     sampled = Sample(standing, tuple(sample), left)
-    return Found(len(order), correct, results, broken, {}, (), looks, sampled)
+    return Found(len(order), correct, results, broken, {}, (), planned, sampled)
 
 
 def _too_little(settings: AttackSettings) -> ParadiseError:

@@ -35,7 +35,9 @@ Curve = Annotated[str, typer.Option(help="Further radii, as 2/255,4/255.", show_
 Count = Annotated[
     int | None,
     typer.Option(
-        "--n", help="Images, drawn at random.", show_default="at most 1000, or with --ci all"
+        "--n",
+        help="Images, drawn at random.",
+        show_default="at most 1000; with --ci or --estimate all",
     ),
 ]
 Sources = Annotated[

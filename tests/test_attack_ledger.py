@@ -122,6 +122,22 @@ def test_another_attack_is_refused_and_harms_nothing(
     assert known(tmp_path, some) == [True] * 9
 
 
+def test_points_without_a_ledger_are_somebody_elses(tmp_path: Path) -> None:
+    (tmp_path / "points.f32").write_bytes(b"mine")
+    with pytest.raises(ParadiseError, match=r"points\.f32 would be replaced"):
+        FolderLedger(tmp_path, HEADER)
+    assert (tmp_path / "points.f32").read_bytes() == b"mine"
+    assert not (tmp_path / "ledger.jsonl").exists()
+
+
+def test_a_refused_attack_leaves_no_file(tmp_path: Path) -> None:
+    put_down(tmp_path, entries(9))
+    (tmp_path / "points.f32").unlink()
+    with pytest.raises(ParadiseError, match="holds another attack"):
+        FolderLedger(tmp_path, {**HEADER, "seed": 1})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ledger.jsonl"]
+
+
 def test_two_at_once_are_refused_unless_they_are_different_writers(tmp_path: Path) -> None:
     first = FolderLedger(tmp_path, HEADER)
     with pytest.raises(ParadiseError, match="in use by another attack"):

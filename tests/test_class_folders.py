@@ -188,8 +188,12 @@ def test_200_of_1000_folders_as_in_imagenet_a() -> None:
         (["Bird", "CAT", "d-o-g"], [0, 1, 2], None),
         (["cat", "dog"], [1, 2], "animals has 2 of the model's 3 classes ('cat', 'dog')"),
         (["cat", "dog", "parrot"], [1, 2, -1], "left without a label: 'parrot'"),
-        (["owl", "cow", "pig"], [0, 1, 2], "class 2 is 'pig' in animals and 'dog' for the model"),
+        (["owl", "cow", "pig"], [0, 1, 2], "'pig' of animals is class 2 of the model, 'dog'"),
         (["owl", "cow"], None, None),
+        # What `.cls` of WebDataset holds are the numbers themselves.
+        (["0", "2"], [0, 2], "'2' of animals is class 2 of the model, 'dog'"),
+        (["1", "2", "3"], [0, 1, 2], "'1' of animals is class 0 of the model, 'bird'"),
+        (["2", "7"], None, None),
     ],
 )
 def test_classes_are_matched_by_name_where_one_is_shared(
@@ -325,7 +329,7 @@ def test_numbers_decide_where_no_name_is_shared(
 ) -> None:
     root = animals(x=0, y=1, z=2)
     assert (
-        "matched by number: class 0 is 'x' in animals and 'bird'"
+        "matched by number: 'x' of animals is class 0 of the model, 'bird'"
         in judged(model, "--data", root).stderr
     )
     assert accuracy(model, "--data", root) == 1

@@ -186,6 +186,14 @@ def test_headers_of_odd_kinds_are_one_message(
         packed_images(tmp_path / "odd.tar")
 
 
+def test_a_name_that_leads_out_is_one_message_and_capitals_mean_the_same(tmp_path: Path) -> None:
+    (image,) = packed_images(pack(tmp_path / "a.tar", [("1.PNG", b"four"), ("1.CLS", b"cat")]))
+    assert image.class_name == "cat"
+    outside = pack(tmp_path / "out.tar", [("1.png", b"four"), ("../2.png", b"four")])
+    with pytest.raises(ParadiseError, match=r"out\.tar: .*\.\./2\.png leads out of it"):
+        packed_images(outside)
+
+
 def test_a_shard_without_images_and_a_pipe_are_refused(tmp_path: Path) -> None:
     shard = pack(tmp_path / "text.tar", [("a.txt", b"text")])
     with pytest.raises(ParadiseError, match=r"text\.tar: no image in it; readable suffixes"):

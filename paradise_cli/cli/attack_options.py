@@ -1,4 +1,4 @@
-"""The options of `paradise attack`."""
+"""The options of `paradise attack`; some are those of `paradise certify` too."""
 
 from pathlib import Path
 from typing import Annotated

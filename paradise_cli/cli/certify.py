@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from paradise_cli.cli.attack_options import Data, Fresh, Head, Seed, Split
 from paradise_cli.cli.images import refuse_among_read, say_whose_data
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, written
 from paradise_cli.cli.output import deliver, note
@@ -39,14 +40,6 @@ Model = Annotated[
 Sigma = Annotated[
     str, typer.Option(help="Standard deviation of the noise, where pixels lie in [0, 1].")
 ]
-Data = Annotated[
-    str | None,
-    typer.Option(
-        help="A data set, a folder of class folders, or an .npz with images and labels.",
-        show_default="the data of the model's recipe",
-    ),
-]
-Split = Annotated[str, typer.Option(help="test, validation or train.")]
 Count = Annotated[
     int | None,
     typer.Option("--n", help="Images, drawn at random.", show_default=f"at most {IMAGES}"),
@@ -70,11 +63,6 @@ Folder = Annotated[
         show_default="certified/MODEL-DATA-sigmaSIGMA-nNxSAMPLES-sSEED",
     ),
 ]
-Fresh = Annotated[
-    bool, typer.Option("--fresh", help="Forget what was recorded in the folder, and begin again.")
-]
-Head = Annotated[str | None, typer.Option(help="Which of several classification heads.")]
-Seed = Annotated[int, typer.Option(help="Of all noise.")]
 
 # Not the docstring: with its options the function has room for nothing else.
 HELP = """Accuracy that no change of some Euclidean length can take away, by proof.

@@ -83,11 +83,11 @@ def _among(target: Path, given: Path) -> bool:
     return target == fixed or (target.parent == fixed and fnmatch(target.name, given.name))
 
 
-def refuse_foreign(folder: Path, files: Iterable[str], own: str) -> None:
+def refuse_foreign(folder: Path, files: Iterable[str], *own: str) -> None:
     """Raise UsageError where `files`, patterns of what a command writes into a folder, stand in one
     that it has not worked in: there is nothing like `own`, which it leaves there from the start.
     """
-    if any(folder.glob(own)):
+    if any(any(folder.glob(pattern)) for pattern in own):
         return
     there = sorted(path for pattern in files for path in folder.glob(pattern))
     if there:

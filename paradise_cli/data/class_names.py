@@ -29,22 +29,22 @@ def match_classes(given: Sequence[str], wanted: Sequence[str], *, label: str) ->
     """The classes `given` by the data `label` among those `wanted` by a model; None if none fits.
 
     A class goes by its name wherever the two share one: a name that the model does not know is
-    left without a number, and said. Numbers decide only where no name is shared, between equally
-    many classes.
+    left without a number, and said. Numbers decide only where no name is shared: those that the
+    names are, or between equally many classes their order.
     """
     numbers = numbers_of(given, wanted)
     # One shared name shows that names mean the same on both sides; then none goes by number, as
     # cat, dog, parrot would meet bird, cat, dog shifted by one.
     if not set(map(_plain, given)).isdisjoint(map(_plain, wanted)):
         return ClassMap(tuple(numbers), _named_note(given, wanted, numbers, label))
-    if len(given) != len(wanted):
+    if (by_number := _by_number(given, len(wanted))) is None:
         return None
     pairs = [
-        f"class {i} is '{ours}' in {label} and '{theirs}' for the model"
-        for i, (ours, theirs) in enumerate(zip(given, wanted, strict=True))
+        f"'{name}' of {label} is class {number} of the model, '{wanted[number]}'"
+        for name, number in zip(given, by_number, strict=True)
     ]
     note = "classes have other names than in training and are matched by number: "
-    return ClassMap(tuple(range(len(given))), note + _few(pairs))
+    return ClassMap(tuple(by_number), note + _few(pairs))
 
 
 def match_logits(
@@ -56,16 +56,10 @@ def match_logits(
     that are named by numbers below `logits` are these, and as many folders as logits are in their
     order. Raises ParadiseError, saying what to do, where the numbers would be guessed.
     """
-    numeric = _named_by_number(folders)
     if names is not None:
         found = _by_given_names(folders, logits, names, label)
-    # As in ImageNetV2, whose folders 0 to 999 stand in the order of text: 0, 1, 10, 100, ...
-    elif numeric is not None and max(numeric) < logits:
-        found = ClassMap(tuple(numeric))
-    elif len(folders) == logits:
-        # Folders 1 to 10 stand as 1, 10, 2, ... in the order of their names.
-        order = list(range(logits)) if numeric is None else sorted(numeric)
-        found = ClassMap(tuple(order.index(number) for number in numeric or order))
+    elif (by_number := _by_number(folders, logits)) is not None:
+        found = ClassMap(tuple(by_number))
     else:
         raise ParadiseError(_guessed(folders, logits, label))
     pairs = [
@@ -161,11 +155,27 @@ def _named_note(
     return note
 
 
-def _named_by_number(folders: Sequence[str]) -> list[int] | None:
-    """The folders' names as numbers, where all of them are different numbers."""
-    if not all(name.isdecimal() for name in folders):
+def _by_number(names: Sequence[str], count: int) -> list[int] | None:
+    """Which of `count` classes each name means where the names of these are of no help.
+
+    None where it would be guessed.
+    """
+    numeric = _as_numbers(names)
+    # As in ImageNetV2, whose folders 0 to 999 stand in the order of text: 0, 1, 10, 100, ...
+    if numeric is not None and max(numeric) < count:
+        return numeric
+    if len(names) != count:
         return None
-    numbers = [int(name) for name in folders]
+    # Folders 1 to 10 stand as 1, 10, 2, ... in the order of their names.
+    order = list(range(count)) if numeric is None else sorted(numeric)
+    return [order.index(number) for number in numeric or order]
+
+
+def _as_numbers(names: Sequence[str]) -> list[int] | None:
+    """The names as numbers, where all of them are different numbers."""
+    if not names or not all(name.isdecimal() for name in names):
+        return None
+    numbers = [int(name) for name in names]
     return numbers if len(set(numbers)) == len(numbers) else None
 
 

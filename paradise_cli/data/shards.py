@@ -80,7 +80,7 @@ def packed_images(shard: Path) -> list[Packed]:
         with _Headers(io.FileIO(shard)) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for member in _files_of(archive):
                 found = Packed(shard, member.name, member.offset_data, member.size)
-                if member.name.endswith(_CLASS) and member.size < _LONGEST:
+                if member.name.lower().endswith(_CLASS) and member.size < _LONGEST:
                     text = found.read_bytes().decode(errors="backslashreplace")
                     classes[_key(member.name)] = text.strip()
                 elif member.name.lower().endswith(SUFFIXES):
@@ -111,6 +111,8 @@ def _files_of(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
         elif not member.isreg():
             continue
         places[member.name] = member
+        if ".." in folders and name.lower().endswith(SUFFIXES):
+            raise ValueError(f"{member.name} leads out of it: pack it from the folder it is in")
         if name.startswith(".") or any(map(is_left_out, folders)):
             continue
         if member.issparse():

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from paradise_cli.core.errors import UsageError
+from paradise_cli.core.results import refuse_foreign
 from paradise_cli.core.storage import write_numbers
 from paradise_cli.core.units import BITS
 from paradise_cli.information.blahut_arimoto import blahut_arimoto, steepest
@@ -116,7 +117,7 @@ def place_of(question: dict[str, Any], folder: Path, *, free: bool) -> Path:
     """The folder for an answer, in which no other question was answered before.
 
     Where one was, the answer goes to the first of `folder-2`, `folder-3`, ... if another place is
-    `free` to choose; else UsageError is raised.
+    `free` to choose; else UsageError is raised, as for files that are no answer's.
     """
     place = folder
     number = 2
@@ -128,6 +129,8 @@ def place_of(question: dict[str, Any], folder: Path, *, free: bool) -> Path:
             )
         place = folder.with_name(f"{folder.name}-{number}")
         number += 1
+    # Of a killed command the document may still have its temporary name.
+    refuse_foreign(place, (CSV_FILE, PICTURE_FILE), JSON_FILE, f".{JSON_FILE}.*.tmp")
     return place
 
 

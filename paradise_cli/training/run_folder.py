@@ -8,6 +8,7 @@ from typing import Any
 
 from paradise_cli.core import locks, yaml
 from paradise_cli.core.errors import ParadiseError, UsageError, printable
+from paradise_cli.core.results import refuse_foreign
 from paradise_cli.core.storage import publish_text, require_regular, write_json
 from paradise_cli.core.temporary import sweep_out
 from paradise_cli.training.records import read_environment, read_extensions, read_records
@@ -60,20 +61,10 @@ class RunFolder:
             # What would be in the way of a result is found out before the work for it.
             for path in self._files():
                 require_regular(path)
-            self._refuse_foreign()
+            # A training writes where it runs before its recipe, and everything else after it.
+            later = [path.name for path in self._files() if path != self.environment]
+            refuse_foreign(self.path, later, self.recipe.name, f"{self.checkpoints.name}/step-*")
             yield
-
-    def _refuse_foreign(self) -> None:
-        """Raise UsageError where weights, records or pictures lie here that no training left."""
-        if self.recipe.exists() or any(self.checkpoints.glob("step-*")):
-            return
-        # A training writes where it runs before its recipe, and everything else after it.
-        there = [path for path in self._files() if path.exists() and path != self.environment]
-        if there:
-            raise UsageError(
-                f"{there[0]} would be replaced, which no training here made: there is no"
-                f" {self.recipe.name}; choose another --out, or move it away"
-            )
 
     def _files(self) -> list[Path]:
         """What a training reads and writes, but for checkpoints to go on from."""

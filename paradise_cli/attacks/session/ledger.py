@@ -5,7 +5,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import FileIO
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -27,6 +27,7 @@ from paradise_cli.core.journal import (
     unsealed,
     whole_lines,
 )
+from paradise_cli.core.results import refuse_foreign
 from paradise_cli.core.storage import require_regular
 
 _WHAT = "attack"  # what the work is called in messages
@@ -127,7 +128,8 @@ def discard(folder: Path) -> None:
             require_regular(path)
             with path.open("ab") as lines:
                 lock(lines, folder, _WHAT)
-        for path in [*folder.glob("ledger*.jsonl"), *folder.glob("points*.f32")]:
+        # Points first: without a ledger they would be somebody else's.
+        for path in [*folder.glob("points*.f32"), *folder.glob("ledger*.jsonl")]:
             path.unlink()
     except OSError as error:
         raise ParadiseError(
@@ -150,20 +152,22 @@ class FolderLedger(Ledger):
         super().__init__()
         self._folder, self._header, self._writer = folder, dict(header), writer
         self._size = math.prod(header["shape"])
-        for path in (self._path(writer), self._point_path(writer)):
+        lines, points = self._path(writer), self._point_path(writer)
+        for path in (lines, points):
             require_regular(path)
+        refuse_foreign(folder, [points.name], lines.name)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # Unbuffered: what is written has left this process when the call returns.
-            self._lines = self._path(writer).open("ab+", buffering=0)
-            self._points = self._point_path(writer).open("ab+", buffering=0)
         except OSError as error:
-            raise ParadiseError(
-                f"cannot write {folder}: {error.strerror}; choose another place"
-            ) from error
+            raise _not_writable(folder, error) from error
+        self._files: list[FileIO] = []
+        self._lines = self._opened(lines)
         try:
             lock(self._lines, folder, _WHAT)
-            spoiled = [*self._mend(), *self._read_others()]
+            read = list(self._read(writer))
+            # Only now: a folder of another attack stays as it is.
+            self._points = self._opened(points)
+            spoiled = [*self._mend(read), *self._read_others()]
         except BaseException:
             self.close()
             raise
@@ -172,8 +176,16 @@ class FolderLedger(Ledger):
         self.spoiled = known.count(False)
 
     def close(self) -> None:
-        self._lines.close()
-        self._points.close()
+        for file in self._files:
+            file.close()
+
+    def _opened(self, path: Path) -> FileIO:
+        try:
+            # Unbuffered: what is written has left this process when the call returns.
+            self._files.append(path.open("ab+", buffering=0))
+        except OSError as error:
+            raise _not_writable(self._folder, error) from error
+        return self._files[-1]
 
     def add(self, entry: Entry) -> None:
         super().add(entry)
@@ -202,12 +214,11 @@ class FolderLedger(Ledger):
     def _point_path(self, writer: int) -> Path:
         return self._folder / (f"points-{writer}.f32" if writer else "points.f32")
 
-    def _mend(self) -> list[Entry]:
-        """Cut off what a killed process left unfinished, or begin with the header.
+    def _mend(self, read: Sequence[tuple[Entry, bool]]) -> list[Entry]:
+        """Cut off what a killed process left unfinished of what was `read`, or begin with a header.
 
         Takes in what is whole and gives the entries that are not.
         """
-        read = list(self._read(self._writer))
         # The header, and as many lines as have their points.
         whole = whole_lines(self._path(self._writer))[: len(read) + 1]
         os.ftruncate(self._lines.fileno(), sum(len(line) + 1 for line in whole))
@@ -272,6 +283,10 @@ class FolderLedger(Ledger):
             point = torch.from_numpy(array.astype(np.float32).reshape(self._header["shape"]))
         values = found.model_dump(exclude={"point", "sha256"})
         return Entry(**values, point=point), whole
+
+
+def _not_writable(folder: Path, error: OSError) -> ParadiseError:
+    return ParadiseError(f"cannot write {folder}: {error.strerror}; choose another place")
 
 
 def _digest(content: bytes) -> str:

@@ -71,7 +71,7 @@ class Outcomes:
         yield SimpleNamespace(unfinished=[])
 
     def run(self, session: object, suite: Suite, eps: float, rows: list[int]) -> list[StageResult]:
-        first = suite is SUITES["quick"]
+        first = suite is SUITES["fast"]
         self.attacked += 0 if first else len(rows)
         entry: Any = None
         broken = {row: entry for row in rows if row in self.fall[first]}
@@ -105,7 +105,7 @@ def test_the_truth_lies_in_the_interval_and_most_of_the_work_is_saved(
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Suites of few steps, of which the second breaks more, and no audit."""
-    monkeypatch.setitem(SUITES, "quick", Suite((Stage("fgsm"),)))
+    monkeypatch.setitem(SUITES, "fast", Suite((Stage("fgsm"),)))
     monkeypatch.setitem(SUITES, "standard", Suite((Stage("pgd", {"steps": 12}),)))
     monkeypatch.setattr(run, "audit", lambda *_, **__: Audit("not detected", (), (), ()))
 

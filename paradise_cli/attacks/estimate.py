@@ -21,7 +21,7 @@ from paradise_cli.attacks.session.suite import (
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.units import counted
 
-CHEAP = "quick"
+CHEAP = "fast"
 """The suite of the first phase."""
 
 

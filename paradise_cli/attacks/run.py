@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from paradise_cli.attacks.audit.audit import Audit, audit
 from paradise_cli.attacks.audit.context import Siblings
 from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.engine.examination import examine
-from paradise_cli.attacks.engine.passes import Count
 from paradise_cli.attacks.estimate import estimated
 from paradise_cli.attacks.report import AttackReport, Spent
 from paradise_cli.attacks.search import Found, search, with_all_else
@@ -186,29 +186,48 @@ class _Task:
 
     def _report(self, subject: Subject, ledger: Ledger) -> AttackReport:
         """Search, audit, report; raises TurnedRandom."""
-        settings, rows = self.settings, self.rows
-        hints = first_look(subject)
+        settings, suite = self.settings, self.suite
+        tell = self.beside.tell or _nobody
+        hints = [*first_look(subject)]
         for hint in hints:
-            (self.beside.tell or _nobody)(hint)
+            tell(hint)
         session = Session(subject, ledger, pulse=self.beside.pulse, shard=self.shard)
-        with session.phase(deadline=self._after(FOR_SUITE)):
-            found = self._search(session)
+        found, audit_found, passes = self._judged(session, suite, FOR_SUITE)
+        if suite.backed_by and (doubt := _doubt(subject, audit_found)):
+            doubted = f"suite {settings.suite} was not enough ({doubt})"
+            tell(f"{doubted}: suite {suite.backed_by} goes on with what stands")
+            hints.append(f"{doubted}: suite {suite.backed_by} went on with what stood")
+            found, audit_found, more = self._judged(session, suite.backed(), 1.0)
+            passes = [one + other for one, other in zip(passes, more, strict=True)]
+        spent = self._spent(passes, found.n)
+        return summarised(session, suite, settings, self.rows, found, audit_found, hints, spent)
+
+    def _judged(
+        self, session: Session, suite: Suite, share: float
+    ) -> tuple[Found, Audit, list[int]]:
+        """What a suite finds in that share of the time budget, what the audit says of it, and the
+        passes forward and back that each of the two took.
+        """
+        counted = [session.subject.classifier.passes.count]
+        with session.phase(deadline=self._after(share)):
+            found = self._search(session, suite)
         session.look_again(_points(found))
-        searched = subject.classifier.passes.count
+        counted.append(session.subject.classifier.passes.count)
         # Only the audit gets the time that the suite has left over.
         with session.phase(deadline=self._after(1.0)):
             audit_found = self._audit(session, found)
-        if not self.suite.transfer:
+        if not suite.transfer:
             # Under attackers who do not know the classifier, what the audit broke does not count.
-            found = with_all_else(session, found, settings.eps, rows)
+            found = with_all_else(session, found, self.settings.eps, self.rows)
         session.look_again(_points(found))
-        spent = self._spent(searched, subject.classifier.passes.count, found.n)
-        return summarised(session, self.suite, settings, rows, found, audit_found, hints, spent)
+        counted.append(session.subject.classifier.passes.count)
+        passes = [count for earlier, later in pairwise(counted) for count in later.since(earlier)]
+        return found, audit_found, passes
 
-    def _search(self, session: Session) -> Found:
+    def _search(self, session: Session, suite: Suite) -> Found:
         if self.settings.estimate:
-            return estimated(session, self.suite, self.settings, self.rows)
-        return search(session, self.suite, self.settings, self.rows, self.sources)
+            return estimated(session, suite, self.settings, self.rows)
+        return search(session, suite, self.settings, self.rows, self.sources)
 
     def _audit(self, session: Session, found: Found) -> Audit:
         # What only a black box broke, after gradients had failed, is evidence against gradients.
@@ -223,10 +242,9 @@ class _Task:
             siblings=self.siblings,
         )
 
-    def _spent(self, searched: Count, in_all: Count, images: int) -> Spent:
+    def _spent(self, passes: Sequence[int], images: int) -> Spent:
         """What this call took, by all processes, for each of so many images."""
-        counts = self.shard.total([*searched, *in_all.since(searched)])
-        each = [round(count / images, 1) for count in counts]
+        each = [round(count / images, 1) for count in self.shard.total(passes)]
         seconds = round(time.monotonic() - self.started, 1)
         return Spent(seconds, (each[0], each[1]), (each[2], each[3]))
 
@@ -259,6 +277,14 @@ def _siblings(
     # If the base turns random, that is no reason to attack the subject once more.
     known_to_break = Session(other, watched=False)
     return Siblings(known_to_break, reference, known, calibration.EPS, keep=True)
+
+
+def _doubt(subject: Subject, audit_found: Audit) -> str:
+    """Why a suite of few steps is not to be believed; empty if nothing speaks against it."""
+    if subject.behaviour.random:
+        return "the classifier answers at random"
+    # Nor where too little was measured to tell: what few images stand is attacked in no time.
+    return "" if audit_found.verdict == "not detected" else "; ".join(audit_found.evidence)
 
 
 def _points(found: Found) -> list[Tensor]:

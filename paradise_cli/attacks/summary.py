@@ -54,6 +54,7 @@ def summarised(
     audit_found = _unless_unfinished(audit_found, session.unfinished)
     found_there = subject.classifier.judge(points).cpu()
     notes = _without_numbers(found_there, subject, broken_by)
+    estimate = _estimate(found)
     return AttackReport(
         clean_accuracy=Proportion.of(len(found.correct), n),
         robust_accuracy=found.interval,
@@ -71,10 +72,10 @@ def summarised(
         lattice=lattice,
         lattice_accuracy=Proportion.of(int((~wrong).sum()), n),
         unfinished=session.unfinished,
-        notes=(*hints, *notes, *_notes(subject, suite, settings, found, audit_found)),
+        notes=(*hints, *notes, *_notes(subject, suite, settings, found, audit_found, estimate)),
         settings=replace(settings, audited=min(settings.audited, n)),
         provenance=_provenance(subject, spent),
-        estimate=_estimate(found),
+        estimate=estimate,
     )
 
 
@@ -161,7 +162,12 @@ def _provenance(subject: Subject, spent: Spent) -> Provenance:
 
 
 def _notes(
-    subject: Subject, suite: Suite, settings: AttackSettings, found: Found, audit_found: Audit
+    subject: Subject,
+    suite: Suite,
+    settings: AttackSettings,
+    found: Found,
+    audit_found: Audit,
+    estimate: Estimate | None,
 ) -> list[str]:
     notes = []
     if suite.transfer:
@@ -176,11 +182,11 @@ def _notes(
             f" could do who knows this one ({', '.join(['in the audit', *known])})"
         )
     notes += _notes_on_behaviour(subject)
-    if (estimated := _estimate(found)) is not None:
-        attacked, general = len(estimated.rows), estimated.in_general
+    if estimate is not None:
+        attacked, general = len(estimate.rows), estimate.in_general
         notes.append(
-            f"estimated: of the {estimated.standing:,} images that stand after the cheap suite"
-            f" {attacked:,} were drawn for suite {settings.suite}, and {estimated.left:,} stood; on"
+            f"estimated: of the {estimate.standing:,} images that stand after the cheap suite"
+            f" {attacked:,} were drawn for suite {settings.suite}, and {estimate.left:,} stood; on"
             f" all images of this kind {general.low:.2%} to {general.high:.2%} (95%, both errors)"
         )
     ci = settings.ci

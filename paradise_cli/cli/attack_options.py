@@ -30,7 +30,7 @@ Data = Annotated[
         show_default="the data of the model's recipe",
     ),
 ]
-Suite = Annotated[str, typer.Option(help="quick, standard, paper, transfer or targeted.")]
+Suite = Annotated[str, typer.Option(help="quick, fast, standard, paper, transfer or targeted.")]
 Curve = Annotated[str, typer.Option(help="Further radii, as 2/255,4/255.", show_default="none")]
 Count = Annotated[
     int | None,

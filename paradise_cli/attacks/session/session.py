@@ -16,6 +16,7 @@ from paradise_cli.attacks.engine.jobs import Goal, Job, Outcome, jobs_of, reache
 from paradise_cli.attacks.engine.queries import run_attack
 from paradise_cli.attacks.protocol.lanes import ATTACKS, Attack, Victim
 from paradise_cli.attacks.session.ledger import Entry, Ledger
+from paradise_cli.attacks.session.nearest import Nearness
 from paradise_cli.attacks.session.phase import (
     Decide,
     Phase,
@@ -61,6 +62,7 @@ class Session:
         self._watched = watched
         # A folder may hold other attacks too: what counts here is what was made here.
         self._labels: set[str] = set()
+        self._nearness = Nearness(subject)
         self._phase = Phase("", len(subject.images), deadline, pulse or silent)
 
     @property
@@ -115,6 +117,7 @@ class Session:
         tag: str = "",
         keep_ends: bool = False,
         precision: Precision | None = None,
+        nearest: bool = False,
     ) -> dict[int, Entry]:
         """Run an attack of the registry on these rows; gives the entries of the images it broke.
 
@@ -122,9 +125,11 @@ class Session:
         there, and success is still decided by the subject's own classifier; such an attack, or one
         that begins at given points, needs a `tag` that tells it apart. With `keep_ends` the ledger
         has the points at which runs failed, for `ends`; runs on record without them are made again.
-        The search is in the subject's precision, or in the one asked for. Raises TurnedRandom.
+        The search is in the subject's precision, or in the one asked for. Where several classes are
+        aimed at in turn they are the likeliest, or with `nearest` those. Raises TurnedRandom.
         """
         subject, rows, hyper = self.subject, list(rows), hyper or {}
+        tag += " nearest" if nearest else ""
         attack, label = self._attack(name, eps, hyper, goal, tag, subject.behaviour.random)
         compute, victim = subject.compute, victim or subject.classifier
         if precision not in (None, compute.precision):
@@ -132,7 +137,8 @@ class Session:
             label = self._labelled(f"{label} in {precision}")
             # The classifier itself, and no copy that was compiled for the other precision.
             victim = subject.classifier_of(subject.function)
-        jobs = self._open_jobs(attack, name + tag, label, rows, subject.logits, keep_ends)
+        ranking = self._nearness.of(rows, attack.threat) if nearest else subject.logits
+        jobs = self._open_jobs(attack, name + tag, label, rows, ranking, keep_ends)
         decide, confirm = self._decisions()
         outcomes = run_attack(
             attack, victim, decide, subject.images, subject.labels, jobs, compute,

@@ -6,9 +6,9 @@ test/. For each network and radius the accuracies, the images that only one of t
 (each checked by an independent forward pass), and the times; then Multi-Targeted against
 AutoAttack, and PGD-200 with 20 restarts against calling theirs 20 times. `--ours` says in which
 precisions ours searches, by default fp32 and, where the hardware is fast at it, bf16;
-`bf16+compiled` adds `torch.compile`; `--suites` says which suites. torchattacks takes 10 steps where AutoAttack takes 100: it is
-given these (`--theirs 10` to time it as it comes). `--first` leaves out so many images, to go on
-with the next ones another day.
+`bf16+compiled` adds `torch.compile`; `--suites` says which suites. torchattacks takes 10 steps
+where AutoAttack takes 100: it is given these (`--theirs 10` to time it as it comes). `--first`
+leaves out so many images, to go on with the next ones another day.
 """
 
 import time
@@ -128,8 +128,8 @@ def compare(
         mine = standing(net, points, images, labels, eps)
         found.append(mine)
         print(
-            f"  {suite}, {precision}: {mine.double().mean():.2%} in {seconds:.0f} s; only ours breaks"
-            f" {int((yours & ~mine).sum())}, only theirs {int((mine & ~yours).sum())}",
+            f"  {suite}, {precision}: {mine.double().mean():.2%} in {seconds:.0f} s; only ours"
+            f" breaks {int((yours & ~mine).sum())}, only theirs {int((mine & ~yours).sum())}",
             flush=True,
         )
         higher = 100 * (int(mine.sum()) - int(yours.sum())) / n
@@ -223,5 +223,5 @@ if __name__ == "__main__":
     with full_fp32(DEVICE):  # on both sides
         for file in chosen.nets.split(","):
             all_of(file, pixels, classes, chosen)
-    what = f"Suites {chosen.suites} beside torchattacks, {chosen.n} images, radii {chosen.levels} of 255"
+    what = f"{chosen.suites} beside torchattacks, {chosen.n} images, radii {chosen.levels} of 255"
     finish(chosen, what=what, data=f"folder {chosen.images.name}, test")

@@ -4,12 +4,14 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from scipy.stats import hypergeom
 
 from paradise_cli.attacks import AttackReport, attack, run
 from paradise_cli.attacks import estimate as estimation
@@ -142,11 +144,24 @@ def test_an_estimate_is_of_what_both_suites_leave_and_a_full_run_goes_on_from_it
     assert sum(stands[row] for row in estimate.rows) == estimate.left
     share = estimate.standing * estimate.left / 100 / 340
     assert found.robust_accuracy.value == pytest.approx(share)
-    # 100, 200 and all of them: so many looks there may be.
-    assert 200 < estimate.standing <= 400
-    assert found.interval == "hypergeometric 95% for these 340 images, over 3 looks"
+    # 100, 150, 225 and all of them: so many looks there may be.
+    assert 225 < estimate.standing <= 337
+    assert found.interval == "hypergeometric 95% for these 340 images, over 4 looks"
     (note,) = [line for line in found.notes if "estimated" in line]
     assert "100 were drawn for suite standard" in note
+
+
+@pytest.mark.parametrize(("standing", "wanted"), [(2500, 35), (5000, 35), (2500, 50), (900, 9)])
+def test_the_first_sample_suffices_if_all_of_it_stands_and_one_image_less_does_not(
+    standing: int, wanted: int
+) -> None:
+    first, *further = estimation._sizes([], range(standing), wanted)
+    # If one more than wanted fell, none of the sample would with at most half of a half of 5%.
+    unseen = [hypergeom.pmf(0, standing, wanted + 1, size) for size in (first - 1, first)]
+    assert unseen[0] > 0.0125 >= unseen[1]
+    assert further[-1] == standing and all(a < b for a, b in pairwise([first, *further]))
+    # All looks together miss no more often than 1 time in 20.
+    assert sum(0.05 * estimation._part(place) for place in range(1 + len(further))) <= 0.05
 
 
 @pytest.mark.usefixtures("short")

@@ -3,7 +3,9 @@
 docs/attack.md, Estimates.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import count, takewhile
 
 from paradise_cli.attacks.search import Found, Sample
 from paradise_cli.attacks.session.session import Session
@@ -13,16 +15,18 @@ from paradise_cli.attacks.session.suite import (
     SUITES,
     StageResult,
     Suite,
-    looks,
     run_in_fp32,
     run_suite,
     worst_case,
 )
 from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.proportions import hypergeometric
 from paradise_cli.core.units import counted
 
 CHEAP = "fast"
 """The suite of the first phase."""
+_GROWTH = 1.5
+"""Of the sample, from one look to the next."""
 
 
 def estimated(
@@ -40,19 +44,22 @@ def estimated(
             " leave it out"
         )
     first, standing = _first_phase(session, settings, order)
-    sizes = _sizes(order[: settings.audited], standing)
+    assert settings.ci is not None  # as settings have it
+    sizes = _sizes(order[: settings.audited], standing, settings.ci * len(order))
     last: Found | None = None
-    for size in sizes:
-        sample = standing[:size]
+    for place, size in enumerate(sizes):
+        rows = standing[:size]
         with session.phase() as look:
-            results = _on_sample(session, suite, settings, sample, len(standing))
+            results = _on_sample(session, suite, settings, rows, len(standing))
             if look.unfinished and last is None:
                 raise _too_little(settings)
             if look.unfinished:
                 look.discard()
                 break
-        last = _found(session, order, [*first, *results], sample, len(standing), len(sizes))
-        assert settings.ci is not None  # as settings have it
+        broken = worst_case(results, session.subject.correct)
+        left = sum(row not in broken for row in rows)
+        sample = Sample(len(standing), tuple(rows), left, _part(place))
+        last = _found(session, order, [*first, *results], sample, len(sizes))
         if last.half_width <= settings.ci:
             break
     assert last is not None
@@ -72,15 +79,28 @@ def _first_phase(
     return results, [row for row in order if bool(right[row]) and row not in broken]
 
 
-def _sizes(audited: Sequence[int], standing: Sequence[int]) -> list[int]:
+def _part(place: int) -> float:
+    """The part of the error that the look at this place has: half of it, a quarter, ..."""
+    # The first look is meant to be the last, and should be as sharp as it can.
+    return 0.5 ** (place + 1)
+
+
+def _sizes(audited: Sequence[int], standing: Sequence[int], wanted: float) -> list[int]:
     """How many of the images that stand are attacked before each look, the last time all.
 
-    The first sample holds those that the audit looks at: it judges the whole suite. Which images
-    stand first in a random order depends on no attack, so a sample it is.
+    The first sample is just large enough that, if it stands as a whole, at most so many as `wanted`
+    of all can fall. And it holds those that the audit looks at: it judges the whole suite. Which
+    images stand first in a random order depends on no attack, so a sample it is.
     """
     most, among = len(standing), set(audited)
-    first = min(max(FIRST_LOOK, sum(row in among for row in standing)), most)
-    return [first, *(size for size in looks(most) if size > first)]
+
+    def suffices(size: int) -> bool:
+        return most - hypergeometric(size, size, most, 0.05 * _part(0))[0] <= wanted
+
+    enough = bisect_left(range(most), True, key=suffices)
+    first = min(max(FIRST_LOOK, enough, sum(row in among for row in standing)), most)
+    growing = (int(first * _GROWTH**times) for times in count())
+    return [*takewhile(lambda size: size < most, growing), most]
 
 
 def _on_sample(
@@ -98,16 +118,12 @@ def _found(
     session: Session,
     order: Sequence[int],
     results: list[StageResult],
-    sample: Sequence[int],
-    standing: int,
+    sample: Sample,
     planned: int,
 ) -> Found:
     right = session.subject.correct
-    broken = worst_case(results, right)
-    left = sum(row not in broken for row in sample)
     correct = frozenset(row for row in order if bool(right[row]))
-    sampled = Sample(standing, tuple(sample), left)
-    return Found(len(order), correct, results, broken, {}, (), planned, sampled)
+    return Found(len(order), correct, results, worst_case(results, right), {}, (), planned, sample)
 
 
 def _too_little(settings: AttackSettings) -> ParadiseError:

@@ -26,11 +26,14 @@ Broken = dict[int, Break]
 class Sample:
     """Of images that stand after a cheap suite, the `rows` that the whole one attacked too; of
     those `left` stood that as well.
+
+    With more than one look at the interval each has a `part` of the error.
     """
 
     standing: int
     rows: tuple[int, ...]
     left: int
+    part: float
 
     @property
     def share(self) -> float:
@@ -81,7 +84,7 @@ class Found:
     def _by_sample(self, sample: Sample, error: float) -> tuple[int, int]:
         """The least and most of these images that stand, over all looks missed with that error."""
         given = sample.left, len(sample.rows), sample.standing
-        return hypergeometric(*given, error / self.looks)
+        return hypergeometric(*given, error * sample.part)
 
     @property
     def in_general(self) -> Proportion | None:

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from paradise_cli.attacks import attack
 from paradise_cli.attacks.audit.canaries import CANARIES, network
-from paradise_cli.attacks.audit.kinds import HONEST, SHAMS
+from paradise_cli.attacks.audit.honest import HONEST
+from paradise_cli.attacks.audit.kinds import SHAMS
 from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.data import DATASETS
 

@@ -316,9 +316,9 @@ def _target(info: DataInfo, task: TaskSpec) -> int:
         return 0
     if not names:
         raise UsageError(
-            f"{task.distortion.name} needs labels, and {info.label} has none: put images in class"
-            " folders, or learn without labels: of photos by the recipe photos_unlabelled, else by"
-            " a distortion such as squared_error"
+            f"{task.distortion.name} needs labels, and {info.label} has none: put images in folders"
+            " of two classes or more, or learn without labels: of photos by the recipe"
+            " photos_unlabelled, else by a distortion such as squared_error"
         )
     if task.target is not None and task.target not in names:
         hint = did_you_mean(task.target, names)

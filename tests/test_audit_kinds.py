@@ -8,7 +8,8 @@ import torch
 
 from paradise_cli.attacks.audit.context import Case
 from paradise_cli.attacks.audit.evidence import Result
-from paradise_cli.attacks.audit.kinds import HONEST, SHAMS
+from paradise_cli.attacks.audit.honest import HONEST
+from paradise_cli.attacks.audit.kinds import SHAMS
 from paradise_cli.attacks.audit.rows import ALL_ROWS
 from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.engine.classifier import Function
@@ -25,8 +26,13 @@ BY_ROW = {
     "median_filter": 15,
     "reversed_gradient": 3,
     "saturated_softmax": 8,
+    "k_winners": 15,
+    "quantised_logits": 15,
+    "thermometer": 15,
+    "distilled": 8,
+    "decoy_classes": 3,
 }
-UNEVEN = ("attention", "dropout", "half_precision_logits", "small_logits")
+UNEVEN = ("attention", "dropout", "half_precision_logits", "saturated_inputs", "small_logits")
 
 
 def case_of(function: Function) -> Case:

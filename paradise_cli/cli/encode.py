@@ -107,6 +107,7 @@ def write_embeddings(
     parts: int | None = None,
     ahead: int | None = None,
     overwrite: bool = False,
+    remedy: str = "choose another --out, or add --overwrite",
 ) -> "Encoded":
     """Write the embeddings of images and their index, with a bar on stderr, as `encode_to_file`."""
     # Here, not above, as in every command: --help must not wait for torch.
@@ -131,8 +132,8 @@ def write_embeddings(
     # The index is that of z.npy and of z.npz, whatever the model and the draws.
     rows = {"images": origin["images"]}
     with (
-        replacing(out, origin, overwrite=overwrite),
-        replacing(index_path(out), rows, overwrite=overwrite),
+        replacing(out, origin, overwrite=overwrite, remedy=remedy),
+        replacing(index_path(out), rows, overwrite=overwrite, remedy=remedy),
         progress_bar(len(source.ids), "encoding") as advance,
     ):
         return encode_to_file(loaded, source, out, progress=advance, **asked)

@@ -84,10 +84,10 @@ def search(
     """Find the images of a folder that are most like others, or near-duplicates among them.
 
     \b
-    paradise search photos/ cat.jpg --index z.npz             the five nearest
-    paradise search photos/ a.jpg b.jpg --index z.npz --picture near.png
-    paradise search photos/ --index z.npz --duplicates --picture groups.png
-    paradise search photos/ --index z.npz --duplicates --out pairs.csv
+    paradise search photos/ cat.jpg --index photos.npz        the five nearest
+    paradise search photos/ a.jpg b.jpg --index photos.npz --picture near.png
+    paradise search photos/ --index photos.npz --duplicates --picture groups.png
+    paradise search photos/ --index photos.npz --duplicates --out pairs.csv
 
     The index holds the posterior of each image. It is made once, as by paradise encode, and is
     refused where images have changed since or --model names another; --reindex makes it anew.
@@ -145,7 +145,10 @@ def _opened(
     if reindex or not path.exists():
         # Made anew by the model that it had, unless another is named.
         loaded = load_and_say(model or own, [folder], device, "encode")
-        done = write_embeddings(loaded, [folder], path, ahead=ahead, overwrite=reindex)
+        done = write_embeddings(
+            loaded, [folder], path, ahead=ahead, overwrite=reindex,
+            remedy="choose another --index, or add --reindex",
+        )  # fmt: skip
         note(f"{path}: the posteriors of {done.rows:,} images, by {loaded.source}")
 
     from paradise_cli.data import list_images

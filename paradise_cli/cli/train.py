@@ -104,8 +104,8 @@ def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json
     # Shown on stderr: with --json stdout is one document.
     with TrainingProgress() as progress:
         trained = train(recipe, out=out, device=device, fresh=fresh, report=progress)
-    beside = _frontier(recipe, trained, device)
     if as_json:
+        beside = _frontier(recipe, trained, device)
         print_json(
             {
                 "folder": str(trained.folder),
@@ -122,13 +122,14 @@ def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json
     if trained.evaluation:
         print_evaluation(trained.evaluation)
     _print_weights(trained.weights, trained.judged_on)
-    pictures = [picture.name for picture in trained.pictures]
-    if beside is not None:
-        pictures.append(str(beside[1].relative_to(trained.folder)))
-        _print_frontier(beside[0], trained.evaluation)
     note(f"run folder: {trained.folder}")
-    if pictures:
-        note(f"pictures:   {', '.join(pictures)}")
+    if trained.pictures:
+        note(f"pictures:   {', '.join(picture.name for picture in trained.pictures)}")
+    # What is known is shown first: each other alpha takes as long again.
+    beside = _frontier(recipe, trained, device)
+    if beside is not None:
+        _print_frontier(beside[0], trained.evaluation)
+        note(f"picture:    {beside[1].relative_to(trained.folder)}")
 
 
 def _frontier(

@@ -105,13 +105,14 @@ def replacing(
     overwrite: bool = False,
     part: str = "",
     others: Sequence[str] = (),
+    remedy: str = "choose another --out, or add --overwrite",
 ) -> Iterator[None]:
     """Run the body, which writes a result to `path`, and remember that this command made it.
 
     `origin` says what decides the result, in JSON values. `path` may be a folder, known by the
     file `part` in it, with `others` beside it (patterns), or None where nothing is written. Raises
-    UsageError before the body where another result stands there; what is no regular file, as a
-    pipe, and this process's own stdout are written into.
+    UsageError, which ends in the `remedy`, before the body where another result stands there; what
+    is no regular file, as a pipe, and this process's own stdout are written into.
     """
     if path is None or is_own_stream(path):
         yield
@@ -120,7 +121,7 @@ def replacing(
     stands = written.is_file() or any(any(path.glob(pattern)) for pattern in others)
     # Asked before the body: hours of work must not end in a refusal.
     if stands and not overwrite:
-        _refuse_another(path, written, origin)
+        _refuse_another(path, written, origin, remedy)
     record = _record(path)
     known, before = read_object(record), _stamp(written)
     with no_empty_folders(record):
@@ -160,7 +161,7 @@ def place(name: str) -> str:
     return name
 
 
-def _refuse_another(path: Path, written: Path, origin: Mapping[str, Any]) -> None:
+def _refuse_another(path: Path, written: Path, origin: Mapping[str, Any], remedy: str) -> None:
     """Raise where the result at `path` was made otherwise, or nobody knows how."""
     wanted = json.loads(json.dumps(origin))  # tuples come back as lists
     found = read_object(_record(path)) or {}
@@ -175,9 +176,7 @@ def _refuse_another(path: Path, written: Path, origin: Mapping[str, Any]) -> Non
         )
     else:
         reason = "which this command did not make"
-    raise UsageError(
-        f"{path} holds another result, {reason}: choose another --out, or add --overwrite"
-    )
+    raise UsageError(f"{path} holds another result, {reason}: {remedy}")
 
 
 def _shown(value: object) -> str:

@@ -48,7 +48,7 @@ def hold_out(bundle: DataBundle, fraction: float, seed: int) -> DataBundle:
     if not 0 < n < size:
         raise ParadiseError(
             f"{bundle.info.label}: {fraction:g} of {size} training images leaves a part empty; add"
-            " images, or set the validation fraction to 0 to train without validation"
+            " images, or train without validation (--set data.validation=0)"
         )
     # Another key than any of training: the part is the same whatever is drawn besides.
     held = stratified(_strata(bundle.train.labels), n, seed, "validation")

@@ -101,7 +101,9 @@ def draw_confusion(table: Tensor, classes: Sequence[str], path: Path, title: str
             axes.text(column, row, f"{count}", ha="center", va="center", fontsize=8, color=colour)
     axes.set_xlabel("answered")
     axes.set_ylabel("true")
-    axes.set_title(_plain(title), fontsize=10, loc="left")
+    # From the edge of the picture, and smaller where it is long: the numbers stand at its end.
+    size = min(10.0, 950 / max(len(title), 1))
+    figure.suptitle(_plain(title), fontsize=size, x=0.01, ha="left")
     _quiet(axes)
     save(figure, path)
 

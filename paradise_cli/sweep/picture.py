@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 
 from paradise_cli.core.units import BITS
 from paradise_cli.figures.canvas import own_style, save
-from paradise_cli.information.frontier import ERRORS
+from paradise_cli.information.frontier import ERRORS, FrontierPoint
 from paradise_cli.sweep.result import Frontier, SweepResult
 
 SAMPLES = 300
+LETTERS = (30, 10)  # pixels that an alpha takes, across and upwards
 TALLEST_BAR = 1.6  # of the largest rate
 COLOURS = ("#3b6fb6", "#c9403f", "#3f8f5b", "#8a5fb0", "#b07d2b", "#4f9da6")
 
@@ -35,7 +36,6 @@ def draw_frontier(result: SweepResult, path: Path) -> None:
             each,
             colour,
             label=each.title or "measured I_N, at each alpha",
-            several=len(drawn) > 1,
         )
     _theory(axes, drawn)
     axes.set_xlim(left=max(0.0, axes.get_xlim()[0]))
@@ -57,10 +57,13 @@ def draw_frontier(result: SweepResult, path: Path) -> None:
             frameon=False, fontsize=9, title=f"bars: {bars}; D ± {ERRORS:g} standard errors"
         )
     axes.spines[["top"]].set_visible(False)
+    # The alphas of several frontiers would lie on top of each other.
+    if len(drawn) == 1:
+        _name_alphas(axes, drawn[0].points)
     save(figure, path)
 
 
-def _points(axes: Axes, frontier: Frontier, colour: object, label: str, several: bool) -> None:
+def _points(axes: Axes, frontier: Frontier, colour: object, label: str) -> None:
     points = frontier.points
     d, rates = [p.distortion for p in points], [p.rate for p in points]
     bars = [
@@ -71,15 +74,27 @@ def _points(axes: Axes, frontier: Frontier, colour: object, label: str, several:
         fmt="o-", markersize=4.5, linewidth=0.9, elinewidth=1.1, capsize=2, color=colour,
         label=label,
     )  # fmt: skip
-    # The alphas of several frontiers would lie on top of each other.
-    for p in () if several else points:
+
+
+def _name_alphas(axes: Axes, points: Sequence[FrontierPoint]) -> None:
+    """Write the alpha at each point, in axes of their final limits; of those too close to tell
+    apart, all at the last.
+    """
+    places = axes.transData.transform([(p.distortion, p.rate) for p in points])
+    steps = np.abs(np.diff(places, axis=0))
+    together: list[str] = []
+    for number, point in enumerate(points):
+        together.append(f"{point.alpha:.3g}")
+        if number < len(steps) and (steps[number] < LETTERS).all():
+            continue
         axes.annotate(
-            f"{p.alpha:.3g}",
-            (p.distortion, p.rate),
+            ", ".join(together),
+            (point.distortion, point.rate),
             textcoords="offset points",
             xytext=(5, 5),
             fontsize=8,
         )
+        together = []
 
 
 def _theory(axes: Axes, frontiers: Sequence[Frontier]) -> None:

@@ -1,12 +1,9 @@
-"""More kinds of classifiers that the audit is tried on: shams of other kinds, and honest ones.
+"""More kinds of shams that the audit is tried on.
 
-All classify the 8 x 8 digits. Shams hide the shipped network `standard`, each in its own way.
-Honest ones have a random backbone of one kind, which is never trained, and a last layer fitted in
-closed form: an architecture costs milliseconds and no file.
+All classify the 8 x 8 digits, and hide the shipped network `standard`, each in its own way.
 """
 
 from collections.abc import Callable
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -17,12 +14,9 @@ from torch.nn import functional
 from paradise_cli.attacks.audit.canaries import Disguised, network
 from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.core.randomness import generator
-from paradise_cli.data import DATASETS
 
 SHAMS: dict[str, Callable[[], Function]] = {}
 """By name; the twin of each is the shipped network `standard`."""
-HONEST: dict[str, Callable[[], Function]] = {}
-"""By name."""
 
 
 def _sham(make: Callable[[], Function]) -> Callable[[], Function]:
@@ -45,15 +39,20 @@ class Stepped(nn.Module):
         return total
 
 
-@_sham
-def stepped_activations() -> Function:
-    """Activations quantised by comparisons."""
+def _with_activations(make: Callable[[], nn.Module]) -> Function:
+    """The shipped network with these in place of its rectifiers."""
     net = network("standard")
     backbone: Any = net.backbone
     for place, layer in enumerate(backbone):
         if isinstance(layer, nn.ReLU):
-            backbone[place] = Stepped((0.5, 1.0, 2.0))
+            backbone[place] = make()
     return net.eval()
+
+
+@_sham
+def stepped_activations() -> Function:
+    """Activations quantised by comparisons."""
+    return _with_activations(lambda: Stepped((0.5, 1.0, 2.0)))
 
 
 @_sham
@@ -151,151 +150,72 @@ def median_filter() -> Function:
     return Disguised(network("standard"), images=images)
 
 
-def _honest(make: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
-    def fitted() -> Function:
-        # Layers draw their first weights from the global generator.
-        torch.manual_seed(0)
-        return _fitted(make().eval())
+class Winners(nn.Module):
+    """The `share` largest activations of an image, and zeros (k winners take all)."""
 
-    HONEST[make.__name__] = fitted
-    return make
-
-
-class Fitted(nn.Module):
-    """A backbone and the linear layer that fits the training images best."""
-
-    def __init__(self, backbone: nn.Module, features: int) -> None:
+    def __init__(self, share: float) -> None:
         super().__init__()
-        self.backbone, self.linear = backbone, nn.Linear(features, 10)
-
-    def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.linear(self.backbone(2 * images - 1).flatten(1))
-        return logits
-
-
-def _fitted(backbone: nn.Module) -> Function:
-    """Ridge regression of the classes on the features, with logits of about +-5."""
-    images, labels = _training_images()
-    with torch.no_grad():
-        features = backbone(2 * images - 1).flatten(1).double()
-        # A feature that is always the same must not be divided by nothing.
-        mean, spread = features.mean(0), features.std(0) + 1e-3
-        inputs = (features - mean) / spread
-        targets = 10 * functional.one_hot(labels, 10).double() - 5
-        # The ridge keeps weights small where features repeat each other.
-        gram = inputs.T @ inputs + 30 * torch.eye(inputs.shape[1], dtype=torch.float64)
-        weight = torch.linalg.solve(gram, inputs.T @ targets) / spread[:, None]
-        # Standardisation folded into the layer, so that logits are one linear map of features.
-        net = Fitted(backbone, len(weight))
-        net.linear.weight.copy_(weight.T)
-        net.linear.bias.copy_(targets.mean(0) - mean @ weight)
-    return net.eval()
-
-
-@cache
-def _training_images() -> tuple[Tensor, Tensor]:
-    train = DATASETS["digits"](None).train
-    n = len(train.labels)
-    (images,) = train.fetch(torch.arange(n), n, (), False)
-    return images.float() / 255, train.labels[:, 0]
-
-
-def _convolutions(*between: Callable[[], nn.Module], channels: int = 24) -> nn.Module:
-    """Two convolutions, each followed by these layers."""
-    layers: list[nn.Module] = []
-    for before, stride in ((1, 1), (channels, 2)):
-        layers.append(nn.Conv2d(before, channels, 3, stride=stride, padding=1))
-        layers += [make() for make in between]
-    return nn.Sequential(*layers)
-
-
-@_honest
-def relu() -> nn.Module:
-    return _convolutions(nn.ReLU)
-
-
-@_honest
-def gelu() -> nn.Module:
-    return _convolutions(nn.GELU)
-
-
-@_honest
-def tanh() -> nn.Module:
-    return _convolutions(nn.Tanh)
-
-
-@_honest
-def softplus() -> nn.Module:
-    return _convolutions(nn.Softplus)
-
-
-@_honest
-def silu() -> nn.Module:
-    return _convolutions(nn.SiLU)
-
-
-@_honest
-def leaky_relu() -> nn.Module:
-    return _convolutions(lambda: nn.LeakyReLU(0.1))
-
-
-@_honest
-def group_norm() -> nn.Module:
-    return _convolutions(lambda: nn.GroupNorm(4, 24), nn.ReLU)
-
-
-@_honest
-def dropout() -> nn.Module:
-    return _convolutions(nn.ReLU, lambda: nn.Dropout(0.5))
-
-
-@_honest
-def max_pool() -> nn.Module:
-    return nn.Sequential(nn.Conv2d(1, 48, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
-
-
-class _Residual(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(1, 12, 3, padding=1)
-        self.second = nn.Conv2d(12, 12, 3, padding=1)
+        self.share = share
 
     def forward(self, x: Tensor) -> Tensor:
-        h = torch.relu(self.first(x))
-        return functional.avg_pool2d(h + torch.relu(self.second(h)), 2)
+        flat = x.flatten(1)
+        least = flat.topk(max(1, int(self.share * flat.shape[1])), 1).values[:, -1:]
+        return (flat * (flat >= least).to(flat.dtype)).view_as(x)
 
 
-@_honest
-def residual() -> nn.Module:
-    return _Residual()
+@_sham
+def k_winners() -> Function:
+    """Sparse activations, of which others win a little further on (Xiao et al. 2020)."""
+    return _with_activations(lambda: Winners(0.1))
 
 
-class _Attention(nn.Module):
-    """One transformer layer on sixteen patches of two by two pixels."""
+@_sham
+def quantised_logits() -> Function:
+    """Logits in steps of a half, with a trace of themselves."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Conv2d(1, 16, 2, stride=2)
-        self.layer = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
+    def logits(given: Tensor) -> Tensor:
+        return (2 * given.detach()).round() / 2 + 1e-3 * (given - given.detach())
 
-    def forward(self, x: Tensor) -> Tensor:
-        tokens: Tensor = self.layer(self.embed(x).flatten(2).transpose(1, 2))
-        return tokens
+    return Disguised(network("standard"), logits=logits)
 
 
-@_honest
-def attention() -> nn.Module:
-    return _Attention()
+@_sham
+def distilled() -> Function:
+    """Logits as large as distillation at a high temperature leaves them (Papernot et al. 2016)."""
+
+    def logits(given: Tensor) -> Tensor:
+        return (40 * given).log_softmax(1).clamp(min=-100)
+
+    return Disguised(network("standard"), logits=logits)
 
 
-def _as_float16(net: Function) -> Function:
-    return Disguised(net, logits=lambda logits: logits.half())
+@_sham
+def thermometer() -> Function:
+    """Pixels as sixteen comparisons with steps of their own (Buckman et al. 2018)."""
+
+    def images(given: Tensor) -> Tensor:
+        steps = (
+            torch.arange(1, 17, device=given.device, dtype=given.dtype).view(-1, 1, 1, 1, 1) / 16.5
+        )
+        return (given > steps).to(given.dtype).mean(0) + 1e-3 * (given - given.detach())
+
+    return Disguised(network("standard"), images=images)
 
 
-HONEST |= {
-    "robust": lambda: network("robust"),
-    "encoder_mean": lambda: network("encoder"),
-    "batch_norm": lambda: network("batch_norm"),
-    "half_precision_logits": lambda: _as_float16(network("robust")),
-    "small_logits": lambda: Disguised(network("robust"), logits=lambda logits: 0.01 * logits),
-}
+@_sham
+def decoy_classes() -> Function:
+    """Ripples on three classes, which look near by the tangent and come no nearer."""
+    net = network("standard")
+    waves = torch.randn(10, 64, generator=generator(0, "ripples")).sign()
+
+    def answer(images: Tensor) -> Tensor:
+        logits = net(images)
+        ripples = torch.sin(500 * images.flatten(1) @ waves.to(images).T)
+        # Of an image three classes in turn, which its most probable one decides.
+        first = logits.detach().argmax(1, keepdim=True)
+        decoys = (first + torch.tensor([[3, 5, 7]], device=images.device)) % 10
+        marked = torch.zeros_like(logits).scatter(1, decoys, 1.0)
+        found: Tensor = logits + marked * ripples
+        return found
+
+    return answer

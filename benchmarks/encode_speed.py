@@ -149,10 +149,10 @@ if __name__ == "__main__":
             folder = Path(temporary)
             compare(folder, folder / "photos", chosen.images, 64, 1.15, chosen.pairs)
             compare(folder, folder / "fewer", chosen.images // 4, 224, 1.25, chosen.pairs)
-            packaged(folder, folder / "fewer", chosen.pairs)
+            packaged(folder, folder / "photos", chosen.pairs)
             where = [str(folder / "rn20-64.safetensors"), str(folder / "photos")]
             few, many = (float(fresh(__file__, "memory", *where, str(n))) for n in (2_000, 20_000))
             print(f"peak memory at 2,000 images {few:.0f} MiB, at 20,000 {many:.0f} MiB")
             report("difference, MiB", abs(many - few), 100, at_least=False)
-            what = f"`encode` of {chosen.images:,} JPEGs of 500x375 to 64 px, a quarter to 224 px"
+            what = f"`encode` of {chosen.images:,} JPEGs of 500x375, at 224 px of a quarter"
             finish(chosen, what=what, data="random smooth pictures")

@@ -1,6 +1,6 @@
 """Which wrong classes lie nearest to an image, by the tangent of the classifier there."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -21,7 +21,8 @@ class Nearness:
     """How near the classes lie to the images of a subject, each image asked about once.
 
     A class is as far as the difference of the logits has to fall, divided by how fast it can in
-    this norm (Melamed et al. 2024): the likeliest class need not be the one that is reached first.
+    this norm (Melamed et al. 2024; docs/attack.md, Fast): the likeliest class need not be the one
+    that is reached first.
     """
 
     def __init__(self, subject: Subject) -> None:
@@ -29,36 +30,39 @@ class Nearness:
         self._known = torch.zeros(len(subject.images), dtype=torch.bool)
         self._scores = torch.full_like(subject.logits, -torch.inf, dtype=torch.float32)
 
-    def of(self, rows: Sequence[int], threat: Threat) -> Tensor:
+    def of(
+        self, rows: Sequence[int], threat: Threat, pulse: Callable[[int], None] = lambda done: None
+    ) -> Tensor:
         """Scores [N, classes], the higher the nearer, of these rows; -inf for no candidate.
 
-        The threat says in which norm; its eps changes nothing.
+        The threat says in which norm; its eps changes nothing. `pulse` gets how many are done.
         """
         asked = torch.tensor(rows, dtype=torch.int64)
         fresh = asked[~self._known[asked]]
-        if len(fresh):
-            self._scores[fresh] = _scores(self._subject, threat, fresh)
-            self._known[fresh] = True
+        done = len(asked) - len(fresh)
+        for part in torch.split(fresh, self._subject.compute.width) if len(fresh) else ():
+            pulse(done)
+            self._scores[part] = _scores(self._subject, threat, part)
+            self._known[part] = True
+            done += len(part)
         return self._scores
 
 
 def _scores(subject: Subject, threat: Threat, rows: Tensor) -> Tensor:
+    """The scores of rows that fit into one batch, [n, classes]."""
     width, device = subject.compute.width, subject.compute.device
-    found = []
-    for part in torch.split(rows, width):
-        # Of one shape, as every batch of an attack: what is nearest depends on the image alone.
-        padded = torch.cat([part, part[:1].expand(width - len(part))])
-        images, labels = subject.images[padded].to(device), subject.labels[padded].to(device)
-        wrong = others(subject.logits[padded].to(device), labels)
-        # Stable, as `jobs_of` ranks classes.
-        order = wrong.sort(dim=1, descending=True, stable=True).indices
-        targets = order[:, : min(CANDIDATES, wrong.shape[1] - 1)]
-        scores = torch.full_like(wrong, -torch.inf, dtype=torch.float32)
-        for target in targets.unbind(1):
-            away = _distance(subject, threat, images, labels, target)
-            scores.scatter_(1, target[:, None], -away[:, None])
-        found.append(scores[: len(part)].cpu())
-    return torch.cat(found)
+    # Of one shape, as every batch of an attack: what is nearest depends on the image alone.
+    padded = torch.cat([rows, rows[:1].expand(width - len(rows))])
+    images, labels = subject.images[padded].to(device), subject.labels[padded].to(device)
+    wrong = others(subject.logits[padded].to(device), labels)
+    # Stable, as `jobs_of` ranks classes.
+    order = wrong.sort(dim=1, descending=True, stable=True).indices
+    targets = order[:, : min(CANDIDATES, wrong.shape[1] - 1)]
+    scores = torch.full_like(wrong, -torch.inf, dtype=torch.float32)
+    for target in targets.unbind(1):
+        away = _distance(subject, threat, images, labels, target)
+        scores.scatter_(1, target[:, None], -away[:, None])
+    return scores[: len(rows)].cpu()
 
 
 def _distance(

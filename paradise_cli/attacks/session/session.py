@@ -137,15 +137,18 @@ class Session:
             label = self._labelled(f"{label} in {precision}")
             # The classifier itself, and no copy that was compiled for the other precision.
             victim = subject.classifier_of(subject.function)
-        ranking = self._nearness.of(rows, attack.threat) if nearest else subject.logits
-        jobs = self._open_jobs(attack, name + tag, label, rows, ranking, keep_ends)
         decide, confirm = self._decisions()
-        outcomes = run_attack(
-            attack, victim, decide, subject.images, subject.labels, jobs, compute,
-            goal=goal, confirm=confirm, begin=begin,
-            pulse=self._pulse(name + tag, label, rows, attack.steps * len(jobs)),
-        )  # fmt: skip
         with self._until_deadline(name + tag):
+            ranking = subject.logits
+            if nearest:
+                pulse = self._pulse(f"{name + tag}: classes", label, rows, len(rows))
+                ranking = self._nearness.of(rows, attack.threat, pulse)
+            jobs = self._open_jobs(attack, name + tag, label, rows, ranking, keep_ends)
+            outcomes = run_attack(
+                attack, victim, decide, subject.images, subject.labels, jobs, compute,
+                goal=goal, confirm=confirm, begin=begin,
+                pulse=self._pulse(name + tag, label, rows, attack.steps * len(jobs)),
+            )  # fmt: skip
             for outcome in outcomes:
                 self._record(label, attack, outcome, outcome.succeeded, keep_ends)
         return self._successes(label, rows)

@@ -9,7 +9,7 @@ from timing import machine, options
 
 from paradise_cli.attacks import attack
 from paradise_cli.attacks.audit.canaries import network
-from paradise_cli.attacks.audit.kinds import HONEST
+from paradise_cli.attacks.audit.honest import HONEST
 from paradise_cli.attacks.engine.classifier import Function
 
 NETWORKS: dict[str, tuple[Callable[[], Function], float]] = {

@@ -398,7 +398,7 @@ nested = partial(nested_tensor, layout=torch.jagged)
         ({"norm": "linff"}, "unknown norm 'linff'; did you mean 'linf'.; known: linf, l2"),
         (
             {"suite": "standart"},
-            "unknown suite 'standart'; did you mean 'standard'.; known: quick, standard",
+            "unknown suite 'standart'; did you mean 'standard'.; known: quick, fast, standard",
         ),
         ({"suite": "transfer"}, "give sources"),
         ({"sources": {"a": balanced(3, 1)}}, "suite quick uses no sources"),

@@ -371,7 +371,7 @@ def test_a_lone_target_is_matched_whatever_its_name():
 def test_other_class_names_are_noted():
     found, notes = fit_labels(torch.tensor([[0], [2]]), description(("w", "x", "y")), description())
     assert found.tolist() == [[0], [2]]
-    assert "class 1 is 'x' in other and 'b' for the model" in notes[0]
+    assert "'x' of other is class 1 of the model, 'b'" in notes[0]
 
 
 def test_data_without_labels_are_unlabelled():

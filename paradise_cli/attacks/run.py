@@ -18,6 +18,7 @@ from paradise_cli.attacks.audit.audit import Audit, audit
 from paradise_cli.attacks.audit.context import Siblings
 from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.engine.examination import examine
+from paradise_cli.attacks.engine.passes import Count
 from paradise_cli.attacks.estimate import estimated
 from paradise_cli.attacks.report import AttackReport, Spent
 from paradise_cli.attacks.search import Found, search, with_all_else
@@ -192,23 +193,25 @@ class _Task:
         for hint in hints:
             tell(hint)
         session = Session(subject, ledger, pulse=self.beside.pulse, shard=self.shard)
-        found, audit_found, passes = self._judged(session, suite, FOR_SUITE)
+        # To classify the clean images is part of the suite.
+        found, audit_found, passes = self._judged(session, suite, FOR_SUITE, Count(0, 0))
         if suite.backed_by and (doubt := _doubt(subject, audit_found)):
             doubted = f"suite {settings.suite} was not enough ({doubt})"
             tell(f"{doubted}: suite {suite.backed_by} goes on with what stands")
             hints.append(f"{doubted}: suite {suite.backed_by} went on with what stood")
-            found, audit_found, more = self._judged(session, suite.backed(), 1.0)
+            since = subject.classifier.passes.count
+            found, audit_found, more = self._judged(session, suite.backed(), 1.0, since)
             passes = [one + other for one, other in zip(passes, more, strict=True)]
         spent = self._spent(passes, found.n)
         return summarised(session, suite, settings, self.rows, found, audit_found, hints, spent)
 
     def _judged(
-        self, session: Session, suite: Suite, share: float
+        self, session: Session, suite: Suite, share: float, since: Count
     ) -> tuple[Found, Audit, list[int]]:
         """What a suite finds in that share of the time budget, what the audit says of it, and the
-        passes forward and back that each of the two took.
+        passes forward and back that each of the two took, `since` those before.
         """
-        counted = [session.subject.classifier.passes.count]
+        counted = [since]
         with session.phase(deadline=self._after(share)):
             found = self._search(session, suite)
         session.look_again(_points(found))

@@ -227,7 +227,7 @@ def test_a_description_from_elsewhere_is_refused() -> None:
         ({"shape": [1, 8.0, 8]}, "shape.1: Input should be a valid integer"),
         ({"targets": [{"name": "digit", "classes": []}]}, "one has no classes"),
         ({"preprocessing": good["preprocessing"] | {"unknown": 1}}, "unknown: Unexpected"),
-        ({"preprocessing": good["preprocessing"] | {"resize": 10**9}}, "1 to 8,192"),
+        ({"preprocessing": good["preprocessing"] | {"resize": 10**9}}, "every size be 1 to 8,192"),
     ]
     for part, message in wrong:
         with pytest.raises(ParadiseError, match=f"not a description of data: .*{message}"):

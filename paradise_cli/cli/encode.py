@@ -20,7 +20,7 @@ from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption, 
 from paradise_cli.cli.output import note, print_json
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.ranges import MOST_DRAWS
-from paradise_cli.core.results import EMBEDDINGS
+from paradise_cli.core.results import EMBEDDINGS, REMEDY, replacing
 from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:
@@ -107,12 +107,11 @@ def write_embeddings(
     parts: int | None = None,
     ahead: int | None = None,
     overwrite: bool = False,
-    remedy: str = "choose another --out, or add --overwrite",
+    remedy: str = REMEDY,
 ) -> "Encoded":
     """Write the embeddings of images and their index, with a bar on stderr, as `encode_to_file`."""
     # Here, not above, as in every command: --help must not wait for torch.
     from paradise_cli.cli.progress import progress_bar
-    from paradise_cli.core.results import replacing
     from paradise_cli.inference.encoding import encode_to_file, index_path
     from paradise_cli.inference.parts import encode_in_parts
 

@@ -21,6 +21,8 @@ EMBEDDINGS = (".npy", ".npz", ".parquet", ".safetensors")
 """Means alone, or, in the others, all that is known of each posterior."""
 PREDICTIONS = (".csv", ".json")
 """The forms of a table of classes; these lists are known before torch is loaded."""
+REMEDY = "choose another --out, or add --overwrite"
+"""What to do where another result stands."""
 # Other endings of a name, as that of `alpha-0.1`, say nothing of what is in a file.
 _TELLING = frozenset(
     ".bmp .csv .gif .gz .html .jpeg .jpg .json .jsonl .md .npy .npz .onnx .parquet .pdf .png .pt"
@@ -105,7 +107,7 @@ def replacing(
     overwrite: bool = False,
     part: str = "",
     others: Sequence[str] = (),
-    remedy: str = "choose another --out, or add --overwrite",
+    remedy: str = REMEDY,
 ) -> Iterator[None]:
     """Run the body, which writes a result to `path`, and remember that this command made it.
 

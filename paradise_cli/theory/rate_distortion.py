@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from paradise_cli.core.errors import UsageError
-from paradise_cli.core.results import refuse_foreign
+from paradise_cli.core.results import REMEDY, refuse_foreign
 from paradise_cli.core.storage import write_numbers
 from paradise_cli.core.units import BITS
 from paradise_cli.information.blahut_arimoto import blahut_arimoto, steepest
@@ -124,8 +124,7 @@ def place_of(question: dict[str, Any], folder: Path, *, free: bool) -> Path:
     while (found := _answered(place)) not in (None, question):
         if not free:
             raise UsageError(
-                f"{folder} holds another result ({found and found.get('source')}): choose another"
-                " --out, or add --overwrite"
+                f"{folder} holds another result ({found and found.get('source')}): {REMEDY}"
             )
         place = folder.with_name(f"{folder.name}-{number}")
         number += 1

@@ -15,6 +15,7 @@ from paradise_cli.core.registry import did_you_mean
 from paradise_cli.data import (
     AUGMENTATIONS,
     DATASETS,
+    Augmentation,
     Batch,
     DataBundle,
     DataInfo,
@@ -165,6 +166,11 @@ def _matching(recipe: Recipe) -> Matching | None:
     )
 
 
+def build_augmentations(recipe: Recipe) -> list[Augmentation]:
+    """What changes the recipe's training images."""
+    return [AUGMENTATIONS[each.name](**each.hyper) for each in recipe.data.augment]
+
+
 def build_views(recipe: Recipe) -> list[View]:
     """How the recipe's views are drawn."""
     return [View(SAMPLERS[view.name](**view.hyper), view.around) for view in recipe.views]
@@ -230,7 +236,8 @@ def build_plan(recipe: Recipe, model: nn.Module, device: torch.device) -> Plan:
         batch_size=train.batch_size,
         seed=train.seed,
         schedule=SCHEDULES[optim.schedule.name](**optim.schedule.hyper),
-        augment=[AUGMENTATIONS[a.name](**a.hyper) for a in recipe.data.augment],
+        # Behind a frozen backbone they are in the features that are kept.
+        augment=[] if recipe.model.backbone.name == "frozen" else build_augmentations(recipe),
         precision=precision,
         channels_last=fast if train.channels_last == "auto" else train.channels_last,
         compile=train.compile,

@@ -20,7 +20,8 @@ from paradise_cli.data import (
 )
 from paradise_cli.inference.batches import stream_results
 from paradise_cli.inference.feature_store import Add, FeatureStore, image_key, store_name
-from paradise_cli.inference.image_sources import of_split
+from paradise_cli.inference.feature_views import ITSELF, Viewed, Views
+from paradise_cli.inference.image_sources import ImageSource, of_split
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.models.frozen import Frozen
 
@@ -39,11 +40,14 @@ def behind_backbone(model: StochasticEncoder, info: DataInfo) -> tuple[Stochasti
     return model.behind_backbone(), dataclasses.replace(info, shape=shape, pictures=False)
 
 
-def featured(split: Split, model: StochasticEncoder, info: DataInfo) -> Split:
+def featured(
+    split: Split, model: StochasticEncoder, info: DataInfo, views: Views = ITSELF
+) -> Split:
     """The split with features float32 [N, F, 1, 1] for images, mapped from the user's cache.
 
-    Those that are not there yet are computed, in blocks as encoding does it. As it is where the
-    model's backbone is not frozen. Raises ParadiseError naming the files that cannot be read.
+    Those that are not there yet are computed, in blocks as encoding does it. In training each image
+    has the features of one of its `views`. As it is where the model's backbone is not frozen.
+    Raises ParadiseError naming the files that cannot be read.
     """
     backbone = model.backbone
     if not isinstance(backbone, Frozen):
@@ -51,19 +55,22 @@ def featured(split: Split, model: StochasticEncoder, info: DataInfo) -> Split:
     how = split.preprocessing if isinstance(split, FolderSplit) else info.preprocessing
     name = store_name(_VERSION, backbone.digest, how.to_json())
     store = FeatureStore(cache_folder("features", name), backbone.out_features)
-    keys = _keys(split)
+    images = _keys(split)
+    keys = [views.key(image, view) for view in range(views.count) for image in images]
     known = store.known()
     if not known.keys() >= set(keys):
         with store.adding() as (known, add):
-            lacking = [row for row, key in enumerate(keys) if key not in known]
+            lacking = [place for place, key in enumerate(keys) if key not in known]
             # None where another process has just computed them.
             if lacking:
-                wanted = split.select(torch.tensor(lacking))
-                unread = _compute(wanted, [keys[row] for row in lacking], backbone, info, add)
+                source = views.drawn(of_split(split, info), images, lacking)
+                unread = _compute(source, [keys[place] for place in lacking], backbone, add)
                 if unread:
                     raise not_all_read(unread, len(split), info.label)
-    rows = torch.tensor([known[key] for key in keys])
-    return MemorySplit(store.mapped(), split.labels, split.ids, rows)
+    rows = torch.tensor([known[key] for key in keys]).view(views.count, len(split))
+    if views.count == 1:
+        return MemorySplit(store.mapped(), split.labels, split.ids, rows[0])
+    return Viewed(store.mapped(), split.labels, split.ids, rows)
 
 
 def _keys(split: Split) -> list[str]:
@@ -76,24 +83,25 @@ def _keys(split: Split) -> list[str]:
 
 
 def _compute(
-    split: Split, keys: list[str], backbone: Frozen, info: DataInfo, add: Add
+    source: ImageSource, keys: list[str], backbone: Frozen, add: Add
 ) -> list[UnreadableImage]:
-    """Add the features of a split; gives what of it cannot be read."""
+    """Add the features of a source; gives what of it cannot be read, each file once."""
 
     def compute(images: Tensor) -> dict[str, Tensor]:
         return {"features": backbone(images)}
 
-    unread: list[UnreadableImage] = []
-    source, done = of_split(split, info), 0
+    unread: dict[str, UnreadableImage] = {}
+    done = skipped = 0
     with closing(stream_results(source, backbone, compute, device=backbone.device)) as results:
         try:
             for block in results:
                 add([keys[row] for row in block.rows], block.values["features"])
-                unread += [error for _, error in block.skipped]
+                unread |= {source.ids[row]: error for row, error in block.skipped}
+                skipped += len(block.skipped)
                 done += len(block.rows) + len(block.skipped)
                 tell("features", done, len(keys))
         except ParadiseError:
             # That nothing could be read is no more than what is told of some.
-            if len(unread) < len(keys):
+            if skipped < len(keys):
                 raise
-    return unread
+    return list(unread.values())

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn.functional import rms_norm
 
 from paradise_cli.core.errors import ParadiseError, UsageError, named
+from paradise_cli.core.ranges import whole
 from paradise_cli.core.registry import Registry
 from paradise_cli.core.resources import resource_dir
 from paradise_cli.core.storage import content_digest, read_tensors
@@ -31,17 +32,27 @@ def efficientnet_lite0() -> nn.Module:
     return network
 
 
+MOST_VIEWS = 64
+"""Sets of features that are kept of a training's images: 64 of 5,000 are 1.6 GB."""
+
+
 @BACKBONES.register
 def frozen(
-    in_shape: Shape, *, model: str = "efficientnet_lite0", normalise: bool = False
+    in_shape: Shape,
+    *,
+    model: str = "efficientnet_lite0",
+    normalise: bool = False,
+    views: int = 1,
 ) -> Backbone:
     """A trained network without its classes, never trained further; its features are kept.
 
-    With `normalise` the features of each image are divided by their root mean square.
+    With `normalise` the features of each image are divided by their root mean square. A training
+    sees `views` of each image: itself, and others that `data.augment` draws.
 
     `efficientnet_lite0` (1,280 features, ImageNet) comes with the package. Images are best of 224
     pixels a side, as it was trained on. Others are added as docs/photos.md shows.
     """
+    whole(views, "frozen: views", 1, MOST_VIEWS)
     make = NETWORKS[model]
     # Where only shapes are wanted, too: what is made of weights without numbers has lost them.
     with torch.device("cpu"):
@@ -49,7 +60,8 @@ def frozen(
             network = make()
         except Exception as error:
             raise ParadiseError(f"frozen: {model} cannot be made: {named(error)}") from error
-        return Frozen(network, _features(model, network, in_shape), normalise=normalise)
+        features = _features(model, network, in_shape)
+        return Frozen(network, features, normalise=normalise, views=views)
 
 
 def _features(model: str, network: nn.Module, in_shape: Shape) -> int:
@@ -92,15 +104,19 @@ class BackboneOf(nn.Module):
 class Frozen(Backbone):
     """A network in eval mode for ever, with weights that are no parameters and not saved.
 
-    `digest` is that of its weights and layers, and of how its features are normalised.
+    `digest` is that of its weights and layers, and of how its features are normalised. `views` says
+    how many views of each image it was made to be trained behind of.
     """
 
     frozen = True
 
-    def __init__(self, network: nn.Module, features: int, *, normalise: bool = False) -> None:
+    def __init__(
+        self, network: nn.Module, features: int, *, normalise: bool = False, views: int = 1
+    ) -> None:
         super().__init__()
         self.out_features = features
         self.normalise = normalise
+        self.views = views
         numbers = dict(network.named_parameters()) | dict(network.named_buffers())
         self.digest = content_digest(numbers, {"layers": repr(network), "normalise": normalise})
         self.network = network

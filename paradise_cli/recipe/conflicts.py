@@ -55,8 +55,14 @@ def _before_frozen(recipe: "Recipe") -> Conflicts:
     reason = "the features of a frozen backbone are computed once"
     if recipe.model.mean is not None:
         yield ("model", "mean"), "a frozen backbone normalises by itself: leave it out"
-    if recipe.data.augment:
-        yield ("data", "augment"), f"{reason}: leave augmentations out"
+    views = recipe.model.backbone.hyper["views"]
+    if recipe.data.augment and views == 1:
+        kept = "or let model.backbone.views say how many views of each image are kept"
+        yield ("data", "augment"), f"{reason}: leave augmentations out, {kept}"
+    if views > 1 and not recipe.data.augment:
+        drawn = "such as [{name: crop, pad: 16, mode: reflect}, {name: flip}]"
+        problem = f"nothing draws other views: set data.augment, {drawn}"
+        yield ("model", "backbone", "views"), problem
     if not only_images(recipe):
         yield ("views",), f"{reason}: use views: [image]"
     if recipe.train.validate is not None:

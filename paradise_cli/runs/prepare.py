@@ -22,6 +22,7 @@ from paradise_cli.build import (
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import environment
 from paradise_cli.data import DataBundle, DataInfo, Split
+from paradise_cli.inference.feature_views import feature_views
 from paradise_cli.inference.features import behind_backbone, featured
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.models.weights import read_model, save_model
@@ -107,7 +108,7 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
     # A damaged record would stop the training only at its end.
     folder.records()
     pictured = data.info
-    model, data = _behind_backbone(build_model(recipe, pictured).to(device), data)
+    model, data = _behind_backbone(build_model(recipe, pictured).to(device), data, recipe)
     objective = build_objective(recipe, data.info).to(device)
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
     # An average has the tensors of its model.
@@ -138,7 +139,7 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
 
 
 def _behind_backbone(
-    model: StochasticEncoder, data: DataBundle
+    model: StochasticEncoder, data: DataBundle, recipe: Recipe
 ) -> tuple[StochasticEncoder, DataBundle]:
     """What is trained, and on what: features of a frozen backbone are computed once."""
 
@@ -146,7 +147,7 @@ def _behind_backbone(
         return None if split is None else featured(split, model, data.info)
 
     trained, info = behind_backbone(model, data.info)
-    train = featured(data.train, model, data.info)
+    train = featured(data.train, model, data.info, feature_views(recipe))
     return trained, DataBundle(info, train, given(data.validation), given(data.test), data.notes)
 
 

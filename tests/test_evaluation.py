@@ -5,9 +5,12 @@ batches.
 import dataclasses
 import json
 import math
+import shutil
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from paradise_cli.build import build_model, build_objective
@@ -403,6 +406,36 @@ def test_the_split_is_that_of_the_recipe():
     assert open_split(recipe, info).label == "digits, test"
     half = open_split(recipe, info, split="validation", overrides=["data.validation=0.5"])
     assert len(half.split) == round(1437 / 2)
+
+
+def test_a_part_of_images_that_have_changed_is_not_taken_for_what_was_held_out(
+    tmp_path, monkeypatch
+):
+    """Of one image more, other images are held out: the model has learned from some of them."""
+    monkeypatch.setenv("PARADISE_CACHE", str(tmp_path / "cache"))
+    draw = np.random.default_rng(0)
+    for number in range(41):
+        path = tmp_path / "photos" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw.integers(0, 256, (8, 8), dtype=np.uint8)).save(path)
+    path.rename(tmp_path / "one more.png")
+    chosen = ["data={name: image_folder, size: 8, channels: 1, validation: 0.25}"]
+    chosen += [f"data.root={tmp_path / 'photos'}", "train.epochs=1"]
+    given = [word for each in chosen for word in ("--set", each)]
+    train = ["train", "digits", *given, "--out", str(tmp_path / "run"), "--device", "cpu"]
+    done = CliRunner().invoke(app, train)
+    assert done.exit_code == 0, done.stderr
+    splits = [("--split", "validation"), ("--split", "train")]
+    for split in splits:
+        assert "since the training" not in run(tmp_path / "run", *split).stderr
+    (tmp_path / "one more.png").rename(path)
+    for split in splits:
+        found = run(tmp_path / "run", *split)
+        changed = "photos has changed since the training (training images: 30 -> 31)"
+        assert found.exit_code == 0 and changed in found.stderr
+    # Of other data the model has learned nothing, wherever they lie.
+    copied = shutil.copytree(tmp_path / "photos", tmp_path / "copied")
+    assert "since the training" not in run(tmp_path / "run", "--data", copied).stderr
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.data import DataInfo, Split, Target, match_classes
+from paradise_cli.data import DataBundle, DataInfo, Split, Target, match_classes
+from paradise_cli.inference.find_model import run_of
 from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.inference.named_data import open_for_model
 from paradise_cli.recipe.schema import Recipe
+from paradise_cli.training.checkpoint import Checkpoints
+from paradise_cli.training.data_identity import differences, identity
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,9 @@ def open_split(
     """
     found = open_for_model(recipe, info, data, split=split, overrides=overrides, source=source)
     labels, notes = fit_labels(found.split.labels, found.info, info)
-    everything = (*found.notes, *notes, *_pixel_notes(found.info, info))
+    # Of other data, and of test images, the model has learned nothing.
+    learned = [] if split == "test" or found.own is None else _learned_notes(found.own, source)
+    everything = (*found.notes, *notes, *_pixel_notes(found.info, info), *learned)
     return EvaluationData(found.split.relabel(labels), found.label, everything)
 
 
@@ -110,6 +115,23 @@ def _fit_classes(
             " are"
         )
     return found.relabelled(column), found.note
+
+
+def _learned_notes(data: DataBundle, source: Path | str) -> list[str]:
+    """What to know where a run was trained on other images than are there now."""
+    run = run_of(Path(source))
+    before = None if run is None else Checkpoints(run.checkpoints, {}).data()
+    if before is None:
+        return []
+    # To read pixels that nothing is compared with takes seconds.
+    changes = differences(before, identity(data, pixels=before.get("pixels") is not None))
+    if not changes:
+        return []
+    shown = "; ".join(line.strip() for line in changes)
+    return [
+        f"{data.info.label} has changed since the training ({shown}): which of these images the"
+        " model learned from is not known"
+    ]
 
 
 def _pixel_notes(data: DataInfo, model: DataInfo) -> list[str]:

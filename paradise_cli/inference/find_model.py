@@ -55,10 +55,16 @@ def find_model(path_or_name: str | Path | None) -> Path:
     )
 
 
+def run_of(weights: Path) -> RunFolder | None:
+    """The run that a weights file lies in; None where it lies in no run folder."""
+    runs = (RunFolder(folder) for folder in (weights.parent, weights.parent.parent))
+    return next((run for run in runs if run.recipe.is_file()), None)
+
+
 def card_of_run(weights: Path) -> Path | None:
     """Where the card of a run's weights is; None for weights that lie in no run folder."""
-    folders = (weights.parent, weights.parent.parent)
-    return next((f / CARD for f in folders if RunFolder(f).recipe.is_file()), None)
+    run = run_of(weights)
+    return None if run is None else run.path / CARD
 
 
 def short_name(weights: Path) -> str:

@@ -36,7 +36,7 @@ class NamedData:
     """A split, the description of its data, and what reports call it.
 
     `logit_names` are the classes of a classifier, in the order of its logits, where the user named
-    them.
+    them; `own` is all of the data where a model learned from them.
     """
 
     split: Split
@@ -44,6 +44,7 @@ class NamedData:
     label: str
     notes: tuple[str, ...] = ()
     logit_names: tuple[str, ...] | None = None
+    own: DataBundle | None = None
 
 
 def open_for_model(
@@ -179,7 +180,8 @@ def _chosen(bundle: DataBundle, split: str, way: str, *, own: bool) -> NamedData
         known = " or ".join(f"{way}{name}" for name in there)
         whose = ", which the model learned from," if own else ""
         raise ParadiseError(f"{label}{whose} has no {split} split; it has: {known}")
-    return NamedData(there[split], bundle.info, f"{label}, {split}", bundle.notes)
+    learned_from = bundle if own else None
+    return NamedData(there[split], bundle.info, f"{label}, {split}", bundle.notes, own=learned_from)
 
 
 def _changed(

@@ -26,11 +26,7 @@ def refuse_other_data(points: Sequence[tuple[SweepPoint, RunFolder]]) -> None:
         section = json.dumps(point.recipe.resolved()["data"], sort_keys=True)
         if section not in there:
             there[section] = identity(build_data(point.recipe))
-        now = there[section]
-        # Behind a frozen backbone a training stands on features, which have a shape of their own.
-        if before.get("pixels") is None:
-            before = before | {name: now[name] for name in ("shape", "pixels")}
-        if changes := differences(before, now):
+        if changes := differences(before, there[section]):
             raise UsageError(
                 f"{run.path} was trained on other data:\n" + "\n".join(changes) + "\n"
                 "bring the data back, or choose another --out"

@@ -12,9 +12,10 @@ _LOOKED_AT = 1024  # images whose pixels are compared
 _BATCH = 64  # images read at a time
 
 
-def identity(data: DataBundle) -> dict[str, Any]:
+def identity(data: DataBundle, *, pixels: bool = True) -> dict[str, Any]:
     """Shape, classes, number of training images, and digests of their ids and labels and of the
-    pixels of up to 1,024 of them, at even distances (None of data that are no pictures): JSON.
+    pixels of up to 1,024 of them, at even distances (None of data that are no pictures, and
+    without `pixels`): JSON.
     """
     digest = hashlib.sha256()
     for name in data.train.ids:
@@ -27,7 +28,7 @@ def identity(data: DataBundle) -> dict[str, Any]:
         "images": len(data.train),
         "sha256": digest.hexdigest(),
         # Features and random values are computed, and rounded in another way elsewhere.
-        "pixels": _pixels(data.train) if data.info.pictures else None,
+        "pixels": _pixels(data.train) if pixels and data.info.pictures else None,
     }
 
 
@@ -44,6 +45,10 @@ def _pixels(split: Split) -> str:
 def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What has changed between two identities, a line each; nothing where they are the same."""
     lines = []
+    # Behind a frozen backbone a training stood on features, which have a shape of their own; older
+    # versions did not look at pixels.
+    if before.get("pixels") is None:
+        before = before | {name: now[name] for name in ("shape", "pixels")}
     if before["shape"] != now["shape"]:
         shapes = ["x".join(map(str, one["shape"])) for one in (before, now)]
         lines.append(f"  image shape: {shapes[0]} -> {shapes[1]}")
@@ -57,8 +62,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     # A renamed file or a changed label moves no number, and yet the order of batches.
     if not lines and before["sha256"] != now["sha256"]:
         lines.append("  the training images have other names or labels than before")
-    # Older versions did not look at pixels.
-    elif not lines and before.get("pixels", now["pixels"]) != now["pixels"]:
+    elif not lines and before["pixels"] != now["pixels"]:
         lines.append("  the training images have other pixels than before")
     return lines
 

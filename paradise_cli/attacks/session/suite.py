@@ -65,29 +65,20 @@ class Suite:
         return replace(self, stages=(*self.stages, *SUITES[self.backed_by].stages), backed_by="")
 
 
+def _towards_nearest(first: int, steps: int, targets: int) -> tuple[Stage, ...]:
+    """So many `first` steps of cross-entropy, then so many `steps` towards each nearest class."""
+    hyper = {"steps": steps, "targets": targets, "loss": "margin"}
+    return (
+        Stage("apgd", {"loss": "ce", "steps": first}, "APGD-CE"),
+        Stage("apgd_targeted", hyper, "APGD-T, nearest", nearest=True),
+    )
+
+
 SUITES: dict[str, Suite] = {
-    # Multi-Targeted alone comes within a point of AutoAttack; APGD-CE before it is cheap, and
-    # leaves it fewer images.
-    "quick": Suite(
-        (
-            Stage("apgd", {"loss": "ce", "steps": 50}, "APGD-CE"),
-            Stage("multi_targeted", {"steps": 100, "restarts": 1}, "Multi-Targeted"),
-        )
-    ),
     # Nearly every image that AutoAttack breaks falls towards one of the three classes that are
     # nearest by the tangent, most to the first steps of cross-entropy.
-    "fast": Suite(
-        (
-            Stage("apgd", {"loss": "ce", "steps": 20}, "APGD-CE"),
-            Stage(
-                "apgd_targeted",
-                {"steps": 60, "targets": 3, "loss": "margin"},
-                "APGD-T, nearest",
-                nearest=True,
-            ),
-        ),
-        backed_by="standard",
-    ),
+    "quick": Suite(_towards_nearest(first=10, steps=30, targets=1)),
+    "fast": Suite(_towards_nearest(first=20, steps=60, targets=3), backed_by="standard"),
     # AutoAttack (method.md 5.3), with its steps and queries.
     "standard": Suite(
         (

@@ -2,55 +2,23 @@
 loss is, and how far posteriors move.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from paradise_cli.core.randomness import image_keys, keyed_uniform
+from paradise_cli.core.randomness import image_keys
 from paradise_cli.evaluation.nuisance import Mean
 from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.information.distances import DISTANCES
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.models.encoder import EncoderWithHead
 from paradise_cli.perturbations import SAMPLERS, Sampler
+from paradise_cli.reproduction.surface import directions, smoothness
 
-POINTS = 17  # on a line through an image, from -eps to eps
 CHUNK = 100  # images that pass the model at a time
 STEPS = 10  # of the search for the posterior that is farthest
-
-Loss = Callable[[Tensor], Tensor]
-"""Images [B, C, H, W] to values [B]."""
-
-
-def smoothness(loss: Loss, images: Tensor, eps: float, keys: Tensor) -> tuple[Tensor, Tensor]:
-    """How much a loss wavers along a random line through each image, and how far it is from its
-    tangent along the steepest one; each [B] (paper Fig. 5, method.md 6).
-
-    The lines run from x - eps d to x + eps d and are not cut to [0, 1]. d = g is the sign of the
-    gradient; d = r has random signs and is orthogonal to g (of an odd number of pixels, all but
-    one). The first is the loss's deviation along r; the second max |l(x + u g) - l(x) - u g dl(x)|
-    over u, as a share of |l(x + eps g) - l(x)|.
-    """
-    images = images.detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(images).sum(), [images])
-    steepest = gradient.sign()
-    # Where there is no slope either sign will do, and 0 would be a shorter line.
-    coins = keyed_uniform(keys, images.shape[1:], 0)
-    steepest = torch.where(steepest == 0, (coins - 0.5).sign(), steepest)
-    # The half of pixels with the smaller draws keeps its sign: r g is then 0, and not only near it.
-    draws = keyed_uniform(keys, images.shape[1:], 1).flatten(1)
-    low = draws.argsort(1).argsort(1) < draws.shape[1] // 2
-    random = torch.where(low.view_as(steepest), steepest, -steepest)
-    offsets = torch.linspace(-eps, eps, POINTS)
-    with torch.no_grad():
-        wavering = torch.stack([loss(images + u * random) for u in offsets]).std(0, correction=0)
-        start, end = loss(images), loss(images + eps * steepest)
-        rise = (gradient * steepest).flatten(1).sum(1)
-        gaps = [(loss(images + u * steepest) - start - u * rise).abs() for u in offsets]
-    return wavering, torch.stack(gaps).amax(0) / (end - start).abs()
 
 
 def local_behaviour(
@@ -71,7 +39,10 @@ def local_behaviour(
         def loss(x: Tensor, right: Tensor = right) -> Tensor:
             return -classify(x).gather(1, right)[:, 0]
 
-        waver, gap = smoothness(loss, some, eps, keys[part].to(device))
+        x = some.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(x).sum(), [x])
+        steepest, random = directions(gradient, keys[part].to(device))
+        waver, gap = smoothness(loss, some, gradient, steepest, random, eps)
         wavering.append(waver.cpu())
         gaps.append(gap.cpu())
     corner = SAMPLERS["corner"](eps=eps)

@@ -46,6 +46,7 @@ ROOMS = [
     "robustness",
     "verification",
     "sweep",
+    "reproduction",
     "library",
     "cli",
     "__main__",

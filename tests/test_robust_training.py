@@ -52,36 +52,6 @@ def asked(folder: Path, **changed: Any) -> argparse.Namespace:
     return argparse.Namespace(**given | changed)
 
 
-def test_a_linear_loss_is_flat_along_random_lines_and_its_own_tangent(bench: ModuleType) -> None:
-    """l = 3 sum x: along r, orthogonal to the signs of its gradient, it does not change at all."""
-    images = torch.rand(4, 3, 6, 6, dtype=torch.float64)
-    found = measures().smoothness(lambda x: 3 * x.flatten(1).sum(1), images, 0.1, torch.arange(4))
-    torch.testing.assert_close(torch.stack(found), torch.zeros(2, 4, dtype=torch.float64))
-
-
-def test_a_quadratic_loss_wavers_and_bends_as_its_closed_form_says(bench: ModuleType) -> None:
-    """l = sum x^2 / 2 at x = c > 0, d pixels: l(x + u r) - l(x) = u^2 d / 2 and, along g = 1,
-    l(x + u g) - l(x) = u c d + u^2 d / 2, so that its error is eps / (2 c + eps).
-    """
-    eps, c, d = 0.1, 0.4, 108
-    module = measures()
-    images = torch.full((2, 3, 6, 6), c, dtype=torch.float64)
-    wavering, error = module.smoothness(
-        lambda x: x.square().flatten(1).sum(1) / 2, images, eps, torch.arange(2)
-    )
-    squares = torch.linspace(-eps, eps, module.POINTS, dtype=torch.float64).square() * d / 2
-    expected = squares.std(correction=0).expand(2)
-    # The offsets are in single precision.
-    torch.testing.assert_close(wavering, expected, rtol=1e-5, atol=0)
-    torch.testing.assert_close(
-        error, torch.full_like(error, eps / (2 * c + eps)), rtol=1e-5, atol=0
-    )
-
-
-def measures() -> ModuleType:
-    return importlib.import_module("robust_measures")
-
-
 def attacked(settings: Any, classifier: Any, images: Tensor, *others: Any, **more: Any) -> Any:
     """A report on these images, of which half stand: a real attack takes longer than a test may."""
     half = Proportion.of(len(images) // 2, len(images))

@@ -11,6 +11,7 @@ from paradise_cli.cli import (
     encode,
     evaluate,
     export,
+    figure,
     predict,
     rate,
     rd,
@@ -60,6 +61,7 @@ def root(
     paradise export runs/mine --format onnx    a file that runs without us
     paradise rd bernoulli --p 0.3              exact rate-distortion functions
     paradise sweep digits --alpha 0.03:0.7:9   a frontier that checks itself
+    paradise figure surface runs/digits        the paper's figures, of any model
     paradise recipes ls                        what else can be trained
     paradise zoo ls                            trained models, to pull and use
     paradise selftest                          does it hold on this machine
@@ -80,5 +82,6 @@ app.command()(reconstruct.reconstruct)
 app.command()(export.export)
 app.command()(rd.rd)
 app.command()(selftest.selftest)
+app.add_typer(figure.app, name="figure")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(zoo.app, name="zoo")

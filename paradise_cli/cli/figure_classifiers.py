@@ -1,0 +1,231 @@
+"""`paradise figure surface | gradients | orthogonality`: figures of classifiers."""
+
+import sys
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from paradise_cli.cli.attack_options import Data, Head, Seed, Split
+from paradise_cli.cli.figure_output import (
+    Picture,
+    beside,
+    class_names,
+    losses_of,
+    mean_words,
+    open_classifiers,
+    origin_of,
+    picture_at,
+    refuse_pictures,
+    same_examples,
+    save_arrays,
+    tell,
+    title_of,
+)
+from paradise_cli.cli.images import placed
+from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, OverwriteOption
+from paradise_cli.cli.tables import Row, print_sections
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.ranges import number
+from paradise_cli.core.units import counted
+
+if TYPE_CHECKING:
+    from paradise_cli.reproduction.input_gradients import Orthogonality
+    from paradise_cli.reproduction.surface import Surface
+
+MOST_SHOWN = 8  # images side by side
+SURFACE_N, ORTHOGONAL_N = 200, 500  # images
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A run folder, a weights file, a packaged name, or package.module:function for a"
+        " classifier of your own.",
+    ),
+]
+Models = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="MODEL...",
+        help="Run folders, weights files, packaged names, or package.module:function for"
+        " classifiers of your own.",
+    ),
+]
+Radius = Annotated[str, typer.Option(help="How far the plane goes, of pixels in [0, 1].")]
+Shown = Annotated[int, typer.Option(min=1, max=MOST_SHOWN, help="Images in the picture.")]
+Count = Annotated[
+    int | None,
+    typer.Option("--n", min=1, help="Images, drawn at random.", show_default="a few hundred"),
+]
+
+
+def surface(
+    model: Model,
+    data: Data = None,
+    split: Split = "test",
+    overrides: OverridesOption = None,
+    eps: Radius = "8/255",
+    n: Count = None,
+    shown: Shown = 3,
+    out: Picture = None,
+    head: Head = None,
+    seed: Seed = 0,
+    device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Loss and decision around images, and how far the loss is from flat (Fig. 5).
+
+    \b
+    paradise figure surface runs/mine --eps 8/255
+    paradise figure surface my_module:load --data images.npz --out s.png
+
+    One axis is the sign of the gradient, the other random signs that are orthogonal to it. Of a
+    masked gradient the loss wavers along random signs, or rises far from its tangent.
+    """
+    reach = number(eps, "--eps")
+    if not 0 < reach <= 1:
+        raise UsageError(f"--eps {eps}: above 0 and at most 1, as pixels lie in [0, 1]")
+    chosen = overrides or ()
+    # What a user's own classifier prints is no result.
+    with redirect_stdout(sys.stderr):
+        targets = open_classifiers([model], head=head, device=device)
+        picture = picture_at(out, "surface", [each.name for each in targets])
+        refuse_pictures(picture, targets, data, chosen)
+        examples = same_examples(targets, data, split=split, overrides=chosen, n=n, most=SURFACE_N)
+        given = {"data": examples.label, "settings": placed(chosen), "eps": reach, "seed": seed,
+                 "n": len(examples.images), "shown": shown}  # fmt: skip
+        origin = origin_of("surface", targets, given)
+        with beside(picture, ".npz", origin, overwrite=overwrite) as arrays:
+            from paradise_cli.reproduction.surface import surface as computed
+            from paradise_cli.reproduction.surface_picture import draw_surface
+
+            (loss,) = losses_of(targets, [model], examples, device).values()
+            found = computed(loss, examples.images, examples.labels, reach, shown, seed)
+            title = title_of(targets, examples, f"eps = {eps}")
+            save_arrays(arrays, found.arrays())
+            draw_surface(found, class_names(examples, found.labels.tolist()), picture, title)
+    tell(found.to_json(), picture, arrays, as_json, lambda: _print_surface(found, title))
+
+
+def _print_surface(found: "Surface", title: str) -> None:
+    value, interval = mean_words(found.wavering, "nats")
+    print_sections(
+        title,
+        ("around each image", "value", "95% interval"),
+        [
+            [
+                ("deviation of the loss along random signs, mean", value, interval),
+                ("distance from the tangent, of the rise, median", f"{found.linearity:.1%}", ""),
+            ]
+        ],
+    )
+
+
+def gradients(
+    models: Models,
+    data: Data = None,
+    split: Split = "test",
+    overrides: OverridesOption = None,
+    shown: Shown = 6,
+    out: Picture = None,
+    head: Head = None,
+    device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Gradients of the loss in the pixels, as images (Fig. 7).
+
+    \b
+    paradise figure gradients runs/plain runs/robust
+    paradise figure gradients runs/mine my_module:load --data images.npz
+
+    Each is cut to its mean and three deviations either way. Those of robust models show what is in
+    the image, those of others look like noise.
+    """
+    chosen = overrides or ()
+    with redirect_stdout(sys.stderr):
+        targets = open_classifiers(models, head=head, device=device)
+        picture = picture_at(out, "gradients", [each.name for each in targets])
+        refuse_pictures(picture, targets, data, chosen)
+        examples = same_examples(targets, data, split=split, overrides=chosen, n=shown, most=shown)
+        given = {"data": examples.label, "settings": placed(chosen), "shown": shown}
+        origin = origin_of("gradients", targets, given)
+        with beside(picture, ".npz", origin, overwrite=overwrite) as arrays:
+            from paradise_cli.reproduction.gradient_pictures import draw_gradients
+            from paradise_cli.reproduction.input_gradients import gradients as computed
+            from paradise_cli.reproduction.input_gradients import names_of
+
+            losses = losses_of(targets, names_of([t.title for t in targets]), examples, device)
+            found = computed(losses, examples.images, examples.labels)
+            save_arrays(arrays, found.arrays())
+            names = class_names(examples, examples.labels.tolist())
+            draw_gradients(found, names, picture, f"Gradients in the pixels: {examples.label}")
+    tell({"models": list(found.by_model), "n": len(examples.images)}, picture, arrays, as_json)
+
+
+def orthogonality(
+    models: Models,
+    data: Data = None,
+    split: Split = "test",
+    overrides: OverridesOption = None,
+    n: Count = None,
+    out: Picture = None,
+    head: Head = None,
+    device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Angles between the gradients of different models at the same images.
+
+    \b
+    paradise figure orthogonality runs/seed0 runs/seed1 runs/robust
+
+    Where gradients are orthogonal, as directions at random are, an attack on one model says little
+    of another one.
+    """
+    if len(models) < 2:
+        raise UsageError("orthogonality compares models: name two or more")
+    chosen = overrides or ()
+    with redirect_stdout(sys.stderr):
+        targets = open_classifiers(models, head=head, device=device)
+        picture = picture_at(out, "orthogonality", [each.name for each in targets])
+        refuse_pictures(picture, targets, data, chosen)
+        examples = same_examples(
+            targets, data, split=split, overrides=chosen, n=n, most=ORTHOGONAL_N
+        )
+        count = len(examples.images)
+        given = {"data": examples.label, "settings": placed(chosen), "n": count}
+        origin = origin_of("orthogonality", targets, given)
+        with beside(picture, ".npz", origin, overwrite=overwrite) as arrays:
+            from paradise_cli.reproduction.gradient_pictures import draw_orthogonality
+            from paradise_cli.reproduction.input_gradients import gradients as taken
+            from paradise_cli.reproduction.input_gradients import names_of
+            from paradise_cli.reproduction.input_gradients import orthogonality as computed
+
+            losses = losses_of(targets, names_of([t.title for t in targets]), examples, device)
+            found = computed(taken(losses, examples.images, examples.labels))
+            save_arrays(arrays, found.arrays())
+            title = f"Angles between gradients: {examples.label}, {counted(count, 'image')}"
+            draw_orthogonality(found, picture, title)
+    tell(found.to_json(), picture, arrays, as_json, lambda: _print_orthogonality(found, title))
+
+
+def _print_orthogonality(found: "Orthogonality", title: str) -> None:
+    sections: list[list[Row]] = []
+    for each in found.pairs:
+        cosine, interval = mean_words(each.cosine)
+        size, size_interval = mean_words(each.size)
+        signs, signs_interval = mean_words(each.signs)
+        sections.append(
+            [
+                (f"{' and '.join(each.models)}: cosine", cosine, interval),
+                ("deviation over images", f"{each.deviation:.3g}", f"n = {each.n:,}"),
+                ("|cosine|", size, size_interval),
+                ("signs that agree", signs, signs_interval),
+            ]
+        )
+    chance = f"random directions: deviation {found.random_deviation:.3g}"
+    sections.append([(chance, f"|cosine| {found.random_size:.3g}", "signs 0.5")])
+    print_sections(title, ("gradients of", "value", "95% interval"), sections)

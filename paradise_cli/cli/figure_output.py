@@ -1,0 +1,191 @@
+"""What all figures share: where they are written, the images they are of, how they are told."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from paradise_cli.cli.images import model_of, refuse_among_read, say_whose_data
+from paradise_cli.cli.options import written
+from paradise_cli.cli.output import note, print_json
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.units import counted, significant
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+
+    from paradise_cli.evaluation.nuisance import Mean
+    from paradise_cli.reproduction.loss import Loss
+    from paradise_cli.robustness.classifiers import NamedClassifier
+    from paradise_cli.robustness.examples import Examples
+
+FOLDER = Path("figures")
+Picture = Annotated[
+    Path | None,
+    typer.Option(
+        callback=written(".png"),
+        help="The picture; the data that it shows are written beside it.",
+        show_default=f"{FOLDER}/FIGURE-MODEL.png",
+    ),
+]
+
+
+def picture_at(out: Path | None, figure: str, names: Sequence[str]) -> Path:
+    """Where a picture goes: as asked for, or named after the figure and the models."""
+    if out is not None:
+        return out
+    return FOLDER / f"{re.sub(r'[^A-Za-z0-9._-]+', '_', '-'.join([figure, *names]))}.png"
+
+
+@contextmanager
+def beside(
+    picture: Path, suffix: str, origin: Mapping[str, Any], *, overwrite: bool
+) -> Iterator[Path]:
+    """Run the body, which writes the picture and the data it shows; gives the place of those.
+
+    Raises UsageError before the body where another result stands at one of them.
+    """
+    from paradise_cli.core.results import replacing
+
+    data = picture.with_suffix(suffix)
+    with (
+        replacing(picture, origin, overwrite=overwrite),
+        replacing(data, origin, overwrite=overwrite),
+    ):
+        yield data
+
+
+def save_arrays(path: Path, arrays: Mapping[str, "NDArray[Any]"]) -> None:
+    """Publish arrays as an .npz; the same arrays give the same bytes."""
+    import numpy as np
+
+    from paradise_cli.core.storage import publish
+
+    with publish(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def tell(
+    numbers: Mapping[str, Any],
+    picture: Path,
+    data: Path,
+    as_json: bool,
+    show: Callable[[], None] | None = None,
+) -> None:
+    """Say what was written; on stdout JSON, or else what `show` prints."""
+    if as_json:
+        print_json({"picture": str(picture), "data": str(data), **numbers})
+    elif show is not None:
+        show()
+    note(f"{picture}; the data it shows: {data}")
+
+
+def open_classifiers(
+    models: Sequence[str], *, head: str | None, device: str
+) -> list["NamedClassifier"]:
+    """The classifiers of these names; a misspelt one is refused before torch is loaded."""
+    from paradise_cli.inference.find_model import find_model
+
+    for each in models:
+        if ":" not in each:
+            find_model(each)
+    from paradise_cli.robustness.classifiers import open_classifier
+
+    return [open_classifier(each, device=device, head=head) for each in models]
+
+
+def same_examples(
+    targets: Sequence["NamedClassifier"],
+    data: str | None,
+    *,
+    split: str,
+    overrides: Sequence[str],
+    n: int | None,
+    most: int,
+) -> "Examples":
+    """The labelled images that all these classifiers are asked about.
+
+    Raises ParadiseError where two of them read other images or number classes in another way.
+    """
+    import torch
+
+    from paradise_cli.robustness.examples import open_examples
+
+    def opened(target: "NamedClassifier") -> "Examples":
+        say_whose_data(target.loaded, data, overrides)
+        return open_examples(target, data, split=split, n=n, most=most, overrides=overrides)
+
+    first, *others = [opened(target) for target in targets]
+    for target, other in zip(targets[1:], others, strict=True):
+        same = other.images.shape == first.images.shape and torch.equal(other.images, first.images)
+        if not same or not torch.equal(other.labels, first.labels):
+            raise ParadiseError(
+                f"{targets[0].label} and {target.label} are judged on other images or classes"
+                f" ({first.label}, {other.label}): name data that both read, by --data"
+            )
+    for line in first.notes:
+        note(f"note: {line}")
+    return first
+
+
+def refuse_pictures(
+    picture: Path,
+    targets: Sequence["NamedClassifier"],
+    data: str | None,
+    overrides: Sequence[str],
+) -> None:
+    """Raise UsageError where the picture would stand among the images that are read."""
+    for target in targets:
+        refuse_among_read(picture, target.loaded, data, overrides)
+
+
+def losses_of(
+    targets: Sequence["NamedClassifier"], names: Sequence[str], examples: "Examples", device: str
+) -> dict[str, "Loss"]:
+    """The loss of each classifier on the images, by name."""
+    from paradise_cli.attacks.session.inputs import device_of
+    from paradise_cli.reproduction.loss import Loss
+
+    def where(target: "NamedClassifier") -> "torch.device":
+        # A function of somebody's own has its weights where they are.
+        own = target.loaded is None and device == "auto"
+        return device_of(target.function, None if own else device)
+
+    return {
+        name: Loss(target.function, examples.images, examples.labels, where(target))
+        for name, target in zip(names, targets, strict=True)
+    }
+
+
+def origin_of(
+    figure: str, targets: Sequence["NamedClassifier"], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What decides a figure: the models and all that was asked for."""
+    models = [
+        {"model": each.label} if each.loaded is None else model_of(each.loaded) for each in targets
+    ]
+    return {"command": f"figure {figure}", "models": models, **given}
+
+
+def class_names(examples: "Examples", labels: Sequence[int]) -> list[str]:
+    """Names of these classes, their numbers where nothing names them."""
+    names = examples.classes
+    return [str(label) if names is None else names[label] for label in labels]
+
+
+def title_of(targets: Sequence["NamedClassifier"], examples: "Examples", *more: str) -> str:
+    """Models, data, number of images and what else decides the figure, in one line."""
+    models = ", ".join(each.title for each in targets)
+    n = counted(len(examples.images), "image")
+    return " · ".join([f"{models} on {examples.label}, {n}", *more])
+
+
+def mean_words(mean: "Mean", unit: str = "") -> tuple[str, str]:
+    """A mean with its unit, and its interval."""
+    space = f" {unit}" if unit else ""
+    interval = f"{significant(mean.low)} to {significant(mean.high)}"
+    return f"{significant(mean.value)}{space}", interval

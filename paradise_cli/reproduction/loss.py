@@ -1,0 +1,71 @@
+"""The cross-entropy of any classifier at any points, and its slope in the pixels."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from paradise_cli.attacks.engine.classifier import Function
+from paradise_cli.attacks.protocol.lanes import input_gradient
+from paradise_cli.attacks.session.inputs import checked_images, checked_labels, choose_compute
+from paradise_cli.attacks.session.subject import Subject
+from paradise_cli.core.machine import full_fp32
+
+
+class Loss:
+    """A classifier examined on labelled images, and asked about points around them.
+
+    Images are [N, C, H, W] in [0, 1], labels int64 [N]; `correct` bool [N] says which of them it
+    names rightly. Points may lie outside of [0, 1]. Raises as `Subject.examine`.
+    """
+
+    def __init__(
+        self, function: Function, images: Tensor, labels: Tensor, device: torch.device
+    ) -> None:
+        images = checked_images(images)
+        labels = checked_labels(labels, len(images))
+        compute = choose_compute(device, images.shape[2:], "fp32")
+        self._subject = Subject.examine(function, images, labels, "linf", compute)
+        self.correct = self._subject.correct
+        self.random = self._subject.behaviour.random
+
+    def at(self, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss [M] and predicted class [M] at points [M, C, H, W] with labels [M]."""
+
+        def answers(some: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+            with torch.no_grad():
+                logits = self._subject.classifier(some)
+            return cross_entropy(logits, true, reduction="none"), logits.argmax(1)
+
+        loss, predicted = self._in_batches(answers, points, labels)
+        return loss, predicted
+
+    def gradient(self, points: Tensor, labels: Tensor) -> Tensor:
+        """d loss / d pixels at points [M, C, H, W], of the same shape; 0 where there is none."""
+
+        def slopes(some: Tensor, true: Tensor) -> tuple[Tensor]:
+            x = some.clone().requires_grad_()
+            loss = cross_entropy(self._subject.classifier(x), true, reduction="none")
+            return (input_gradient(loss, x),)
+
+        (found,) = self._in_batches(slopes, points, labels)
+        return found
+
+    def _in_batches(
+        self,
+        ask: Callable[[Tensor, Tensor], tuple[Tensor, ...]],
+        points: Tensor,
+        labels: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """What `ask` gives for all points, always asked about as many at a time; on the CPU."""
+        compute = self._subject.compute
+        found = []
+        with full_fp32(compute.device):
+            for first in range(0, len(points), compute.width):
+                # One shape: kernels round differently at others, and some functions take one only.
+                part = torch.arange(first, min(first + compute.width, len(points)))
+                rows = torch.cat([part, part[:1].expand(compute.width - len(part))])
+                some, true = (each[rows].to(compute.device) for each in (points, labels))
+                found.append([each[: len(part)].cpu() for each in ask(some, true)])
+        return tuple(torch.cat(each) for each in zip(*found, strict=True))

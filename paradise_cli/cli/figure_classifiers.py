@@ -1,7 +1,8 @@
-"""`paradise figure surface | gradients | orthogonality`: figures of classifiers."""
+"""`paradise figure surface | gradients | orthogonality | targets`: figures of classifiers."""
 
 import sys
 from contextlib import redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,7 @@ from paradise_cli.cli.figure_output import (
     Picture,
     beside,
     class_names,
+    device_for,
     losses_of,
     mean_words,
     open_classifiers,
@@ -25,16 +27,19 @@ from paradise_cli.cli.figure_output import (
 from paradise_cli.cli.images import placed
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, OverwriteOption
 from paradise_cli.cli.tables import Row, print_sections
-from paradise_cli.core.errors import UsageError
+from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.ranges import number
 from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:
     from paradise_cli.reproduction.input_gradients import Orthogonality
     from paradise_cli.reproduction.surface import Surface
+    from paradise_cli.reproduction.targets import Targets
+    from paradise_cli.robustness.examples import Examples
 
 MOST_SHOWN = 8  # images side by side
-SURFACE_N, ORTHOGONAL_N = 200, 500  # images
+MOST_STEPS = 10_000
+SURFACE_N, TARGETS_N, ORTHOGONAL_N = 200, 50, 500  # images
 
 Model = Annotated[
     str,
@@ -53,6 +58,8 @@ Models = Annotated[
     ),
 ]
 Radius = Annotated[str, typer.Option(help="How far the plane goes, of pixels in [0, 1].")]
+Ball = Annotated[str, typer.Option(help="Largest change of a pixel.")]
+Steps = Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Of the attack.")]
 Shown = Annotated[int, typer.Option(min=1, max=MOST_SHOWN, help="Images in the picture.")]
 Count = Annotated[
     int | None,
@@ -75,7 +82,7 @@ def surface(
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Loss and decision around images, and how far the loss is from flat (Fig. 5).
+    """Loss and class around images (Figure 5).
 
     \b
     paradise figure surface runs/mine --eps 8/255
@@ -84,10 +91,7 @@ def surface(
     One axis is the sign of the gradient, the other random signs that are orthogonal to it. Of a
     masked gradient the loss wavers along random signs, or rises far from its tangent.
     """
-    reach = number(eps, "--eps")
-    if not 0 < reach <= 1:
-        raise UsageError(f"--eps {eps}: above 0 and at most 1, as pixels lie in [0, 1]")
-    chosen = overrides or ()
+    reach, chosen = _radius(eps), overrides or ()
     # What a user's own classifier prints is no result.
     with redirect_stdout(sys.stderr):
         targets = open_classifiers([model], head=head, device=device)
@@ -104,9 +108,16 @@ def surface(
             (loss,) = losses_of(targets, [model], examples, device).values()
             found = computed(loss, examples.images, examples.labels, reach, shown, seed)
             title = title_of(targets, examples, f"eps = {eps}")
-            save_arrays(arrays, found.arrays())
             draw_surface(found, class_names(examples, found.labels.tolist()), picture, title)
+            save_arrays(arrays, found.arrays())
     tell(found.to_json(), picture, arrays, as_json, lambda: _print_surface(found, title))
+
+
+def _radius(eps: str) -> float:
+    reach = number(eps, "--eps")
+    if not 0 < reach <= 1:
+        raise UsageError(f"--eps {eps}: above 0 and at most 1, as pixels lie in [0, 1]")
+    return reach
 
 
 def _print_surface(found: "Surface", title: str) -> None:
@@ -123,6 +134,77 @@ def _print_surface(found: "Surface", title: str) -> None:
     )
 
 
+def targets(
+    model: Model,
+    data: Data = None,
+    split: Split = "test",
+    overrides: OverridesOption = None,
+    eps: Ball = "16/255",
+    steps: Steps = 200,
+    n: Count = None,
+    shown: Shown = 6,
+    out: Picture = None,
+    head: Head = None,
+    seed: Seed = 0,
+    device: DeviceOption = "auto",
+    overwrite: OverwriteOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Images led to a chosen class (Figure 6).
+
+    \b
+    paradise figure targets runs/mine --eps 16/255
+
+    PGD from a random start leads each image to a wrong class that is drawn for it. `paradise attack
+    --suite targeted` measures how often that succeeds; here stand some images where it did.
+    """
+    reach, chosen = _radius(eps), overrides or ()
+    with redirect_stdout(sys.stderr):
+        opened = open_classifiers([model], head=head, device=device)
+        picture = picture_at(out, "targets", [each.name for each in opened])
+        refuse_pictures(picture, opened, data, chosen)
+        examples = same_examples(opened, data, split=split, overrides=chosen, n=n, most=TARGETS_N)
+        given = {"data": examples.label, "settings": placed(chosen), "eps": reach, "steps": steps,
+                 "seed": seed, "n": len(examples.images), "shown": shown}  # fmt: skip
+        with beside(
+            picture, ".npz", origin_of("targets", opened, given), overwrite=overwrite
+        ) as arrays:
+            from paradise_cli.reproduction.targets import targeted
+
+            found = targeted(
+                opened[0].function, examples.images, examples.labels,
+                device_for(opened[0], device), eps=reach, steps=steps, shown=shown, seed=seed,
+            )  # fmt: skip
+            title = title_of(opened, examples, f"eps = {eps}")
+            _draw_targets(found, examples, picture, title)
+            save_arrays(arrays, found.arrays())
+    tell(found.to_json(), picture, arrays, as_json, lambda: _print_targets(found, title))
+
+
+def _draw_targets(found: "Targets", examples: "Examples", picture: Path, title: str) -> None:
+    import torch
+
+    from paradise_cli.figures.grid import draw_grid
+
+    if not found.rows:
+        raise ParadiseError(
+            f"no image was led to its target within eps = {found.eps:.3g}: there is nothing to"
+            " draw; a larger --eps or more --steps lead further"
+        )
+    change = found.attacked - found.images
+    times = 0.5 / max(float(change.abs().max()), 1e-6)
+    every = torch.stack([found.images, found.attacked, 0.5 + times * change], 1)
+    true, aimed = (class_names(examples, each.tolist()) for each in (found.labels, found.targets))
+    names = [f"{one}\nas {other}" for one, other in zip(true, aimed, strict=True)]
+    draw_grid(every, ["image", "attacked", f"change x {times:.0f}"], picture, title, names=names)
+
+
+def _print_targets(found: "Targets", title: str) -> None:
+    share = found.reached
+    row = ("led to their target", f"{share.value:.1%}", f"{share.low:.1%} to {share.high:.1%}")
+    print_sections(title, (f"PGD of {found.steps} steps", "share", "95% interval"), [[row]])
+
+
 def gradients(
     models: Models,
     data: Data = None,
@@ -135,7 +217,7 @@ def gradients(
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Gradients of the loss in the pixels, as images (Fig. 7).
+    """Gradients in the pixels (Figure 7).
 
     \b
     paradise figure gradients runs/plain runs/robust
@@ -159,9 +241,9 @@ def gradients(
 
             losses = losses_of(targets, names_of([t.title for t in targets]), examples, device)
             found = computed(losses, examples.images, examples.labels)
-            save_arrays(arrays, found.arrays())
             names = class_names(examples, examples.labels.tolist())
             draw_gradients(found, names, picture, f"Gradients in the pixels: {examples.label}")
+            save_arrays(arrays, found.arrays())
     tell({"models": list(found.by_model), "n": len(examples.images)}, picture, arrays, as_json)
 
 
@@ -177,12 +259,12 @@ def orthogonality(
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Angles between the gradients of different models at the same images.
+    """Angles between models' gradients.
 
     \b
     paradise figure orthogonality runs/seed0 runs/seed1 runs/robust
 
-    Where gradients are orthogonal, as directions at random are, an attack on one model says little
+    At the same images. Where gradients are orthogonal, as directions at random are, an attack on one model says little
     of another one.
     """
     if len(models) < 2:
@@ -206,9 +288,9 @@ def orthogonality(
 
             losses = losses_of(targets, names_of([t.title for t in targets]), examples, device)
             found = computed(taken(losses, examples.images, examples.labels))
-            save_arrays(arrays, found.arrays())
             title = f"Angles between gradients: {examples.label}, {counted(count, 'image')}"
             draw_orthogonality(found, picture, title)
+            save_arrays(arrays, found.arrays())
     tell(found.to_json(), picture, arrays, as_json, lambda: _print_orthogonality(found, title))
 
 

@@ -147,18 +147,21 @@ def losses_of(
     targets: Sequence["NamedClassifier"], names: Sequence[str], examples: "Examples", device: str
 ) -> dict[str, "Loss"]:
     """The loss of each classifier on the images, by name."""
-    from paradise_cli.attacks.session.inputs import device_of
     from paradise_cli.reproduction.loss import Loss
 
-    def where(target: "NamedClassifier") -> "torch.device":
-        # A function of somebody's own has its weights where they are.
-        own = target.loaded is None and device == "auto"
-        return device_of(target.function, None if own else device)
-
     return {
-        name: Loss(target.function, examples.images, examples.labels, where(target))
+        name: Loss(target.function, examples.images, examples.labels, device_for(target, device))
         for name, target in zip(names, targets, strict=True)
     }
+
+
+def device_for(target: "NamedClassifier", device: str) -> "torch.device":
+    """Where a classifier is asked."""
+    from paradise_cli.attacks.session.inputs import device_of
+
+    # A function of somebody's own has its weights where they are.
+    own = target.loaded is None and device == "auto"
+    return device_of(target.function, None if own else device)
 
 
 def origin_of(

@@ -26,9 +26,9 @@ UNLABELLED = "#9aa0a6"
 LEGEND_CLASSES = 20
 MARGIN = 0.03
 DOT_SHADE = 0.75
+WIDER = 7.2  # inches for each further plane
 
 
-@own_style
 def draw_posteriors(
     posterior: DiagonalGaussian, labels: Tensor, info: DataInfo, path: Path, title: str
 ) -> None:
@@ -37,6 +37,36 @@ def draw_posteriors(
     mu and sigma are [N, 2], labels int64 [N, T]; -1 is drawn grey. Publishes a PNG with the same
     bytes for the same input. Raises ParadiseError for latents that are not 2-D or not finite.
     """
+    draw_side_by_side([(posterior, title)], labels, info, path)
+
+
+@own_style
+def draw_side_by_side(
+    panels: Sequence[tuple[DiagonalGaussian, str]], labels: Tensor, info: DataInfo, path: Path
+) -> None:
+    """Draw posteriors of the same images by several models, each with its title, in one row.
+
+    As `draw_posteriors`; each plane has the scale of its own latents.
+    """
+    classes = info.targets[0].classes if info.targets else ()
+    n = len(panels[0][0].mu[:MOST])
+    numbers = labels[:MOST, 0].cpu().numpy() if labels.shape[1] else np.full(n, -1)
+    palette = _palette(len(classes))
+    width = 8.6 + WIDER * (len(panels) - 1)
+    figure = Figure(figsize=(width, 7.2), facecolor="white")
+    for place, (posterior, title) in enumerate(panels):
+        mu, sigma = _drawable(posterior)
+        left = 0.645 + place * WIDER  # inches; the first panel leaves the place of its numbers
+        axes = figure.add_axes((left / width, 0.07, 6.407 / width, 0.86))
+        _ellipses(axes, mu, sigma, palette[numbers])
+        _frame(axes, mu, sigma, title)
+    if 0 < len(classes) <= LEGEND_CLASSES:
+        _legend(axes, classes, palette, bool((numbers < 0).any()))
+    save(figure, path)
+
+
+def _drawable(posterior: DiagonalGaussian) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """mu and sigma [n, 2] of what is drawn; ParadiseError for what cannot be."""
     if posterior.mu.shape[1] != 2:
         raise ParadiseError(
             f"the picture shows 2 latent dimensions; this model has {posterior.mu.shape[1]}"
@@ -44,16 +74,7 @@ def draw_posteriors(
     mu, sigma = (part[:MOST].double().cpu().numpy() for part in posterior)
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
         raise ParadiseError("the picture cannot be drawn: some posteriors are not finite")
-    classes = info.targets[0].classes if info.targets else ()
-    numbers = labels[:MOST, 0].cpu().numpy() if labels.shape[1] else np.full(len(mu), -1)
-    palette = _palette(len(classes))
-    figure = Figure(figsize=(8.6, 7.2), facecolor="white")
-    axes = figure.add_axes((0.075, 0.07, 0.745, 0.86))
-    _ellipses(axes, mu, sigma, palette[numbers])
-    _frame(axes, mu, sigma, title)
-    if 0 < len(classes) <= LEGEND_CLASSES:
-        _legend(axes, classes, palette, bool((numbers < 0).any()))
-    save(figure, path)
+    return mu, sigma
 
 
 def _palette(classes: int) -> NDArray[np.float64]:

@@ -24,12 +24,11 @@ from paradise_cli.hub.push import Pushed
 from paradise_cli.inference.batches import BlockFunction, Results, stream_results
 from paradise_cli.inference.find_model import find_model
 from paradise_cli.inference.image_sources import Images, ImageSource, open_images
+from paradise_cli.inference.pixels import pixel_decoder
 from paradise_cli.inference.pushing import prepare_push
 from paradise_cli.inference.trained_file import build_trained, read_trained
 from paradise_cli.models import StochasticEncoder
-from paradise_cli.models.base import is_frozen
 from paradise_cli.models.weights import read_model
-from paradise_cli.objective.distortions import DISTORTIONS, LINKS
 from paradise_cli.recipe.schema import Recipe
 
 _NOISE = 2**20  # normal numbers that are drawn at a time
@@ -247,25 +246,19 @@ class LoadedModel:
 
         return compute
 
+    def decoder(self) -> BlockFunction:
+        """z [B, latent_dim] to pixels [B, C, H, W] in [0, 1] by decoder.
+
+        Raises ParadiseError for a model without one, or of values that are no picture.
+        """
+        return pixel_decoder(self.model, self.recipe, self.decoders(), self.source)
+
     def reconstructor(self) -> BlockFunction:
         """Images to pixels [B, C, H, W] in [0, 1] by decoder, and to themselves under ""."""
-        names = self.decoders()
-        tasks = named_tasks(self.recipe)
-        # How a decoder's output becomes pixels is a matter of the distortion it was trained with.
-        reproduce = {
-            name: DISTORTIONS[task.distortion.name](**task.distortion.hyper).reproduce
-            for name, task in tasks.items()
-        }
-        features = is_frozen(self.model.backbone)
-        values = [name for name in names if features or reproduce[name] is LINKS["identity"]]
-        if values:
-            raise ParadiseError(
-                f"{self.source}: {', '.join(values)} reproduces values, which are no picture"
-            )
+        decode = self.decoder()
 
         def compute(images: Tensor) -> dict[str, Tensor]:
-            decoded = self.model.decode(self.model.encode(images).mu)
-            return {"": images} | {name: reproduce[name](decoded[name]) for name in names}
+            return {"": images, **decode(self.model.encode(images).mu)}
 
         return compute
 

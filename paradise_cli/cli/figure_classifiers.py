@@ -264,8 +264,8 @@ def orthogonality(
     \b
     paradise figure orthogonality runs/seed0 runs/seed1 runs/robust
 
-    At the same images. Where gradients are orthogonal, as directions at random are, an attack on one model says little
-    of another one.
+    At the same images. Where gradients are orthogonal, as directions at random are, an attack on
+    one model says little of another one.
     """
     if len(models) < 2:
         raise UsageError("orthogonality compares models: name two or more")

@@ -85,8 +85,8 @@ def plane(
     \b
     paradise figure plane runs/dvib runs/beta-vae runs/paradise
 
-    With intervals on both axes, all by the same estimates, whatever rate they were trained with: methods are compared at equal
-    measured rate, not at equal alpha.
+    With intervals on both axes, all by the same estimates, whatever rate they were trained with:
+    methods are compared at equal measured rate, not at equal alpha.
     """
     loaded = load_models(models, device)
     names = names_of(loaded)

@@ -203,6 +203,11 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def arrays_in(path: str | Path) -> dict[str, Any]:
+    with np.load(path) as file:  # which reads an array when it is asked for it
+        return dict(file)
+
+
 def figure(*words: str, code: int = 0):
     done = CliRunner().invoke(app, ["figure", *words, "--device", "cpu"])
     assert done.exit_code == code, done.output
@@ -217,13 +222,13 @@ def test_a_figure_is_a_picture_and_the_data_it_shows(own: Path, pictures: None) 
     assert found["picture"] == "figures/surface-figure_nets-one.png" and found["n"] == 20
     picture, data = (Path(found[name]) for name in ("picture", "data"))
     assert picture.read_bytes().startswith(b"\x89PNG")
-    arrays = np.load(data)
+    arrays = arrays_in(data)
     assert arrays["loss"].shape == (3, GRID, GRID) and list(arrays["rows"]) == found["rows"]
     assert arrays["offsets"][-1] == pytest.approx(8 / 255)
     # In the middle stands the loss of the image itself.
     import figure_nets
 
-    given = np.load("images.npz")
+    given = arrays_in("images.npz")
     with torch.no_grad():
         logits = figure_nets.one()(torch.from_numpy(given["images"]))
     wanted = nn.functional.cross_entropy(
@@ -242,7 +247,7 @@ def test_two_models_are_asked_about_the_same_images(own: Path) -> None:
     assert pair["models"] == ["Sequential (1)", "Sequential (2)"] and pair["n"] == 20
     assert found["pixels"] == 64 and "|cosine|" in figure("orthogonality", *models, *DATA).stdout
     figure("gradients", *models, *DATA, "--shown", "4", "--out", "g.png")
-    assert np.load("g.npz")["gradients"].shape == (2, 4, 1, 8, 8)
+    assert arrays_in("g.npz")["gradients"].shape == (2, 4, 1, 8, 8)
 
 
 @pytest.mark.parametrize(

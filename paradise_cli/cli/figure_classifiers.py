@@ -108,7 +108,8 @@ def surface(
             (loss,) = losses_of(targets, [model], examples, device).values()
             found = computed(loss, examples.images, examples.labels, reach, shown, seed)
             title = title_of(targets, examples, f"eps = {eps}")
-            draw_surface(found, class_names(examples, found.labels.tolist()), picture, title)
+            names = class_names(examples, found.labels.tolist())
+            draw_surface(found, names, picture, title, eps)
             save_arrays(arrays, found.arrays())
     tell(found.to_json(), picture, arrays, as_json, lambda: _print_surface(found, title))
 

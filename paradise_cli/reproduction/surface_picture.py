@@ -22,12 +22,15 @@ LEVELS = 9  # of height
 
 
 @own_style
-def draw_surface(found: Surface, names: Sequence[str], path: Path, title: str) -> None:
+def draw_surface(
+    found: Surface, names: Sequence[str], path: Path, title: str, eps: str = ""
+) -> None:
     """Draw each plane: above, the loss; below, where the image keeps its class, which is green.
 
-    `names` are the true classes of the planes. Publishes a PNG with the same bytes for the same
-    input.
+    `names` are the true classes of the planes; `eps` is how their reach is written, as 8/255.
+    Publishes a PNG with the same bytes for the same input.
     """
+    eps = eps or f"{found.eps:.3g}"
     columns = len(found.rows)
     width = columns * SIDE + 2 * MARGIN
     figure = Figure(figsize=(width, 2 * SIDE + MARGIN), facecolor="white", layout="constrained")
@@ -42,6 +45,8 @@ def draw_surface(found: Surface, names: Sequence[str], path: Path, title: str) -
         heights = _heights(upper, found, column, levels)
         upper.set_title(shortened(name).replace("$", r"\$"), fontsize=10, loc="left", color=INK)
         _classes(lower, found, column)
+        for axes in (upper, lower):
+            _frame(axes, found.eps, eps)
         lower.set_xlabel("along the gradient's signs", fontsize=9)
     for axes, label in zip(grid[:, 0], ("loss", "class, the true one green"), strict=True):
         axes.set_ylabel(f"{label}\nalong random signs", fontsize=9)
@@ -54,7 +59,6 @@ def _heights(axes: Axes, found: Surface, place: int, levels: NDArray[np.float64]
     u, values = found.offsets.numpy(), found.loss[place].numpy()
     heights = axes.contourf(u, u, values, levels, cmap="Blues")
     axes.contour(u, u, values, levels, colors="white", linewidths=0.5)
-    _frame(axes, found)
     return heights
 
 
@@ -66,17 +70,15 @@ def _classes(axes: Axes, found: Surface, place: int) -> None:
         colours, extent=(-edge, edge, -edge, edge), origin="lower", vmin=0, vmax=len(WRONG),
         cmap=ListedColormap([RIGHT, *WRONG]), aspect="auto", interpolation="nearest",
     )  # fmt: skip
-    _frame(axes, found)
 
 
-def _frame(axes: Axes, found: Surface) -> None:
+def _frame(axes: Axes, reach: float, eps: str) -> None:
     axes.plot(0, 0, "+", color="#202124", markersize=8)
-    ends = (-found.eps, 0.0, found.eps)
-    words = [f"{end:.3g}" for end in ends]
+    ends, words = (-reach, 0.0, reach), (f"-{eps}", "0", eps)
     axes.set_xticks(ends, words)
     axes.set_yticks(ends, words)
-    axes.set_xlim(-found.eps, found.eps)
-    axes.set_ylim(-found.eps, found.eps)
+    axes.set_xlim(-reach, reach)
+    axes.set_ylim(-reach, reach)
     axes.tick_params(labelsize=7.5, colors=INK, length=3)
     for spine in axes.spines.values():
         spine.set_color("#dadce0")

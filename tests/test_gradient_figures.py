@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from paradise_cli.cli import app
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.randomness import generator
 from paradise_cli.reproduction.input_gradients import (
     Gradients,
@@ -180,6 +181,31 @@ def test_a_gradient_is_shown_up_to_three_deviations() -> None:
     assert float(found[0, 0, 0, 0]) == 1
     assert float(found[0, 0, 5, 5]) == pytest.approx(0.5 - 0.5 / (3 * math.sqrt(99)))
     assert (found[1] == 0.5).all()
+
+
+class Rough(nn.Module):
+    """Sure of all that lies in [0, 1]; what it says elsewhere is no number, or it is drawn."""
+
+    def __init__(self, *, random: bool) -> None:
+        super().__init__()
+        self.random = random
+
+    def forward(self, images: Tensor) -> Tensor:
+        score = images.flatten(1).sum(1)
+        score = score + torch.randn(len(score)) if self.random else score
+        inside = (images.flatten(1) >= 0).all(1)
+        score = torch.where(inside, score, torch.nan)
+        return torch.stack([torch.zeros_like(score), score], 1)
+
+
+def test_what_has_no_loss_at_a_point_is_said() -> None:
+    images, labels = torch.full((3, *SHAPE), 0.05), torch.ones(3, dtype=torch.int64)
+    with pytest.raises(ParadiseError, match="answers at random"):
+        Loss(Rough(random=True).eval(), images, labels, CPU)
+    loss = Loss(Rough(random=False).eval(), images, labels, CPU)
+    assert surface(loss, images, labels, eps=0.01, shown=1).n == 3
+    with pytest.raises(ParadiseError, match=r"within eps = 0.1 of some images the loss is no"):
+        surface(loss, images, labels, eps=0.1, shown=1)
 
 
 def test_models_of_one_name_are_told_apart() -> None:

@@ -10,14 +10,21 @@ from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.protocol.lanes import input_gradient
 from paradise_cli.attacks.session.inputs import checked_images, checked_labels, choose_compute
 from paradise_cli.attacks.session.subject import Subject
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import full_fp32
+
+ANSWERS_AT_RANDOM = (
+    "the classifier answers at random, so that its loss at a point is no one value: draw its noise"
+    " once, or take the mean over it"
+)
 
 
 class Loss:
     """A classifier examined on labelled images, and asked about points around them.
 
     Images are [N, C, H, W] in [0, 1], labels int64 [N]; `correct` bool [N] says which of them it
-    names rightly. Points may lie outside of [0, 1]. Raises as `Subject.examine`.
+    names rightly. Points may lie outside of [0, 1]. Raises as `Subject.examine`, and ParadiseError
+    for a classifier that answers at random.
     """
 
     def __init__(
@@ -27,8 +34,9 @@ class Loss:
         labels = checked_labels(labels, len(images))
         compute = choose_compute(device, images.shape[2:], "fp32")
         self._subject = Subject.examine(function, images, labels, "linf", compute)
+        if self._subject.behaviour.random:
+            raise ParadiseError(ANSWERS_AT_RANDOM)
         self.correct = self._subject.correct
-        self.random = self._subject.behaviour.random
 
     def at(self, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Loss [M] and predicted class [M] at points [M, C, H, W] with labels [M]."""

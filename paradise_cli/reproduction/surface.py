@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.randomness import image_keys, keyed_uniform
 from paradise_cli.evaluation.nuisance import Mean
 from paradise_cli.reproduction.loss import Loss
@@ -65,7 +66,8 @@ def surface(
 ) -> Surface:
     """Planes of the first `shown` images that are named rightly, and the smoothness around all.
 
-    Images are [N, C, H, W] in [0, 1], labels int64 [N] (method.md 6).
+    Images are [N, C, H, W] in [0, 1], labels int64 [N] (method.md 6). Raises ParadiseError where
+    the loss is not finite.
     """
     keys = image_keys(torch.arange(len(images)), "surface", seed)
     gradient = loss.gradient(images, labels)
@@ -80,6 +82,11 @@ def surface(
     planes = [
         _plane(loss, images[row], labels[row], steepest[row], random[row], offsets) for row in rows
     ]
+    if not all(values.isfinite().all() for values, _ in planes) or not wavering.isfinite().all():
+        raise ParadiseError(
+            f"within eps = {eps:.3g} of some images the loss is no finite number: points there may"
+            " lie outside of [0, 1]; a smaller --eps keeps closer"
+        )
     return Surface(
         eps=eps,
         offsets=offsets,

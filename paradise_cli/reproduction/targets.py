@@ -10,6 +10,7 @@ from torch import Tensor
 
 from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.session.inputs import checked_images, checked_labels, choose_compute
+from paradise_cli.attacks.session.phase import TurnedRandom
 from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.core.machine import full_fp32
@@ -72,8 +73,12 @@ def targeted(
     compute = choose_compute(device, images.shape[2:], "fp32")
     with full_fp32(device):
         subject = Subject.examine(function, images, labels, "linf", compute, seed)
-        rows = range(len(images))
-        found = Session(subject).attack(ATTACK, eps, rows, hyper={"steps": steps}, goal="reach")
+        rows, hyper = range(len(images)), {"steps": steps}
+        try:
+            found = Session(subject).attack(ATTACK, eps, rows, hyper=hyper, goal="reach")
+        except TurnedRandom:  # which gave the same answer twice before
+            subject = subject.as_random()
+            found = Session(subject).attack(ATTACK, eps, rows, hyper=hyper, goal="reach")
     there = sorted(found)[:shown]
     points = [found[row].point for row in there]
     return Targets(

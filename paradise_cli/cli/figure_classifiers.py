@@ -1,7 +1,5 @@
 """`paradise figure surface | gradients | orthogonality | targets`: figures of classifiers."""
 
-import sys
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,22 +7,18 @@ import typer
 
 from paradise_cli.cli.attack_options import Data, Head, Seed, Split
 from paradise_cli.cli.figure_output import (
+    Asked,
+    Opened,
     Picture,
-    beside,
     class_names,
     device_for,
     losses_of,
     mean_words,
-    open_classifiers,
-    origin_of,
-    picture_at,
-    refuse_pictures,
-    same_examples,
+    on_examples,
     save_arrays,
     tell,
     title_of,
 )
-from paradise_cli.cli.images import placed
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, OverwriteOption
 from paradise_cli.cli.tables import Row, print_sections
 from paradise_cli.core.errors import ParadiseError, UsageError
@@ -32,7 +26,7 @@ from paradise_cli.core.ranges import number
 from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:
-    from paradise_cli.reproduction.input_gradients import Orthogonality
+    from paradise_cli.reproduction.input_gradients import Gradients, Orthogonality
     from paradise_cli.reproduction.surface import Surface
     from paradise_cli.reproduction.targets import Targets
     from paradise_cli.robustness.examples import Examples
@@ -91,27 +85,26 @@ def surface(
     One axis is the sign of the gradient, the other random signs that are orthogonal to it. Of a
     masked gradient the loss wavers along random signs, or rises far from its tangent.
     """
-    reach, chosen = _radius(eps), overrides or ()
-    # What a user's own classifier prints is no result.
-    with redirect_stdout(sys.stderr):
-        targets = open_classifiers([model], head=head, device=device)
-        picture = picture_at(out, "surface", [each.name for each in targets])
-        refuse_pictures(picture, targets, data, chosen)
-        examples = same_examples(targets, data, split=split, overrides=chosen, n=n, most=SURFACE_N)
-        given = {"data": examples.label, "settings": placed(chosen), "eps": reach, "seed": seed,
-                 "n": len(examples.images), "shown": shown}  # fmt: skip
-        origin = origin_of("surface", targets, given)
-        with beside(picture, ".npz", origin, overwrite=overwrite) as arrays:
-            from paradise_cli.reproduction.surface import surface as computed
-            from paradise_cli.reproduction.surface_picture import draw_surface
+    reach = _radius(eps)
+    asked = Asked([model], data, split, overrides or (), n, SURFACE_N, head, device, out, overwrite)
+    with on_examples("surface", asked, eps=reach, seed=seed, shown=shown) as opened:
+        from paradise_cli.reproduction.surface import surface as computed
+        from paradise_cli.reproduction.surface_picture import draw_surface
 
-            (loss,) = losses_of(targets, [model], examples, device).values()
-            found = computed(loss, examples.images, examples.labels, reach, shown, seed)
-            title = title_of(targets, examples, f"eps = {eps}")
-            names = class_names(examples, found.labels.tolist())
-            draw_surface(found, names, picture, title, eps)
-            save_arrays(arrays, found.arrays())
-    tell(found.to_json(), picture, arrays, as_json, lambda: _print_surface(found, title))
+        examples = opened.examples
+        (loss,) = losses_of(opened.targets, [model], examples, device).values()
+        found = computed(loss, examples.images, examples.labels, reach, shown, seed)
+        title = title_of(opened, f"eps = {eps}")
+        names = class_names(examples, found.labels.tolist())
+        draw_surface(found, names, opened.picture, title, eps)
+        save_arrays(opened.arrays, found.arrays())
+    tell(
+        found.to_json(),
+        opened.picture,
+        opened.arrays,
+        as_json,
+        lambda: _print_surface(found, title),
+    )
 
 
 def _radius(eps: str) -> float:
@@ -159,27 +152,26 @@ def targets(
     PGD from a random start leads each image to a wrong class that is drawn for it. `paradise attack
     --suite targeted` measures how often that succeeds; here stand some images where it did.
     """
-    reach, chosen = _radius(eps), overrides or ()
-    with redirect_stdout(sys.stderr):
-        opened = open_classifiers([model], head=head, device=device)
-        picture = picture_at(out, "targets", [each.name for each in opened])
-        refuse_pictures(picture, opened, data, chosen)
-        examples = same_examples(opened, data, split=split, overrides=chosen, n=n, most=TARGETS_N)
-        given = {"data": examples.label, "settings": placed(chosen), "eps": reach, "steps": steps,
-                 "seed": seed, "n": len(examples.images), "shown": shown}  # fmt: skip
-        with beside(
-            picture, ".npz", origin_of("targets", opened, given), overwrite=overwrite
-        ) as arrays:
-            from paradise_cli.reproduction.targets import targeted
+    reach = _radius(eps)
+    asked = Asked([model], data, split, overrides or (), n, TARGETS_N, head, device, out, overwrite)
+    with on_examples("targets", asked, eps=reach, steps=steps, seed=seed, shown=shown) as opened:
+        from paradise_cli.reproduction.targets import targeted
 
-            found = targeted(
-                opened[0].function, examples.images, examples.labels,
-                device_for(opened[0], device), eps=reach, steps=steps, shown=shown, seed=seed,
-            )  # fmt: skip
-            title = title_of(opened, examples, f"eps = {eps}")
-            _draw_targets(found, examples, picture, title)
-            save_arrays(arrays, found.arrays())
-    tell(found.to_json(), picture, arrays, as_json, lambda: _print_targets(found, title))
+        target, examples = opened.targets[0], opened.examples
+        found = targeted(
+            target.function, examples.images, examples.labels, device_for(target, device),
+            eps=reach, steps=steps, shown=shown, seed=seed,
+        )  # fmt: skip
+        title = title_of(opened, f"eps = {eps}")
+        _draw_targets(found, examples, opened.picture, title)
+        save_arrays(opened.arrays, found.arrays())
+    tell(
+        found.to_json(),
+        opened.picture,
+        opened.arrays,
+        as_json,
+        lambda: _print_targets(found, title),
+    )
 
 
 def _draw_targets(found: "Targets", examples: "Examples", picture: Path, title: str) -> None:
@@ -227,25 +219,27 @@ def gradients(
     Each is cut to its mean and three deviations either way. Those of robust models show what is in
     the image, those of others look like noise.
     """
-    chosen = overrides or ()
-    with redirect_stdout(sys.stderr):
-        targets = open_classifiers(models, head=head, device=device)
-        picture = picture_at(out, "gradients", [each.name for each in targets])
-        refuse_pictures(picture, targets, data, chosen)
-        examples = same_examples(targets, data, split=split, overrides=chosen, n=shown, most=shown)
-        given = {"data": examples.label, "settings": placed(chosen), "shown": shown}
-        origin = origin_of("gradients", targets, given)
-        with beside(picture, ".npz", origin, overwrite=overwrite) as arrays:
-            from paradise_cli.reproduction.gradient_pictures import draw_gradients
-            from paradise_cli.reproduction.input_gradients import gradients as computed
-            from paradise_cli.reproduction.input_gradients import names_of
+    asked = Asked(models, data, split, overrides or (), shown, shown, head, device, out, overwrite)
+    with on_examples("gradients", asked) as opened:
+        from paradise_cli.reproduction.gradient_pictures import draw_gradients
 
-            losses = losses_of(targets, names_of([t.title for t in targets]), examples, device)
-            found = computed(losses, examples.images, examples.labels)
-            names = class_names(examples, examples.labels.tolist())
-            draw_gradients(found, names, picture, f"Gradients in the pixels: {examples.label}")
-            save_arrays(arrays, found.arrays())
-    tell({"models": list(found.by_model), "n": len(examples.images)}, picture, arrays, as_json)
+        found = _gradients(opened, device)
+        examples = opened.examples
+        names = class_names(examples, examples.labels.tolist())
+        title = f"Gradients in the pixels: {examples.label}"
+        draw_gradients(found, names, opened.picture, title)
+        save_arrays(opened.arrays, found.arrays())
+    numbers = {"models": list(found.by_model), "n": len(examples.images)}
+    tell(numbers, *opened.places, as_json)
+
+
+def _gradients(opened: "Opened", device: str) -> "Gradients":
+    from paradise_cli.reproduction.input_gradients import gradients as computed
+    from paradise_cli.reproduction.input_gradients import names_of
+
+    targets, examples = opened.targets, opened.examples
+    losses = losses_of(targets, names_of([t.title for t in targets]), examples, device)
+    return computed(losses, examples.images, examples.labels)
 
 
 def orthogonality(
@@ -270,29 +264,25 @@ def orthogonality(
     """
     if len(models) < 2:
         raise UsageError("orthogonality compares models: name two or more")
-    chosen = overrides or ()
-    with redirect_stdout(sys.stderr):
-        targets = open_classifiers(models, head=head, device=device)
-        picture = picture_at(out, "orthogonality", [each.name for each in targets])
-        refuse_pictures(picture, targets, data, chosen)
-        examples = same_examples(
-            targets, data, split=split, overrides=chosen, n=n, most=ORTHOGONAL_N
-        )
-        count = len(examples.images)
-        given = {"data": examples.label, "settings": placed(chosen), "n": count}
-        origin = origin_of("orthogonality", targets, given)
-        with beside(picture, ".npz", origin, overwrite=overwrite) as arrays:
-            from paradise_cli.reproduction.gradient_pictures import draw_orthogonality
-            from paradise_cli.reproduction.input_gradients import gradients as taken
-            from paradise_cli.reproduction.input_gradients import names_of
-            from paradise_cli.reproduction.input_gradients import orthogonality as computed
+    asked = Asked(
+        models, data, split, overrides or (), n, ORTHOGONAL_N, head, device, out, overwrite
+    )
+    with on_examples("orthogonality", asked) as opened:
+        from paradise_cli.reproduction.gradient_pictures import draw_orthogonality
+        from paradise_cli.reproduction.input_gradients import orthogonality as computed
 
-            losses = losses_of(targets, names_of([t.title for t in targets]), examples, device)
-            found = computed(taken(losses, examples.images, examples.labels))
-            title = f"Angles between gradients: {examples.label}, {counted(count, 'image')}"
-            draw_orthogonality(found, picture, title)
-            save_arrays(arrays, found.arrays())
-    tell(found.to_json(), picture, arrays, as_json, lambda: _print_orthogonality(found, title))
+        found = computed(_gradients(opened, device))
+        n_words = counted(len(opened.examples.images), "image")
+        title = f"Angles between gradients: {opened.examples.label}, {n_words}"
+        draw_orthogonality(found, opened.picture, title)
+        save_arrays(opened.arrays, found.arrays())
+    tell(
+        found.to_json(),
+        opened.picture,
+        opened.arrays,
+        as_json,
+        lambda: _print_orthogonality(found, title),
+    )
 
 
 def _print_orthogonality(found: "Orthogonality", title: str) -> None:

@@ -1,14 +1,16 @@
 """What all figures share: where they are written, the images they are of, how they are told."""
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paradise_cli.cli.images import model_of, refuse_among_read, say_whose_data
+from paradise_cli.cli.images import model_of, placed, refuse_among_read, say_whose_data
 from paradise_cli.cli.options import written
 from paradise_cli.cli.output import note, print_json
 from paradise_cli.core.errors import ParadiseError
@@ -84,6 +86,59 @@ def tell(
     note(f"{picture}; the data it shows: {data}")
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What every figure of classifiers is asked for; `most` images, where no n says how many."""
+
+    models: Sequence[str]
+    data: str | None
+    split: str
+    overrides: Sequence[str]
+    n: int | None
+    most: int
+    head: str | None
+    device: str
+    out: Path | None
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The classifiers, the images they are asked about, and where picture and data go."""
+
+    targets: Sequence["NamedClassifier"]
+    examples: "Examples"
+    picture: Path
+    arrays: Path
+
+    @property
+    def places(self) -> tuple[Path, Path]:
+        """Of the picture and of the data it shows."""
+        return self.picture, self.arrays
+
+
+@contextmanager
+def on_examples(figure: str, asked: Asked, **settings: Any) -> Iterator[Opened]:
+    """Run the body, which makes a figure of classifiers; `settings` decide it too.
+
+    What a user's own classifier prints is no result: stdout is stderr meanwhile.
+    """
+    with redirect_stdout(sys.stderr):
+        targets = open_classifiers(asked.models, head=asked.head, device=asked.device)
+        picture = picture_at(asked.out, figure, [each.name for each in targets])
+        for target in targets:
+            refuse_among_read(picture, target.loaded, asked.data, asked.overrides)
+        examples = same_examples(targets, asked)
+        models = [
+            {"model": each.label} if each.loaded is None else model_of(each.loaded)
+            for each in targets
+        ]
+        origin = {"command": f"figure {figure}", "models": models, "data": examples.label,
+                  "settings": placed(asked.overrides), "n": len(examples.images)}  # fmt: skip
+        with beside(picture, ".npz", origin | settings, overwrite=asked.overwrite) as arrays:
+            yield Opened(targets, examples, picture, arrays)
+
+
 def open_classifiers(
     models: Sequence[str], *, head: str | None, device: str
 ) -> list["NamedClassifier"]:
@@ -98,15 +153,7 @@ def open_classifiers(
     return [open_classifier(each, device=device, head=head) for each in models]
 
 
-def same_examples(
-    targets: Sequence["NamedClassifier"],
-    data: str | None,
-    *,
-    split: str,
-    overrides: Sequence[str],
-    n: int | None,
-    most: int,
-) -> "Examples":
+def same_examples(targets: Sequence["NamedClassifier"], asked: Asked) -> "Examples":
     """The labelled images that all these classifiers are asked about.
 
     Raises ParadiseError where two of them read other images or number classes in another way.
@@ -116,8 +163,11 @@ def same_examples(
     from paradise_cli.robustness.examples import open_examples
 
     def opened(target: "NamedClassifier") -> "Examples":
-        say_whose_data(target.loaded, data, overrides)
-        return open_examples(target, data, split=split, n=n, most=most, overrides=overrides)
+        say_whose_data(target.loaded, asked.data, asked.overrides)
+        return open_examples(
+            target, asked.data, split=asked.split, n=asked.n, most=asked.most,
+            overrides=asked.overrides,
+        )  # fmt: skip
 
     first, *others = [opened(target) for target in targets]
     for target, other in zip(targets[1:], others, strict=True):
@@ -130,17 +180,6 @@ def same_examples(
     for line in first.notes:
         note(f"note: {line}")
     return first
-
-
-def refuse_pictures(
-    picture: Path,
-    targets: Sequence["NamedClassifier"],
-    data: str | None,
-    overrides: Sequence[str],
-) -> None:
-    """Raise UsageError where the picture would stand among the images that are read."""
-    for target in targets:
-        refuse_among_read(picture, target.loaded, data, overrides)
 
 
 def losses_of(
@@ -164,27 +203,17 @@ def device_for(target: "NamedClassifier", device: str) -> "torch.device":
     return device_of(target.function, None if own else device)
 
 
-def origin_of(
-    figure: str, targets: Sequence["NamedClassifier"], given: Mapping[str, Any]
-) -> dict[str, Any]:
-    """What decides a figure: the models and all that was asked for."""
-    models = [
-        {"model": each.label} if each.loaded is None else model_of(each.loaded) for each in targets
-    ]
-    return {"command": f"figure {figure}", "models": models, **given}
-
-
 def class_names(examples: "Examples", labels: Sequence[int]) -> list[str]:
     """Names of these classes, their numbers where nothing names them."""
     names = examples.classes
     return [str(label) if names is None else names[label] for label in labels]
 
 
-def title_of(targets: Sequence["NamedClassifier"], examples: "Examples", *more: str) -> str:
+def title_of(opened: Opened, *more: str) -> str:
     """Models, data, number of images and what else decides the figure, in one line."""
-    models = ", ".join(each.title for each in targets)
-    n = counted(len(examples.images), "image")
-    return " · ".join([f"{models} on {examples.label}, {n}", *more])
+    models = ", ".join(each.title for each in opened.targets)
+    n = counted(len(opened.examples.images), "image")
+    return " · ".join([f"{models} on {opened.examples.label}, {n}", *more])
 
 
 def mean_words(mean: "Mean", unit: str = "") -> tuple[str, str]:

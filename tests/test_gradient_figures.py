@@ -174,6 +174,18 @@ def test_angles_of_gradients_that_are_known() -> None:
     assert pair.signs.value == pytest.approx(0.5)
 
 
+def test_models_without_any_gradient_have_no_angle() -> None:
+    flat = torch.zeros(2, 1, 2, 2)
+    with pytest.raises(ParadiseError, match="no image at which both a and b have a gradient"):
+        orthogonality(Gradients(flat, torch.zeros(2), {"a": flat, "b": flat + 1}))
+
+
+def test_a_flat_loss_has_no_distance_from_its_tangent() -> None:
+    images, labels = images_of(3), torch.ones(3, dtype=torch.int64)
+    loss = Loss(steep(0, offset=1e4), images, labels, CPU)  # sure of all: log 1 everywhere
+    assert surface(loss, images, labels, eps=0.01, shown=1).linearity is None
+
+
 def test_a_gradient_is_shown_up_to_three_deviations() -> None:
     gradient = torch.zeros(2, 1, 10, 10)
     gradient[0, 0, 0, 0] = 100.0  # mean 1, deviation sqrt(99): 3 of them reach 30.8

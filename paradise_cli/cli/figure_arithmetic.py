@@ -18,12 +18,12 @@ from paradise_cli.cli.figure_latents import (
 from paradise_cli.cli.figure_output import (
     Picture,
     beside,
+    data_of,
     mean_words,
     picture_at,
     save_arrays,
     tell,
 )
-from paradise_cli.cli.images import placed
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, OverwriteOption
 from paradise_cli.cli.tables import Row, print_sections
 from paradise_cli.core.errors import ParadiseError, UsageError
@@ -80,7 +80,7 @@ def arithmetic(
     added, taken = _classes(chosen, plus, minus)
     picture = picture_at(out, "arithmetic", names_of([loaded]))
     opened = open_images(loaded, picture, data, split, overrides or ())
-    given = {"data": opened.label, "settings": placed(overrides or ()), "shown": rows,
+    given = {**data_of(data, split, overrides or ()), "shown": rows,
              "head": head, "target": chosen.name, "plus": added, "minus": taken}  # fmt: skip
     origin = origin_of("arithmetic", [loaded], given)
     with beside(picture, ".npz", origin, overwrite=overwrite) as arrays:

@@ -116,13 +116,14 @@ def _radius(eps: str) -> float:
 
 def _print_surface(found: "Surface", title: str) -> None:
     value, interval = mean_words(found.wavering, "nats")
+    bent = "flat: no rise" if found.linearity is None else f"{found.linearity:.1%}"
     print_sections(
         title,
         ("around each image", "value", "95% interval"),
         [
             [
                 ("deviation of the loss along random signs, mean", value, interval),
-                ("distance from the tangent, of the rise, median", f"{found.linearity:.1%}", ""),
+                ("distance from the tangent, of the rise, median", bent, ""),
             ]
         ],
     )

@@ -9,12 +9,13 @@ from paradise_cli.cli.attack_options import Data, Seed, Split
 from paradise_cli.cli.figure_output import (
     Picture,
     beside,
+    data_of,
     mean_words,
     picture_at,
     save_arrays,
     tell,
 )
-from paradise_cli.cli.images import model_of, placed, refuse_among_read, say_whose_data
+from paradise_cli.cli.images import model_of, refuse_among_read, say_whose_data
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, OverwriteOption
 from paradise_cli.cli.output import note
 from paradise_cli.cli.tables import Row, print_sections
@@ -74,7 +75,7 @@ def ellipses(
                 f"{loaded[0].source} and {model.source} are of other images: name data that both"
                 " read, by --data"
             )
-    given = {"data": opened[0].label, "settings": placed(overrides or ())}
+    given = data_of(data, split, overrides or ())
     origin = origin_of("ellipses", loaded, given)
     with beside(picture, ".npz", origin, overwrite=overwrite) as arrays:
         from paradise_cli.evaluation.passes import posteriors
@@ -121,7 +122,7 @@ def serial(
     decode = decoder_of(loaded, head)
     picture = picture_at(out, "serial", names_of([loaded]))
     opened = open_images(loaded, picture, data, split, overrides or ())
-    given = {"data": opened.label, "settings": placed(overrides or ()), "shown": rows,
+    given = {**data_of(data, split, overrides or ()), "shown": rows,
              "seed": seed, "head": head}  # fmt: skip
     with beside(
         picture, ".npz", origin_of("serial", [loaded], given), overwrite=overwrite

@@ -133,10 +133,22 @@ def on_examples(figure: str, asked: Asked, **settings: Any) -> Iterator[Opened]:
             {"model": each.label} if each.loaded is None else model_of(each.loaded)
             for each in targets
         ]
-        origin = {"command": f"figure {figure}", "models": models, "data": examples.label,
-                  "settings": placed(asked.overrides), "n": len(examples.images)}  # fmt: skip
-        with beside(picture, ".npz", origin | settings, overwrite=asked.overwrite) as arrays:
+        origin = {
+            "command": f"figure {figure}",
+            "models": models,
+            **data_of(asked.data, asked.split, asked.overrides),
+            "n": len(examples.images),
+            **settings,
+        }
+        with beside(picture, ".npz", origin, overwrite=asked.overwrite) as arrays:
             yield Opened(targets, examples, picture, arrays)
+
+
+def data_of(data: str | None, split: str, overrides: Sequence[str]) -> dict[str, Any]:
+    """Which images decide a figure, beside the models."""
+    from paradise_cli.core.results import place
+
+    return {"data": data and place(data), "split": split, "settings": placed(overrides)}
 
 
 def open_classifiers(

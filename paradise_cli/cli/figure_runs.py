@@ -7,8 +7,7 @@ import typer
 
 from paradise_cli.cli.attack_options import Data, Split
 from paradise_cli.cli.figure_latents import Models, load_models, names_of, open_images, origin_of
-from paradise_cli.cli.figure_output import Picture, beside, picture_at, tell
-from paradise_cli.cli.images import placed
+from paradise_cli.cli.figure_output import Picture, beside, data_of, picture_at, tell
 from paradise_cli.cli.options import (
     DeviceOption,
     JsonOption,
@@ -92,7 +91,7 @@ def plane(
     names = names_of(loaded)
     picture = picture_at(out, "plane", names)
     opened = [open_images(each, picture, data, split, overrides or ()) for each in loaded]
-    given = {"data": opened[0].label, "settings": placed(overrides or ()), "seed": seed}
+    given = {**data_of(data, split, overrides or ()), "seed": seed}
     with beside(picture, ".csv", origin_of("plane", loaded, given), overwrite=overwrite) as table:
         from paradise_cli.cli.progress import progress_bar
         from paradise_cli.evaluation.evaluate import measure_loaded

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.evaluation.nuisance import Mean
 from paradise_cli.reproduction.loss import Loss
 
@@ -110,7 +111,10 @@ class Orthogonality:
 
 
 def orthogonality(found: Gradients) -> Orthogonality:
-    """Cosines and agreeing signs of the gradients of every two models (method.md 6)."""
+    """Cosines and agreeing signs of the gradients of every two models (method.md 6).
+
+    Raises ParadiseError for two of which there is no image where both have a slope.
+    """
     pairs, cosines = [], []
     for one, other in combinations(found.by_model, 2):
         a, b = (found.by_model[name].flatten(1).double() for name in (one, other))
@@ -119,6 +123,11 @@ def orthogonality(found: Gradients) -> Orthogonality:
         there = size > 0
         cosine = torch.where(there, (a * b).sum(1) / size.clamp(min=1e-300), torch.nan)
         known = cosine[there]
+        if not len(known):
+            raise ParadiseError(
+                f"there is no image at which both {one} and {other} have a gradient: where a model"
+                " is sure of an image, or hides its gradients, it has none"
+            )
         # Where one has no slope, as in the margins of digits, there is no sign to agree on.
         both = ((a != 0) & (b != 0))[there]
         agree = ((a.sign() == b.sign())[there] & both).sum(1) / both.sum(1).clamp(min=1)
@@ -128,7 +137,7 @@ def orthogonality(found: Gradients) -> Orthogonality:
                 models=(one, other),
                 n=len(known),
                 cosine=Mean.of(known),
-                deviation=float(known.std(correction=0)) if len(known) else math.nan,
+                deviation=float(known.std(correction=0)),
                 size=Mean.of(known.abs()),
                 signs=Mean.of(agree),
             )

@@ -31,7 +31,7 @@ class Surface:
     they are not cut to [0, 1]. g is the sign of the gradient, r a sign for each pixel with <g, r> =
     0. `labels` are the true classes [K], `rows` the places of the K images among all. `wavering` is
     the mean deviation of the loss along r, `linearity` the median of its distance from its tangent
-    along g, as a share of its rise.
+    along g, as a share of its rise; None where it does not rise anywhere.
     """
 
     eps: float
@@ -42,7 +42,7 @@ class Surface:
     rows: tuple[int, ...]
     n: int
     wavering: Mean
-    linearity: float
+    linearity: float | None
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What the picture shows, by name."""
@@ -78,6 +78,7 @@ def surface(
     # An image that is named wrongly has no decision to lose; where all are, they are shown.
     right = loss.correct.nonzero().flatten().tolist() or list(range(len(images)))
     rows = right[:shown]
+    shares = gaps[gaps.isfinite()]  # of 0, where the loss of an image is flat, there is none
     offsets = torch.linspace(-eps, eps, GRID)
     planes = [
         _plane(loss, images[row], labels[row], steepest[row], random[row], offsets) for row in rows
@@ -97,7 +98,7 @@ def surface(
         n=len(images),
         wavering=Mean.of(wavering),
         # Of a share whose denominator may be next to 0 the mean says nothing.
-        linearity=float(gaps.median()),
+        linearity=float(shares.median()) if len(shares) else None,
     )
 
 

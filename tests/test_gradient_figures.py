@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -282,10 +283,33 @@ def test_two_models_are_asked_about_the_same_images(own: Path) -> None:
     models = ("figure_nets:one", "figure_nets:other")
     found = json.loads(figure("orthogonality", *models, *DATA, "--json").stdout)
     (pair,) = found["pairs"]
-    assert pair["models"] == ["Sequential (1)", "Sequential (2)"] and pair["n"] == 20
+    assert pair["models"] == list(models) and pair["n"] == 20
     assert found["pixels"] == 64 and "|cosine|" in figure("orthogonality", *models, *DATA).stdout
     figure("gradients", *models, *DATA, "--shown", "4", "--out", "g.png")
     assert arrays_in("g.npz")["gradients"].shape == (2, 4, 1, 8, 8)
+
+
+def test_what_should_be_known_of_a_classifier_is_said(own: Path) -> None:
+    """Gradients that are lost, whose image it is, one image without an interval."""
+    with open("figure_nets.py", "a") as file:
+        file.write(
+            "\n\nclass Lost(nn.Module):\n    def forward(self, x):\n"
+            "        return x.detach().flatten(1)[:, :3]\n\n"
+            "def lost():\n    return Lost().eval()\n\n"
+            "def forgot():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 3))\n"
+        )
+    sys.modules.pop("figure_nets", None)
+    done = figure("surface", "figure_nets:lost", *DATA, "--n", "1")
+    assert "figure_nets:lost: no gradient of the logits comes back" in done.stderr
+    assert (
+        " to " not in done.stdout.split("deviation of the loss")[1].split("nats")[1].split("│")[1]
+    )
+    said = figure("gradients", "figure_nets:one", "figure_nets:forgot", *DATA, code=2).stderr
+    assert "figure_nets:forgot: the model is in training mode" in said
+    assert (
+        "is no regular file"
+        in figure("surface", "figure_nets:one", *DATA, "--out", "/dev/null", code=2).stderr
+    )
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,8 @@ def test_numbers_are_those_of_a_plain_computation(few):
         scale = np.sqrt(np.maximum(spread, 0.01 * (spread + noise)))
         apart = ((mu - near).abs() + (sigma - width).abs()).numpy() / scale
         assert row.shift.value == pytest.approx(float(apart.mean()), rel=1e-4, abs=1e-6)
-        half = 1.96 * apart.mean(1).std(ddof=1) / math.sqrt(50)
+        # 2.009575: Student's t of 49 degrees of freedom leaves 2.5% on either side.
+        half = 2.009575 * apart.mean(1).std(ddof=1) / math.sqrt(50)
         assert row.shift.high - row.shift.value == pytest.approx(half, rel=1e-3, abs=1e-6)
     assert found.accuracy == measured.evaluation.classification[0].top1
     assert (found.task, found.n, len(found.rows), found.note) == ("cross_entropy", 50, 9, None)
@@ -134,11 +135,21 @@ def test_progress_counts_each_view(few):
     assert sum(steps) == 70 * passes() == 70 * 9
 
 
+def test_a_mean_of_what_is_never_negative_is_not_below_0():
+    assert Mean.of(torch.tensor([0.0, 0.0, 3.0])).low == 0
+    assert Mean.of(torch.tensor([-1.0, 0.0, 3.0])).low < -1
+    one = Mean.of(torch.tensor([3.0]))
+    assert (one.low, one.value, one.high) == (3, 3, 3)
+
+
 def test_the_interval_of_a_mean():
-    """Of 1, 2, 3, 4: the mean is 2.5, the variance 5/3, and the error sqrt(5/12)."""
+    """Of 1, 2, 3, 4: the mean is 2.5, the variance 5/3, and the error sqrt(5/12), times
+    Student's t of three degrees of freedom, 3.1824.
+    """
     found = Mean.of(torch.tensor([1.0, 2.0, 3.0, 4.0]))
     assert found.value == 2.5
-    assert found.high - 2.5 == 2.5 - found.low == pytest.approx(1.959964 * math.sqrt(5 / 12))
+    half = 3.182446 * math.sqrt(5 / 12)
+    assert found.high - 2.5 == 2.5 - found.low == pytest.approx(half, rel=1e-4)
     assert Mean.of(torch.tensor([3.0])) == Mean(3, 3, 3)
 
 

@@ -85,7 +85,8 @@ def test_runs_of_other_distortions_share_no_unit(tmp_path: Path) -> None:
     terms = {"distortion": 1.0}
     one = a_run(tmp_path / "one", terms)
     other = a_run(tmp_path / "other", terms, recipe="digits_unsupervised")
-    assert curves({"one": one, "other": other}).distortion == "distortion"
+    with pytest.raises(ParadiseError, match=r"other units \(cross-entropy, nats, squared error\)"):
+        curves({"one": one, "other": other})
     assert curves({"other": other}).distortion == "squared error"
     with pytest.raises(ParadiseError, match="no epoch has ended yet"):
         curves({"none": a_run(tmp_path / "none")})
@@ -136,9 +137,9 @@ def test_a_plane_has_one_unit_and_at_least_one_rate() -> None:
     apart = dataclasses.replace(evaluation, distortion=(other,))
     with pytest.raises(ParadiseError, match=r"other units \(nats, squared error\)"):
         plane_of([("a", evaluation), ("b", apart)])
-    without = dataclasses.replace(evaluation, rate=None)
+    without = dataclasses.replace(evaluation, rate=None, rate_note="of one image nothing is told")
     assert plane_of([("a", evaluation), ("b", without)]).without == ("b",)
-    with pytest.raises(ParadiseError, match="none of the models has a rate"):
+    with pytest.raises(ParadiseError, match="none of the models has a rate: of one image"):
         plane_of([("b", without)])
 
 

@@ -124,8 +124,8 @@ def _draw_arithmetic(found: "Arithmetic", picture: Any, title: str) -> None:
 
 def _print_arithmetic(found: "Arithmetic", title: str) -> None:
     rows: list[Row] = [
-        ("found again, of the difference", *mean_words(found.kept)),
-        ("moved beside it, in lengths of it", *mean_words(found.aside)),
+        ("found again, of the difference", *mean_words(found.kept, found.n)),
+        ("moved beside it, in lengths of it", *mean_words(found.aside, found.n)),
     ]
     named: list[Row] = [
         (f"called {found.plus}, {when}", f"{share.value:.1%}", _interval(share))

@@ -14,12 +14,15 @@ from paradise_cli.cli.figure_output import (
     device_for,
     losses_of,
     mean_words,
+    name_of,
     on_examples,
     save_arrays,
+    saying_whose,
     tell,
     title_of,
 )
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, OverwriteOption
+from paradise_cli.cli.output import note
 from paradise_cli.cli.tables import Row, print_sections
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.ranges import number
@@ -96,6 +99,8 @@ def surface(
         found = computed(loss, examples.images, examples.labels, reach, shown, seed)
         title = title_of(opened, f"eps = {eps}")
         names = class_names(examples, found.labels.tolist())
+        if len(names) < min(shown, found.n):
+            note("note: only images that the classifier names rightly are drawn")
         draw_surface(found, names, opened.picture, title, eps)
         save_arrays(opened.arrays, found.arrays())
     tell(
@@ -115,7 +120,7 @@ def _radius(eps: str) -> float:
 
 
 def _print_surface(found: "Surface", title: str) -> None:
-    value, interval = mean_words(found.wavering, "nats")
+    value, interval = mean_words(found.wavering, found.n, "nats")
     bent = "flat: no rise" if found.linearity is None else f"{found.linearity:.1%}"
     print_sections(
         title,
@@ -159,10 +164,11 @@ def targets(
         from paradise_cli.reproduction.targets import targeted
 
         target, examples = opened.targets[0], opened.examples
-        found = targeted(
-            target.function, examples.images, examples.labels, device_for(target, device),
-            eps=reach, steps=steps, shown=shown, seed=seed,
-        )  # fmt: skip
+        with saying_whose(target):
+            found = targeted(
+                target.function, examples.images, examples.labels, device_for(target, device),
+                eps=reach, steps=steps, shown=shown, seed=seed,
+            )  # fmt: skip
         title = title_of(opened, f"eps = {eps}")
         _draw_targets(found, examples, opened.picture, title)
         save_arrays(opened.arrays, found.arrays())
@@ -190,7 +196,7 @@ def _draw_targets(found: "Targets", examples: "Examples", picture: Path, title: 
     every = torch.stack([found.images, found.attacked, 0.5 + times * change], 1)
     true, aimed = (class_names(examples, each.tolist()) for each in (found.labels, found.targets))
     names = [f"{one}\nas {other}" for one, other in zip(true, aimed, strict=True)]
-    draw_grid(every, ["image", "attacked", f"change x {times:.0f}"], picture, title, names=names)
+    draw_grid(every, ["image", "attacked", f"change x {times:.3g}"], picture, title, names=names)
 
 
 def _print_targets(found: "Targets", title: str) -> None:
@@ -239,7 +245,7 @@ def _gradients(opened: "Opened", device: str) -> "Gradients":
     from paradise_cli.reproduction.input_gradients import names_of
 
     targets, examples = opened.targets, opened.examples
-    losses = losses_of(targets, names_of([t.title for t in targets]), examples, device)
+    losses = losses_of(targets, names_of([name_of(each) for each in targets]), examples, device)
     return computed(losses, examples.images, examples.labels)
 
 
@@ -289,9 +295,9 @@ def orthogonality(
 def _print_orthogonality(found: "Orthogonality", title: str) -> None:
     sections: list[list[Row]] = []
     for each in found.pairs:
-        cosine, interval = mean_words(each.cosine)
-        size, size_interval = mean_words(each.size)
-        signs, signs_interval = mean_words(each.signs)
+        cosine, interval = mean_words(each.cosine, each.n)
+        size, size_interval = mean_words(each.size, each.n)
+        signs, signs_interval = mean_words(each.signs, each.n)
         sections.append(
             [
                 (f"{' and '.join(each.models)}: cosine", cosine, interval),

@@ -91,7 +91,8 @@ def ellipses(
         ]
         draw_side_by_side(list(zip(found, titles, strict=True)), labels, loaded[0].info, picture)
         save_arrays(arrays, _stacked(found, labels))
-    tell({"models": names_of(loaded), "n": len(labels)}, picture, arrays, as_json)
+    numbers = {"models": names_of(loaded), "n": len(labels), "drawn": min(len(labels), MOST)}
+    tell(numbers, picture, arrays, as_json)
 
 
 def serial(
@@ -143,7 +144,8 @@ def serial(
 
 def _print_serial(found: "Serial", title: str) -> None:
     rows: list[Row] = [
-        (f"round {number}", *mean_words(moved)) for number, moved in enumerate(found.moved, start=1)
+        (f"round {number}", *mean_words(moved, len(found.z)))
+        for number, moved in enumerate(found.moved, start=1)
     ]
     columns = ("squared change of a pixel", "mean", "95% interval")
     print_sections(f"{title}, {counted(len(found.z), 'sample')}", columns, [rows])

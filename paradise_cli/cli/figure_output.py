@@ -13,7 +13,7 @@ import typer
 from paradise_cli.cli.images import model_of, placed, refuse_among_read, say_whose_data
 from paradise_cli.cli.options import written
 from paradise_cli.cli.output import note, print_json
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.units import counted, significant
 
 if TYPE_CHECKING:
@@ -49,10 +49,12 @@ def beside(
 ) -> Iterator[Path]:
     """Run the body, which writes the picture and the data it shows; gives the place of those.
 
-    Raises UsageError before the body where another result stands at one of them.
+    Raises UsageError before the body where another result, or no file, stands at one of them.
     """
     from paradise_cli.core.results import replacing
 
+    if picture.exists() and not picture.is_file():
+        raise UsageError(f"--out {picture} is no regular file: name a picture that ends in .png")
     data = picture.with_suffix(suffix)
     with (
         replacing(picture, origin, overwrite=overwrite),
@@ -200,10 +202,25 @@ def losses_of(
     """The loss of each classifier on the images, by name."""
     from paradise_cli.reproduction.loss import Loss
 
-    return {
-        name: Loss(target.function, examples.images, examples.labels, device_for(target, device))
-        for name, target in zip(names, targets, strict=True)
-    }
+    found = {}
+    for name, target in zip(names, targets, strict=True):
+        with saying_whose(target):
+            where = device_for(target, device)
+            found[name] = Loss(target.function, examples.images, examples.labels, where)
+        for hint in found[name].hints:
+            note(f"note: {target.label}: {hint}")
+    return found
+
+
+@contextmanager
+def saying_whose(target: "NamedClassifier") -> Iterator[None]:
+    """Errors of the body name the classifier, of which there may be several."""
+    try:
+        yield
+    except ParadiseError as error:
+        if target.label in str(error):
+            raise
+        raise type(error)(f"{target.label}: {error}") from error
 
 
 def device_for(target: "NamedClassifier", device: str) -> "torch.device":
@@ -215,6 +232,12 @@ def device_for(target: "NamedClassifier", device: str) -> "torch.device":
     return device_of(target.function, None if own else device)
 
 
+def name_of(target: "NamedClassifier") -> str:
+    """What a classifier is called in a figure: one of somebody's own as it was typed."""
+    # The class of two networks may be one, as nn.Sequential.
+    return target.label if target.loaded is None else target.title
+
+
 def class_names(examples: "Examples", labels: Sequence[int]) -> list[str]:
     """Names of these classes, their numbers where nothing names them."""
     names = examples.classes
@@ -223,13 +246,13 @@ def class_names(examples: "Examples", labels: Sequence[int]) -> list[str]:
 
 def title_of(opened: Opened, *more: str) -> str:
     """Models, data, number of images and what else decides the figure, in one line."""
-    models = ", ".join(each.title for each in opened.targets)
+    models = ", ".join(name_of(each) for each in opened.targets)
     n = counted(len(opened.examples.images), "image")
     return " · ".join([f"{models} on {opened.examples.label}, {n}", *more])
 
 
-def mean_words(mean: "Mean", unit: str = "") -> tuple[str, str]:
-    """A mean with its unit, and its interval."""
+def mean_words(mean: "Mean", n: int, unit: str = "") -> tuple[str, str]:
+    """A mean over n images with its unit, and its interval; of one there is none."""
     space = f" {unit}" if unit else ""
-    interval = f"{significant(mean.low)} to {significant(mean.high)}"
+    interval = f"{significant(mean.low)} to {significant(mean.high)}" if n > 1 else "-"
     return f"{significant(mean.value)}{space}", interval

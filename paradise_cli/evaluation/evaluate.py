@@ -170,7 +170,7 @@ def measure(
         training_rate=_training_rate(objective.rate, recipe, posterior, seed),
         training_rate_note=LEARNED_Q if learned else None,
         latents=found,
-        warnings=_warnings(recipe, info, scores, found, rate),
+        warnings=_warnings(recipe, info, scores, found, rate, len(posterior.mu)),
         settings={"seed": seed, "precision": "fp32", **describe(device)},
     )
     return Measurement(evaluation, posterior, scores, rates)
@@ -210,6 +210,7 @@ def _warnings(
     scores: Sequence[TaskScores],
     found: Latents,
     rate: RateInterval | None,
+    n: int,
 ) -> tuple[str, ...]:
     """Why the measurement should be doubted: collapse first, as it explains the rest."""
     nats = None if rate is None else rate.exact.nats
@@ -220,8 +221,10 @@ def _warnings(
     # A nat about the image is at most one about each label (data processing).
     of_labels = len(supervised) == len(scores) and recipe.objective.lagrangian == "linear"
     worth = sum(score.task.weight for score in supervised) if of_labels else math.inf
-    # A classifier of a collapsed z is at chance: said twice, the cause would be lost.
-    if collapsed := collapse_caution(found, nats, recipe.objective.alpha, training, worth):
+    collapsed = collapse_caution(found, nats, recipe.objective.alpha, training, worth)
+    # A classifier of a collapsed z is at chance: said twice, the cause would be lost. The mean of
+    # one image is the only one there is.
+    if collapsed and n > 1:
         return (collapsed,)
     cautions = []
     for score in supervised:

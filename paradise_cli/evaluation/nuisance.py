@@ -15,6 +15,7 @@ from paradise_cli.evaluation.evaluate import Measurement
 from paradise_cli.evaluation.metrics import TaskScores
 from paradise_cli.evaluation.passes import Progress, one_pass
 from paradise_cli.information.distances import DISTANCES
+from paradise_cli.information.rate_interval import student
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.objective.objective import Task
 from paradise_cli.perturbations import SAMPLERS
@@ -58,11 +59,17 @@ class Mean:
 
     @classmethod
     def of(cls, values: Tensor) -> "Mean":
-        """Of values [N]; of a single one the interval has no ends."""
+        """Of values [N]; of a single one the interval has no ends, and value stands for them."""
         # In double: a shift may be a millionth of what it is compared with.
-        mean = float(values.double().mean())
-        error = math.sqrt(float(values.double().var()) / len(values)) if len(values) > 1 else 0.0
-        return cls(mean, mean - NORMAL_95 * error, mean + NORMAL_95 * error)
+        exact, n = values.double(), len(values)
+        mean = float(exact.mean())
+        if n < 2:
+            return cls(mean, mean, mean)
+        # Student's factor: of few images the deviation itself is not known.
+        margin = student(NORMAL_95, n) * math.sqrt(float(exact.var()) / n)
+        # What is never negative has no mean below 0, whatever a symmetric interval says.
+        low = max(mean - margin, 0.0) if float(exact.min()) >= 0 else mean - margin
+        return cls(mean, low, mean + margin)
 
 
 @dataclass(frozen=True)

@@ -62,14 +62,20 @@ class Curves:
 
 
 def curves(runs: Mapping[str, RunFolder]) -> Curves:
-    """What `metrics.jsonl` of each run folder holds; ParadiseError for a run without an epoch."""
+    """What `metrics.jsonl` of each run folder holds.
+
+    Raises ParadiseError for a run without an epoch, and for distortions in several units.
+    """
     records = {name: run.records() for name, run in runs.items()}
     for name, found in records.items():
         if not found:
             raise ParadiseError(f"{runs[name].path}: no epoch has ended yet: there is no curve")
     kinds = {_distortion(run) for run in runs.values()}
+    if len(kinds) > 1:
+        units = ", ".join(sorted(kinds))
+        raise ParadiseError(f"the runs have distortions in other units ({units}): draw them apart")
     return Curves(
-        distortion=kinds.pop() if len(kinds) == 1 else "distortion",
+        distortion=kinds.pop(),
         epochs={name: [each["epoch"] for each in found] for name, found in records.items()},
         distortions={
             name: [each["train"]["distortion"] for each in found] for name, found in records.items()

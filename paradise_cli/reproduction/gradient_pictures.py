@@ -13,6 +13,7 @@ from paradise_cli.reproduction.input_gradients import Gradients, Orthogonality, 
 
 INK, POINT, LEVEL = "#202124", "#3b6fb6", "#e8eaed"
 WIDTH, ROW, MARGIN = 7.2, 0.46, 1.5  # inches
+FEWEST = 4  # images, over which a title fits
 
 
 def draw_gradients(found: Gradients, names: Sequence[str], path: Path, title: str) -> None:
@@ -29,7 +30,8 @@ def draw_gradients(found: Gradients, names: Sequence[str], path: Path, title: st
     blank = [""] * len(names)
     for model, gradient in found.by_model.items():
         blocks.append(Block(model, visible(gradient), blank, plain))
-    draw_captioned(blocks, path, title, columns=len(names))
+    # Over one or two images there is no room for it.
+    draw_captioned(blocks, path, title if len(names) >= FEWEST else "", columns=len(names))
 
 
 @own_style

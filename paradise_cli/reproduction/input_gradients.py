@@ -39,7 +39,10 @@ class Gradients:
 
 def gradients(losses: Mapping[str, Loss], images: Tensor, labels: Tensor) -> Gradients:
     """Gradients of each model's cross-entropy at images [K, C, H, W] with labels [K]."""
-    found = {name: loss.gradient(images, labels) for name, loss in losses.items()}
+    found = {}
+    for name, loss in losses.items():
+        loss.expect(len(images))
+        found[name] = loss.gradient(images, labels)
     return Gradients(images, labels, found)
 
 

@@ -8,10 +8,12 @@ from torch.nn.functional import cross_entropy
 
 from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.protocol.lanes import input_gradient
+from paradise_cli.attacks.session.first_look import first_look
 from paradise_cli.attacks.session.inputs import checked_images, checked_labels, choose_compute
 from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import full_fp32
+from paradise_cli.core.progress import tell
 
 ANSWERS_AT_RANDOM = (
     "the classifier answers at random, so that its loss at a point is no one value: draw its noise"
@@ -23,7 +25,8 @@ class Loss:
     """A classifier examined on labelled images, and asked about points around them.
 
     Images are [N, C, H, W] in [0, 1], labels int64 [N]; `correct` bool [N] says which of them it
-    names rightly. Points may lie outside of [0, 1]. Raises as `Subject.examine`, and ParadiseError
+    names rightly, and `hints` what to know of the classifier before its loss is believed. Points
+    may lie outside of [0, 1]. Raises as `Subject.examine`, and ParadiseError
     for a classifier that answers at random.
     """
 
@@ -37,6 +40,12 @@ class Loss:
         if self._subject.behaviour.random:
             raise ParadiseError(ANSWERS_AT_RANDOM)
         self.correct = self._subject.correct
+        self.hints = first_look(self._subject)
+        self._asked = self._expected = 0
+
+    def expect(self, points: int) -> None:
+        """Tell how far the work is, which is to ask about so many points from now on."""
+        self._asked, self._expected = 0, points
 
     def at(self, points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Loss [M] and predicted class [M] at points [M, C, H, W] with labels [M]."""
@@ -76,4 +85,7 @@ class Loss:
                 rows = torch.cat([part, part[:1].expand(compute.width - len(part))])
                 some, true = (each[rows].to(compute.device) for each in (points, labels))
                 found.append([each[: len(part)].cpu() for each in ask(some, true)])
+                self._asked += len(part)
+                if self._asked <= self._expected:
+                    tell("points around images", self._asked, self._expected)
         return tuple(torch.cat(each) for each in zip(*found, strict=True))

@@ -74,7 +74,8 @@ def plane_of(measured: Sequence[tuple[str, Evaluation]]) -> Plane:
         raise ParadiseError(f"the models are judged in other units ({found}): one plane has one")
     places = [_place(name, each) for name, each in measured if each.rate is not None]
     if not places:
-        raise ParadiseError("none of the models has a rate: each is deterministic")
+        reasons = dict.fromkeys(each.rate_note or "not measured" for _, each in measured)
+        raise ParadiseError(f"none of the models has a rate: {'; '.join(reasons)}")
     without = tuple(name for name, each in measured if each.rate is None)
     return Plane(str(units.pop()), tuple(places), without)
 

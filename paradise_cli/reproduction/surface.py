@@ -18,6 +18,8 @@ GRID = 41
 """Points on each axis of a plane."""
 POINTS = 17
 """Points on a line through an image, from -eps to eps."""
+LINES = 2 * POINTS + 2
+"""Points at which `smoothness` asks for the loss of an image: two lines, and their ends."""
 
 Values = Callable[[Tensor], Tensor]
 """Images [B, C, H, W] to values [B]."""
@@ -69,15 +71,16 @@ def surface(
     Images are [N, C, H, W] in [0, 1], labels int64 [N] (method.md 6). Raises ParadiseError where
     the loss is not finite.
     """
+    # An image that is named wrongly has no decision to lose; where all are, they are shown.
+    right = loss.correct.nonzero().flatten().tolist() or list(range(len(images)))
+    rows = right[:shown]
+    loss.expect(len(images) * (1 + LINES) + len(rows) * GRID**2)
     keys = image_keys(torch.arange(len(images)), "surface", seed)
     gradient = loss.gradient(images, labels)
     steepest, random = directions(gradient, keys)
     wavering, gaps = smoothness(
         lambda points: loss.at(points, labels)[0], images, gradient, steepest, random, eps
     )
-    # An image that is named wrongly has no decision to lose; where all are, they are shown.
-    right = loss.correct.nonzero().flatten().tolist() or list(range(len(images)))
-    rows = right[:shown]
     shares = gaps[gaps.isfinite()]  # of 0, where the loss of an image is flat, there is none
     offsets = torch.linspace(-eps, eps, GRID)
     planes = [

@@ -218,7 +218,7 @@ def kill_and_resume(device: torch.device) -> float:
 
 
 # Of the digits; three latents are not drawn, and it has checkpoints to be killed after.
-CHANGES = ("train.epochs=20", "model.latent_dim=3", "train.checkpoint_minutes=1e-3")
+CHANGES = ("train.epochs=6", "model.latent_dim=3", "train.checkpoint_minutes=1e-3")
 
 
 CHECKS: tuple[tuple[str, float, Callable[[torch.device], float]], ...] = (

@@ -17,6 +17,14 @@ Model = Annotated[
         show_default=False,
     ),
 ]
+Classifier = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A run folder, a weights file, a packaged name, or package.module:function for a"
+        " classifier of your own.",
+    ),
+]
 Import = Annotated[
     str | None,
     typer.Option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paradise_cli.cli.attack_options import Data, Fresh, Head, Seed, Split
+from paradise_cli.cli.attack_options import Classifier, Data, Fresh, Head, Seed, Split
 from paradise_cli.cli.images import refuse_among_read, say_whose_data
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, written
 from paradise_cli.cli.output import deliver, note
@@ -29,14 +29,6 @@ IMAGES = 500
 _ROWS = 5  # of the curve in the table; the document has all
 _UNTRAINED = 0.2  # of accuracy lost to noise, from which on training is the likely reason
 
-Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="A run folder, a weights file, a packaged name, or package.module:function for a"
-        " classifier of your own.",
-    ),
-]
 Sigma = Annotated[
     str, typer.Option(help="Standard deviation of the noise, where pixels lie in [0, 1].")
 ]
@@ -83,7 +75,7 @@ pixels in [-1, 1], which is twice as much.
 
 
 def certify(
-    model: Model,
+    model: Classifier,
     sigma: Sigma,
     data: Data = None,
     split: Split = "test",
@@ -148,12 +140,10 @@ def _certified(
     fresh: bool,
     device: str,
 ) -> "Certification":
-    from paradise_cli.attacks.session.inputs import device_of
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.evaluation.certify import certify_with
+    from paradise_cli.robustness.classifiers import device_for
 
-    # A function of somebody's own has its weights where they are.
-    own = target.loaded is None and device == "auto"
     for line in examples.notes:
         note(f"note: {line}")
     count = len(examples.images)
@@ -168,7 +158,7 @@ def _certified(
                 ids=examples.ids,
                 out=folder,
                 fresh=fresh,
-                device=device_of(target.function, None if own else device),
+                device=device_for(target, device),
                 progress=advance,
             )
     except KeyboardInterrupt as error:

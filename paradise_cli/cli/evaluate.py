@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paradise_cli.cli.images import model_of, placed, refuse_among_read, say_whose_data
+from paradise_cli.cli.images import model_of, open_and_say, placed, refuse_among_read
 from paradise_cli.cli.nuisance import (
     draw_nuisance,
     nuisance_picture,
@@ -186,15 +186,9 @@ def _open(
 
     Raises UsageError where they must be `pictures` and are none.
     """
-    from paradise_cli.evaluation.evaluation_data import split_for
-
     if pictures:
         require_pictures(loaded)
-    say_whose_data(loaded, data, overrides)
-    opened = split_for(loaded, split, data, overrides)
-    for line in opened.notes:
-        note(f"note: {line}")
-    return opened
+    return open_and_say(loaded, data, split, overrides)
 
 
 def _costs(

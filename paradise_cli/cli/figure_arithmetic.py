@@ -143,12 +143,9 @@ def _pixels_of(opened: "EvaluationData") -> Callable[[Sequence[int]], "Tensor"]:
     """Images of some rows, float32 [n, C, H, W] in [0, 1]."""
     import torch
 
-    def read(rows: Sequence[int]) -> "Tensor":
-        order = torch.tensor(rows)
-        images = torch.cat(list(opened.split.fetch(order, len(order), (), False)))
-        return images.float() / 255 if images.dtype == torch.uint8 else images
+    from paradise_cli.robustness.examples import pixels_of
 
-    return read
+    return lambda rows: pixels_of(opened.split, torch.tensor(rows))
 
 
 def _target(loaded: "LoadedModel", name: str | None) -> tuple[int, "Target"]:

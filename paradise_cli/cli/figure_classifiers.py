@@ -5,13 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from paradise_cli.cli.attack_options import Data, Head, Seed, Split
+from paradise_cli.cli.attack_options import Classifier, Data, Head, Seed, Split
 from paradise_cli.cli.figure_output import (
     Asked,
     Opened,
     Picture,
     class_names,
-    device_for,
     losses_of,
     mean_words,
     name_of,
@@ -38,14 +37,6 @@ MOST_SHOWN = 8  # images side by side
 MOST_STEPS = 10_000
 SURFACE_N, TARGETS_N, ORTHOGONAL_N = 200, 50, 500  # images
 
-Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="MODEL",
-        help="A run folder, a weights file, a packaged name, or package.module:function for a"
-        " classifier of your own.",
-    ),
-]
 Models = Annotated[
     list[str],
     typer.Argument(
@@ -65,7 +56,7 @@ Count = Annotated[
 
 
 def surface(
-    model: Model,
+    model: Classifier,
     data: Data = None,
     split: Split = "test",
     overrides: OverridesOption = None,
@@ -105,8 +96,7 @@ def surface(
         save_arrays(opened.arrays, found.arrays())
     tell(
         found.to_json(),
-        opened.picture,
-        opened.arrays,
+        *opened.places,
         as_json,
         lambda: _print_surface(found, title),
     )
@@ -135,7 +125,7 @@ def _print_surface(found: "Surface", title: str) -> None:
 
 
 def targets(
-    model: Model,
+    model: Classifier,
     data: Data = None,
     split: Split = "test",
     overrides: OverridesOption = None,
@@ -162,6 +152,7 @@ def targets(
     asked = Asked([model], data, split, overrides or (), n, TARGETS_N, head, device, out, overwrite)
     with on_examples("targets", asked, eps=reach, steps=steps, seed=seed, shown=shown) as opened:
         from paradise_cli.reproduction.targets import targeted
+        from paradise_cli.robustness.classifiers import device_for
 
         target, examples = opened.targets[0], opened.examples
         with saying_whose(target):
@@ -174,8 +165,7 @@ def targets(
         save_arrays(opened.arrays, found.arrays())
     tell(
         found.to_json(),
-        opened.picture,
-        opened.arrays,
+        *opened.places,
         as_json,
         lambda: _print_targets(found, title),
     )
@@ -285,8 +275,7 @@ def orthogonality(
         save_arrays(opened.arrays, found.arrays())
     tell(
         found.to_json(),
-        opened.picture,
-        opened.arrays,
+        *opened.places,
         as_json,
         lambda: _print_orthogonality(found, title),
     )

@@ -15,9 +15,8 @@ from paradise_cli.cli.figure_output import (
     save_arrays,
     tell,
 )
-from paradise_cli.cli.images import model_of, refuse_among_read, say_whose_data
+from paradise_cli.cli.images import model_of, open_and_say, refuse_among_read
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, OverwriteOption
-from paradise_cli.cli.output import note
 from paradise_cli.cli.tables import Row, print_sections
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.units import counted
@@ -173,14 +172,8 @@ def open_images(
     loaded: "LoadedModel", picture: Any, data: str | None, split: str, overrides: Sequence[str]
 ) -> "EvaluationData":
     """The images of one split, and what should be known of them on stderr."""
-    from paradise_cli.evaluation.evaluation_data import split_for
-
     refuse_among_read(picture, loaded, data, overrides)
-    say_whose_data(loaded, data, overrides)
-    opened = split_for(loaded, split, data, overrides)
-    for line in opened.notes:
-        note(f"note: {line}")
-    return opened
+    return open_and_say(loaded, data, split, overrides)
 
 
 def origin_of(

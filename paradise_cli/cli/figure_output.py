@@ -17,7 +17,6 @@ from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.units import counted, significant
 
 if TYPE_CHECKING:
-    import torch
     from numpy.typing import NDArray
 
     from paradise_cli.evaluation.nuisance import Mean
@@ -201,6 +200,7 @@ def losses_of(
 ) -> dict[str, "Loss"]:
     """The loss of each classifier on the images, by name."""
     from paradise_cli.reproduction.loss import Loss
+    from paradise_cli.robustness.classifiers import device_for
 
     found = {}
     for name, target in zip(names, targets, strict=True):
@@ -221,15 +221,6 @@ def saying_whose(target: "NamedClassifier") -> Iterator[None]:
         if target.label in str(error):
             raise
         raise type(error)(f"{target.label}: {error}") from error
-
-
-def device_for(target: "NamedClassifier", device: str) -> "torch.device":
-    """Where a classifier is asked."""
-    from paradise_cli.attacks.session.inputs import device_of
-
-    # A function of somebody's own has its weights where they are.
-    own = target.loaded is None and device == "auto"
-    return device_of(target.function, None if own else device)
 
 
 def name_of(target: "NamedClassifier") -> str:

@@ -12,6 +12,7 @@ from paradise_cli.core.ranges import MOST_AT_ONCE
 from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:
+    from paradise_cli.evaluation.evaluation_data import EvaluationData
     from paradise_cli.hub.cards import Task
     from paradise_cli.inference.loading import LoadedModel
 
@@ -87,6 +88,19 @@ def say_whose_data(
     # Before it is read: the file may be a stranger's.
     if (root := loaded.recipe.data.root) is not None:
         note(f"data: {root}, as {loaded.source} names it (--data names another)")
+
+
+def open_and_say(
+    loaded: "LoadedModel", data: str | None, split: str, overrides: Sequence[str]
+) -> "EvaluationData":
+    """The images of one split of a model's data or of `data`; what is to know of them on stderr."""
+    from paradise_cli.evaluation.evaluation_data import split_for
+
+    say_whose_data(loaded, data, overrides)
+    opened = split_for(loaded, split, data, overrides)
+    for line in opened.notes:
+        note(f"note: {line}")
+    return opened
 
 
 def placed(overrides: Sequence[str]) -> list[str]:

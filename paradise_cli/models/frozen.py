@@ -60,8 +60,7 @@ def frozen(
             network = make()
         except Exception as error:
             raise ParadiseError(f"frozen: {model} cannot be made: {named(error)}") from error
-        features = _features(model, network, in_shape)
-        return Frozen(network, features, normalise=normalise, views=views)
+        return Frozen(network, _features(model, network, in_shape), normalise=normalise)
 
 
 def _features(model: str, network: nn.Module, in_shape: Shape) -> int:
@@ -104,19 +103,15 @@ class BackboneOf(nn.Module):
 class Frozen(Backbone):
     """A network in eval mode for ever, with weights that are no parameters and not saved.
 
-    `digest` is that of its weights and layers, and of how its features are normalised. `views` says
-    how many views of each image it was made to be trained behind of.
+    `digest` is that of its weights and layers, and of how its features are normalised.
     """
 
     frozen = True
 
-    def __init__(
-        self, network: nn.Module, features: int, *, normalise: bool = False, views: int = 1
-    ) -> None:
+    def __init__(self, network: nn.Module, features: int, *, normalise: bool = False) -> None:
         super().__init__()
         self.out_features = features
         self.normalise = normalise
-        self.views = views
         numbers = dict(network.named_parameters()) | dict(network.named_buffers())
         self.digest = content_digest(numbers, {"layers": repr(network), "normalise": normalise})
         self.network = network

@@ -26,8 +26,8 @@ class Loss:
 
     Images are [N, C, H, W] in [0, 1], labels int64 [N]; `correct` bool [N] says which of them it
     names rightly, and `hints` what to know of the classifier before its loss is believed. Points
-    may lie outside of [0, 1]. Raises as `Subject.examine`, and ParadiseError
-    for a classifier that answers at random.
+    may lie outside of [0, 1]. Raises as `Subject.examine`, and ParadiseError for a classifier that
+    answers at random.
     """
 
     def __init__(

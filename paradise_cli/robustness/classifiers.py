@@ -8,12 +8,14 @@ from inspect import isroutine
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from paradise_cli.attacks.audit.canaries import SampledLatents
 from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.engine.introspection import check_values
 from paradise_cli.attacks.protocol.foreign import foreign
+from paradise_cli.attacks.session.inputs import device_of
 from paradise_cli.core.errors import ParadiseError, UsageError, named
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.registry import did_you_mean
@@ -71,6 +73,12 @@ def open_classifier(
     function: Function = SampledLatents(classifier) if sampled else classifier
     head = head or next(n for n, module in loaded.model.heads.items() if module.kind == "logits")
     return NamedClassifier(function, loaded.label, short_name(loaded.source), loaded, head)
+
+
+def device_for(target: NamedClassifier, device: str) -> torch.device:
+    """Where a classifier is asked; one of somebody's own, unless told otherwise, where it is."""
+    own = target.loaded is None and device == "auto"
+    return device_of(target.function, None if own else device)
 
 
 def _made(name: str, device: str) -> Function:

@@ -89,7 +89,7 @@ def open_examples(
         notes += (f"left out: {counted(left_out, 'image')} without a label (-1)",)
     ids = tuple(found.split.ids[row] for row in rows.tolist())
     return Examples(
-        _pixels(found.split, rows), found.labels[rows], found.label, ids, found.classes, notes
+        pixels_of(found.split, rows), found.labels[rows], found.label, ids, found.classes, notes
     )
 
 
@@ -104,7 +104,7 @@ class _Found:
     notes: tuple[str, ...] = ()
 
 
-def _pixels(split: Split, rows: Tensor) -> Tensor:
+def pixels_of(split: Split, rows: Tensor) -> Tensor:
     """Images of these rows as float32 [M, C, H, W] in [0, 1]."""
     images = torch.cat(list(split.fetch(rows, _BATCH, (), False)))
     return images.float().div_(255) if images.dtype == torch.uint8 else images.float()
@@ -189,7 +189,7 @@ def _logit_count(function: Function, split: Split) -> int | None:
     if any(part.training for module in modules for part in module.modules()):
         return None  # asking would move the running statistics of its batch norms
     weights = [weight for module in modules for weight in module.parameters()]
-    images = _pixels(split, torch.arange(min(2, len(split))))
+    images = pixels_of(split, torch.arange(min(2, len(split))))
     given = images.to(weights[0].device) if weights else images
     try:
         with torch.no_grad(), foreign("on", given):

@@ -52,7 +52,7 @@ def evaluate(
     model: str | Path | LoadedModel,
     data: str | Path | None = None,
     *,
-    split: str = "test",
+    split: str | None = None,
     overrides: Sequence[str] = (),
     device: str = "auto",
     seed: int = 0,
@@ -62,14 +62,15 @@ def evaluate(
 
     `model` is a run folder, a weights file, a name from the zoo, or what `load` gives, which is
     measured where it is. `data` and `overrides` choose other data than its recipe's, as `--data`
-    and `--set` do. Rates and cross-entropies are in nats; the noise in z is a function of `seed`,
-    `draws` is how many z the exact rate takes for each image. Warns of what to know about the data.
-    Raises UsageError or ParadiseError for a model or data that cannot be used.
+    and `--set` do; without a `split` it is the one that `data` names, or test. Rates and
+    cross-entropies are in nats; the noise in z is a function of `seed`, `draws` is how many z the
+    exact rate takes for each image. Warns of what to know about the data. Raises UsageError or
+    ParadiseError for a model or data that cannot be used.
     """
     # What was loaded to one device stays there: moving it would change it under its owner's hands.
     loaded = model if isinstance(model, LoadedModel) else load(model, device)
     name = None if data is None else text_given(data, "data", "a folder, an .npz or a data set")
-    part = text_given(split, "split", "as 'test'")
+    part = None if split is None else text_given(split, "split", "as 'test'")
     draws = whole(draws, "draws", 1, MOST_DRAWS)
     opened = split_for(loaded, part, name, overrides)
     # What the command prints as notes: here nobody reads stderr line by line.

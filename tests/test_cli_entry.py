@@ -70,13 +70,15 @@ def test_whatever_is_raised_is_one_message(
         program(error)(["--debug", "fail"])
 
 
-def test_a_fault_is_seen_by_tests_and_ctrl_c_stays_what_it_is() -> None:
+def test_a_fault_is_seen_by_tests_and_ctrl_c_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     error = KeyError("a")
     assert CliRunner().invoke(program(error), ["fail"]).exception is error
     for raised, code in ((KeyboardInterrupt(), 130), (typer.Exit(7), 7), (typer.Abort(), 1)):
         with pytest.raises(SystemExit) as ended:
             program(raised)(["fail"])
         assert ended.value.code == code
+        said = {KeyboardInterrupt: "stopped: before it was done\n", typer.Abort: "Aborted.\n"}
+        assert capsys.readouterr().err == said.get(type(raised), "")
 
 
 def test_a_warning_of_a_library_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -170,6 +170,12 @@ def test_stdout_that_cannot_be_written_is_one_message(
                 app(arguments.split(), prog_name="paradise")
         assert ended.value.code == 1
         assert capfd.readouterr().err == message
+    # As the shell's `>&-` leaves it.
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(SystemExit) as ended:
+        app(arguments.split(), prog_name="paradise")
+    assert ended.value.code == 1
+    assert capfd.readouterr().err == "error: cannot write to stdout: it is closed\n"
 
 
 def test_an_unknown_recipe_names_close_ones_and_not_all() -> None:

@@ -247,6 +247,12 @@ def test_names_that_mean_nothing(model: LoadedModel, tmp_path: Path) -> None:
         opened(model, "digits:tset")
     with pytest.raises(UsageError, match=r"nothing to set of an \.npz"):
         opened(model, "a.npz", overrides=["data.size=3"])
+    for ask in (partial(opened, model), open_for_anyone):
+        with pytest.raises(UsageError, match="they name two splits"):
+            ask("digits:train", split="test")
+    assert len(open_for_anyone("digits:test", split="test").split) == 360
+    with pytest.raises(UsageError, match=r"--split train: an \.npz has no splits"):
+        opened(model, "a.npz", split="train")
     with pytest.raises(UsageError, match=r"no such file: nowhere\.npz"):
         opened(model, "nowhere.npz")
     with pytest.raises(UsageError, match=r"--data digts: no such folder or \.npz"):

@@ -166,6 +166,15 @@ def test_a_link_is_followed(tmp_path: Path) -> None:
     assert alone(tmp_path / "elsewhere") == ["real.txt"]
 
 
+def test_no_folder_is_made_where_a_link_leads(tmp_path: Path) -> None:
+    link = tmp_path / "link.txt"
+    link.symlink_to(Path("gone") / "real.txt")
+    for ask in (lambda: write(link, "first"), lambda: require_writable(link)):
+        with pytest.raises(ParadiseError, match="whose folder is not there; make"):
+            ask()
+    assert alone(tmp_path) == ["link.txt"]
+
+
 @pytest.mark.parametrize("bits", [0o600, 0o640, 0o644, 0o755, 0o400])
 def test_a_file_keeps_its_mode(tmp_path: Path, bits: int) -> None:
     path = tmp_path / "kept"

@@ -79,7 +79,7 @@ def attack(
     model: Model = None,
     imported: Import = None,
     data: Data = None,
-    split: Split = "test",
+    split: Split = None,
     overrides: OverridesOption = None,
     suite: Suite = "standard",
     eps: Radius = "8/255",
@@ -130,7 +130,7 @@ def attack(
 def _examples(
     target: "NamedClassifier",
     data: str | None,
-    split: str,
+    split: str | None,
     n: int | None,
     every: bool,
     overrides: Sequence[str],

@@ -95,7 +95,7 @@ Compiled = Annotated[
 ]
 
 
-Split = Annotated[str, typer.Option(help="test, validation or train.")]
+Split = Annotated[str | None, typer.Option(help="test, validation or train.", show_default="test")]
 Radius = Annotated[str, typer.Option(help="Radius in pixel units.")]
 Norm = Annotated[str, typer.Option(help="linf or l2.")]
 Head = Annotated[str | None, typer.Option(help="Which of several classification heads.")]

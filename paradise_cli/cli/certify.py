@@ -78,7 +78,7 @@ def certify(
     model: Classifier,
     sigma: Sigma,
     data: Data = None,
-    split: Split = "test",
+    split: Split = None,
     overrides: OverridesOption = None,
     n: Count = None,
     samples: Samples = 10_000,

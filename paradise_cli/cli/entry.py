@@ -4,7 +4,6 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
 from io import TextIOWrapper
 from typing import Any
 
@@ -12,7 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from paradise_cli.cli.progress import showing_work
-from paradise_cli.cli.streams import CheckedStdout, Unwritable, lasting_stderr
+from paradise_cli.cli.streams import Unwritable, checked_stdout, lasting_stderr
 from paradise_cli.core.errors import Interrupted, ParadiseError, named, printable, shown
 from paradise_cli.core.processes import end_tidily, keep_freed_memory
 
@@ -96,23 +95,22 @@ class Group(TyperGroup):
                 raise
             reason = f"cannot open {os.fsdecode(error.filename)}: {error.strerror}"
             raise typer.Exit(_say(ParadiseError(reason))) from error
+        except KeyboardInterrupt as error:
+            # Who keeps something says so by an Interrupted of its own.
+            raise typer.Exit(_say(Interrupted("before it was done"))) from error
 
     def main(self, *args: Any, **extra: Any) -> Any:
         with lasting_stderr():
             return self._main(*args, **extra)
 
     def _main(self, *args: Any, **extra: Any) -> Any:
-        # A shell may have closed it: Python then has none, and writes nothing.
-        if sys.stdout is None:
-            return super().main(*args, **extra)
-        checked: Any = CheckedStdout(sys.stdout)
-        with redirect_stdout(checked):
+        with checked_stdout() as stdout:
             try:
                 try:
                     return super().main(*args, **extra)
                 finally:
                     # Now: at the interpreter's end nobody could say in one line what is wrong.
-                    checked.flush()
+                    stdout.flush()
             # Of this flush, or of the help, which comes before a command is invoked. No other:
             # under --debug those are to be seen.
             except Unwritable as error:

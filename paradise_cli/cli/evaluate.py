@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paradise_cli.cli.images import model_of, open_and_say, placed, refuse_among_read
+from paradise_cli.cli.attack_options import Split
+from paradise_cli.cli.images import data_of, model_of, open_and_say, refuse_among_read
 from paradise_cli.cli.nuisance import (
     draw_nuisance,
     nuisance_picture,
@@ -80,7 +81,7 @@ Data = Annotated[
 def evaluate(
     model: Model,
     data: Data = None,
-    split: Annotated[str, typer.Option(help="test, validation or train.")] = "test",
+    split: Split = None,
     overrides: OverridesOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
@@ -105,7 +106,7 @@ def evaluate(
     _refuse_mistakes(model, per_example)
     draws = draws or (1 if per_example is None else DRAWS)
     from paradise_cli.cli.progress import progress_bar
-    from paradise_cli.core.results import place, replacing
+    from paradise_cli.core.results import replacing
     from paradise_cli.evaluation.evaluate import measure_loaded
     from paradise_cli.inference.loading import load
 
@@ -114,8 +115,7 @@ def evaluate(
     _refuse_pictures(pictured, loaded, data, overrides)
     opened = _open(loaded, data, split, overrides or (), pictures=nuisance)
     origin = {
-        **model_of(loaded), "data": data and place(data), "split": split,
-        "settings": placed(overrides or ()), "seed": seed, "draws": draws,
+        **model_of(loaded), **data_of(data, split, overrides or ()), "seed": seed, "draws": draws,
     } | ({"nuisance": True} if nuisance else {})  # fmt: skip
     # Nothing is measured whose result may not be written.
     with ExitStack() as results:
@@ -180,7 +180,11 @@ def _refuse_pictures(
 
 
 def _open(
-    loaded: "LoadedModel", data: str | None, split: str, overrides: Sequence[str], pictures: bool
+    loaded: "LoadedModel",
+    data: str | None,
+    split: str | None,
+    overrides: Sequence[str],
+    pictures: bool,
 ) -> "EvaluationData":
     """The data to judge by; what should be known of them is said before anything is measured.
 

@@ -18,12 +18,12 @@ from paradise_cli.cli.figure_latents import (
 from paradise_cli.cli.figure_output import (
     Picture,
     beside,
-    data_of,
     mean_words,
     picture_at,
     save_arrays,
     tell,
 )
+from paradise_cli.cli.images import data_of
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, OverwriteOption
 from paradise_cli.cli.tables import Row, print_sections
 from paradise_cli.core.errors import ParadiseError, UsageError
@@ -53,7 +53,7 @@ def arithmetic(
     minus: Minus = None,
     target: Attribute = None,
     data: Data = None,
-    split: Split = "test",
+    split: Split = None,
     overrides: OverridesOption = None,
     rows: Rows = 6,
     out: Picture = None,

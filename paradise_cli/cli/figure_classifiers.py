@@ -58,7 +58,7 @@ Count = Annotated[
 def surface(
     model: Classifier,
     data: Data = None,
-    split: Split = "test",
+    split: Split = None,
     overrides: OverridesOption = None,
     eps: Radius = "8/255",
     n: Count = None,
@@ -127,7 +127,7 @@ def _print_surface(found: "Surface", title: str) -> None:
 def targets(
     model: Classifier,
     data: Data = None,
-    split: Split = "test",
+    split: Split = None,
     overrides: OverridesOption = None,
     eps: Ball = "16/255",
     steps: Steps = 200,
@@ -198,7 +198,7 @@ def _print_targets(found: "Targets", title: str) -> None:
 def gradients(
     models: Models,
     data: Data = None,
-    split: Split = "test",
+    split: Split = None,
     overrides: OverridesOption = None,
     shown: Shown = 6,
     out: Picture = None,
@@ -242,7 +242,7 @@ def _gradients(opened: "Opened", device: str) -> "Gradients":
 def orthogonality(
     models: Models,
     data: Data = None,
-    split: Split = "test",
+    split: Split = None,
     overrides: OverridesOption = None,
     n: Count = None,
     out: Picture = None,

@@ -9,13 +9,12 @@ from paradise_cli.cli.attack_options import Data, Seed, Split
 from paradise_cli.cli.figure_output import (
     Picture,
     beside,
-    data_of,
     mean_words,
     picture_at,
     save_arrays,
     tell,
 )
-from paradise_cli.cli.images import model_of, open_and_say, refuse_among_read
+from paradise_cli.cli.images import data_of, model_of, open_and_say, refuse_among_read
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, OverwriteOption
 from paradise_cli.cli.tables import Row, print_sections
 from paradise_cli.core.errors import ParadiseError, UsageError
@@ -46,7 +45,7 @@ Decoder = Annotated[str | None, typer.Option("--head", help="Which of several de
 def ellipses(
     models: Models,
     data: Data = None,
-    split: Split = "test",
+    split: Split = None,
     overrides: OverridesOption = None,
     out: Picture = None,
     device: DeviceOption = "auto",
@@ -97,7 +96,7 @@ def ellipses(
 def serial(
     model: Model,
     data: Data = None,
-    split: Split = "test",
+    split: Split = None,
     overrides: OverridesOption = None,
     rows: Rows = 6,
     out: Picture = None,
@@ -169,7 +168,11 @@ def names_of(loaded: Sequence["LoadedModel"]) -> list[str]:
 
 
 def open_images(
-    loaded: "LoadedModel", picture: Any, data: str | None, split: str, overrides: Sequence[str]
+    loaded: "LoadedModel",
+    picture: Any,
+    data: str | None,
+    split: str | None,
+    overrides: Sequence[str],
 ) -> "EvaluationData":
     """The images of one split, and what should be known of them on stderr."""
     refuse_among_read(picture, loaded, data, overrides)

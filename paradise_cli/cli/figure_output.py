@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from paradise_cli.cli.images import model_of, placed, refuse_among_read, say_whose_data
+from paradise_cli.cli.images import data_of, model_of, refuse_among_read, say_whose_data
 from paradise_cli.cli.options import written
 from paradise_cli.cli.output import note, print_json
 from paradise_cli.core.errors import ParadiseError, UsageError
@@ -93,7 +93,7 @@ class Asked:
 
     models: Sequence[str]
     data: str | None
-    split: str
+    split: str | None
     overrides: Sequence[str]
     n: int | None
     most: int
@@ -143,13 +143,6 @@ def on_examples(figure: str, asked: Asked, **settings: Any) -> Iterator[Opened]:
         }
         with beside(picture, ".npz", origin, overwrite=asked.overwrite) as arrays:
             yield Opened(targets, examples, picture, arrays)
-
-
-def data_of(data: str | None, split: str, overrides: Sequence[str]) -> dict[str, Any]:
-    """Which images decide a figure, beside the models."""
-    from paradise_cli.core.results import place
-
-    return {"data": data and place(data), "split": split, "settings": placed(overrides)}
 
 
 def open_classifiers(

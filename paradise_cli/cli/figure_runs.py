@@ -7,7 +7,8 @@ import typer
 
 from paradise_cli.cli.attack_options import Data, Split
 from paradise_cli.cli.figure_latents import Models, load_models, names_of, open_images, origin_of
-from paradise_cli.cli.figure_output import Picture, beside, data_of, picture_at, tell
+from paradise_cli.cli.figure_output import Picture, beside, picture_at, tell
+from paradise_cli.cli.images import data_of
 from paradise_cli.cli.options import (
     DeviceOption,
     JsonOption,
@@ -71,7 +72,7 @@ def _run_at(path: Path) -> "RunFolder":
 def plane(
     models: Models,
     data: Data = None,
-    split: Split = "test",
+    split: Split = None,
     overrides: OverridesOption = None,
     out: Picture = None,
     seed: SeedOption = 0,

@@ -78,6 +78,15 @@ def model_of(loaded: "LoadedModel") -> dict[str, str]:
     return {"model": place(str(loaded.source)), "weights": loaded.digest[:_SHOWN_DIGITS]}
 
 
+def data_of(data: str | None, split: str | None, overrides: Sequence[str]) -> dict[str, Any]:
+    """Which images decide the result of a command that judges a model, as `origin_of`."""
+    from paradise_cli.core.results import place
+    from paradise_cli.data import DEFAULT_SPLIT
+
+    part = split or DEFAULT_SPLIT
+    return {"data": data and place(data), "split": part, "settings": placed(overrides)}
+
+
 def say_whose_data(
     loaded: "LoadedModel | None", data: str | None, overrides: Sequence[str] | None
 ) -> None:
@@ -91,7 +100,7 @@ def say_whose_data(
 
 
 def open_and_say(
-    loaded: "LoadedModel", data: str | None, split: str, overrides: Sequence[str]
+    loaded: "LoadedModel", data: str | None, split: str | None, overrides: Sequence[str]
 ) -> "EvaluationData":
     """The images of one split of a model's data or of `data`; what is to know of them on stderr."""
     from paradise_cli.evaluation.evaluation_data import split_for

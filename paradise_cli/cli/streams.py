@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, suppress
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import IO, Any
 
 from paradise_cli.core.errors import ParadiseError
@@ -30,6 +30,17 @@ def lasting_stderr() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def checked_stdout() -> Iterator["_CheckedStdout"]:
+    """Within the body what cannot be written to stdout is an error, as where a shell closed it."""
+    with ExitStack() as opened:
+        # Open to be read only; as with stderr its number would be that of the next file.
+        stream = sys.stdout or opened.enter_context(open(os.devnull, encoding="utf-8"))
+        checked: Any = _CheckedStdout(stream)
+        with redirect_stdout(checked):
+            yield checked
+
+
 class _Guarded:
     """A stream of which `_failed` says what follows where it cannot be written."""
 
@@ -44,6 +55,9 @@ class _Guarded:
     def flush(self) -> None:
         with self._watched():
             self._stream.flush()
+
+    def close(self) -> None:
+        """It stays open: a user's module that closes what it prints to would close our results."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -71,7 +85,7 @@ class _LastingStderr(_Guarded):
         pass
 
 
-class CheckedStdout(_Guarded):
+class _CheckedStdout(_Guarded):
     """What cannot be written is a ParadiseError, as no other OSError tells its file.
 
     A pipe that its reader closed stays a BrokenPipeError, which ends without a word: `| head` has
@@ -85,4 +99,4 @@ class CheckedStdout(_Guarded):
     def _failed(self, error: OSError) -> None:
         if error.errno == errno.EPIPE:
             raise error
-        raise Unwritable(f"cannot write to stdout: {error.strerror}") from error
+        raise Unwritable(f"cannot write to stdout: {error.strerror or 'it is closed'}") from error

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from paradise_cli.core.errors import UsageError
-from paradise_cli.core.storage import is_own_stream, read_object, write_json
+from paradise_cli.core.own_streams import is_own_stream
+from paradise_cli.core.storage import read_object, write_json
 from paradise_cli.core.temporary import no_empty_folders
 
 EMBEDDINGS = (".npy", ".npz", ".parquet", ".safetensors")

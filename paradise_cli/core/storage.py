@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import stat
-import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from paradise_cli.core.errors import ParadiseError, printable
 from paradise_cli.core.os_errors import unhidden
+from paradise_cli.core.own_streams import own_stream
 from paradise_cli.core.temporary import no_empty_folders, unfinished
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def publish(path: Path) -> Iterator[Path]:
         with _poured(path, before) as temporary:
             yield temporary
         return
-    target = Path(os.path.realpath(path))  # renaming onto a link would replace the link itself
+    target = _target(path)
     try:
         with no_empty_folders(target), _temporary(path, target, before) as temporary:
             like = before or temporary.stat()
@@ -74,7 +74,7 @@ def publish_together(last: Path, *others: Path, drawn: Sequence[Path] = ()) -> I
 
 def withdraw(path: Path) -> None:
     """Remove a regular file, which nobody shall take for a part of what is being written."""
-    if path.is_file() and _own_stream(path.stat()) is None:
+    if path.is_file() and own_stream(path.stat()) is None:
         target = Path(os.path.realpath(path))
         target.unlink()
         _fsync(target.parent)
@@ -95,11 +95,23 @@ def require_writable(path: Path) -> None:
     """Raise before long work the ParadiseError that `publish` would raise after it."""
     before = _existing(path)
     if before is None or _replaceable(before):
-        with _temporary(path, Path(os.path.realpath(path)), before):
+        with _temporary(path, _target(path), before):
             pass
     # A pipe is not opened to try it: that waits for a reader, and ends what the reader sees.
     elif not os.access(path, os.W_OK):
         raise ParadiseError(f"cannot write {path}: its permissions do not allow it")
+
+
+def _target(path: Path) -> Path:
+    """Where a file is written: renaming onto a link would replace the link itself."""
+    target = Path(os.path.realpath(path))
+    # Folders are made where the user names them, not where a link to nothing leads.
+    if path.is_symlink() and not target.parent.is_dir():
+        raise ParadiseError(
+            f"cannot write {path}: it is a link to {target}, whose folder is not there; make the"
+            " folder, or remove the link"
+        )
+    return target
 
 
 def _existing(path: Path) -> os.stat_result | None:
@@ -117,22 +129,7 @@ def _existing(path: Path) -> os.stat_result | None:
 
 def _replaceable(found: os.stat_result) -> bool:
     """Whether a new file may take the place of what stands there."""
-    return stat.S_ISREG(found.st_mode) and _own_stream(found) is None
-
-
-def is_own_stream(path: Path) -> bool:
-    """Whether a path is where this process's stdout or stderr goes, as /dev/stdout is."""
-    return os.path.exists(path) and _own_stream(path.stat()) is not None
-
-
-def _own_stream(found: os.stat_result) -> IO[str] | None:
-    """stdout or stderr, where that is what was found, as for `--out /dev/stdout >file`."""
-    for stream in (sys.stdout, sys.stderr):
-        # A stream that a test or a notebook put in its place has no descriptor.
-        with suppress(OSError, ValueError, AttributeError):
-            if os.path.samestat(os.fstat(stream.fileno()), found):
-                return stream
-    return None
+    return stat.S_ISREG(found.st_mode) and own_stream(found) is None
 
 
 @contextmanager
@@ -143,7 +140,7 @@ def _poured(path: Path, found: os.stat_result) -> Iterator[Path]:
         temporary.touch()
         try:
             yield temporary
-            stream = _own_stream(found)
+            stream = own_stream(found)
             if stream is None:
                 descriptor = os.open(path, os.O_WRONLY)
             else:

@@ -12,6 +12,7 @@ from paradise_cli.data import (  # noqa: F401  (each registers its data sets)
 from paradise_cli.data.augment import AUGMENTATIONS
 from paradise_cli.data.base import (
     DATASETS,
+    DEFAULT_SPLIT,
     SPLITS,
     Augmentation,
     Batch,
@@ -42,6 +43,7 @@ from paradise_cli.data.streaming import FolderSplit, file_stamp, not_all_read, s
 __all__ = [
     "AUGMENTATIONS",
     "DATASETS",
+    "DEFAULT_SPLIT",
     "SHARD",
     "SPLITS",
     "Augmentation",

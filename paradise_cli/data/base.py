@@ -17,6 +17,8 @@ from paradise_cli.core.registry import Registry, did_you_mean
 from paradise_cli.core.units import counted
 
 SPLITS = ("train", "validation", "test")
+DEFAULT_SPLIT = "test"
+"""On which models are judged, where nothing else is asked for."""
 """The names of splits, everywhere."""
 
 LARGEST = 2**13

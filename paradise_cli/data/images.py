@@ -49,6 +49,10 @@ def reading(file: ImageFile) -> Iterator[None]:
         yield
     except OSError as error:  # its text repeats the path
         raise UnreadableImage(Path(str(file)), error.strerror or str(error)) from error
+    # Which call any large picture an attack; up to twice the limit it is a warning, an error to
+    # some.
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableImage(Path(str(file)), _too_large("")) from error
     except Exception as error:  # Pillow's decoders raise nearly anything on damaged files
         raise UnreadableImage(Path(str(file)), str(error) or type(error).__name__) from error
 
@@ -167,9 +171,11 @@ def _check_size(height: int, width: int) -> None:
     # A file of kilobytes may unpack to more than the memory there is. Pillow only warns of that.
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and height * width > limit:
-        raise ValueError(
-            f"{height} x {width} pixels, more than the {limit:,} that are safe to open"
-        )
+        raise ValueError(_too_large(f"{height} x {width} pixels, "))
+
+
+def _too_large(size: str) -> str:
+    return f"{size}more than the {Image.MAX_IMAGE_PIXELS:,} pixels that are safe to open"
 
 
 def _opaque(image: Image.Image, channels: int) -> Pixels:

@@ -30,7 +30,7 @@ def open_split(
     recipe: Recipe,
     info: DataInfo,
     *,
-    split: str = "test",
+    split: str | None = None,
     data: str | None = None,
     overrides: Sequence[str] = (),
     source: Path | str = "the model",
@@ -41,14 +41,13 @@ def open_split(
     """
     found = open_for_model(recipe, info, data, split=split, overrides=overrides, source=source)
     labels, notes = fit_labels(found.split.labels, found.info, info)
-    # Of other data, and of test images, the model has learned nothing.
-    learned = [] if split == "test" or found.own is None else _learned_notes(found.own, source)
+    learned = [] if found.own is None else _learned_notes(found.own, source)
     everything = (*found.notes, *notes, *_pixel_notes(found.info, info), *learned)
     return EvaluationData(found.split.relabel(labels), found.label, everything)
 
 
 def split_for(
-    loaded: LoadedModel, split: str, data: str | None, overrides: Sequence[str]
+    loaded: LoadedModel, split: str | None, data: str | None, overrides: Sequence[str]
 ) -> EvaluationData:
     """`open_split` for a model that was loaded."""
     return open_split(

@@ -13,6 +13,7 @@ from paradise_cli.core.registry import did_you_mean
 from paradise_cli.core.yaml import Document, overrides_given
 from paradise_cli.data import (
     DATASETS,
+    DEFAULT_SPLIT,
     DataBundle,
     DataInfo,
     Split,
@@ -36,7 +37,7 @@ class NamedData:
     """A split, the description of its data, and what reports call it.
 
     `logit_names` are the classes of a classifier, in the order of its logits, where the user named
-    them; `own` is all of the data where a model learned from them.
+    them; `own` is all of the data where a model learned from them, if this is no test split.
     """
 
     split: Split
@@ -52,7 +53,7 @@ def open_for_model(
     info: DataInfo,
     data: str | None,
     *,
-    split: str = "test",
+    split: str | None = None,
     overrides: Sequence[str] = (),
     source: Path | str = "the model",
 ) -> NamedData:
@@ -65,11 +66,13 @@ def open_for_model(
     """
     given, overrides = data, overrides_given(overrides)
     folder = _folder(data)
+    part = split or DEFAULT_SPLIT
     if data is not None:
-        data, split = named_split(data, split)
-    check_split(split)
+        data, part = named_split(data, split)
+    check_split(part)
     if data is not None and is_archive(data):
-        return _archive_for_model(data, info, overrides)
+        refuse_choices(split, overrides, "an .npz")
+        return _archive_for_model(data, info)
     if data is not None and data not in DATASETS and folder is None:
         raise _no_such_data(data)
     section = _section(recipe, info, data, folder, overrides)
@@ -82,29 +85,31 @@ def open_for_model(
         bundle = build_data(changed)
     else:
         bundle = _folder_for_model(changed, info)
-    return _chosen(bundle, split, _way(given, data), own=own)
+    return _chosen(bundle, part, _way(given, data), own=own)
 
 
-def open_for_anyone(data: str, *, split: str = "test", overrides: Sequence[str] = ()) -> NamedData:
+def open_for_anyone(
+    data: str, *, split: str | None = None, overrides: Sequence[str] = ()
+) -> NamedData:
     """The folder or data set that `data` names, for a classifier of which nothing is known.
 
     Raises UsageError or ParadiseError for what is not there.
     """
-    given, overrides = data, overrides_given(overrides)
+    overrides = overrides_given(overrides)
     folder = _folder(data)
-    data, split = named_split(data, split)
-    way = _way(given, data)
+    name, part = named_split(data, split)
+    way = _way(data, name)
     if folder is not None:
         settings = _settings("image_folder", overrides)
         names = settings.pop("classes", None)
         # Nothing says what the classifier reads: the images' own size is the best guess.
         usual, notes = _usual_shape(folder)
         bundle = DATASETS["image_folder"](folder, **usual | settings)
-        found = _chosen(bundle, split, way, own=False)
+        found = _chosen(bundle, part, way, own=False)
         kept = found.notes if usual.keys() <= settings.keys() else (*found.notes, *notes)
         return replace(found, notes=kept, logit_names=names and tuple(names))
-    if data in DATASETS:
-        return _chosen(DATASETS[data](None, **_settings(data, overrides)), split, way, own=False)
+    if name in DATASETS:
+        return _chosen(DATASETS[name](None, **_settings(name, overrides)), part, way, own=False)
     raise _no_such_data(data)
 
 
@@ -114,16 +119,18 @@ def _folder(data: str | None) -> Path | None:
     return Path(data) if data is not None and os.path.isdir(data) else None
 
 
-def named_split(data: str, split: str) -> tuple[str, str]:
-    """Name and split of `digits:train`, or of a name that stands alone and the `split` asked for.
+def named_split(data: str, split: str | None) -> tuple[str, str]:
+    """Name and split of `digits:train`, or of a name that stands alone the `split` asked for.
 
-    Raises UsageError for an unknown split.
+    Raises UsageError for an unknown split, and where one is asked for and another named.
     """
     name, colon, own = data.partition(":")
-    if colon and name in DATASETS and not os.path.exists(data):
-        data, split = name, own
-    check_split(split)
-    return data, split
+    if not colon or name not in DATASETS or os.path.exists(data):
+        name, own = data, split or DEFAULT_SPLIT
+    elif split not in (None, own):
+        raise UsageError(f"--data {data} and --split {split}: they name two splits, leave out one")
+    check_split(own)
+    return name, own
 
 
 def _way(given: str | None, name: str | None) -> str:
@@ -131,8 +138,11 @@ def _way(given: str | None, name: str | None) -> str:
     return "--split " if given == name else f"{name}:"
 
 
-def refuse_overrides(overrides: Sequence[str], kind: str) -> None:
-    """Raise UsageError for `--set` where the data have no settings."""
+def refuse_choices(split: str | None, overrides: Sequence[str], kind: str) -> None:
+    """Raise UsageError for `--split` and `--set` where the data have neither."""
+    if split is not None:
+        check_split(split)
+        raise UsageError(f"--split {split}: {kind} has no splits, all its images are taken")
     if overrides:
         raise UsageError(f"--set {overrides[0]}: there is nothing to set of {kind}")
 
@@ -151,9 +161,8 @@ def _no_such_data(name: str) -> UsageError:
     )
 
 
-def _archive_for_model(data: str, info: DataInfo, overrides: Sequence[str]) -> NamedData:
+def _archive_for_model(data: str, info: DataInfo) -> NamedData:
     """The images of an .npz; their labels are the numbers of the model's classes."""
-    refuse_overrides(overrides, "an .npz")
     archive = read_images(Path(data))
     given = list(archive.images.shape[1:])
     if given != list(info.shape):
@@ -180,7 +189,8 @@ def _chosen(bundle: DataBundle, split: str, way: str, *, own: bool) -> NamedData
         known = " or ".join(f"{way}{name}" for name in there)
         whose = ", which the model learned from," if own else ""
         raise ParadiseError(f"{label}{whose} has no {split} split; it has: {known}")
-    learned_from = bundle if own else None
+    # Of test images the model has learned nothing.
+    learned_from = bundle if own and split != "test" else None
     return NamedData(there[split], bundle.info, f"{label}, {split}", bundle.notes, own=learned_from)
 
 

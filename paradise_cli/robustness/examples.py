@@ -16,11 +16,11 @@ from paradise_cli.build import named_tasks
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.randomness import permutation
 from paradise_cli.core.units import counted
-from paradise_cli.data import DATASETS, Split, check_split, match_logits
+from paradise_cli.data import DATASETS, Split, match_logits
 from paradise_cli.evaluation.evaluation_data import split_for
 from paradise_cli.inference.image_archive import is_archive, read_images
 from paradise_cli.inference.loading import LoadedModel
-from paradise_cli.inference.named_data import open_for_anyone, refuse_overrides
+from paradise_cli.inference.named_data import open_for_anyone, refuse_choices
 from paradise_cli.robustness.classifiers import NamedClassifier
 
 DEFAULT_N = 1000
@@ -47,7 +47,7 @@ def open_examples(
     target: NamedClassifier,
     data: str | None = None,
     *,
-    split: str = "test",
+    split: str | None = None,
     n: int | None = None,
     most: int = DEFAULT_N,
     every: bool = False,
@@ -62,11 +62,10 @@ def open_examples(
     `match_logits`. Raises UsageError or ParadiseError for what is not there, does not fit the
     model, or is less than n.
     """
-    check_split(split)
     if n is not None and n < 1:
         raise UsageError(f"--n must be at least 1, not {n}")
     if data is not None and is_archive(data):
-        refuse_overrides(overrides, "an .npz")
+        refuse_choices(split, overrides, "an .npz")
         found = _of_archive(Path(data), target)
     elif target.loaded is not None:
         found = _of_model(target.loaded, target.head, data, split, overrides)
@@ -118,7 +117,11 @@ def _column(loaded: LoadedModel, head: str | None) -> int:
 
 
 def _of_model(
-    loaded: LoadedModel, head: str | None, data: str | None, split: str, overrides: Sequence[str]
+    loaded: LoadedModel,
+    head: str | None,
+    data: str | None,
+    split: str | None,
+    overrides: Sequence[str],
 ) -> _Found:
     opened = split_for(loaded, split, data, overrides)
     column = _column(loaded, head)
@@ -126,7 +129,7 @@ def _of_model(
     return _Found(opened.split, opened.split.labels[:, column], opened.label, classes, opened.notes)
 
 
-def _of_data(function: Function, data: str, split: str, overrides: Sequence[str]) -> _Found:
+def _of_data(function: Function, data: str, split: str | None, overrides: Sequence[str]) -> _Found:
     """A data set or folder for a classifier of which nothing is known but its answers."""
     found = open_for_anyone(data, split=split, overrides=overrides)
     if not found.info.targets:

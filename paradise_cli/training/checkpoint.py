@@ -130,6 +130,9 @@ class NonFinite(ParadiseError):
         )
 
 
+_CALMER = "lower optim.lr, or a weight such as alpha, or set optim.clip"
+
+
 def _cause(terms: list[str]) -> str:
     if terms == ["rate"]:
         return (
@@ -137,8 +140,8 @@ def _cause(terms: list[str]) -> str:
             " lower alpha."
         )
     if "abs_mu" in terms or "weights" in terms:
-        return "Likely cause: the weights diverged; lower optim.lr, or set optim.clip."
-    return "Likely cause: the learning rate is too high; lower optim.lr, or set optim.clip."
+        return f"Likely cause: the weights diverged; {_CALMER}."
+    return f"Likely cause: the learning rate is too high; {_CALMER}."
 
 
 class Checkpoints:

@@ -203,9 +203,40 @@ COMMANDS = [
 
 def option(place: Path, draw: random.Random) -> Sequence[str]:
     command, options = draw.choice(COMMANDS)
+    return [*command, draw.choice(options), _value(draw)]
+
+
+def _value(draw: random.Random) -> str:
     value = draw.choice([*TEXTS, "1e9", "99999999999999999999", "null", "missing/x", "run"])
     # Where the user says that a file outside is meant, it is no fault to write it.
-    return [*command, draw.choice(options), value.replace("\0", "").replace("../", "")]
+    return value.replace("\0", "").replace("../", "")
+
+
+FIGURES = {
+    "ellipses": ["--data", "--split", "--out", "--set"],
+    "plane": ["--data", "--split", "--out", "--seed", "--set"],
+    "curves": ["--out", "--overwrite"],
+    "serial": ["--data", "--shown", "--head", "--out"],
+    "arithmetic": ["--data", "--plus", "--minus", "--target", "--out"],
+    "surface": ["--data", "--split", "--eps", "--n", "--shown", "--head", "--seed", "--out"],
+    "targets": ["--data", "--suite", "--eps", "--steps", "--n", "--shown", "--seed", "--out"],
+    "gradients": ["--data", "--split", "--shown", "--head", "--out", "--set"],
+    "orthogonality": ["--data", "--split", "--n", "--head", "--out", "--set"],
+}
+OF_CLASSIFIERS = ["surface", "targets", "gradients", "orthogonality"]
+
+
+def figure(place: Path, draw: random.Random) -> Sequence[str]:
+    name = draw.choice([*FIGURES, *OF_CLASSIFIERS])
+    words = ["figure", name, "run"]
+    if name in OF_CLASSIFIERS and draw.random() < 0.5:
+        classifier(place, draw)
+        words[2] = "hostile:load"
+    if "--data" in FIGURES[name]:
+        words += ["--data", draw.choice(["digits", "digits", "digits", "images.npz", "classes"])]
+    if draw.random() < 0.5:
+        words += [draw.choice(FIGURES[name]), _value(draw)]
+    return [*words, "--json"]
 
 
 KINDS = [
@@ -218,4 +249,5 @@ KINDS = [
     Kind("ledgers", ledger, same_accuracy),
     Kind("classifiers", classifier, one_document),
     Kind("options", option),
+    Kind("figures", figure, one_document),
 ]

@@ -47,6 +47,8 @@ ROOMS = [
     "verification",
     "sweep",
     "reproduction",
+    "reproduction/quantities",
+    "reproduction/ledger",
     "library",
     "cli",
     "__main__",

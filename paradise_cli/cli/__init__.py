@@ -17,6 +17,7 @@ from paradise_cli.cli import (
     rd,
     recipes,
     reconstruct,
+    reproduce,
     search,
     selftest,
     sweep,
@@ -62,6 +63,7 @@ def root(
     paradise rd bernoulli --p 0.3              exact rate-distortion functions
     paradise sweep digits --alpha 0.03:0.7:9   a frontier that checks itself
     paradise figure surface runs/digits        the paper's figures, of any model
+    paradise reproduce C4                      the paper's claims, each with a control
     paradise recipes ls                        what else can be trained
     paradise zoo ls                            trained models, to pull and use
     paradise selftest                          does it hold on this machine
@@ -82,6 +84,7 @@ app.command()(reconstruct.reconstruct)
 app.command()(export.export)
 app.command()(rd.rd)
 app.command()(selftest.selftest)
+app.command()(reproduce.reproduce)
 app.add_typer(figure.app, name="figure")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(zoo.app, name="zoo")

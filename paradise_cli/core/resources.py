@@ -8,7 +8,7 @@ from paradise_cli.core.temporary import sweep_out
 
 
 def resource_dir(kind: str) -> Path:
-    """The folder of shipped `recipes` or `zoo`: inside an installed package, else the checkout."""
+    """The folder of shipped `recipes`, `zoo` or `claims`: in an installed package, or beside it."""
     package = Path(__file__).resolve().parents[1]
     # A wheel holds them inside the package, a checkout beside it.
     for candidate in (package / kind, package.parent / kind):

@@ -1,0 +1,1 @@
+"""The paper's claims: checked by what was trained and measured, and kept with every result."""

@@ -1,0 +1,74 @@
+"""Where quantities of networks are measured: each once, and kept on disk."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.machine import commit
+from paradise_cli.core.storage import read_object, write_json
+from paradise_cli.reproduction.ledger.claims import Number, Quantity
+from paradise_cli.reproduction.ledger.plan import run_name
+from paradise_cli.reproduction.ledger.verdicts import difference, over_seeds
+from paradise_cli.reproduction.quantities import QUANTITIES, Measured, Network
+
+
+class Bench:
+    """The trained networks of one scale in `runs`, and the folder `kept` of what was measured.
+
+    `absent` says why networks, by name, were not trained; `radius` is that of their attacks.
+    """
+
+    def __init__(
+        self, runs: Path, kept: Path, absent: dict[str, str], device: str, radius: float
+    ) -> None:
+        self._runs, self._kept, self._absent = runs, kept, absent
+        self._device, self._radius = device, radius
+        self._network = cache(self._opened)
+
+    def number(
+        self, quantity: Quantity, of: Sequence[str], minus: Sequence[str], seeds: int
+    ) -> Number:
+        """The quantity of some networks less that of others, over seeds.
+
+        Raises ParadiseError for a network that is not there, and as the quantity does.
+        """
+        # Of known sources there is nothing to train, and no seed.
+        if not of:
+            return over_seeds([self._measured(quantity, (), 0)])
+        return over_seeds(
+            [
+                difference(
+                    self._measured(quantity, of, seed),
+                    self._measured(quantity, minus, seed) if minus else None,
+                )
+                for seed in range(seeds)
+            ]
+        )
+
+    def _measured(self, quantity: Quantity, names: Sequence[str], seed: int) -> Measured:
+        networks = [self._network(name, seed) for name in names]
+        asked = {
+            "quantity": quantity.model_dump(mode="json"),
+            "weights": [each.loaded.digest for each in networks],
+            "radius": self._radius,
+            # Another version may measure it in another way.
+            "commit": commit(),
+        }
+        text = json.dumps(asked, sort_keys=True)
+        file = self._kept / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+        found = read_object(file) or {}
+        if found.get("asked") != asked:
+            measured = QUANTITIES[quantity.name](**quantity.hyper)(networks)
+            write_json(file, {"asked": asked, "found": asdict(measured)})
+            return measured
+        return Measured(**found["found"])
+
+    def _opened(self, name: str, seed: int) -> Network:
+        if name in self._absent:
+            raise ParadiseError(f"{name} was not trained: {self._absent[name]}")
+        path = self._runs / "points" / run_name(name, seed)
+        return Network(f"{name} (seed {seed})", path, self._radius, self._device)

@@ -1,0 +1,129 @@
+"""`paradise reproduce`: train what is missing, measure, judge, and write it into the ledger."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.locks import locked
+from paradise_cli.core.machine import choose_device, environment
+from paradise_cli.core.resources import resource_dir
+from paradise_cli.reproduction.ledger.bench import Bench
+from paradise_cli.reproduction.ledger.claims import Claim, Ledger, Number, Result
+from paradise_cli.reproduction.ledger.plan import Plan, points
+from paradise_cli.reproduction.ledger.results import keep
+from paradise_cli.reproduction.ledger.verdicts import verdict
+from paradise_cli.sweep.run import run_points
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a claim: a result, or why there is none."""
+
+    claim: Claim
+    result: Result | None
+    why_not: str = ""
+
+
+def ledger_in(out: Path) -> Path:
+    """The folder of claims that a reproduction in `out` fills: a copy of what is shipped, at
+    first.
+    """
+    folder = out / "claims"
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(resource_dir("claims"), folder)
+    return folder
+
+
+def reproduce(
+    ledger: Ledger,
+    chosen: Plan,
+    out: Path,
+    *,
+    device: str = "auto",
+    jobs: int | None = None,
+    trained: Callable[[int], None] | None = None,
+    judged: Callable[[int], None] | None = None,
+    say: Callable[[str], None] = print,
+) -> list[Outcome]:
+    """Carry out a plan in `out`, going on from what is there; its results go into the ledger.
+
+    `trained` is called with how many epochs are done, `judged` with how many claims. Raises as
+    `run_points`; what is wrong with one claim alone is in its outcome.
+    """
+    runs = out / "runs" / chosen.scale
+    with locked(out, "reproduction", "reproduction"):
+        wanted, absent = points(ledger, chosen)
+        if wanted:
+            finished = run_points(wanted, runs, device=device, jobs=jobs, progress=trained, say=say)
+            failed = {each.point.name: each.error for each in finished if each.error}
+            absent |= {name.rpartition("-")[0]: error for name, error in failed.items()}
+        radius = ledger.networks.radius[chosen.scale]
+        # What could not be trained leaves only its own claims out.
+        bench = Bench(runs, out / "measured", absent, device, radius)
+        outcomes = [Outcome(ledger.claims[name], None, why) for name, why in chosen.missing.items()]
+        for claim in chosen.claims:
+            outcomes.append(_outcome(ledger, claim, bench, chosen, device))
+            if judged is not None:
+                judged(1)
+    return outcomes
+
+
+def _outcome(ledger: Ledger, claim: Claim, bench: Bench, chosen: Plan, device: str) -> Outcome:
+    try:
+        result = _judged(claim, bench, chosen, device)
+    except ParadiseError as error:
+        return Outcome(claim, None, str(error))
+    keep(ledger.file(claim.claim), claim, result)
+    return Outcome(claim, result)
+
+
+def _judged(claim: Claim, bench: Bench, chosen: Plan, device: str) -> Result:
+    check, control = claim.check, claim.control
+    assert check is not None  # of every claim of a plan
+    of, minus = check.of, check.minus
+    found = bench.number(check.quantity, of, minus, claim.seeds)
+    beside, note = None, ""
+    if control is not None:
+        # A control may fail so badly that there is no number: that is a failure, too.
+        try:
+            beside = bench.number(
+                control.quantity or check.quantity,
+                of if control.of is None else control.of,
+                minus if control.minus is None else control.minus,
+                claim.seeds,
+            )
+        except ParadiseError as error:
+            note = f"the control gives no number: {error}"
+    second = None
+    if claim.second is not None:
+        second = bench.number(claim.second.quantity, of, minus, claim.seeds)
+    decided, why = verdict(check, found, beside, second)
+    where = environment(choose_device(device))
+    return Result(
+        scale=chosen.scale,
+        verdict=decided,
+        note="; ".join(text for text in (why, note) if text),
+        found=found,
+        control=beside,
+        second=second,
+        cells=_cells(claim, bench, chosen),
+        seeds=list(range(claim.seeds)) if of else [],
+        commit=str(where["commit"] or where["paradise"]),
+        machine=f"{where['device']}, {where['processor']}, torch {where['torch']}",
+        command=f"paradise reproduce {claim.claim} --scale {chosen.scale}",
+    )
+
+
+def _cells(claim: Claim, bench: Bench, chosen: Plan) -> list[Number | None]:
+    """Our numbers beside the cells of the paper's table, None where there is none."""
+    found: list[Number | None] = []
+    for cell in claim.cells:
+        there = all((name, 0) in chosen.trainings for name in cell.of)
+        if cell.quantity is None or not there:
+            found.append(None)
+        else:
+            found.append(bench.number(cell.quantity, cell.of, (), claim.seeds))
+    return found

@@ -1,0 +1,88 @@
+"""What numbers say of a claim."""
+
+import math
+from collections.abc import Sequence
+
+from paradise_cli.core.proportions import NORMAL_95
+from paradise_cli.core.units import significant
+from paradise_cli.information.rate_interval import student
+from paradise_cli.reproduction.ledger.claims import Check, Number, Verdict, threshold
+from paradise_cli.reproduction.quantities import Measured
+
+
+def difference(of: Measured, minus: Measured | None) -> Measured:
+    """`of` less `minus`; the interval is that of independent errors."""
+    if minus is None:
+        return of
+    value = of.value - minus.value
+    below = math.hypot(of.value - of.low, minus.high - minus.value)
+    above = math.hypot(of.high - of.value, minus.value - minus.low)
+    return Measured(value, value - below, value + above, min(of.n, minus.n))
+
+
+def over_seeds(found: Sequence[Measured]) -> Number:
+    """The mean of one measurement a seed, with Student's interval over seeds; of a single seed its
+    own interval over images.
+    """
+    n = found[0].n
+    if len(found) == 1:
+        only = found[0]
+        return Number(value=only.value, interval=(only.low, only.high), n=n)
+    # Trainings differ by more than what their images say: those intervals are inside this one.
+    values = [each.value for each in found]
+    mean = math.fsum(values) / len(values)
+    variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+    margin = student(NORMAL_95, len(values)) * math.sqrt(variance / len(values))
+    return Number(value=mean, interval=(mean - margin, mean + margin), n=n)
+
+
+def beyond(number: Number, bound: str) -> bool:
+    """Whether the whole interval lies beyond a bound."""
+    more, limit = threshold(bound)
+    low, high = number.interval
+    return low > limit if more else high < limit
+
+
+def agree(one: Number, other: Number) -> bool:
+    """Whether two numbers differ by no more than the errors of both."""
+    gap = abs(one.value - other.value)
+    # The larger half: an interval of a share or a rank need not be symmetric.
+    errors = [
+        max(each.interval[1] - each.value, each.value - each.interval[0]) for each in (one, other)
+    ]
+    return gap <= math.hypot(*errors) + ROUNDING * max(1.0, abs(one.value))
+
+
+def verdict(
+    check: Check, found: Number, control: Number | None, second: Number | None
+) -> tuple[Verdict, str]:
+    """What a check says, and what to know of it."""
+    # First: a check that anything passes decides nothing, whatever its number.
+    if control is not None and beyond(control, check.supported):
+        return "void", "the control passes the check too, so that the check shows nothing"
+    if second is not None and not agree(found, second):
+        return "void", f"computed in another way it is {significant(second.value)}"
+    if beyond(found, check.supported):
+        return "reproduced", ""
+    if beyond(found, check.refuted):
+        return "refuted", ""
+    more, support = threshold(check.supported)
+    low, high = found.interval
+    if (high < support) if more else (low > support):
+        return "differs", "between what would support and what would refute it"
+    return "undecided", _more(found, support)
+
+
+def _more(found: Number, support: float) -> str:
+    """What would decide it."""
+    distance = abs(found.value - support)
+    half = (found.interval[1] - found.interval[0]) / 2
+    if distance == 0:
+        return "the value lies on the bound"
+    # Intervals shrink with the root of what they rest on.
+    times = math.ceil((half / distance) ** 2)
+    return f"its interval holds the bound: about {times:,} times the seeds or images would decide"
+
+
+ROUNDING = 1e-6
+"""Relative, of numbers in fp32 that are computed in two ways."""

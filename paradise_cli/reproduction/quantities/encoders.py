@@ -1,0 +1,93 @@
+"""How good encoders are: accuracy, distortion and rate."""
+
+from collections.abc import Sequence
+
+import torch
+
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.proportions import NORMAL_95, Proportion
+from paradise_cli.information.bounds import pairwise_rates
+from paradise_cli.reproduction.quantities.base import (
+    QUANTITIES,
+    Measured,
+    Network,
+    Quantity,
+    only,
+)
+
+
+@QUANTITIES.register
+def accuracy() -> Quantity:
+    """Share of test images whose class is right at z = mu."""
+
+    def of(networks: Sequence[Network]) -> Measured:
+        (found, *_) = only(networks).measurement.evaluation.classification or (None,)
+        if found is None:
+            raise ParadiseError(f"{networks[0].name} classifies nothing")
+        return Measured.of(found.top1, found.n)
+
+    return of
+
+
+@QUANTITIES.register
+def accuracy_by_answers() -> Quantity:
+    """The same by another way: the classifier is asked image by image, as an attack asks it."""
+
+    def of(networks: Sequence[Network]) -> Measured:
+        network = only(networks)
+        examples = network.examples(len(network.opened.split))
+        right = 0
+        with torch.no_grad():
+            # One at a time: a fault of batches, or of their padding, would show here.
+            for image, label in zip(examples.images, examples.labels, strict=True):
+                logits = network.classifier.function(image[None].to(network.loaded.device))
+                right += int(int(logits.argmax()) == int(label))
+        n = len(examples.images)
+        return Measured.of(Proportion.of(right, n), n)
+
+    return of
+
+
+@QUANTITIES.register
+def distortion() -> Quantity:
+    """Mean distortion of the first task at sampled z, in its unit."""
+
+    def of(networks: Sequence[Network]) -> Measured:
+        found = only(networks).measurement.evaluation.distortion[0]
+        half = NORMAL_95 * (found.sampled_error or 0.0)
+        return Measured(found.sampled, found.sampled - half, found.sampled + half, found.n)
+
+    return of
+
+
+@QUANTITIES.register
+def rate() -> Quantity:
+    """I_N, the information between z and which of the N test images was encoded, in nats: the exact
+    mixture at drawn z (method.md 2).
+    """
+
+    def of(networks: Sequence[Network]) -> Measured:
+        found = only(networks).measurement.evaluation.rate
+        if found is None:
+            raise ParadiseError(f"{networks[0].name} has no rate: it is deterministic")
+        exact, half = found.exact, NORMAL_95 * found.exact.standard_error
+        return Measured(exact.nats, exact.nats - half, exact.nats + half, exact.n)
+
+    return of
+
+
+@QUANTITIES.register
+def rate_without_samples() -> Quantity:
+    """The same between its sampling-free pairwise bounds: their middle, and both as the interval
+    (Kolchinsky and Tracey 2017).
+    """
+
+    def of(networks: Sequence[Network]) -> Measured:
+        posterior = only(networks).posterior
+        n = len(posterior.mu)
+        # Of all rows: of a few, the middle would move with which ones they are.
+        bounds = pairwise_rates(posterior, n)
+        low, high = float(bounds.bhattacharyya.mean()), float(bounds.kl.mean())
+        return Measured((low + high) / 2, low, high, n)
+
+    return of

@@ -1,0 +1,179 @@
+"""What posteriors look like: how large, how far apart, of which images."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.proportions import Proportion
+from paradise_cli.core.randomness import generator, permutation
+from paradise_cli.evaluation.cost_table import Column, Table
+from paradise_cli.evaluation.image_costs import per_example, rank_correlation
+from paradise_cli.evaluation.nuisance import Mean
+from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.neighbours import overlap as overlap_nats
+from paradise_cli.reproduction.quantities.base import (
+    QUANTITIES,
+    Measured,
+    Network,
+    Quantity,
+    only,
+)
+
+PAIRS = 20_000
+ROWS = 1000  # means whose distances to all others are in memory at a time
+DRAWS = 500
+
+
+@QUANTITIES.register
+def log_volume() -> Quantity:
+    """Mean over images of the sum of log sigma over latents, less that of the deviations of the
+    aggregate posterior, in nats: how large posteriors are beside all of them together.
+    """
+
+    def of(networks: Sequence[Network]) -> Measured:
+        # A network may make z as large as it likes: only what is relative to z means anything.
+        mu, sigma = (each.double() for each in only(networks).posterior)
+        whole = (mu.var(0, correction=0) + sigma.square().mean(0)).sqrt()
+        volumes = (sigma / whole).log().sum(1)
+        return Measured.of(Mean.of(volumes), len(volumes))
+
+    return of
+
+
+@QUANTITIES.register
+def overlap() -> Quantity:
+    """Mean over random pairs of images of the integral of sqrt(p p'): 1 where posteriors are the
+    same, 0 where they do not touch (Bhattacharyya).
+    """
+
+    def of(networks: Sequence[Network]) -> Measured:
+        posterior = only(networks).posterior
+        n = len(posterior.mu)
+        first = torch.randint(n, (PAIRS,), generator=generator(0, "pairs"))
+        # Never an image with itself.
+        other = (first + torch.randint(1, n, (PAIRS,), generator=generator(0, "others"))) % n
+        nats = overlap_nats(_rows(posterior, first), _rows(posterior, other))
+        return Measured.of(Mean.of((-nats.double()).exp()), PAIRS)
+
+    return of
+
+
+@QUANTITIES.register
+def cost_rank(*, column: str, shuffled: bool = False) -> Quantity:
+    """Spearman's rho over images of the first task's distortion at z = mu with a `column`:
+    log_volume, rate_nats, or `centre`, the distance of mu from the mean of all mu. With `shuffled`
+    distortions belong to other images, drawn at random.
+    """
+
+    def of(networks: Sequence[Network]) -> Measured:
+        network = only(networks)
+        table, name = _costs(network)
+        # A control: what belongs to other images knows nothing of this one's posterior.
+        if shuffled:
+            values = table[name].values
+            order = permutation(len(values), 0, "shuffled").tolist()
+            table[name] = Column("double", [values[row] for row in order])
+        found = rank_correlation(table, name, column)
+        if found is None:  # of what never changes there are no ranks
+            raise ParadiseError(f"{network.name}: {column} is the same for all images")
+        return Measured(found.rho, found.low, found.high, found.n)
+
+    return of
+
+
+@QUANTITIES.register
+def cost_rank_by_ranks(*, column: str) -> Quantity:
+    """The same by its definition: Pearson's correlation of ranks, ties at their mean; the interval
+    from a bootstrap over images.
+    """
+
+    def of(networks: Sequence[Network]) -> Measured:
+        table, name = _costs(only(networks))
+        both = torch.tensor([table[name].values, table[column].values], dtype=torch.float64)
+        n = both.shape[1]
+        rows = torch.randint(n, (DRAWS, n), generator=generator(0, "bootstrap"))
+        drawn = torch.stack([_rank_correlation(both[:, some]) for some in rows])
+        low, high = drawn.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+        return Measured(float(_rank_correlation(both)), low, high, n)
+
+    return of
+
+
+@QUANTITIES.register
+def neighbours() -> Quantity:
+    """Share of test images whose nearest other mean has the same class: how far clusters are
+    apart.
+    """
+
+    def of(networks: Sequence[Network]) -> Measured:
+        network = only(networks)
+        same = _nearest_labels(network) == network.opened.split.labels[:, 0]
+        return Measured.of(Proportion.of(int(same.sum()), len(same)), len(same))
+
+    return of
+
+
+@QUANTITIES.register
+def mixing(*, groups: list[list[int]]) -> Quantity:
+    """Of images whose nearest other mean has another class, the share where both classes lie in one
+    of the `groups`, less the share that classes at random would give.
+    """
+
+    def of(networks: Sequence[Network]) -> Measured:
+        network = only(networks)
+        own, near = network.opened.split.labels[:, 0], _nearest_labels(network)
+        other = own != near
+        together = torch.zeros(len(own), dtype=torch.bool)
+        for group in groups:
+            members = torch.tensor(group)
+            together |= torch.isin(own, members) & torch.isin(near, members)
+        # Of all ordered pairs of different classes, those that lie in one group.
+        classes = len(network.loaded.info.targets[0].classes)
+        chance = sum(len(group) * (len(group) - 1) for group in groups) / (classes * (classes - 1))
+        found = Proportion.of(int((together & other).sum()), int(other.sum()))
+        n = int(other.sum())
+        return Measured(found.value - chance, found.low - chance, found.high - chance, n)
+
+    return of
+
+
+def _rows(posterior: DiagonalGaussian, rows: Tensor) -> DiagonalGaussian:
+    return DiagonalGaussian(posterior.mu[rows], posterior.sigma[rows])
+
+
+def _costs(network: Network) -> tuple[Table, str]:
+    """The columns of all test images, and the name of the first task's distortion."""
+    posterior = network.posterior
+    table = per_example(network.measurement, network.loaded.info, network.opened.split)
+    mu = posterior.mu.double()
+    table["centre"] = Column("double", (mu - mu.mean(0)).norm(dim=1).tolist())
+    task = network.measurement.scores[0].task.name
+    return table, f"distortion_{task}_mean"
+
+
+def _rank_correlation(pairs: Tensor) -> Tensor:
+    """Pearson's correlation of the ranks of two rows [2, N]."""
+    ranks = torch.stack([_ranks(row) for row in pairs])
+    return torch.corrcoef(ranks)[0, 1]
+
+
+def _ranks(values: Tensor) -> Tensor:
+    """Ranks from 0, those of equal values at their mean."""
+    _, places, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    last = counts.cumsum(0).double() - 1
+    ranks: Tensor = (last - (counts.double() - 1) / 2)[places]
+    return ranks
+
+
+def _nearest_labels(network: Network) -> Tensor:
+    """The class of the nearest other mean of each test image, int64 [N]."""
+    mu, labels = network.posterior.mu.double(), network.opened.split.labels[:, 0]
+    near = []
+    for rows in torch.split(torch.arange(len(mu)), ROWS):
+        distances = torch.cdist(mu[rows], mu)
+        # Each is nearest to itself, which says nothing.
+        distances[torch.arange(len(rows)), rows] = torch.inf
+        near.append(distances.argmin(1))
+    return labels[torch.cat(near)]

@@ -1,0 +1,245 @@
+"""What attacks leave of a classifier, and how far its posteriors move under them."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from paradise_cli.attacks.engine.classifier import Function
+from paradise_cli.attacks.run import attack
+from paradise_cli.core.proportions import Proportion
+from paradise_cli.evaluation.nuisance import STRENGTHS, Mean
+from paradise_cli.perturbations import SAMPLERS, Sampler
+from paradise_cli.reproduction.loss import Loss
+from paradise_cli.reproduction.posterior_shift import farthest, random_corner
+from paradise_cli.reproduction.posterior_shift import shift as posterior_shift
+from paradise_cli.reproduction.quantities.base import (
+    QUANTITIES,
+    Measured,
+    Network,
+    Quantity,
+    only,
+    pair,
+)
+from paradise_cli.reproduction.targets import targeted
+from paradise_cli.robustness.classifiers import open_classifier
+from paradise_cli.robustness.examples import Examples
+
+EXAMPLES = 200
+AUDITED = 40
+STEPS = 10
+
+
+@QUANTITIES.register
+def robust_accuracy(
+    *, suite: str = "standard", eps: float | None = None, n: int = EXAMPLES
+) -> Quantity:
+    """Share of images that a suite of attacks leaves right within eps, under L-infinity; without
+    eps, within the radius of the networks.
+    """
+
+    def of(networks: Sequence[Network]) -> Measured:
+        network = only(networks)
+        examples = network.examples(n)
+        report = attack(
+            network.classifier.function, examples.images, examples.labels,
+            eps=eps or network.radius, suite=suite,
+            audited=min(AUDITED, len(examples.images)), device=network.loaded.device,
+        )  # fmt: skip
+        return Measured.of(report.robust_accuracy, len(examples.images))
+
+    return of
+
+
+@QUANTITIES.register
+def accuracy_after_steps(*, steps: int, n: int = EXAMPLES) -> Quantity:
+    """Share of images that are right after so many signed steps of the cross-entropy's gradient,
+    from the image itself and within the radius: one step is FGSM.
+    """
+
+    def of(networks: Sequence[Network]) -> Measured:
+        network = only(networks)
+        right = _right_after(network, network, steps, n)
+        return Measured.of(Proportion.of(int(right.sum()), len(right)), len(right))
+
+    return of
+
+
+@QUANTITIES.register
+def black_box_gain(*, steps: int = 40, n: int = EXAMPLES) -> Quantity:
+    """Of [target, source]: how many more of the target's images break by steps made on the source
+    than by one step on the target itself, as a share. Above 0 the target's own gradients mislead.
+    """
+
+    def of(networks: Sequence[Network]) -> Measured:
+        target, source = pair(networks)
+        white = _right_after(target, target, 1, n)
+        black = _right_after(target, source, steps, n)
+        return Measured.of(Mean.of(white.double() - black.double()), len(white))
+
+    return of
+
+
+@QUANTITIES.register
+def black_box_accuracy(*, steps: int = 40, n: int = EXAMPLES) -> Quantity:
+    """Of [target, source]: share of images on which the target is right after steps made on the
+    source.
+    """
+
+    def of(networks: Sequence[Network]) -> Measured:
+        target, source = pair(networks)
+        right = _right_after(target, source, steps, n)
+        return Measured.of(Proportion.of(int(right.sum()), len(right)), len(right))
+
+    return of
+
+
+@QUANTITIES.register
+def hidden_by_sampling(*, steps: int = STEPS, n: int = EXAMPLES) -> Quantity:
+    """How many more images stay right, at the mean of z, where each step took the gradient of one
+    drawn z in place of that mean's: above 0 drawing hides what is there (Athalye et al. 2018).
+    """
+
+    def of(networks: Sequence[Network]) -> Measured:
+        network = only(networks)
+        examples, judge = network.examples(n), network.loss(network.examples(n))
+        # The same weights: only what is drawn of z differs.
+        drawn = open_classifier(str(network.path), sampled=True).function
+        right = [
+            judge.at(points, examples.labels)[1] == examples.labels
+            for points in (
+                _walked(_sampled_slope(drawn, examples), examples, network.radius, steps),
+                _stepped(judge, examples, network.radius, steps),
+            )
+        ]
+        return Measured.of(Mean.of(right[0].double() - right[1].double()), n)
+
+    return of
+
+
+@QUANTITIES.register
+def targeted_success(*, steps: int = 100, eps: float | None = None, n: int = EXAMPLES) -> Quantity:
+    """Share of images that are led to a wrong class drawn for each, within eps or the radius."""
+
+    def of(networks: Sequence[Network]) -> Measured:
+        network = only(networks)
+        examples = network.examples(n)
+        found = targeted(
+            network.classifier.function, examples.images, examples.labels,
+            network.loaded.device, eps=eps or network.radius, steps=steps, shown=0,
+        )  # fmt: skip
+        return Measured.of(found.reached, found.n)
+
+    return of
+
+
+@QUANTITIES.register
+def steps_worth(*, few: int = 1, many: int = STEPS, n: int = EXAMPLES) -> Quantity:
+    """Which share of the rise of the mean cross-entropy under `many` signed steps is there after a
+    `few`: near 1 where more steps add nothing.
+    """
+
+    def of(networks: Sequence[Network]) -> Measured:
+        network = only(networks)
+        examples = network.examples(n)
+        loss = network.loss(examples)
+        clean, weak, strong = (
+            loss.at(_stepped(loss, examples, network.radius, steps), examples.labels)[0].double()
+            for steps in (0, few, many)
+        )
+        # Of means, as the rise of a single image may be nothing.
+        share = (weak - clean).mean() / (strong - clean).mean()
+        # A ratio of means, whose error is that of the mean of what is left of it (delta method).
+        rest = (weak - clean) - share * (strong - clean)
+        spread = Mean.of(rest / (strong - clean).mean())
+        value = float(share)
+        return Measured(value, value + spread.low, value + spread.high, len(rest))
+
+    return of
+
+
+@QUANTITIES.register
+def shift(*, n: int = EXAMPLES) -> Quantity:
+    """Mean distance of the posterior of a random corner of the ball from that of the image, in
+    deviations of mu over images.
+    """
+
+    def of(networks: Sequence[Network]) -> Measured:
+        network = only(networks)
+        moved = _moved(network, random_corner(network.radius), n)
+        return Measured.of(Mean.of(moved), len(moved))
+
+    return of
+
+
+@QUANTITIES.register
+def nuisance_shift(*, sampler: str, n: int = EXAMPLES) -> Quantity:
+    """The same under a nuisance, at the middle one of its strengths."""
+
+    def of(networks: Sequence[Network]) -> Measured:
+        settings = STRENGTHS[sampler][1]
+        moved = _moved(only(networks), SAMPLERS[sampler](**settings), n)
+        return Measured.of(Mean.of(moved), len(moved))
+
+    return of
+
+
+@QUANTITIES.register
+def adversarial_gap(*, n: int = EXAMPLES) -> Quantity:
+    """How much farther posteriors move at worst than at random: the ratio of the mean shifts."""
+
+    def of(networks: Sequence[Network]) -> Measured:
+        network = only(networks)
+        random, worst = (
+            _moved(network, each(network.radius), n).double() for each in (random_corner, farthest)
+        )
+        ratio = worst.mean() / random.mean()
+        spread = Mean.of((worst - ratio * random) / random.mean())
+        value = float(ratio)
+        return Measured(value, value + spread.low, value + spread.high, len(worst))
+
+    return of
+
+
+def _moved(network: Network, sampler: Sampler, n: int) -> Tensor:
+    """How far a sampler moves the posterior of each image."""
+    examples, head = network.examples(n), network.classifier.head
+    assert head is not None  # of every classifier of ours
+    return posterior_shift(network.loaded, head, examples.images, examples.labels, sampler)
+
+
+def _right_after(target: Network, source: Network, steps: int, n: int) -> Tensor:
+    """Whether the target is right on images that steps on the source have changed, bool [n]."""
+    examples = target.examples(n)
+    points = _stepped(source.loss(examples), examples, target.radius, steps)
+    return target.loss(examples).at(points, examples.labels)[1] == examples.labels
+
+
+def _stepped(loss: Loss, examples: Examples, eps: float, steps: int) -> Tensor:
+    """Images after so many signed steps of the loss's gradient, in the ball and in [0, 1]."""
+    return _walked(lambda points: loss.gradient(points, examples.labels), examples, eps, steps)
+
+
+def _sampled_slope(drawn: Function, examples: Examples) -> Callable[[Tensor], Tensor]:
+    """The gradient of the cross-entropy of one fresh z for each image."""
+
+    def slope(points: Tensor) -> Tensor:
+        x = points.clone().requires_grad_()
+        (found,) = torch.autograd.grad(cross_entropy(drawn(x), examples.labels), [x])
+        return found
+
+    return slope
+
+
+def _walked(
+    slope: Callable[[Tensor], Tensor], examples: Examples, eps: float, steps: int
+) -> Tensor:
+    low, high = ((examples.images + side * eps).clamp(0, 1) for side in (-1, 1))
+    # A quarter more than the radius in all: from the image to any corner, and some way back.
+    size = eps if steps == 1 else 2.5 * eps / max(steps, 1)
+    points = examples.images
+    for _ in range(steps):
+        points = points + size * slope(points).sign()
+        points = torch.minimum(torch.maximum(points, low), high)
+    return points

@@ -1,0 +1,276 @@
+"""The ledger of claims: what its files may say, and what numbers make of them."""
+
+import json
+import math
+import shutil
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from paradise_cli.cli import app
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.resources import resource_dir
+from paradise_cli.reproduction.ledger.claims import (
+    SCALES,
+    Check,
+    Claim,
+    Ledger,
+    Number,
+    Result,
+    open_ledger,
+)
+from paradise_cli.reproduction.ledger.page import write_page
+from paradise_cli.reproduction.ledger.plan import plan, recipe_of
+from paradise_cli.reproduction.ledger.results import keep
+from paradise_cli.reproduction.ledger.verdicts import agree, difference, over_seeds, verdict
+from paradise_cli.reproduction.quantities import Measured
+
+# What a faithful implementation must reproduce, by the paper's parts: experiments with its tables
+# and figures, baselines, claims and named extensions.
+PARTS = {"C": 23, "E": 16, "B": 9, "X": 10}
+TABLES = {1: "E5", 2: "E6", 3: "E7", 4: "E8", 5: "E10", 6: "E11"}
+
+
+@pytest.fixture(scope="module")
+def ledger() -> Ledger:
+    return open_ledger(resource_dir("claims"))
+
+
+def test_every_part_of_the_paper_has_a_file(ledger: Ledger) -> None:
+    parts = chain.from_iterable(
+        (f"{letter}{number}" for number in range(1, last + 1)) for letter, last in PARTS.items()
+    )
+    assert set(ledger.claims) == set(parts)
+    for claim in ledger.claims.values():
+        assert claim.check is None or claim.control is not None or claim.no_control
+    for number, name in TABLES.items():
+        assert ledger.claims[name].table == number and ledger.claims[name].cells
+    assert {claim.figure for claim in ledger.claims.values()} >= set(range(1, 8))
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_every_network_can_be_trained(ledger: Ledger, scale: str) -> None:
+    for trainings in ledger.networks.networks.values():
+        if scale in trainings:
+            recipe_of(ledger, trainings[scale], 0)  # type: ignore[index]
+
+
+def test_every_claim_with_a_check_can_be_run_at_some_scale(ledger: Ledger) -> None:
+    claims = [*ledger.claims.values()]
+    run = {each.claim for scale in SCALES for each in plan(ledger, claims, scale).claims}
+    assert {each.claim for each in claims if each.check is not None} == run
+
+
+CHECK = Check.model_validate_json(
+    '{"quantity": {"name": "accuracy"}, "of": ["a"], "supported": "> 0.5", "refuted": "< 0"}'
+)
+LESS = CHECK.model_copy(update={"supported": "< -0.5", "refuted": "> 0"})
+
+
+def number(value: float, half: float = 0.1) -> Number:
+    return Number(value=value, interval=(value - half, value + half), n=100)
+
+
+@pytest.mark.parametrize(
+    ("check", "found", "control", "second", "expected"),
+    [
+        (CHECK, number(0.7), number(0.2), None, "reproduced"),
+        (CHECK, number(0.55), number(0.2), None, "undecided"),
+        (CHECK, number(0.6), number(0.2), None, "undecided"),  # its end lies on the bound
+        (CHECK, number(0.3), number(0.2), None, "differs"),
+        (CHECK, number(-0.2), number(0.2), None, "refuted"),
+        (CHECK, number(0.7), number(0.7), None, "void"),
+        (CHECK, number(0.7), None, number(0.8), "reproduced"),
+        (CHECK, number(0.7), None, number(0.9), "void"),
+        (LESS, number(-0.7), number(-0.2), None, "reproduced"),
+        (LESS, number(-0.3), number(0.0), None, "differs"),
+        (LESS, number(0.2), number(0.0), None, "refuted"),
+        (LESS, number(-0.55), number(0.0), None, "undecided"),
+    ],
+)
+def test_verdicts(
+    check: Check, found: Number, control: Number | None, second: Number | None, expected: str
+) -> None:
+    assert verdict(check, found, control, second)[0] == expected
+
+
+def test_what_would_decide_is_told() -> None:
+    # An interval of 0.1 either side at 0.05 from the bound is halved by four times the data.
+    assert "about 4 times" in verdict(CHECK, number(0.55), None, None)[1]
+
+
+def test_intervals_over_seeds_are_students() -> None:
+    found = over_seeds([Measured(value, value, value, 360) for value in (1.0, 2.0, 3.0)])
+    # t(0.975, 2 degrees of freedom) = 4.302653, deviation 1.
+    assert found.value == 2.0 and found.n == 360
+    assert found.interval[1] - 2 == pytest.approx(4.302653 / math.sqrt(3), rel=1e-5)
+    assert 2 - found.interval[0] == pytest.approx(4.302653 / math.sqrt(3), rel=1e-5)
+    alone = over_seeds([Measured(0.5, 0.4, 0.7, 10)])
+    assert alone.interval == (0.4, 0.7) and alone.n == 10
+
+
+def test_errors_of_a_difference_add_in_squares() -> None:
+    found = difference(Measured(1.0, 0.7, 1.3, 50), Measured(0.2, -0.2, 0.6, 40))
+    assert found.value == pytest.approx(0.8) and found.n == 40
+    assert found.high - found.value == pytest.approx(0.5)
+    assert found.value - found.low == pytest.approx(0.5)
+    assert agree(number(0.0, 0.3), number(0.49, 0.4)) and not agree(
+        number(0.0, 0.3), number(0.51, 0.4)
+    )
+
+
+GOOD = """\
+claim: C1
+kind: claim
+place: here
+says: Something.
+check:
+  quantity: largest_rise
+  supported: "< 1e-9"
+  refuted: "> 1e-3"
+control:
+  why: It must fail.
+  quantity: {name: largest_rise, stretch: 15.0}
+"""
+NETWORKS = "radius: {smoke: 0.1, small: 0.1, paper: 0.1}\nnetworks: {}\n"
+
+
+def folder_of(place: Path, text: str = GOOD) -> Path:
+    place.mkdir()
+    (place / "networks.yaml").write_text(NETWORKS)
+    (place / "C1.yaml").write_text(text)
+    return place
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('  supported: "< 1e-9"\n', "", "C1.yaml:5:1: check.supported: required, but missing"),
+        ('"< 1e-9"', '"at most 3"', r"C1.yaml:7:3: check.supported: should be as '> 0.5'"),
+        ('"> 1e-3"', '"< 1e-3"', "overlap or leave no room"),
+        ('"> 1e-3"', '"> -1"', "overlap or leave no room"),
+        ("largest_rise\n", "largest_raise\n", "did you mean 'largest_rise'"),
+        ("stretch: 15.0", "strech: 15.0", "did you mean 'stretch'"),
+        (GOOD[GOOD.index("control") :], "", "a check has a control, or says by `no_control` why"),
+        (GOOD[GOOD.index("check") :], "", "has a check, or says by `unchecked` why there is none"),
+        ("claim: C1", "claim: C2", "holds the claim C2: call the file by that"),
+        ("  supported", "  of: [nobody]\n  supported", "no network 'nobody' in networks.yaml"),
+    ],
+)
+def test_a_bad_claim_is_told_where(tmp_path: Path, old: str, new: str, message: str) -> None:
+    assert old in GOOD
+    with pytest.raises(ParadiseError) as told:
+        open_ledger(folder_of(tmp_path / "claims", GOOD.replace(old, new)))
+    assert message in str(told.value)
+
+
+def test_what_is_asked_for(ledger: Ledger) -> None:
+    def names(*words: str) -> list[str]:
+        return [each.claim for each in ledger.chosen([*words])]
+
+    assert names("c4", "C2") == ["C2", "C4"]  # in the ledger's order
+    assert "E7" in names("table3") and "C11" in names("Table3") and "E5" not in names("table3")
+    assert set(names("figure4")) == {"C16", "C17", "E9"}
+    assert names("all") == [*ledger.claims]
+    with pytest.raises(UsageError, match="did you mean 'table3'"):
+        names("tabel3")
+
+
+def result(value: float, scale: str = "smoke") -> Result:
+    return Result(
+        scale=scale,  # type: ignore[arg-type]
+        verdict="reproduced",
+        found=number(value),
+        seeds=[0],
+        commit="a" * 40,
+        machine="cpu",
+        command="paradise reproduce C1",
+    )
+
+
+def test_results_are_added_and_never_lost(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "claims", "# by hand\n" + GOOD)
+    path = folder / "C1.yaml"
+
+    def now() -> Claim:
+        return open_ledger(folder).claims["C1"]
+
+    assert keep(path, now(), result(0.1)) and keep(path, now(), result(0.2, "small"))
+    assert keep(path, now(), result(0.3))
+    assert not keep(path, now(), result(0.3))  # the newest of its scale
+    assert keep(path, now(), result(0.1))
+    found = now()
+    assert [each.found.value for each in found.results] == [0.1, 0.2, 0.3, 0.1]
+    newest = {scale: found.newest(scale) for scale in SCALES}
+    assert newest["smoke"] == result(0.1) and newest["small"] == result(0.2, "small")
+    assert newest["paper"] is None
+    assert path.read_text().startswith("# by hand\n" + GOOD)
+
+
+def test_results_above_other_keys_are_refused(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "claims", "results: []\n" + GOOD)
+    claim = open_ledger(folder).claims["C1"]
+    with pytest.raises(ParadiseError, match="'results' has to be its last key"):
+        keep(folder / "C1.yaml", claim, result(0.1))
+
+
+def test_the_page_escapes_what_it_shows(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "claims", GOOD.replace("Something.", '"a | b <script>"'))
+    keep(folder / "C1.yaml", open_ledger(folder).claims["C1"], result(0.25))
+    write_page(open_ledger(folder), "smoke", tmp_path)
+    page, text = (tmp_path / "page.html").read_text(), (tmp_path / "page.md").read_text()
+    assert "<script>" not in page and "a | b &lt;script&gt;" in page
+    assert r"a \| b <script>" in text and "0.2500 (0.1500 to 0.3500)" in text
+    assert "1 seed, n = 100, aaaaaaa" in text and "| reproduced | 1 | C1 |" in text
+
+
+def test_claims_without_networks_run_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = CliRunner()
+    done = run.invoke(app, ["reproduce", "C1", "X4", "--json"])
+    assert done.exit_code == 0, done.output
+    found = {each["claim"]: each["result"] for each in json.loads(done.stdout)}
+    assert {each["verdict"] for each in found.values()} == {"reproduced"}
+    # Two coins, p = 0.3 and its copy at alpha = 0.5: 2 R(D_2) - R(D_4), by Hamming's closed form.
+    assert found["X4"]["control"]["value"] == pytest.approx(0.0297086, abs=1e-6)
+    before = {path: path.read_bytes() for path in sorted(Path("reproduction/claims").iterdir())}
+    assert run.invoke(app, ["reproduce", "C1", "X4"]).exit_code == 0
+    assert {path: path.read_bytes() for path in before} == before
+    shipped = resource_dir("claims") / "C1.yaml"
+    assert before[Path("reproduction/claims/C1.yaml")].startswith(shipped.read_bytes().rstrip())
+    listed = run.invoke(app, ["reproduce", "--list", "--json"])
+    states = {each["claim"]: each["status"] for each in json.loads(listed.stdout)}
+    assert states["C1"] == "reproduced" and states["C4"] == "not run"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["reproduce"], "name claims such as C4, table1 or all"),
+        (["reproduce", "C99"], "C99: no claim, table or figure of that name"),
+        (["reproduce", "C4", "--scale", "smoky"], "no such scale; did you mean 'smoke'"),
+        (["reproduce", "C4", "--claims", "nowhere"], "nowhere holds no claims"),
+    ],
+)
+def test_what_cannot_be_reproduced_is_one_message(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code in (1, 2) and message in done.stderr
+    assert done.stderr.count("error: ") == 1
+
+
+def test_data_that_are_not_at_hand_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PARADISE_DATA", str(tmp_path / "data"))
+    shutil.copytree(resource_dir("claims"), "claims")
+    done = CliRunner().invoke(app, ["reproduce", "E5", "--scale", "small", "--claims", "claims"])
+    assert done.exit_code == 0 and "cifar10-jpeg75" in done.stdout.replace("\n", "")
+    assert open_ledger(Path("claims")).claims["E5"].results == []

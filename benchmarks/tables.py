@@ -20,6 +20,7 @@ from robust_tables import PREFIX, robust_table
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+CLAIMS = "claims_"  # and a scale: a table of the ledger
 BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -29,6 +30,8 @@ def table(name: str) -> str:
         return audit_rows()
     if name.startswith(PREFIX):
         return robust_table(name)
+    if name.startswith(CLAIMS):
+        return claims_table(name.removeprefix(CLAIMS))
     if not (FOLDER / f"{name}.json").exists():
         return "\nNothing was measured yet.\n"
     found = read(name)
@@ -49,6 +52,18 @@ def audit_rows() -> str:
         for row in ALL_ROWS
     ]
     return "\n".join(["", *lines, ""])
+
+
+def claims_table(scale: Any) -> str:
+    """How many of the paper's claims there are of each verdict at a scale, and which."""
+    from paradise_cli.reproduction.ledger.claims import open_ledger
+    from paradise_cli.reproduction.ledger.page import summary
+
+    found = summary(open_ledger(ROOT / "claims"), scale)
+    lines = [_line(found.columns), "|" + "---|" * len(found.columns), *map(_line, found.rows)]
+    command = f"`paradise reproduce all --scale {scale} --claims claims`"
+    how = f"<sub>Command: {command}. Numbers, seeds and commits: `claims/{scale}.md`.</sub>"
+    return "\n".join(["", *lines, "", how, ""])
 
 
 def _line(cells: Any) -> str:

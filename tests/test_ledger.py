@@ -21,7 +21,7 @@ from paradise_cli.reproduction.ledger.claims import (
     Result,
     open_ledger,
 )
-from paradise_cli.reproduction.ledger.page import write_page
+from paradise_cli.reproduction.ledger.page import pages, write_pages
 from paradise_cli.reproduction.ledger.plan import plan, recipe_of
 from paradise_cli.reproduction.ledger.results import keep
 from paradise_cli.reproduction.ledger.verdicts import agree, difference, over_seeds, verdict
@@ -55,6 +55,14 @@ def test_every_network_can_be_trained(ledger: Ledger, scale: str) -> None:
     for trainings in ledger.networks.networks.values():
         if scale in trainings:
             recipe_of(ledger, trainings[scale], 0)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_committed_pages_are_those_of_the_ledger(ledger: Ledger, scale: str) -> None:
+    if not any(claim.newest(scale) for claim in ledger.claims.values()):  # type: ignore[arg-type]
+        return
+    for name, text in pages(ledger, scale).items():  # type: ignore[arg-type]
+        assert (ledger.folder / name).read_text() == text
 
 
 def test_every_claim_with_a_check_can_be_run_at_some_scale(ledger: Ledger) -> None:
@@ -219,8 +227,9 @@ def test_results_above_other_keys_are_refused(tmp_path: Path) -> None:
 def test_the_page_escapes_what_it_shows(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "claims", GOOD.replace("Something.", '"a | b <script>"'))
     keep(folder / "C1.yaml", open_ledger(folder).claims["C1"], result(0.25))
-    write_page(open_ledger(folder), "smoke", tmp_path)
-    page, text = (tmp_path / "page.html").read_text(), (tmp_path / "page.md").read_text()
+    written = write_pages(open_ledger(folder), "smoke")
+    assert written == [folder / "smoke.md", folder / "smoke.html"]
+    text, page = (each.read_text() for each in written)
     assert "<script>" not in page and "a | b &lt;script&gt;" in page
     assert r"a \| b <script>" in text and "0.2500 (0.1500 to 0.3500)" in text
     assert "1 seed, n = 100, aaaaaaa" in text and "| reproduced | 1 | C1 |" in text

@@ -45,7 +45,9 @@ Claims = Annotated[
         show_default="OUT/claims, at first a copy of the shipped ones",
     ),
 ]
-Out = Annotated[Path, typer.Option(callback=written(), help="Where runs, results and the page go.")]
+Out = Annotated[
+    Path, typer.Option(callback=written(), help="Where runs, measurements and claims go.")
+]
 Jobs = Annotated[int | None, typer.Option(min=1, max=1000, help="Trainings at a time.")]
 
 
@@ -69,7 +71,7 @@ def reproduce(
     paradise reproduce all --scale smoke               everything that minutes allow
 
     The same command goes on where it stopped. Each claim has a control, which must fail the same
-    check. Results are added to the claims' files; page.html and page.md show them all.
+    check. Results are added to the claims' files; smoke.html beside them shows them all.
     """
     _check(scale, what or [], show)
     from paradise_cli.core.resources import resource_dir
@@ -109,16 +111,15 @@ def _carry_out(
 ) -> None:
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.reproduction.ledger.claims import open_ledger
-    from paradise_cli.reproduction.ledger.page import write_page
+    from paradise_cli.reproduction.ledger.page import write_pages
     from paradise_cli.reproduction.ledger.run import reproduce as carried_out
 
     note(f"{counted(len(chosen.claims), 'claim')}, {_cost(chosen)}")
-    with progress_bar(None, "epochs") as epochs, progress_bar(len(chosen.claims), "claims") as done:
-        outcomes = carried_out(
-            ledger, chosen, out, device=device, jobs=jobs, trained=epochs, judged=done, say=note
-        )
+    outcomes = carried_out(
+        ledger, chosen, out, device=device, jobs=jobs, bar=progress_bar, say=note
+    )
     # Read again: by now its files hold what was found.
-    pages = write_page(open_ledger(ledger.folder), chosen.scale, out)
+    pages = write_pages(open_ledger(ledger.folder), chosen.scale)
     if as_json:
         print_json([_json(each) for each in outcomes])
     else:

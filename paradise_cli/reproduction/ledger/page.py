@@ -38,16 +38,23 @@ class Table:
     rows: Sequence[Sequence[str]]
 
 
-def write_page(ledger: Ledger, scale: Scale, folder: Path) -> list[Path]:
-    """Publish `page.md` and `page.html` of a ledger at a scale; returns their paths."""
+def write_pages(ledger: Ledger, scale: Scale) -> list[Path]:
+    """Publish `smoke.md` and `smoke.html`, or those of another scale, beside the claims; returns
+    their paths.
+    """
+    written = []
+    for name, text in pages(ledger, scale).items():
+        with publish_text(ledger.folder / name) as file:
+            file.write(text)
+        written.append(ledger.folder / name)
+    return written
+
+
+def pages(ledger: Ledger, scale: Scale) -> dict[str, str]:
+    """The text of each page of a ledger at a scale, by its name."""
     tables = [summary(ledger, scale), *_kinds(ledger, scale), *_cells(ledger, scale)]
     title = f"Which claims of the paper hold, at scale {scale}"
-    written = []
-    for name, text in (("page.md", _markdown(title, tables)), ("page.html", _html(title, tables))):
-        with publish_text(folder / name) as file:
-            file.write(text)
-        written.append(folder / name)
-    return written
+    return {f"{scale}.md": _markdown(title, tables), f"{scale}.html": _html(title, tables)}
 
 
 def summary(ledger: Ledger, scale: Scale) -> Table:

@@ -9,6 +9,7 @@ from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.locks import locked
 from paradise_cli.core.machine import choose_device, environment
 from paradise_cli.core.resources import resource_dir
+from paradise_cli.evaluation.evaluate import Bar, silent
 from paradise_cli.reproduction.ledger.bench import Bench
 from paradise_cli.reproduction.ledger.claims import Claim, Ledger, Number, Result
 from paradise_cli.reproduction.ledger.plan import Plan, points
@@ -44,30 +45,33 @@ def reproduce(
     *,
     device: str = "auto",
     jobs: int | None = None,
-    trained: Callable[[int], None] | None = None,
-    judged: Callable[[int], None] | None = None,
+    bar: Bar = silent,
     say: Callable[[str], None] = print,
 ) -> list[Outcome]:
     """Carry out a plan in `out`, going on from what is there; its results go into the ledger.
 
-    `trained` is called with how many epochs are done, `judged` with how many claims. Raises as
-    `run_points`; what is wrong with one claim alone is in its outcome.
+    `bar` shows how many epochs and claims are done. Raises as `run_points`; what is wrong with one
+    claim alone is in its outcome.
     """
     runs = out / "runs" / chosen.scale
     with locked(out, "reproduction", "reproduction"):
         wanted, absent = points(ledger, chosen)
         if wanted:
-            finished = run_points(wanted, runs, device=device, jobs=jobs, progress=trained, say=say)
+            epochs = sum(each.recipe.train.epochs for each in wanted)
+            with bar(epochs, "epochs") as advance:
+                finished = run_points(
+                    wanted, runs, device=device, jobs=jobs, progress=advance, say=say
+                )
             failed = {each.point.name: each.error for each in finished if each.error}
             absent |= {name.rpartition("-")[0]: error for name, error in failed.items()}
         radius = ledger.networks.radius[chosen.scale]
         # What could not be trained leaves only its own claims out.
         bench = Bench(runs, out / "measured", absent, device, radius)
         outcomes = [Outcome(ledger.claims[name], None, why) for name, why in chosen.missing.items()]
-        for claim in chosen.claims:
-            outcomes.append(_outcome(ledger, claim, bench, chosen, device))
-            if judged is not None:
-                judged(1)
+        with bar(len(chosen.claims), "claims") as advance:
+            for claim in chosen.claims:
+                outcomes.append(_outcome(ledger, claim, bench, chosen, device))
+                advance(1)
     return outcomes
 
 

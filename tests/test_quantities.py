@@ -1,0 +1,190 @@
+"""Quantities of claims, on posteriors, logs and classifiers whose numbers are known."""
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import rankdata
+from torch import Tensor, nn
+
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.recipe.schema import load_recipe
+from paradise_cli.reproduction.quantities import QUANTITIES, Measured, Network
+from paradise_cli.reproduction.quantities.posteriors import _ranks
+from paradise_cli.robustness.classifiers import NamedClassifier
+from paradise_cli.robustness.examples import Examples
+from paradise_cli.training.run_folder import RunFolder
+
+EPS = 0.05
+
+
+def measured(name: str, *networks: Any, **settings: Any) -> Measured:
+    return QUANTITIES[name](**settings)(networks)
+
+
+def encoder(mu: list[list[float]], sigma: float, labels: list[int], classes: int = 10) -> Any:
+    """A network of which only posteriors and labels are asked."""
+    means = torch.tensor(mu, dtype=torch.float64)
+    names = tuple(map(str, range(classes)))
+    return SimpleNamespace(
+        name="encoder",
+        posterior=DiagonalGaussian(means, torch.full_like(means, sigma)),
+        opened=SimpleNamespace(split=SimpleNamespace(labels=torch.tensor(labels)[:, None])),
+        loaded=SimpleNamespace(info=SimpleNamespace(targets=[SimpleNamespace(classes=names)])),
+    )
+
+
+def test_volumes_are_relative_to_all_posteriors_together() -> None:
+    # Means at +-1 and sigma = 1: the aggregate has variance 1 + 1.
+    one = encoder([[-1.0], [1.0]], 1.0, [0, 1])
+    assert measured("log_volume", one).value == pytest.approx(-0.5 * math.log(2))
+    wider = encoder([[-10.0], [10.0]], 10.0, [0, 1])  # the same z in another unit
+    assert measured("log_volume", wider).value == pytest.approx(-0.5 * math.log(2))
+
+
+@pytest.mark.parametrize("apart", [0.0, 1.0, 3.0])
+def test_overlap_is_bhattacharyyas(apart: float) -> None:
+    found = measured("overlap", encoder([[0.0, 0.0], [apart, 0.0]], 1.0, [0, 1]))
+    assert found.value == pytest.approx(math.exp(-(apart**2) / 8))
+
+
+def test_neighbours_and_how_classes_mix() -> None:
+    places = [[0.0], [0.1], [5.0], [5.1]]
+    assert measured("neighbours", encoder(places, 1.0, [0, 0, 1, 1])).value == 1.0
+    assert measured("neighbours", encoder(places, 1.0, [0, 1, 0, 1])).value == 0.0
+    # Of ten classes at random 2 of 90 ordered pairs lie in {4, 9}; here all four do, or half.
+    apart = encoder(places, 1.0, [4, 9, 9, 4])
+    assert measured("mixing", apart, groups=[[4, 9]]).value == pytest.approx(1 - 2 / 90)
+    half = encoder(places, 1.0, [4, 9, 4, 3])
+    assert measured("mixing", half, groups=[[4, 9]]).value == pytest.approx(0.5 - 2 / 90)
+
+
+def test_ranks_of_ties_are_their_means() -> None:
+    values = np.random.default_rng(0).integers(0, 20, 100)
+    assert torch.equal(_ranks(torch.tensor(values)), torch.tensor(rankdata(values) - 1))
+
+
+def trained(**terms: list[float]) -> Any:
+    """A network of which only the log is asked."""
+    epochs = zip(*terms.values(), strict=True)
+    records = [{"train": dict(zip(terms, values, strict=True))} for values in epochs]
+    return SimpleNamespace(name="trained", run=SimpleNamespace(records=lambda: records))
+
+
+def test_what_a_log_says() -> None:
+    network = trained(distortion=[2.0, 1.0, 0.1, 0.1, 0.1], matching=[1.0, 0.9, 0.8, 0.4, 0.2])
+    assert measured("fall", network, term="distortion").value == pytest.approx(0.95)
+    assert measured("last", network, term="matching").value == 0.2
+    # 0.1 is below a tenth of 2.0 from the third epoch on: 0.6 of the fall of 0.8 comes after it.
+    late = measured("late_fall", network, term="matching", when="distortion", below=0.1)
+    assert late.value == pytest.approx(0.75)
+    assert measured("finite", network).value == 1.0
+    assert measured("finite", trained(loss=[1.0, math.inf])).value == 0.0
+    with pytest.raises(ParadiseError, match="its log has no 'rate', but: distortion, matching"):
+        measured("fall", network, term="rate")
+    with pytest.raises(ParadiseError, match="never falls below"):
+        measured("late_fall", network, term="matching", when="matching", below=0.1)
+    with pytest.raises(ParadiseError, match="does not fall"):
+        measured("late_fall", trained(a=[1.0, 0.0], b=[1.0, 2.0]), term="b", when="a", below=0.5)
+
+
+@pytest.fixture
+def recipes(tmp_path: Path) -> Any:
+    def of(name: str) -> Any:
+        run = RunFolder(tmp_path / name)
+        run.path.mkdir()
+        run.keep_recipe(load_recipe(f"digits_small_{name}").recipe.resolved())
+        return SimpleNamespace(name=name, run=run)
+
+    return of
+
+
+def test_passes_are_counted(recipes: Any) -> None:
+    # Five steps of attack, each there and back, and the training's own.
+    robust, standard = recipes("robust"), recipes("standard")
+    assert measured("passes_ratio", robust, standard).value == 6.0
+    with pytest.raises(ParadiseError, match="is of two networks, not of robust"):
+        measured("passes_ratio", robust)
+
+
+def test_the_share_of_the_score(recipes: Any) -> None:
+    network = recipes("standard")
+    # 4 operations for each of 64 posteriors and 16 latents. Convolutions of 3 x 3 from 1 to 16 to
+    # 24 to 32 channels, with strides 1, 2 and 2 at 8 x 8, twice to a multiplication and addition;
+    # the second layer's and the head's weights as they are, backward twice as much.
+    share = measured("score_share", network).value
+    operations = 4 * 64 * 16 / share
+    forward = 2 * 9 * (64 * 16 + 16 * 16 * 24 + 4 * 24 * 32)
+    assert 2 * forward < operations < 3.5 * forward
+
+
+class Linear(nn.Module):
+    """Two classes, by the side of a plane."""
+
+    def __init__(self, weights: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weights", weights)
+
+    def forward(self, images: Tensor) -> Tensor:
+        score = ((images - 0.5) * self.weights).flatten(1).sum(1)
+        return torch.stack([-score, score], 1)
+
+
+def classifier(weights: Tensor, images: Tensor, labels: Tensor) -> Network:
+    """A network that is this classifier, on these images."""
+    network: Any = Network("linear", Path(), EPS)
+    module = Linear(weights).eval()
+    network.classifier = NamedClassifier(module, "linear", "linear")
+    network.loaded = SimpleNamespace(device=torch.device("cpu"))
+    found = Examples(images, labels, "made", tuple(map(str, range(len(images)))))
+    network.examples = lambda n: found
+    return network  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def linear() -> tuple[Network, Network, Tensor]:
+    """Two orthogonal classifiers on the same images; and where the first stands."""
+    draw = torch.Generator().manual_seed(0)
+    images = 0.5 + 0.2 * torch.randn(60, 1, 4, 4, generator=draw).clamp(-2, 2)
+    first = torch.randn(1, 4, 4, generator=draw)
+    second = torch.randn(1, 4, 4, generator=draw)
+    second -= (second * first).sum() / first.square().sum() * first
+    labels = Linear(first)(images).argmax(1)
+    stands = Linear(first)(images)[:, 1].abs() > EPS * first.abs().sum()
+    networks = [classifier(weights, images, labels) for weights in (first, second)]
+    return networks[0], networks[1], stands
+
+
+def test_attacks_on_a_linear_classifier(linear: tuple[Network, Network, Tensor]) -> None:
+    one, _, stands = linear
+    share = stands.double().mean().item()
+    assert 0.1 < share < 0.9
+    # Nothing beats one signed step, and more steps end at the same corner.
+    for steps in (1, 20):
+        assert measured("accuracy_after_steps", one, steps=steps).value == pytest.approx(share)
+    assert measured("robust_accuracy", one, suite="quick").value == pytest.approx(share)
+    assert measured("steps_worth", one).value == pytest.approx(1.0, abs=1e-5)
+    assert measured("black_box_accuracy", one, one).value == pytest.approx(share)
+    assert measured("black_box_gain", one, one).value == 0.0
+
+
+def test_gradients_of_linear_classifiers(linear: tuple[Network, Network, Tensor]) -> None:
+    one, other, _ = linear
+    assert measured("gradient_cosine", one, one).value == pytest.approx(1.0, abs=1e-6)
+    assert abs(measured("gradient_cosine", one, other).value) < 1e-6
+    # 16 pixels, 256 directions: each image's cosine is known to about 1 / 16.
+    again = measured("gradient_cosine_by_differences", one, one).value
+    assert again == pytest.approx(1.0, abs=1e-3)
+    assert abs(measured("gradient_cosine_by_differences", one, other).value) < 0.1
+    # The slope is along the weights: alike only as far as the image is.
+    weights = one.classifier.function.weights.flatten()  # type: ignore[union-attr]
+    images = one.examples(60).images.flatten(1)
+    images = images - images.mean(1, keepdim=True)
+    cosines = (images @ weights).abs() / (images.norm(dim=1) * weights.norm())
+    found = measured("gradient_alignment", one).value
+    assert found == pytest.approx(cosines.mean().item(), abs=1e-5)

@@ -281,5 +281,5 @@ def test_data_that_are_not_at_hand_are_told(
     monkeypatch.setenv("PARADISE_DATA", str(tmp_path / "data"))
     shutil.copytree(resource_dir("claims"), "claims")
     done = CliRunner().invoke(app, ["reproduce", "E5", "--scale", "small", "--claims", "claims"])
-    assert done.exit_code == 0 and "cifar10-jpeg75" in done.stdout.replace("\n", "")
+    assert done.exit_code == 1 and "cifar10-jpeg75" in done.stdout.replace("\n", "")
     assert open_ledger(Path("claims")).claims["E5"].results == []

@@ -125,6 +125,9 @@ def _carry_out(
     else:
         _print(outcomes)
     note(f"{ledger.folder}: the claims with their results; pages: {', '.join(map(str, pages))}")
+    # What has no check, or no training at this scale, was never promised.
+    if any(each.result is None for each in outcomes if each.claim in chosen.claims):
+        raise typer.Exit(1)
 
 
 def _cost(chosen: "Plan") -> str:

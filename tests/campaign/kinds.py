@@ -7,12 +7,14 @@ A kind is one row: `make(place, draw)` changes a copy of the base folder and giv
 import csv
 import json
 import random
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from paradise_cli.core.resources import resource_dir
 from tests.campaign.mutate import BYTES, STRANGE, TEXTS, rewrite
 
 TRAIN = ["train", "small.yaml", "--out", "run", "--device", "cpu"]
@@ -239,6 +241,18 @@ def figure(place: Path, draw: random.Random) -> Sequence[str]:
     return [*words, "--json"]
 
 
+def claims(place: Path, draw: random.Random) -> Sequence[str]:
+    folder = place / "claims"
+    folder.mkdir()
+    for name in ("C1.yaml", "X4.yaml", "C4.yaml", "networks.yaml"):
+        shutil.copy(resource_dir("claims") / name, folder)
+    path = draw.choice(sorted(folder.iterdir()))
+    for _ in range(draw.randint(1, 2)):
+        path.write_bytes(draw.choice(BYTES)(path.read_bytes(), draw))
+    todo = draw.choice([["--list"], ["C4", "--dry-run"], ["C1", "X4"]])
+    return ["reproduce", *todo, "--claims", "claims", "--device", "cpu"]
+
+
 KINDS = [
     Kind("recipes", recipe),
     Kind("settings", setting),
@@ -250,4 +264,5 @@ KINDS = [
     Kind("classifiers", classifier, one_document),
     Kind("options", option),
     Kind("figures", figure, one_document),
+    Kind("claims", claims),
 ]

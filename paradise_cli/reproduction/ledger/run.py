@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.errors import Interrupted, ParadiseError
 from paradise_cli.core.locks import locked
 from paradise_cli.core.machine import choose_device, environment
 from paradise_cli.core.resources import resource_dir
@@ -50,8 +50,8 @@ def reproduce(
 ) -> list[Outcome]:
     """Carry out a plan in `out`, going on from what is there; its results go into the ledger.
 
-    `bar` shows how many epochs and claims are done. Raises as `run_points`; what is wrong with one
-    claim alone is in its outcome.
+    `bar` shows how many epochs and claims are done. Raises as `run_points`, and Interrupted after
+    Ctrl-C; what is wrong with one claim alone is in its outcome.
     """
     runs = out / "runs" / chosen.scale
     with locked(out, "reproduction", "reproduction"):
@@ -68,10 +68,15 @@ def reproduce(
         # What could not be trained leaves only its own claims out.
         bench = Bench(runs, out / "measured", absent, device, radius)
         outcomes = [Outcome(ledger.claims[name], None, why) for name, why in chosen.missing.items()]
-        with bar(len(chosen.claims), "claims") as advance:
-            for claim in chosen.claims:
-                outcomes.append(_outcome(ledger, claim, bench, chosen, device))
-                advance(1)
+        try:
+            with bar(len(chosen.claims), "claims") as advance:
+                for claim in chosen.claims:
+                    outcomes.append(_outcome(ledger, claim, bench, chosen, device))
+                    advance(1)
+        except KeyboardInterrupt as error:
+            raise Interrupted(
+                "what was trained and measured is kept, and the same command goes on from there"
+            ) from error
     return outcomes
 
 

@@ -210,6 +210,7 @@ def test_the_wheel_finds_its_recipes_and_its_model_in_an_empty_folder(
         ["zoo", "pull", "digits-2d", "--offline"],
         ["evaluate", "digits-2d"],
         ["attack", "digits-2d", "--suite", "quick", "--n", "2", "--audited", "1"],
+        ["reproduce", "C1"],
     )
     calls = "".join(f"assert not app({command!r}, standalone_mode=False)\n" for command in commands)
     installed(wheel, "-c", f"from paradise_cli.cli import app\n{calls}")

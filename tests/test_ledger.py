@@ -142,7 +142,11 @@ control:
   why: It must fail.
   quantity: {name: largest_rise, stretch: 15.0}
 """
-NETWORKS = "radius: {smoke: 0.1, small: 0.1, paper: 0.1}\nnetworks: {}\n"
+NETWORKS = """\
+radius: {smoke: 0.1, small: 0.1, paper: 0.1}
+attacked: {smoke: 10, small: 10, paper: 10}
+networks: {}
+"""
 
 
 def folder_of(place: Path, text: str = GOOD) -> Path:

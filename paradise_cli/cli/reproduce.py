@@ -167,12 +167,14 @@ def _list(ledger: "Ledger", chosen: "Plan", as_json: bool) -> None:
     for claim in ledger.claims.values():
         own = plan(ledger, [claim], chosen.scale)
         cost = own.missing.get(claim.claim) or _cost(own)
-        rows.append([claim.claim, claim.says, status(claim, chosen.scale), cost])
+        state = status(claim, chosen.scale)
+        rows.append({"claim": claim.claim, "says": claim.says, "status": state, "cost": cost})
     if as_json:
-        keys = ("claim", "says", "status", "cost")
-        print_json([dict(zip(keys, row, strict=True)) for row in rows])
+        print_json(rows)
         return
-    print_table(f"Claims at scale {chosen.scale}", ["claim", "it says", "verdict", "cost"], rows)
+    # Sentences read best in the column that is left-aligned.
+    cells = [[f"{row['claim']}: {row['says']}", row["status"], row["cost"]] for row in rows]
+    print_table(f"Claims at scale {chosen.scale}", ["claim", "verdict", "cost"], cells)
 
 
 def _dry_run(chosen: "Plan", as_json: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import commit
@@ -19,14 +20,14 @@ from paradise_cli.reproduction.quantities import QUANTITIES, Measured, Network
 class Bench:
     """The trained networks of one scale in `runs`, and the folder `kept` of what was measured.
 
-    `absent` says why networks, by name, were not trained; `radius` is that of their attacks.
+    `absent` says why networks, by name, were not trained; `settings` are those of attacks on a
+    `Network`.
     """
 
     def __init__(
-        self, runs: Path, kept: Path, absent: dict[str, str], device: str, radius: float
+        self, runs: Path, kept: Path, absent: dict[str, str], settings: dict[str, Any]
     ) -> None:
-        self._runs, self._kept, self._absent = runs, kept, absent
-        self._device, self._radius = device, radius
+        self._runs, self._kept, self._absent, self._settings = runs, kept, absent, settings
         self._network = cache(self._opened)
 
     def number(
@@ -54,7 +55,7 @@ class Bench:
         asked = {
             "quantity": quantity.model_dump(mode="json"),
             "weights": [each.loaded.digest for each in networks],
-            "radius": self._radius,
+            "settings": self._settings,
             # Another version may measure it in another way.
             "commit": commit(),
         }
@@ -71,4 +72,4 @@ class Bench:
         if name in self._absent:
             raise ParadiseError(f"{name} was not trained: {self._absent[name]}")
         path = self._runs / "points" / run_name(name, seed)
-        return Network(f"{name} (seed {seed})", path, self._radius, self._device)
+        return Network(f"{name} (seed {seed})", path, **self._settings)

@@ -166,11 +166,12 @@ class Training(Strict):
 
 
 class Networks(Strict):
-    """Every network that a claim names, at the scales at which it can be trained; and how far
-    attacks may change a pixel at each.
+    """Every network that a claim names, at the scales at which it can be trained; how far attacks
+    may change a pixel at each, and how many images are attacked.
     """
 
     radius: dict[Scale, float]
+    attacked: dict[Scale, int]
     settings: dict[str, Names] = Field({})
     networks: dict[str, dict[Scale, Training]]
 

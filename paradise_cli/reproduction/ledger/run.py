@@ -64,9 +64,13 @@ def reproduce(
                 )
             failed = {each.point.name: each.error for each in finished if each.error}
             absent |= {name.rpartition("-")[0]: error for name, error in failed.items()}
-        radius = ledger.networks.radius[chosen.scale]
+        settings = {
+            "radius": ledger.networks.radius[chosen.scale],
+            "attacked": ledger.networks.attacked[chosen.scale],
+            "device": device,
+        }
         # What could not be trained leaves only its own claims out.
-        bench = Bench(runs, out / "measured", absent, device, radius)
+        bench = Bench(runs, out / "measured", absent, settings)
         outcomes = [Outcome(ledger.claims[name], None, why) for name, why in chosen.missing.items()]
         try:
             with bar(len(chosen.claims), "claims") as advance:

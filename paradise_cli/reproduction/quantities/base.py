@@ -46,11 +46,15 @@ class Measured:
 class Network:
     """A trained network in its run folder; what several quantities need of it is made once.
 
-    `radius` is how far attacks may change a pixel, where a quantity does not say it.
+    `radius` is how far attacks may change a pixel, and `attacked` how many images are, where a
+    quantity does not say it.
     """
 
-    def __init__(self, name: str, path: Path, radius: float, device: str = "auto") -> None:
-        self.name, self.path, self.radius, self._device = name, path, radius, device
+    def __init__(
+        self, name: str, path: Path, radius: float, attacked: int, device: str = "auto"
+    ) -> None:
+        self.name, self.path, self.radius = name, path, radius
+        self._attacked, self._device = attacked, device
 
     @cached_property
     def run(self) -> RunFolder:
@@ -86,11 +90,11 @@ class Network:
         """Its classification head, at the mean of z."""
         return open_classifier(str(self.path), device=self._device)
 
-    def examples(self, n: int) -> Examples:
+    def examples(self, n: int | None = None) -> Examples:
         """The first n labelled test images in the order in which all networks are attacked, or all
         if there are fewer.
         """
-        return open_examples(self.classifier, most=n)
+        return open_examples(self.classifier, most=n or self._attacked)
 
     # Not kept: it holds a copy of the network, prepared for one shape of images.
     def loss(self, examples: Examples) -> Loss:

@@ -21,12 +21,11 @@ from paradise_cli.reproduction.quantities.base import (
 from paradise_cli.reproduction.surface import directions, smoothness
 from paradise_cli.robustness.examples import Examples
 
-EXAMPLES = 200
 STEP = 0.25 / 255
 
 
 @QUANTITIES.register
-def linearity_error(*, n: int = EXAMPLES) -> Quantity:
+def linearity_error(*, n: int | None = None) -> Quantity:
     """How far the loss is from its tangent along the signed gradient, within the radius, as a share
     of its rise: the mean over images, each share cut at 1 (method.md 6).
     """
@@ -43,7 +42,7 @@ def linearity_error(*, n: int = EXAMPLES) -> Quantity:
 
 
 @QUANTITIES.register
-def wavering(*, n: int = EXAMPLES) -> Quantity:
+def wavering(*, n: int | None = None) -> Quantity:
     """Mean deviation of the loss along a random line of signs, within the radius, in nats."""
 
     def of(networks: Sequence[Network]) -> Measured:
@@ -54,7 +53,7 @@ def wavering(*, n: int = EXAMPLES) -> Quantity:
 
 
 @QUANTITIES.register
-def gradient_cosine(*, n: int = EXAMPLES) -> Quantity:
+def gradient_cosine(*, n: int | None = None) -> Quantity:
     """Mean cosine of two networks' input gradients at the same images."""
 
     def of(networks: Sequence[Network]) -> Measured:
@@ -69,7 +68,7 @@ def gradient_cosine(*, n: int = EXAMPLES) -> Quantity:
 
 
 @QUANTITIES.register
-def gradient_cosine_by_differences(*, n: int = EXAMPLES, draws: int = 256) -> Quantity:
+def gradient_cosine_by_differences(*, n: int | None = None, draws: int = 256) -> Quantity:
     """The same without a gradient: differences of the loss along random signs r give r.a and r.b,
     of which E (r.a)(r.b) = a.b.
     """
@@ -87,7 +86,7 @@ def gradient_cosine_by_differences(*, n: int = EXAMPLES, draws: int = 256) -> Qu
 
 
 @QUANTITIES.register
-def gradient_alignment(*, n: int = EXAMPLES) -> Quantity:
+def gradient_alignment(*, n: int | None = None) -> Quantity:
     """Mean |cosine| of the input gradient and the image, less its mean: how much of the gradient
     looks like the image (Etmann et al. 2019).
     """
@@ -120,7 +119,7 @@ def _projections(loss: Loss, examples: Examples, count: int) -> Tensor:
     return torch.stack(found, 1)
 
 
-def _smoothness(network: Network, n: int) -> tuple[Tensor, Tensor]:
+def _smoothness(network: Network, n: int | None) -> tuple[Tensor, Tensor]:
     """Wavering and linearity error of each image."""
     examples = network.examples(n)
     images, labels, loss = examples.images, examples.labels, network.loss(examples)

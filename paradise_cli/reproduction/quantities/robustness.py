@@ -26,14 +26,13 @@ from paradise_cli.reproduction.targets import targeted
 from paradise_cli.robustness.classifiers import open_classifier
 from paradise_cli.robustness.examples import Examples
 
-EXAMPLES = 200
 AUDITED = 40
 STEPS = 10
 
 
 @QUANTITIES.register
 def robust_accuracy(
-    *, suite: str = "standard", eps: float | None = None, n: int = EXAMPLES
+    *, suite: str = "fast", eps: float | None = None, n: int | None = None
 ) -> Quantity:
     """Share of images that a suite of attacks leaves right within eps, under L-infinity; without
     eps, within the radius of the networks.
@@ -53,7 +52,7 @@ def robust_accuracy(
 
 
 @QUANTITIES.register
-def accuracy_after_steps(*, steps: int, n: int = EXAMPLES) -> Quantity:
+def accuracy_after_steps(*, steps: int, n: int | None = None) -> Quantity:
     """Share of images that are right after so many signed steps of the cross-entropy's gradient,
     from the image itself and within the radius: one step is FGSM.
     """
@@ -67,7 +66,7 @@ def accuracy_after_steps(*, steps: int, n: int = EXAMPLES) -> Quantity:
 
 
 @QUANTITIES.register
-def black_box_gain(*, steps: int = 40, n: int = EXAMPLES) -> Quantity:
+def black_box_gain(*, steps: int = 40, n: int | None = None) -> Quantity:
     """Of [target, source]: how many more of the target's images break by steps made on the source
     than by one step on the target itself, as a share. Above 0 the target's own gradients mislead.
     """
@@ -82,7 +81,7 @@ def black_box_gain(*, steps: int = 40, n: int = EXAMPLES) -> Quantity:
 
 
 @QUANTITIES.register
-def black_box_accuracy(*, steps: int = 40, n: int = EXAMPLES) -> Quantity:
+def black_box_accuracy(*, steps: int = 40, n: int | None = None) -> Quantity:
     """Of [target, source]: share of images on which the target is right after steps made on the
     source.
     """
@@ -96,7 +95,7 @@ def black_box_accuracy(*, steps: int = 40, n: int = EXAMPLES) -> Quantity:
 
 
 @QUANTITIES.register
-def hidden_by_sampling(*, steps: int = STEPS, n: int = EXAMPLES) -> Quantity:
+def hidden_by_sampling(*, steps: int = STEPS, n: int | None = None) -> Quantity:
     """How many more images stay right, at the mean of z, where each step took the gradient of one
     drawn z in place of that mean's: above 0 drawing hides what is there (Athalye et al. 2018).
     """
@@ -113,13 +112,15 @@ def hidden_by_sampling(*, steps: int = STEPS, n: int = EXAMPLES) -> Quantity:
                 _stepped(judge, examples, network.radius, steps),
             )
         ]
-        return Measured.of(Mean.of(right[0].double() - right[1].double()), n)
+        return Measured.of(Mean.of(right[0].double() - right[1].double()), len(right[0]))
 
     return of
 
 
 @QUANTITIES.register
-def targeted_success(*, steps: int = 100, eps: float | None = None, n: int = EXAMPLES) -> Quantity:
+def targeted_success(
+    *, steps: int = 100, eps: float | None = None, n: int | None = None
+) -> Quantity:
     """Share of images that are led to a wrong class drawn for each, within eps or the radius."""
 
     def of(networks: Sequence[Network]) -> Measured:
@@ -135,7 +136,7 @@ def targeted_success(*, steps: int = 100, eps: float | None = None, n: int = EXA
 
 
 @QUANTITIES.register
-def steps_worth(*, few: int = 1, many: int = STEPS, n: int = EXAMPLES) -> Quantity:
+def steps_worth(*, few: int = 1, many: int = STEPS, n: int | None = None) -> Quantity:
     """Which share of the rise of the mean cross-entropy under `many` signed steps is there after a
     `few`: near 1 where more steps add nothing.
     """
@@ -160,7 +161,7 @@ def steps_worth(*, few: int = 1, many: int = STEPS, n: int = EXAMPLES) -> Quanti
 
 
 @QUANTITIES.register
-def shift(*, n: int = EXAMPLES) -> Quantity:
+def shift(*, n: int | None = None) -> Quantity:
     """Mean distance of the posterior of a random corner of the ball from that of the image, in
     deviations of mu over images.
     """
@@ -174,7 +175,7 @@ def shift(*, n: int = EXAMPLES) -> Quantity:
 
 
 @QUANTITIES.register
-def nuisance_shift(*, sampler: str, n: int = EXAMPLES) -> Quantity:
+def nuisance_shift(*, sampler: str, n: int | None = None) -> Quantity:
     """The same under a nuisance, at the middle one of its strengths."""
 
     def of(networks: Sequence[Network]) -> Measured:
@@ -186,7 +187,7 @@ def nuisance_shift(*, sampler: str, n: int = EXAMPLES) -> Quantity:
 
 
 @QUANTITIES.register
-def adversarial_gap(*, n: int = EXAMPLES) -> Quantity:
+def adversarial_gap(*, n: int | None = None) -> Quantity:
     """How much farther posteriors move at worst than at random: the ratio of the mean shifts."""
 
     def of(networks: Sequence[Network]) -> Measured:
@@ -202,14 +203,14 @@ def adversarial_gap(*, n: int = EXAMPLES) -> Quantity:
     return of
 
 
-def _moved(network: Network, sampler: Sampler, n: int) -> Tensor:
+def _moved(network: Network, sampler: Sampler, n: int | None) -> Tensor:
     """How far a sampler moves the posterior of each image."""
     examples, head = network.examples(n), network.classifier.head
     assert head is not None  # of every classifier of ours
     return posterior_shift(network.loaded, head, examples.images, examples.labels, sampler)
 
 
-def _right_after(target: Network, source: Network, steps: int, n: int) -> Tensor:
+def _right_after(target: Network, source: Network, steps: int, n: int | None) -> Tensor:
     """Whether the target is right on images that steps on the source have changed, bool [n]."""
     examples = target.examples(n)
     points = _stepped(source.loss(examples), examples, target.radius, steps)

@@ -53,6 +53,13 @@ def test_overlap_is_bhattacharyyas(apart: float) -> None:
     assert found.value == pytest.approx(math.exp(-(apart**2) / 8))
 
 
+def test_the_rate_by_distributions_is_between_nothing_and_log_n() -> None:
+    same = encoder([[1.0, 2.0]] * 60, 0.3, [0] * 60)
+    assert measured("rate_by_distributions", same).value == pytest.approx(0.0, abs=1e-9)
+    apart = encoder([[100.0 * place] for place in range(60)], 1.0, [0] * 60)
+    assert measured("rate_by_distributions", apart).value == pytest.approx(math.log(60), abs=1e-9)
+
+
 def test_neighbours_and_how_classes_mix() -> None:
     places = [[0.0], [0.1], [5.0], [5.1]]
     assert measured("neighbours", encoder(places, 1.0, [0, 0, 1, 1])).value == 1.0

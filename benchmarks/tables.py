@@ -30,6 +30,8 @@ def table(name: str) -> str:
         return audit_rows()
     if name.startswith(PREFIX):
         return robust_table(name)
+    if name == "claims":
+        return claims_short()
     if name.startswith(CLAIMS):
         return claims_table(name.removeprefix(CLAIMS))
     if not (FOLDER / f"{name}.json").exists():
@@ -51,6 +53,20 @@ def audit_rows() -> str:
         _line((f"{row.number}. {row.name}", row.threshold, row.means, kinds[row.decisive]))
         for row in ALL_ROWS
     ]
+    return "\n".join(["", *lines, ""])
+
+
+def claims_short() -> str:
+    """How many of the paper's claims there are of each verdict, at each scale that was run."""
+    from paradise_cli.reproduction.ledger.claims import SCALES, open_ledger
+    from paradise_cli.reproduction.ledger.page import ORDER, summary
+
+    ledger = open_ledger(ROOT / "claims")
+    lines = [_line(["scale", *ORDER]), "|" + "---|" * (1 + len(ORDER))]
+    for scale in SCALES:
+        counts = {verdict: count for verdict, count, *_ in summary(ledger, scale).rows}
+        if counts["not run"] != str(len(ledger.claims)):
+            lines.append(_line([scale, *(counts[verdict] for verdict in ORDER)]))
     return "\n".join(["", *lines, ""])
 
 

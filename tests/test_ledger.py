@@ -107,6 +107,8 @@ def test_verdicts(
 def test_what_would_decide_is_told() -> None:
     # An interval of 0.1 either side at 0.05 from the bound is halved by four times the data.
     assert "about 4 times" in verdict(CHECK, number(0.55), None, None)[1]
+    for value in (0.5, 0.5 + 1e-9):
+        assert "lies on the bound" in verdict(CHECK, number(value), None, None)[1]
 
 
 def test_intervals_over_seeds_are_students() -> None:

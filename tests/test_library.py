@@ -114,7 +114,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     [
         ({"data": 5}, r"data must be text \(a folder, an \.npz or a data set\), not 5"),
         ({"data": ["digits"]}, r"data must be text"),
-        ({"split": None}, r"split must be text \(as 'test'\), not None"),
+        ({"split": 3}, r"split must be text \(as 'test'\), not 3"),
         ({"overrides": {"data.size": 8}}, r"overrides must be a list of texts .*, not {'data"),
         ({"overrides": [8]}, r"overrides must be a list of texts .*, not \[8\]"),
         ({"overrides": "data.sise=8"}, "^--set data.sise=8: data.sise: unknown .*'size'"),

@@ -149,9 +149,7 @@ def _run_all(
         finally:
             _interrupt(running)
         if stop():
-            raise Interrupted(
-                "stopped; every run is saved, and the same command goes on from there"
-            )
+            raise Interrupted("every run is saved, and the same command goes on from there")
 
 
 class _Waiting:

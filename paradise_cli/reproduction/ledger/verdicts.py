@@ -9,6 +9,10 @@ from paradise_cli.information.rate_interval import student
 from paradise_cli.reproduction.ledger.claims import Check, Number, Verdict, threshold
 from paradise_cli.reproduction.quantities import Measured
 
+ROUNDING = 1e-6
+"""Relative, of numbers in fp32 that are computed in two ways."""
+MOST_TIMES = 1000
+
 
 def difference(of: Measured, minus: Measured | None) -> Measured:
     """`of` less `minus`; the interval is that of independent errors."""
@@ -77,12 +81,8 @@ def _more(found: Number, support: float) -> str:
     """What would decide it."""
     distance = abs(found.value - support)
     half = (found.interval[1] - found.interval[0]) / 2
-    if distance == 0:
-        return "the value lies on the bound"
     # Intervals shrink with the root of what they rest on.
-    times = math.ceil((half / distance) ** 2)
+    times = math.inf if distance == 0 else math.ceil((half / distance) ** 2)
+    if times > MOST_TIMES:
+        return "the value lies on the bound, as far as anyone could tell"
     return f"its interval holds the bound: about {times:,} times the seeds or images would decide"
-
-
-ROUNDING = 1e-6
-"""Relative, of numbers in fp32 that are computed in two ways."""

@@ -63,7 +63,7 @@ def root(
     paradise rd bernoulli --p 0.3              exact rate-distortion functions
     paradise sweep digits --alpha 0.03:0.7:9   a frontier that checks itself
     paradise figure surface runs/digits        the paper's figures, of any model
-    paradise reproduce C4                      the paper's claims, each with a control
+    paradise reproduce C4                      the paper's claims, with controls
     paradise recipes ls                        what else can be trained
     paradise zoo ls                            trained models, to pull and use
     paradise selftest                          does it hold on this machine

@@ -65,10 +65,10 @@ def reproduce(
     """Check the paper's claims: train what they need, measure, and judge by bounds set before.
 
     \b
-    paradise reproduce --list                          all claims, their cost and verdict
-    paradise reproduce C4 --scale smoke                one claim, in minutes
-    paradise reproduce table1 --scale small --dry-run  what that would train
-    paradise reproduce all --scale smoke               everything that minutes allow
+    paradise reproduce --list                 all claims, their cost and verdict
+    paradise reproduce C4                     one claim, in minutes
+    paradise reproduce table1 --dry-run       what that would train
+    paradise reproduce all --scale small      everything that hours allow
 
     The same command goes on where it stopped. Each claim has a control, which must fail the same
     check. Results are added to the claims' files; smoke.html beside them shows them all.

@@ -17,9 +17,9 @@ from paradise_cli.core.registry import Registry, did_you_mean
 from paradise_cli.core.units import counted
 
 SPLITS = ("train", "validation", "test")
+"""The names of splits, everywhere."""
 DEFAULT_SPLIT = "test"
 """On which models are judged, where nothing else is asked for."""
-"""The names of splits, everywhere."""
 
 LARGEST = 2**13
 """Pixels that a side of a model's images may have: a batch of larger ones fits no memory."""

@@ -12,7 +12,7 @@ from paradise_cli.core.proportions import Proportion
 from paradise_cli.evaluation.nuisance import STRENGTHS, Mean
 from paradise_cli.perturbations import SAMPLERS, Sampler
 from paradise_cli.reproduction.loss import Loss
-from paradise_cli.reproduction.posterior_shift import farthest, random_corner
+from paradise_cli.reproduction.posterior_shift import random_corner
 from paradise_cli.reproduction.posterior_shift import shift as posterior_shift
 from paradise_cli.reproduction.quantities.base import (
     QUANTITIES,
@@ -102,7 +102,8 @@ def hidden_by_sampling(*, steps: int = STEPS, n: int | None = None) -> Quantity:
 
     def of(networks: Sequence[Network]) -> Measured:
         network = only(networks)
-        examples, judge = network.examples(n), network.loss(network.examples(n))
+        examples = network.examples(n)
+        judge = network.loss(examples)
         # The same weights: only what is drawn of z differs.
         drawn = open_classifier(str(network.path), sampled=True).function
         right = [
@@ -186,23 +187,6 @@ def nuisance_shift(*, sampler: str, n: int | None = None) -> Quantity:
     return of
 
 
-@QUANTITIES.register
-def adversarial_gap(*, n: int | None = None) -> Quantity:
-    """How much farther posteriors move at worst than at random: the ratio of the mean shifts."""
-
-    def of(networks: Sequence[Network]) -> Measured:
-        network = only(networks)
-        random, worst = (
-            _moved(network, each(network.radius), n).double() for each in (random_corner, farthest)
-        )
-        ratio = worst.mean() / random.mean()
-        spread = Mean.of((worst - ratio * random) / random.mean())
-        value = float(ratio)
-        return Measured(value, value + spread.low, value + spread.high, len(worst))
-
-    return of
-
-
 def _moved(network: Network, sampler: Sampler, n: int | None) -> Tensor:
     """How far a sampler moves the posterior of each image."""
     examples, head = network.examples(n), network.classifier.head
@@ -237,7 +221,7 @@ def _walked(
     slope: Callable[[Tensor], Tensor], examples: Examples, eps: float, steps: int
 ) -> Tensor:
     low, high = ((examples.images + side * eps).clamp(0, 1) for side in (-1, 1))
-    # A quarter more than the radius in all: from the image to any corner, and some way back.
+    # Two and a half radii in all: from the image to any corner, and some way back.
     size = eps if steps == 1 else 2.5 * eps / max(steps, 1)
     points = examples.images
     for _ in range(steps):

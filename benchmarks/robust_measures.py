@@ -11,7 +11,7 @@ from torch import Tensor
 from paradise_cli.core.randomness import image_keys
 from paradise_cli.evaluation.nuisance import Mean
 from paradise_cli.inference.loading import LoadedModel
-from paradise_cli.reproduction.posterior_shift import farthest, random_corner, shift
+from paradise_cli.reproduction.posterior_shift import farthest, random_corner, shifts
 from paradise_cli.reproduction.surface import directions, smoothness
 
 CHUNK = 100  # images that pass the model at a time
@@ -41,12 +41,12 @@ def local_behaviour(
         waver, gap = smoothness(loss, some, gradient, steepest, random, eps)
         wavering.append(waver.cpu())
         gaps.append(gap.cpu())
-    around = {"random": random_corner(eps), "worst": farthest(eps)}
-    moved = {name: shift(loaded, head, images, labels, each) for name, each in around.items()}
+    around = {"random_shift": random_corner(eps), "worst_shift": farthest(eps)}
+    moved = shifts(loaded, head, images, labels, *around.values())
     return {
         "n": len(images),
         "wavering": asdict(Mean.of(torch.cat(wavering))),
         # Of a share whose denominator may be next to 0 the mean says nothing.
         "linearity": float(torch.cat(gaps).median()),
-        **{f"{name}_shift": asdict(Mean.of(found)) for name, found in moved.items()},
+        **{name: asdict(Mean.of(found)) for name, found in zip(around, moved, strict=True)},
     }

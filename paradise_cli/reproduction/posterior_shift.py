@@ -25,18 +25,17 @@ def farthest(eps: float) -> Sampler:
     return SAMPLERS["adversarial"](eps=eps, loss="posterior", distance=DISTANCE, steps=STEPS)
 
 
-def shift(
-    loaded: LoadedModel, head: str, images: Tensor, labels: Tensor, sampler: Sampler
-) -> Tensor:
-    """The L1 distances [N] of p(z|x') from p(z|x), in deviations of mu over images [N, C, H, W]; x'
-    is what a sampler makes of x (method.md 3.2, 3.6).
+def shifts(
+    loaded: LoadedModel, head: str, images: Tensor, labels: Tensor, *samplers: Sampler
+) -> list[Tensor]:
+    """For each sampler the L1 distances [N] of p(z|x') from p(z|x), in deviations of mu over images
+    [N, C, H, W]; x' is what it makes of x (method.md 3.2, 3.6).
     """
     keys = image_keys(torch.arange(len(images)), "local behaviour")
-    clean, moved = (
-        _posteriors(loaded, head, images, labels, each, keys) for each in (None, sampler)
+    clean, *moved = (
+        _posteriors(loaded, head, images, labels, each, keys) for each in (None, *samplers)
     )
-    found: Tensor = DISTANCES[DISTANCE]().scale_free(clean, moved)
-    return found
+    return [DISTANCES[DISTANCE]().scale_free(clean, each) for each in moved]
 
 
 def _posteriors(

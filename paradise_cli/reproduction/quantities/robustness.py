@@ -12,8 +12,7 @@ from paradise_cli.core.proportions import Proportion
 from paradise_cli.evaluation.nuisance import STRENGTHS, Mean
 from paradise_cli.perturbations import SAMPLERS, Sampler
 from paradise_cli.reproduction.loss import Loss
-from paradise_cli.reproduction.posterior_shift import random_corner
-from paradise_cli.reproduction.posterior_shift import shift as posterior_shift
+from paradise_cli.reproduction.posterior_shift import random_corner, shifts
 from paradise_cli.reproduction.quantities.base import (
     QUANTITIES,
     Measured,
@@ -191,7 +190,8 @@ def _moved(network: Network, sampler: Sampler, n: int | None) -> Tensor:
     """How far a sampler moves the posterior of each image."""
     examples, head = network.examples(n), network.classifier.head
     assert head is not None  # of every classifier of ours
-    return posterior_shift(network.loaded, head, examples.images, examples.labels, sampler)
+    (moved,) = shifts(network.loaded, head, examples.images, examples.labels, sampler)
+    return moved
 
 
 def _right_after(target: Network, source: Network, steps: int, n: int | None) -> Tensor:

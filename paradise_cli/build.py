@@ -25,7 +25,7 @@ from paradise_cli.data import (
 )
 from paradise_cli.data.split_folders import split_folders
 from paradise_cli.information.distances import DISTANCES
-from paradise_cli.models import BACKBONES, HEADS, Head, StochasticEncoder
+from paradise_cli.models import BACKBONES, HEADS, HEADS_OF, Head, StochasticEncoder
 from paradise_cli.models.base import Shape, is_frozen
 from paradise_cli.objective.distortions import DISTORTIONS
 from paradise_cli.objective.linearity import Linearity
@@ -340,10 +340,10 @@ def _head(recipe: Recipe, info: DataInfo, task: TaskSpec, shape: Shape) -> Head:
     # Data without labels have no classes, and decoders need none.
     classes = len(info.targets[target].classes) if info.targets else 0
     head = HEADS[task.head.name](recipe.model.latent_dim, classes, shape, **task.head.hyper)
-    supervised = DISTORTIONS[task.distortion.name](**task.distortion.hyper).supervised
-    if (head.kind == "logits") != supervised:
-        wanted = "linear" if supervised else "a decoder such as mlp_decoder"
+    wanted = DISTORTIONS[task.distortion.name](**task.distortion.hyper).reads
+    if head.kind != wanted:
         raise UsageError(
-            f"distortion {task.distortion.name} cannot read head {task.head.name}; use {wanted}"
+            f"distortion {task.distortion.name} cannot read head {task.head.name}; use"
+            f" {HEADS_OF[wanted]}"
         )
     return head

@@ -115,6 +115,14 @@ def scores_of(labels, classes=7, batch=4):
     return scores, logits
 
 
+def test_what_lies_between_views_is_told_by_its_own_mean():
+    """One of four orthogonal embeddings: certain at the mean, log 4 where z says nothing."""
+    scores = TaskScores(Task("t", DISTORTIONS["info_nce"](temperature=0.01)))
+    scores.add(torch.eye(4), torch.ones(4, 4), torch.zeros(4, 1, 2, 2), torch.zeros(4, 0))
+    assert scores.mean() == pytest.approx(0, abs=1e-6)
+    assert scores.distortion().sampled == pytest.approx(math.log(4), abs=1e-6)
+
+
 def test_unlabelled_images_count_for_nothing():
     labels = torch.tensor([3, -1, 0, -1, -1, -1, -1, -1, 6])
     scores, logits = scores_of(labels)

@@ -39,6 +39,7 @@ HEAD_ROWS = [
     ("mlp_decoder", {"hidden": [24]}, 1),
     ("mlp_decoder", {"hidden": []}, 1),
     ("conv_decoder", {"width": 2}, 16),
+    ("projection", {"hidden": [24], "features": 7}, 1),
     ("conv_decoder", {"width": 2, "kernel": 3, "smooth": False}, 16),
 ]
 
@@ -97,7 +98,8 @@ def test_shapes(backbone, hyper, shape, features, head, head_hyper, smallest):
     posterior, z, outputs = model(x, torch.randn(4, 3))
     assert posterior.mu.shape == posterior.sigma.shape == z.shape == (4, 3)
     kind = model.heads["task0"].kind
-    assert outputs["task0"].shape == ((4, 5) if kind == "logits" else (4, *shape))
+    shapes = {"logits": (4, 5), "pixels": (4, *shape), "embedding": (4, 7)}
+    assert outputs["task0"].shape == shapes[kind]
 
 
 @settings(max_examples=25, deadline=None)

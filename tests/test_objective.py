@@ -248,6 +248,16 @@ CASES = {
         [0.0, 1 - 0.5 / math.hypot(0.5, 0.25)],
     ),
     "bernoulli": ({}, [[[[0.0, 0.0]]], [[[0.0, 0.0]]]], [0, 0], [2 * math.log(2)] * 2),
+    # The images stand for the other view's outputs: cosines 1 and 1/sqrt(5), then 0 and 2/sqrt(5).
+    "info_nce": (
+        {"temperature": 0.5},
+        [[0.0, 3.0], [2.0, 0.0]],
+        [-1, -1],
+        [
+            math.log1p(math.exp(2 * (1 / math.sqrt(5) - 1))),
+            math.log1p(math.exp(-4 / math.sqrt(5))),
+        ],
+    ),
 }
 
 
@@ -322,6 +332,27 @@ def test_a_batch_without_labels_has_no_distortion() -> None:
         Stub(posteriors(2, 3), outputs), [IMAGES], torch.full((2, 1), -1), torch.zeros(2, 3)
     )
     assert loss.item() == 0
+
+
+def test_a_distortion_between_views_is_taken_both_ways() -> None:
+    """Right where each output is nearest to its own other view: 0; of B equal ones: log B."""
+    tasks = [Task("pair", DISTORTIONS["info_nce"](temperature=0.5))]
+    objective = Objective(tasks, None, 0.0)
+    q, apart = posteriors(12, 3), torch.eye(6)
+    other = torch.randn(6, 6, generator=generator("other"))
+    views, labels, noise = [torch.zeros(6, 1, 1, 2)] * 2, torch.zeros(6, 0), torch.zeros(12, 3)
+
+    def cost(first: Tensor, second: Tensor) -> float:
+        outputs = {"pair": torch.cat([first, second])}
+        return objective(Stub(q, outputs), views, labels, noise)[0].item()  # type: ignore[no-any-return]
+
+    cosines = nn.functional.normalize(other).T / 0.5  # of `apart` with `other`
+    diagonal = cosines.diagonal().mean().item()
+    ways = [cosines.logsumexp(side).mean().item() - diagonal for side in (0, 1)]
+    assert cost(apart, other) == pytest.approx(sum(ways) / 2)
+    assert cost(apart, other) == pytest.approx(cost(other, apart))
+    assert cost(apart, apart) == pytest.approx(math.log1p(5 * math.exp(-2)))
+    assert cost(torch.ones(6, 6), torch.ones(6, 6)) == pytest.approx(math.log(6))
 
 
 def test_two_equal_views_cost_what_one_does() -> None:

@@ -282,6 +282,18 @@ BAD = {
         ],
         "symmetric_kl is infinite where model.stochastic is false; use l1 or wasserstein",
     ),
+    "a pair of views that is none": (
+        ["objective.tasks=[{distortion: info_nce, head: {name: projection, hidden: [8]}}]"],
+        "objective.tasks.0.views: info_nce lies between two views: the recipe must name two",
+    ),
+    "linearity of a loss between views": (
+        [
+            CORNERS,
+            "objective.tasks=[{distortion: info_nce, head: {name: projection, hidden: [8]}}]",
+            "objective.linearity={gamma: 1}",
+        ],
+        "objective.linearity: is of the first task's loss, which has to be a loss of one view",
+    ),
     "second derivatives compiled": (
         [CORNERS, "objective.linearity={gamma: 1}", "train.compile=true"],
         "objective.linearity needs second derivatives",

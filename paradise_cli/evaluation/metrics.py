@@ -131,6 +131,9 @@ class TaskScores:
             self._judged.append(judge(at_mean, labels))
             self._labels.append(labels)
             self._classes = at_mean.shape[1]
+        if distortion.between:
+            # One view is all there is: the image is to be told by its own mean among the others.
+            images = at_mean
         # For every image, also those left out, so that values can be put back in their places.
         self._applies.append(applies)
         self._at_mean.append(distortion.per_example(at_mean, images, labels).double())

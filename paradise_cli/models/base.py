@@ -40,14 +40,22 @@ class Features(Backbone):
 
 
 class Head(nn.Module):
-    """Latents [B, latent_dim] to logits [B, classes] or to pre-sigmoid pixels [B, C, H, W]."""
+    """Latents [B, latent_dim] to logits [B, classes], to pre-sigmoid pixels [B, C, H, W] or to an
+    embedding [B, features] that is compared with another view's.
+    """
 
     # Which distortions can read the output, checked when a model is built.
-    kind: Literal["logits", "pixels"]
+    kind: Literal["logits", "pixels", "embedding"]
 
 
 BACKBONES: Registry[Backbone] = Registry("backbone")
 HEADS: Registry[Head] = Registry("head")
+HEADS_OF = {
+    "logits": "linear",
+    "pixels": "a decoder such as mlp_decoder",
+    "embedding": "projection",
+}
+"""Which heads give each kind of output, as a message says it."""
 
 
 @HEADS.register

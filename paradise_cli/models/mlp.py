@@ -23,6 +23,17 @@ def mlp_decoder(latent_dim: int, classes: int, out_shape: Shape, *, hidden: list
     return MLPDecoder(latent_dim, out_shape, hidden)
 
 
+@HEADS.register
+def projection(
+    latent_dim: int, classes: int, out_shape: Shape, *, hidden: list[int], features: int = 32
+) -> Head:
+    """Linear-ReLU layers of the given widths, then one linear layer to an embedding [B, features].
+
+    What two views of an image are compared in (Chen et al. 2020); z itself is what is kept.
+    """
+    return Projection(latent_dim, hidden, features)
+
+
 class MLPBackbone(Backbone):
     """See `mlp`."""
 
@@ -52,6 +63,22 @@ class MLPDecoder(Head):
         # Before the sigmoid: the distortion knows which link it wants.
         out: Tensor = self.to_pixels(self.layers(z))
         return out.view(-1, *self.out_shape)
+
+
+class Projection(Head):
+    """See `projection`."""
+
+    kind = "embedding"
+
+    def __init__(self, latent_dim: int, hidden: list[int], features: int) -> None:
+        super().__init__()
+        require_positive("projection", features=features)
+        self.layers = _layers("projection", latent_dim, hidden)
+        self.to_features = nn.Linear(hidden[-1] if hidden else latent_dim, features)
+
+    def forward(self, z: Tensor) -> Tensor:
+        out: Tensor = self.to_features(self.layers(z))
+        return out
 
 
 def _layers(owner: str, features: int, hidden: list[int]) -> nn.Sequential:

@@ -1,5 +1,6 @@
 """Distortions d(x, z): `(output, images, labels) -> [B]`, unreduced and unweighted."""
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -7,9 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from paradise_cli.core.errors import UsageError
 from paradise_cli.core.registry import Registry
 
 Unit = Literal["nats", "squared error", "absolute error", "cosine distance"]
+Output = Literal["logits", "pixels", "embedding"]
 Link = Literal["sigmoid", "identity"]
 LINKS: dict[Link, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
@@ -22,13 +25,22 @@ class Distortion(NamedTuple):
     """What a head's output costs per example, in which unit, and whether it needs a label.
 
     `per_example(output, images, labels)` is [B]; an example with label -1 has distortion 0 where
-    `supervised`. Else `reproduce(output)` is what the decoder makes of an image.
+    `supervised`. Where it lies `between` two views, `images` are the head's outputs of the other
+    view. Else `reproduce(output)` is what the decoder makes of an image.
     """
 
     per_example: Callable[[Tensor, Tensor, Tensor], Tensor]
     supervised: bool
     unit: Unit = "nats"
     reproduce: Callable[[Tensor], Tensor] = torch.sigmoid
+    between: bool = False
+
+    @property
+    def reads(self) -> Output:
+        """Which kind of head it is a distortion of."""
+        if self.supervised:
+            return "logits"
+        return "embedding" if self.between else "pixels"
 
 
 DISTORTIONS: Registry[Distortion] = Registry("distortion")
@@ -95,3 +107,22 @@ def bernoulli() -> Distortion:
         )
 
     return Distortion(per_example, supervised=False)
+
+
+@DISTORTIONS.register
+def info_nce(*, temperature: float = 0.1) -> Distortion:
+    """-log p(which image of the batch | z) in nats, for two views and a head `projection`.
+
+    Logits are cosines with the other view's outputs over the temperature, so that no label is
+    needed; log B less its mean is a lower bound of the views' mutual information (van den Oord et
+    al. 2018; method.md 2.1).
+    """
+    if not 0 < temperature < math.inf:
+        raise UsageError(f"info_nce: temperature must be a number above 0, not {temperature}")
+
+    def per_example(output: Tensor, other: Tensor, labels: Tensor) -> Tensor:
+        cosines = F.normalize(output.flatten(1)) @ F.normalize(other.flatten(1)).T  # [B, B]
+        own = torch.arange(len(output), device=output.device)
+        return F.cross_entropy(cosines / temperature, own, reduction="none")
+
+    return Distortion(per_example, supervised=False, between=True)

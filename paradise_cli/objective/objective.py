@@ -43,9 +43,16 @@ class Task:
     def over_views(
         self, outputs: Sequence[Tensor], views: Sequence[Tensor], labels: Tensor
     ) -> Tensor:
-        """The mean over this task's views of their mean distortions."""
+        """The mean over this task's views of their mean distortions, and over both directions
+        where it lies between two.
+        """
         seen = range(len(views)) if self.views is None else self.views
-        return torch.stack([self.mean(outputs[v], views[v], labels) for v in seen]).mean()
+        if self.distortion.between:
+            sides = zip(seen, reversed(seen), strict=True)
+            means = [self.mean(outputs[v], outputs[other], labels) for v, other in sides]
+        else:
+            means = [self.mean(outputs[v], views[v], labels) for v in seen]
+        return torch.stack(means).mean()
 
     def _column(self, labels: Tensor) -> Tensor:
         return labels[:, self.target] if self.distortion.supervised else labels

@@ -9,11 +9,11 @@ from paradise_cli.core.registry import did_you_mean
 from paradise_cli.core.yaml import KeyPath
 from paradise_cli.information.distances import DISTANCES, Distance
 from paradise_cli.information.gaussian import DiagonalGaussian
-from paradise_cli.objective.distortions import DISTORTIONS
+from paradise_cli.objective.distortions import DISTORTIONS, Distortion
 from paradise_cli.recipe.views import only_images
 
 if TYPE_CHECKING:
-    from paradise_cli.recipe.schema import Recipe, View
+    from paradise_cli.recipe.schema import Recipe, Task, View
 
 Conflicts: TypeAlias = Iterator[tuple[KeyPath, str]]
 """Where something stands, and what is wrong with it."""
@@ -83,6 +83,10 @@ def _in_tasks(recipe: "Recipe") -> Conflicts:
             yield (*path, "name"), problem
         views = objective.tasks[index].views
         yield from _missing_views(recipe, (*path, "views"), views or [])
+        seen = range(len(recipe.views)) if views is None else views
+        if _distortion(objective.tasks[index]).between and len(set(seen)) != 2:
+            name = objective.tasks[index].distortion.name
+            yield (*path, "views"), f"{name} lies between two views: the recipe must name two"
 
 
 def _in_views(recipe: "Recipe") -> Conflicts:
@@ -133,6 +137,9 @@ def _in_linearity(recipe: "Recipe") -> Conflicts:
         return
     path: KeyPath = ("objective", "linearity")
     yield from _missing_views(recipe, (*path, "between"), list(linearity.between))
+    if _distortion(recipe.objective.tasks[0]).between:
+        problem = "is of the first task's loss, which has to be a loss of one view"
+        yield path, problem
     if linearity.between[0] == linearity.between[1]:
         yield (*path, "between"), "an image lies on its own tangent: name two views"
     if recipe.train.compile:
@@ -186,7 +193,8 @@ def _unfit(recipe: "Recipe", path: KeyPath, name: str, distance: Distance, of: s
 
 
 def _classifies(recipe: "Recipe") -> bool:
-    return any(
-        DISTORTIONS[task.distortion.name](**task.distortion.hyper).supervised
-        for task in recipe.objective.tasks
-    )
+    return any(_distortion(task).supervised for task in recipe.objective.tasks)
+
+
+def _distortion(task: "Task") -> Distortion:
+    return DISTORTIONS[task.distortion.name](**task.distortion.hyper)

@@ -187,9 +187,10 @@ def _frontier(group: tuple[tuple[str, str], ...], members: Sequence[_Run], split
         return Frontier(group, (), (), (), exact, entropy)
     checks = [frontier.monotone(points), frontier.convex(points)]
     heads = [task.distortion for task in recipe.objective.tasks]
-    supervised = any(DISTORTIONS[head.name](**head.hyper).supervised for head in heads)
-    # With labels that x decides, the frontier is a line of slope 1 whatever alpha (method.md 2.6).
-    slopes = [] if supervised else frontier.slopes(points)
+    decoded = all(DISTORTIONS[head.name](**head.hyper).reads == "pixels" for head in heads)
+    # With labels that x decides, the frontier is a line of slope 1 whatever alpha (method.md 2.6);
+    # between views it is that of training, which is not measured here.
+    slopes = frontier.slopes(points) if decoded else []
     if slopes:
         checks.append(frontier.slope_check(slopes))
     if entropy is not None:

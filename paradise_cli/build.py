@@ -91,6 +91,7 @@ def build_model(recipe: Recipe, info: DataInfo) -> StochasticEncoder:
             mean=spec.mean,
             std=spec.std,
             stochastic=spec.stochastic,
+            covariance=spec.covariance,
             sigma_shift=spec.sigma_shift,
             sigma_floor=spec.sigma_floor,
         )

@@ -26,6 +26,7 @@ from tests.attack_cases import Linear
 LINEAR = Linear(4, 0)
 IMAGES, LABELS = LINEAR.problem(30, 0)
 EPS = 0.03
+PRECISION = "fp32"  # on every CPU, as in the process that compares
 
 
 def load() -> Linear:
@@ -42,7 +43,8 @@ def load() -> Linear:
 
 
 def attacked(out: Path | None, **given: Any) -> AttackReport:
-    return attack(load(), IMAGES, LABELS, eps=EPS, suite="tiny", curve=[0.01], out=out, **given)
+    given |= {"eps": EPS, "suite": "tiny", "precision": PRECISION, "curve": [0.01], "out": out}
+    return attack(load(), IMAGES, LABELS, **given)
 
 
 def document(report: AttackReport) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def rank(folder: Path) -> None:
     (folder / f"told-{mine}.json").write_text(json.dumps(told))
     np.savez(folder / f"given-{mine}.npz", images=IMAGES.numpy(), labels=LABELS.numpy())
     command = "attack tests.attack_ranks:load --suite tiny --curve 0.01".split()
+    command += ["--precision", PRECISION]
     given = [
         "--eps",
         str(EPS),

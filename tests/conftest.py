@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -30,6 +31,17 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         # Data sets that the user has stay where they are.
         patch.setenv("PARADISE_DATA", str(data_dir()))
         patch.setenv("PARADISE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_fast_bf16() -> Iterator[None]:
+    """`auto` is fp32 on every CPU, as a search in bf16 takes other steps and one more attack."""
+    known = {
+        name: value for name, value in torch.cpu.get_capabilities().items() if "bf16" not in name
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cpu, "get_capabilities", lambda: known)
         yield
 
 

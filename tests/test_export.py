@@ -28,6 +28,7 @@ from paradise_cli.export.network import (
     trial_images,
 )
 from paradise_cli.hub.cards import packaged_file, zoo_names
+from paradise_cli.information.gaussian import DiagonalGaussian
 from tests.tiny_model import CLASSES, save_tiny
 
 HERE = str(Path(__file__).parent.parent).encode()
@@ -62,10 +63,10 @@ def test_an_operation_inside_may_be_called_as_an_answer(tiny: Path, tmp_path: Pa
     network = network_of(paradise_cli.load(tiny))
     encode = network.model.encode
 
-    def averaged(images: Tensor) -> tuple[Tensor, Tensor]:
+    def averaged(images: Tensor) -> DiagonalGaussian:
         mu, sigma = encode(images)
         # What averages over pixels is called `mean`, as the first answer is.
-        return mu + images.mean((1, 2, 3))[:, None], sigma
+        return DiagonalGaussian(mu + images.mean((1, 2, 3))[:, None], sigma)
 
     network.model.encode = averaged  # type: ignore[assignment]
     images, path = trial_images((1, 12, 12), 2), tmp_path / "tiny.onnx"

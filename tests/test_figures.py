@@ -61,7 +61,9 @@ def test_an_ellipse_has_its_width_and_height_in_data_units():
     figure = Figure(figsize=(5, 5), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    plane._ellipses(axes, np.array([[5.0, 20.0]]), np.array([[1.0, 2.0]]), np.zeros((1, 3)))
+    plane._ellipses(
+        axes, np.array([[5.0, 20.0]]), np.array([[1.0, 2.0]]), np.zeros(1), np.zeros((1, 3))
+    )
     axes.set_xlim(0, 10)
     axes.set_ylim(0, 40)
     canvas = FigureCanvasAgg(figure)

@@ -16,7 +16,7 @@ import paradise_cli
 from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.randomness import generator
-from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.gaussian import DiagonalGaussian, aggregate_moments
 from paradise_cli.reproduction.encoder_maps import decoder_of, encoder_of, namer_of
 from paradise_cli.reproduction.latent_walks import (
     RECONSTRUCTIONS,
@@ -24,7 +24,6 @@ from paradise_cli.reproduction.latent_walks import (
     Latents,
     arithmetic,
     fitted_samples,
-    moments,
     serial,
     split_along,
 )
@@ -45,7 +44,7 @@ def known_posterior() -> DiagonalGaussian:
 
 
 def test_moments_are_those_of_the_law_of_total_variance() -> None:
-    mean, covariance = moments(known_posterior())
+    mean, covariance = aggregate_moments(known_posterior())
     torch.testing.assert_close(mean, CENTRE)
     torch.testing.assert_close(covariance, ROOT @ ROOT.T + SIGMA.square().diag())
 
@@ -57,7 +56,7 @@ def test_moments_are_those_of_draws_from_all_posteriors() -> None:
     rows = torch.randint(2 * K, (400_000,), generator=draw)
     noise = torch.randn(400_000, K, generator=draw, dtype=torch.float64)
     z = posterior.mu[rows] + SIGMA * noise
-    mean, covariance = moments(posterior)
+    mean, covariance = aggregate_moments(posterior)
     torch.testing.assert_close(z.mean(0), mean, atol=0.02, rtol=0)
     torch.testing.assert_close(z.T.cov(), covariance, atol=0.05, rtol=0)
 

@@ -60,6 +60,24 @@ def test_the_rate_by_distributions_is_between_nothing_and_log_n() -> None:
     assert measured("rate_by_distributions", apart).value == pytest.approx(math.log(60), abs=1e-9)
 
 
+def test_the_objective_is_distortion_plus_alpha_times_the_rate() -> None:
+    distortion = SimpleNamespace(sampled=2.0, sampled_error=0.1, n=50)
+    rate = SimpleNamespace(exact=SimpleNamespace(nats=3.0, standard_error=0.2, n=50))
+    evaluation = SimpleNamespace(distortion=[distortion], rate=rate)
+    recipe = SimpleNamespace(objective=SimpleNamespace(alpha=0.5))
+    found = measured(
+        "objective",
+        SimpleNamespace(
+            name="encoder",
+            measurement=SimpleNamespace(evaluation=evaluation),
+            loaded=SimpleNamespace(recipe=recipe),
+        ),
+    )
+    half = 1.959964 * (0.1 + 0.5 * 0.2)
+    assert (found.value, found.n) == (3.5, 50)
+    assert (found.low, found.high) == pytest.approx((3.5 - half, 3.5 + half))
+
+
 def test_neighbours_and_how_classes_mix() -> None:
     places = [[0.0], [0.1], [5.0], [5.1]]
     assert measured("neighbours", encoder(places, 1.0, [0, 0, 1, 1])).value == 1.0

@@ -97,6 +97,7 @@ MISTAKES = [  # (text to replace, replacement, where and what the message says)
         "alpha: .inf",
         "9:3: objective.alpha: should be a finite number (got Infinity)",
     ),
+    ("alpha: 1e-3", "alpha: 1e19", "9:3: objective.alpha: '1e+19' is too large a number"),
     ("alpha: 1e-3", "alpha: .nan", "9:3: objective.alpha: should be a finite number (got NaN)"),
     ("alpha: 1e-3", "alpha: '1'", "9:3: objective.alpha: should be a valid number (got '1')"),
     (

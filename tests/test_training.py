@@ -326,7 +326,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 def test_a_non_finite_loss_stops_and_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     run(tmp_path)
     with pytest.raises(NonFinite, match=r"not finite at step \d+\. Likely cause: .*optim\.lr"):
-        run(tmp_path / "bad", "optim={name: sgd, lr: 1.0e+30}")
+        run(tmp_path / "bad", "optim={name: sgd, lr: 1.0e+18}")
     checkpoints = list((tmp_path / "bad" / "checkpoints").glob("step-*"))
     assert all(t.isfinite().all() for path in checkpoints for t in load_tensors(path)[0].values())
 

@@ -190,5 +190,6 @@ def _stacked(found: Sequence[Any], labels: "Tensor") -> dict[str, Any]:
     """mu and sigma [M, N, 2] of M models, and labels [N, T]."""
     import torch
 
-    mu, sigma = (torch.stack([each[part].cpu() for each in found]).numpy() for part in (0, 1))
+    parts = zip(*(each.marginals() for each in found), strict=True)
+    mu, sigma = (torch.stack(part).cpu().numpy() for part in parts)
     return {"mu": mu, "sigma": sigma, "labels": labels.numpy()}

@@ -22,7 +22,7 @@ from paradise_cli.evaluation.passes import Progress, one_pass
 from paradise_cli.inference.batches import DIVERGED
 from paradise_cli.inference.features import behind_backbone, featured
 from paradise_cli.inference.loading import LoadedModel
-from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.gaussian import Gaussian
 from paradise_cli.information.latents import Latents, latents
 from paradise_cli.information.rate import drawn_rates
 from paradise_cli.information.rate_interval import FEWEST, RateInterval, rate_interval
@@ -119,7 +119,7 @@ class Measurement:
     """
 
     evaluation: Evaluation
-    posterior: DiagonalGaussian
+    posterior: Gaussian
     scores: tuple[TaskScores, ...]
     rates: Tensor | None
 
@@ -194,7 +194,7 @@ def measure_loaded(
         )  # fmt: skip
 
 
-def _require_finite(posterior: DiagonalGaussian) -> None:
+def _require_finite(posterior: Gaussian) -> None:
     """Raise ParadiseError where every number would be NaN, without a reason."""
     if not bool(posterior.mu.isfinite().all() & posterior.sigma.isfinite().all()):
         raise ParadiseError(DIVERGED)
@@ -244,7 +244,7 @@ def _no_rate(model: StochasticEncoder, n: int) -> str | None:
 
 
 def _training_rate(
-    rate: Rate | None, recipe: Recipe, posterior: DiagonalGaussian, seed: int
+    rate: Rate | None, recipe: Recipe, posterior: Gaussian, seed: int
 ) -> TrainingRate | None:
     """The q-step on these images: in the training's batches where q has a cap, else on all."""
     if rate is None or rate.learned:
@@ -260,7 +260,7 @@ def _training_rate(
     with torch.no_grad():
         # Whole batches only: the cap, and with it the bias, depends on their size.
         for rows in torch.split(torch.arange(n - n % size, device=z.device), size):
-            part = DiagonalGaussian(posterior.mu[rows], posterior.sigma[rows])
+            part = posterior.rows(rows)
             values.append(rate.train()(part, z[rows]).rate.double().mean())
     cap = rate.cap(size)
     return TrainingRate(

@@ -136,7 +136,7 @@ def per_example(measured: Measurement, info: DataInfo, split: Split) -> Table:
     nowhere = torch.full((len(split),), math.nan)
     rates = nowhere if measured.rates is None else measured.rates.mean(0)
     table["rate_nats"], table["rate_bits"] = _numbers(rates), _numbers(rates * BITS)
-    table["log_volume"] = _numbers(measured.posterior.sigma.double().log().sum(1))
+    table["log_volume"] = _numbers(measured.posterior.double().log_volume())
     for task, values in found:
         table[f"distortion_{task.name}_sampled"] = _numbers(values.at_sample)
         table[f"distortion_{task.name}_mean"] = _numbers(values.at_mean)

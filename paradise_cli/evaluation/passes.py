@@ -13,7 +13,7 @@ from paradise_cli.core.randomness import generator
 from paradise_cli.data.base import Batch, Split, batches, on_device
 from paradise_cli.evaluation.metrics import TaskScores
 from paradise_cli.inference.batches import block_size
-from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.gaussian import Gaussian, joined
 from paradise_cli.models import StochasticEncoder
 
 Progress = Callable[[int], None]
@@ -21,7 +21,7 @@ Progress = Callable[[int], None]
 
 def posteriors(
     model: StochasticEncoder, split: Split, device: torch.device, progress: Progress | None = None
-) -> DiagonalGaussian:
+) -> Gaussian:
     """The posterior of every image of a split, in fp32 on `device`, [N, K]."""
     return one_pass(model.to(device), split, device, [], None, progress)
 
@@ -34,7 +34,7 @@ def one_pass(
     seed: int | None,
     progress: Progress | None,
     view: Callable[[Batch], Tensor] | None = None,
-) -> DiagonalGaussian:
+) -> Gaussian:
     """Every image once through the model, at one shape: its posterior, and the tasks' scores.
 
     The shape is that of encoding, so that both give the same posteriors. Without a seed the scores
@@ -42,7 +42,7 @@ def one_pass(
     """
     rows = block_size(model.in_shape)
     # Kept on the device: one copy at the end, not a wait for each batch.
-    found: list[DiagonalGaussian] = []
+    found: list[Gaussian] = []
     order = torch.arange(len(split))
     with _frozen(model, device):
         for k, batch in enumerate(batches(split, order=order, batch_size=rows, device=device)):
@@ -50,7 +50,7 @@ def one_pass(
             images = batch.images if view is None else view(batch)
             # Padded: the last batch too has the one shape, whose rounding all images share.
             posterior = model.encode(pad(images, (0, 0) * 3 + (0, rows - n)))
-            found.append(DiagonalGaussian(posterior.mu[:n], posterior.sigma[:n]))
+            found.append(posterior.rows(slice(n)))
             if scores:
                 at_mean = model.decode(posterior.mu)
                 at_sample = {}
@@ -63,8 +63,7 @@ def one_pass(
                     score.add(at_mean[name][:n], sampled, batch.images, batch.labels)
             if progress:
                 progress(n)
-        mu, sigma = (torch.cat(column) for column in zip(*found, strict=True))
-    return DiagonalGaussian(mu, sigma)
+        return joined(found)
 
 
 def noise_of(seed: int, first: int, rows: int, model: StochasticEncoder) -> Tensor:

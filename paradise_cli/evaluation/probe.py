@@ -11,7 +11,7 @@ from paradise_cli.data.base import Split, batches
 from paradise_cli.evaluation.validation import judged_part, robust_accuracy
 from paradise_cli.inference.batches import block_size
 from paradise_cli.information.distances import DISTANCES
-from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.gaussian import DiagonalGaussian, Gaussian, joined
 from paradise_cli.information.latents import latents
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.models.encoder import EncoderWithHead
@@ -93,14 +93,12 @@ def _posterior(
 ) -> DiagonalGaussian:
     """The posteriors of a sampler's views of these images."""
     encoder = EncoderWithHead(model, None)
-    mu, sigma = [], []
+    found: list[Gaussian] = []
     order, rows = torch.arange(len(part)), block_size(model.in_shape)
     with eval_mode(model), full_fp32(device):
         for batch in batches(part, order=order, batch_size=rows, device=device):
             keys = image_keys(batch.index, "probe")
             views = sampler(batch.images, torch.zeros_like(batch.index), encoder, keys)
             with torch.no_grad():
-                posterior = model.encode(views)
-            mu.append(posterior.mu)
-            sigma.append(posterior.sigma)
-    return DiagonalGaussian(torch.cat(mu), torch.cat(sigma))
+                found.append(model.encode(views))
+    return joined(found).marginals()

@@ -44,7 +44,7 @@ class ExportedNetwork(nn.Module):
         return ("mean", "log_variance", *(f"log_probabilities_{head}" for head in self.heads))
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        mu, sigma = self.model.encode(images)
+        mu, sigma = self.model.encode(images).marginals()
         decoded = self.model.decode(mu)
         return (mu, 2 * sigma.log(), *(decoded[head].log_softmax(1) for head in self.heads))
 

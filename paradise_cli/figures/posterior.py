@@ -17,7 +17,7 @@ from torch import Tensor
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.data.base import DataInfo
 from paradise_cli.figures.canvas import own_style, save, shortened
-from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.gaussian import DiagonalGaussian, Gaussian
 
 MOST = 2000
 # In sigmas: 95% of a 2-D Gaussian lie inside (method.md 6).
@@ -30,7 +30,7 @@ WIDER = 7.2  # inches for each further plane
 
 
 def draw_posteriors(
-    posterior: DiagonalGaussian, labels: Tensor, info: DataInfo, path: Path, title: str
+    posterior: Gaussian, labels: Tensor, info: DataInfo, path: Path, title: str
 ) -> None:
     """Draw the first 2,000 posteriors as 95% ellipses in data units, coloured by the first label.
 
@@ -42,7 +42,7 @@ def draw_posteriors(
 
 @own_style
 def draw_side_by_side(
-    panels: Sequence[tuple[DiagonalGaussian, str]], labels: Tensor, info: DataInfo, path: Path
+    panels: Sequence[tuple[Gaussian, str]], labels: Tensor, info: DataInfo, path: Path
 ) -> None:
     """Draw posteriors of the same images by several models, each with its title, in one row.
 
@@ -55,26 +55,32 @@ def draw_side_by_side(
     width = 8.6 + WIDER * (len(panels) - 1)
     figure = Figure(figsize=(width, 7.2), facecolor="white")
     for place, (posterior, title) in enumerate(panels):
-        mu, sigma = _drawable(posterior)
+        mu, sigma, shape, angle = _drawable(posterior)
         left = 0.645 + place * WIDER  # inches; the first panel leaves the place of its numbers
         axes = figure.add_axes((left / width, 0.07, 6.407 / width, 0.86))
-        _ellipses(axes, mu, sigma, palette[numbers])
+        _ellipses(axes, mu, shape, angle, palette[numbers])
         _frame(axes, mu, sigma, title)
     if 0 < len(classes) <= LEGEND_CLASSES:
         _legend(axes, classes, palette, bool((numbers < 0).any()))
     save(figure, path)
 
 
-def _drawable(posterior: DiagonalGaussian) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """mu and sigma [n, 2] of what is drawn; ParadiseError for what cannot be."""
+def _drawable(posterior: Gaussian) -> tuple[NDArray[np.float64], ...]:
+    """mu, sigma and the deviations along an ellipse's own axes, [n, 2] each, and the angle of the
+    first of these in degrees, [n]; ParadiseError for what cannot be drawn.
+    """
     if posterior.mu.shape[1] != 2:
         raise ParadiseError(
             f"the picture shows 2 latent dimensions; this model has {posterior.mu.shape[1]}"
         )
-    mu, sigma = (part[:MOST].double().cpu().numpy() for part in posterior)
+    drawn = posterior.rows(slice(MOST)).double()
+    mu, sigma = (part.cpu().numpy() for part in drawn.marginals())
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
         raise ParadiseError("the picture cannot be drawn: some posteriors are not finite")
-    return mu, sigma
+    if isinstance(drawn, DiagonalGaussian):
+        return mu, sigma, sigma, np.zeros(len(mu))
+    values, vectors = np.linalg.eigh(drawn.variances().view(-1, 2, 2).cpu().numpy())
+    return mu, sigma, np.sqrt(values), np.degrees(np.arctan2(vectors[:, 1, 0], vectors[:, 0, 0]))
 
 
 def _palette(classes: int) -> NDArray[np.float64]:
@@ -95,17 +101,21 @@ _TEN = (
 
 
 def _ellipses(
-    axes: Axes, mu: NDArray[np.float64], sigma: NDArray[np.float64], colours: NDArray[np.float64]
+    axes: Axes,
+    mu: NDArray[np.float64],
+    sigma: NDArray[np.float64],
+    angle: NDArray[np.float64],
+    colours: NDArray[np.float64],
 ) -> None:
     # Small ones on top of those that would hide them; stable, for the same bytes every time.
     order = np.argsort(-sigma.prod(1), kind="stable")
-    mu, sigma, colours = mu[order], sigma[order], colours[order]
+    mu, sigma, angle, colours = mu[order], sigma[order], angle[order], colours[order]
     faces, edges = (np.column_stack([colours, opacity]) for opacity in _opacity(mu, sigma))
     axes.add_collection(
         EllipseCollection(
             WIDTH * sigma[:, 0],
             WIDTH * sigma[:, 1],
-            np.zeros(len(mu)),
+            angle,
             units="xy",
             offsets=mu,
             offset_transform=axes.transData,

@@ -219,10 +219,10 @@ class LoadedModel:
         return prepare_push(self.source, repo, card).send(private=private, token=token)
 
     def posterior(self) -> BlockFunction:
-        """Images to mean, log_variance and sigma, each [B, latent_dim]."""
+        """Images to mean, log_variance and sigma of each latent by itself, each [B, latent_dim]."""
 
         def compute(images: Tensor) -> dict[str, Tensor]:
-            mu, sigma = self.model.encode(images)
+            mu, sigma = self.model.encode(images).marginals()
             # Sigma too: from a rounded log-variance the draws would differ in their last bits.
             return {"mean": mu, "log_variance": 2 * sigma.log(), "sigma": sigma}
 

@@ -7,7 +7,12 @@ import torch
 from torch import Tensor
 
 from paradise_cli.core.randomness import generator, permutation
-from paradise_cli.information.gaussian import DiagonalGaussian, kl_to_gaussian
+from paradise_cli.information.gaussian import (
+    FullGaussian,
+    Gaussian,
+    aggregate_moments,
+    kl_to_gaussian,
+)
 from paradise_cli.information.mixture import CELLS, Mixture
 
 POINTS_PER_LATENT = 2  # fewer in a half than this, and its covariance is taken as diagonal
@@ -35,7 +40,7 @@ class PairwiseRates(NamedTuple):
 
 @torch.no_grad()
 def batch_rates(
-    posterior: DiagonalGaussian, batch_size: int, *, n: int | None = None, seed: int = 0
+    posterior: Gaussian, batch_size: int, *, n: int | None = None, seed: int = 0
 ) -> BatchRates:
     """The rates in disjoint random batches of B >= 2 points out of an n-point data set, float64.
 
@@ -50,7 +55,7 @@ def batch_rates(
     order = permutation(points, seed, "rate batches", "order").to(noise.device)
     found = []
     for rows in torch.split(order[: points - points % batch_size], batch_size):
-        batch = Mixture(DiagonalGaussian(posterior.mu[rows], posterior.sigma[rows]))
+        batch = Mixture(posterior.rows(rows))
         gaps = batch.gaps(torch.arange(batch_size, device=rows.device), noise[rows])  # [B, B]
         found.append(_rates_of(gaps, points if n is None else n))
     return BatchRates(*(torch.cat(column) for column in zip(*found, strict=True)))
@@ -74,7 +79,7 @@ def _rates_of(gaps: Tensor, n: int) -> BatchRates:
 
 
 @torch.no_grad()
-def pairwise_rates(posterior: DiagonalGaussian, rows: int, *, seed: int = 0) -> PairwiseRates:
+def pairwise_rates(posterior: Gaussian, rows: int, *, seed: int = 0) -> PairwiseRates:
     """The pairwise bounds over all N components for at most `rows` random rows, float64.
 
     O(rows N K) time, with a logarithm for each in the Bhattacharyya distance; O(N K) memory.
@@ -86,7 +91,7 @@ def pairwise_rates(posterior: DiagonalGaussian, rows: int, *, seed: int = 0) -> 
         math.log(n) - mixture.divergences(part).logsumexp(1)
         for part in torch.split(chosen, max(1, CELLS // n))
     ]
-    size = max(1, CELLS // posterior.mu.numel())
+    size = max(1, CELLS // mixture.precision.numel())
     near = [
         math.log(n) - _bhattacharyya(mixture, part).neg_().logsumexp(1)
         for part in torch.split(chosen, size)
@@ -96,16 +101,33 @@ def pairwise_rates(posterior: DiagonalGaussian, rows: int, *, seed: int = 0) -> 
 
 def _bhattacharyya(mixture: Mixture, rows: Tensor) -> Tensor:
     """Bhattacharyya distances of M rows from all components, in nats, [M, N] (method.md 3.1)."""
-    sum_squares = mixture.sigma[rows, None].square() + mixture.sigma.square()  # [M, N, K]
-    distances = (mixture.mu[rows, None] - mixture.mu).square_().div_(sum_squares).sum(2).mul_(0.25)
-    log_sigma = mixture.sigma.log().sum(1)
-    distances += 0.5 * (sum_squares.div_(2).log_().sum(2) - log_sigma[rows, None] - log_sigma)
+    log_volume = mixture.posterior.log_volume()
+    separation, middle = _between(mixture.posterior, rows)
+    distances = separation.add_(middle).sub_(0.5 * (log_volume[rows, None] + log_volume))
     distances[torch.arange(len(rows), device=rows.device), rows] = 0.0
     return distances
 
 
+def _between(posterior: Gaussian, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Of M rows and all N: an eighth of the squared distance of their means under the mean of both
+    covariances, and half the log determinant of that mean, [M, N] each.
+    """
+    apart = posterior.mu[rows, None] - posterior.mu  # [M, N, K]
+    if isinstance(posterior, FullGaussian):
+        size = apart.shape[2]
+        covariances = posterior.variances().view(-1, size, size)
+        middle = (covariances[rows, None] + covariances).div_(2)  # [M, N, K, K]
+        factor = torch.linalg.cholesky(middle)
+        standard = torch.linalg.solve_triangular(factor, apart.unsqueeze(3), upper=False)
+        logarithms = factor.diagonal(dim1=2, dim2=3).log().sum(2)
+        return standard.square_().sum((2, 3)).mul_(0.125), logarithms
+    squares = posterior.sigma.square()
+    sums = squares[rows, None] + squares  # [M, N, K]
+    return apart.square_().div_(sums).sum(2).mul_(0.25), sums.div_(2).log_().sum(2).mul_(0.5)
+
+
 @torch.no_grad()
-def held_out_rates(posterior: DiagonalGaussian, *, seed: int = 0) -> Tensor:
+def held_out_rates(posterior: Gaussian, *, seed: int = 0) -> Tensor:
     """KL(p(z|x_i) || r) in nats, float64 [N]; r is the Gaussian fitted to the half without i.
 
     r does not know the points that it is used for, so each half's mean is an upper bound of I(X;Z)
@@ -116,25 +138,18 @@ def held_out_rates(posterior: DiagonalGaussian, *, seed: int = 0) -> Tensor:
     rates = torch.empty(n, dtype=torch.float64, device=order.device)
     halves = order[: n // 2], order[n // 2 :]
     for measured, fitted in (halves, halves[::-1]):
-        mu, sigma = posterior.double()
-        mean, covariance = _aggregate(DiagonalGaussian(mu[fitted], sigma[fitted]))
-        rates[measured] = kl_to_gaussian(
-            DiagonalGaussian(mu[measured], sigma[measured]), mean, covariance
-        )
+        mean, covariance = _aggregate(posterior.double().rows(fitted))
+        found = posterior.double().rows(measured)
+        rates[measured] = kl_to_gaussian(found, mean, covariance)
     return rates
 
 
-def _aggregate(posterior: DiagonalGaussian) -> tuple[Tensor, Tensor]:
-    """Mean [K] and covariance [K, K] of the posteriors' mixture, by the law of total variance.
-
-    Only the diagonal is kept where the points are too few to give more, or rounding leaves the
-    whole not positive definite.
+def _aggregate(posterior: Gaussian) -> tuple[Tensor, Tensor]:
+    """The moments of the posteriors' mixture; only the diagonal of its covariance where the points
+    are too few to give more, or rounding leaves the whole not positive definite.
     """
-    mu, sigma = posterior
-    mean = mu.mean(0)
-    centred = mu - mean
-    covariance = centred.T @ centred / len(mu) + torch.diag(sigma.square().mean(0))
-    few = len(mu) < POINTS_PER_LATENT * mu.shape[1]
+    mean, covariance = aggregate_moments(posterior)
+    few = len(posterior.mu) < POINTS_PER_LATENT * len(mean)
     if few or int(torch.linalg.cholesky_ex(covariance).info):
         covariance = torch.diag(covariance.diagonal())
     return mean, covariance

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.gaussian import Gaussian
 
 # Of a dimension's variance, the least that an active one's mean carries. In nats of a Gaussian
 # channel, -log(1 - 0.01) / 2 = 0.005.
@@ -26,9 +26,9 @@ class Latents:
     relative_sigma: float | None
 
 
-def latents(posterior: DiagonalGaussian) -> Latents:
+def latents(posterior: Gaussian) -> Latents:
     """Active and concentric dimensions, and relative sigma, of N posteriors."""
-    mu, sigma = posterior.double()
+    mu, sigma = posterior.double().marginals()
     spread = mu.var(0, correction=0)  # [K]
     noise = sigma.square().mean(0)  # [K]
     active = spread > ACTIVE_RATIO * (spread + noise)

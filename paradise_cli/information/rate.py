@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from paradise_cli.core.randomness import generator
-from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.gaussian import Gaussian
 from paradise_cli.information.mixture import CELLS, Mixture
 
 
@@ -41,7 +41,7 @@ class ExactRate:
 
 
 def exact_rate(
-    posterior: DiagonalGaussian,
+    posterior: Gaussian,
     *,
     seed: int = 0,
     draws: int = 1,
@@ -57,7 +57,7 @@ def exact_rate(
 
 
 def drawn_rates(
-    posterior: DiagonalGaussian,
+    posterior: Gaussian,
     *,
     seed: int = 0,
     draws: int = 1,
@@ -78,7 +78,7 @@ def drawn_rates(
 
 @torch.no_grad()
 def point_rates(
-    posterior: DiagonalGaussian, noise: Tensor, *, progress: Callable[[int], None] | None = None
+    posterior: Gaussian, noise: Tensor, *, progress: Callable[[int], None] | None = None
 ) -> Tensor:
     """log p(z_i|x_i) - log mean_j p(z_i|x_j) in nats, float64 [N], at z = mu + sigma noise [N, K].
 

@@ -12,7 +12,7 @@ from paradise_cli.core.errors import UsageError
 from paradise_cli.core.ranges import MOST_DRAWS, MOST_IMAGES, seed_number, whole
 from paradise_cli.core.units import BITS, END_DIGITS, significant
 from paradise_cli.information.bounds import batch_rates, held_out_rates, pairwise_rates
-from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.gaussian import Gaussian
 from paradise_cli.information.rate import ExactRate, drawn_rates
 
 Side = Literal["lower", "upper", "point"]
@@ -194,7 +194,7 @@ class RateInterval:
 
 
 def rate_interval(
-    posterior: DiagonalGaussian,
+    posterior: Gaussian,
     *,
     seed: int = 0,
     batch_size: int = 128,

@@ -8,19 +8,18 @@ from torch import Tensor, nn
 from torch.nn.functional import log_softmax
 
 from paradise_cli.core.modes import eval_mode
-from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.gaussian import Gaussian
 
 
 class PixelClassifier:
     """Pixels [B, C, H, W] to log-probabilities [B, classes], see `StochasticEncoder.classifier`.
 
     `noise` is [samples, K]: the probabilities of that many draws are averaged, or with none of them
-    those of the posterior mean are given. `posterior` maps pixels to p(z|x), mu and sigma [B, K],
-    in eval mode.
+    those of the posterior mean are given. `posterior` maps pixels to p(z|x), [B, K], in eval mode.
     """
 
     def __init__(
-        self, posterior: Callable[[Tensor], DiagonalGaussian], decoder: nn.Module, noise: Tensor
+        self, posterior: Callable[[Tensor], Gaussian], decoder: nn.Module, noise: Tensor
     ) -> None:
         self.posterior, self.decoder, self.noise = posterior, decoder, noise
 

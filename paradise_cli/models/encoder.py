@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +13,18 @@ from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.modes import eval_mode
 from paradise_cli.core.randomness import normal_draws
 from paradise_cli.core.registry import did_you_mean
-from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.gaussian import DiagonalGaussian, FullGaussian, Gaussian
 from paradise_cli.models.base import Backbone, Features, Head, Shape, is_frozen, require_positive
 from paradise_cli.models.classifier import PixelClassifier, at_least_float32
 
 
 class StochasticEncoder(nn.Module):
-    """p(z|x) = N(mu(x), diag sigma(x)^2) and the heads that read z.
+    """p(z|x) = N(mu(x), diag sigma(x)^2), or N(mu(x), L(x) L(x)^T), and the heads that read z.
 
     Images are float [B, C, H, W] in [0, 1], normalised inside by (x - mean) / std per channel (0
     and 1 where not given) unless the backbone is frozen. sigma = softplus(rho - sigma_shift) +
-    sigma_floor (method.md 2.1); with stochastic=False sigma is 0, there is no rho layer, and the
+    sigma_floor (method.md 2.1), and of a full covariance the diagonal of L, whose other entries are
+    linear in the features (2.8). With stochastic=False sigma is 0, there is no rho layer, and the
     other initial weights are those of the stochastic model of the same seed. Backbone and heads may
     run under autocast; mu and sigma are computed in the precision of the weights. Raises UsageError
     for a mean, std, latent_dim or head name that cannot be used.
@@ -41,6 +43,7 @@ class StochasticEncoder(nn.Module):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         stochastic: bool = True,
+        covariance: Literal["diagonal", "full"] = "diagonal",
         sigma_shift: float = 0.0,
         sigma_floor: float = 1e-4,
     ) -> None:
@@ -63,6 +66,9 @@ class StochasticEncoder(nn.Module):
         self.mu = nn.Linear(backbone.out_features, latent_dim)
         # Last, so that a deterministic model of the same seed starts from the same weights.
         self.rho = nn.Linear(backbone.out_features, latent_dim) if stochastic else None
+        below = latent_dim * (latent_dim - 1) // 2
+        full = stochastic and covariance == "full"
+        self.tilt = nn.Linear(backbone.out_features, below) if full else None
 
     def features(self, images: Tensor) -> Tensor:
         """What the backbone gives, [B, F]; raises ParadiseError for images of another shape."""
@@ -75,8 +81,8 @@ class StochasticEncoder(nn.Module):
         found: Tensor = self.backbone(images)
         return found
 
-    def encode(self, images: Tensor) -> DiagonalGaussian:
-        """Posterior of each image, mu and sigma [B, K]; errors as `features`."""
+    def encode(self, images: Tensor) -> Gaussian:
+        """Posterior of each image, [B, K]; errors as `features`."""
         features = self.features(images)
         # A bf16 sigma has three digits, and the rate divides by it.
         with torch.autocast(images.device.type, enabled=False):
@@ -85,9 +91,15 @@ class StochasticEncoder(nn.Module):
             if self.rho is None:
                 return DiagonalGaussian(mu, torch.zeros_like(mu))
             sigma = softplus(self.rho(features) - self.sigma_shift) + self.sigma_floor
-            return DiagonalGaussian(mu, sigma)
+            if self.tilt is None:
+                return DiagonalGaussian(mu, sigma)
+            factor = torch.diag_embed(sigma)
+            size = self.latent_dim
+            row, column = torch.tril_indices(size, size, offset=-1, device=factor.device)
+            factor[:, row, column] = self.tilt(features)
+            return FullGaussian(mu, factor)
 
-    def encode_settled(self, images: Tensor) -> DiagonalGaussian:
+    def encode_settled(self, images: Tensor) -> Gaussian:
         """`encode` in eval mode, differentiable; each module's mode is restored.
 
         Images that are no data then leave the running statistics alone.
@@ -110,10 +122,8 @@ class StochasticEncoder(nn.Module):
         """Each head's output for z [B, K], at least float32: logits or pre-sigmoid pixels."""
         return {name: at_least_float32(head(z)) for name, head in self.heads.items()}
 
-    def forward(
-        self, images: Tensor, noise: Tensor
-    ) -> tuple[DiagonalGaussian, Tensor, dict[str, Tensor]]:
-        """Posterior, z = mu + sigma * noise and each head's output; noise [B, K] ~ N(0, I)."""
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Gaussian, Tensor, dict[str, Tensor]]:
+        """Posterior, z drawn by noise and each head's output; noise [B, K] ~ N(0, I)."""
         posterior = self.encode(images)
         z = posterior.rsample(noise)
         return posterior, z, self.decode(z)
@@ -160,7 +170,7 @@ class StochasticEncoder(nn.Module):
 
 @dataclass(frozen=True)
 class EncoderWithHead:
-    """What samplers see of a model in training: posteriors and the logits of one head.
+    """What samplers see of a model in training: each latent's posterior, and one head's logits.
 
     In whatever mode `module`, the whole model, is in.
     """
@@ -169,8 +179,8 @@ class EncoderWithHead:
     head: nn.Module | None
 
     def encode(self, images: Tensor) -> DiagonalGaussian:
-        """See `StochasticEncoder.encode`."""
-        return self.module.encode(images)
+        """See `StochasticEncoder.encode`; without correlations."""
+        return self.module.encode(images).marginals()
 
     def logits(self, z: Tensor) -> Tensor:
         """Logits [B, classes] of z [B, K], at least float32."""

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.gaussian import Gaussian
 from paradise_cli.objective.distortions import Distortion
 from paradise_cli.objective.linearity import Linearity
 from paradise_cli.objective.matching import Matching
@@ -139,7 +139,7 @@ class Objective(nn.Module):
 
     def _regularisers(
         self,
-        posteriors: Sequence[DiagonalGaussian],
+        posteriors: Sequence[Gaussian],
         outputs: Mapping[str, Sequence[Tensor]],
         images: Tensor,
         views: Sequence[Tensor],
@@ -157,7 +157,10 @@ class Objective(nn.Module):
         gamma, share = weights
         if matching is not None:
             judged = self.judged
-            terms |= matching.terms(posteriors, outputs[judged.name] if judged else [])
+            # Of full posteriors nothing is matched (recipe/conflicts.py): what is left is asked for
+            # by its form alone.
+            apart = [each.marginals() for each in posteriors]
+            terms |= matching.terms(apart, outputs[judged.name] if judged else [])
             penalty = penalty + gamma * terms["matching"]
         if linearity is not None:
             task = self.tasks[0]  # the first decides, as in the choice of the best weights
@@ -179,7 +182,7 @@ class Objective(nn.Module):
 
     @staticmethod
     def _rate(
-        rate: Rate, model: nn.Module, posteriors: Sequence[DiagonalGaussian], z: Tensor
+        rate: Rate, model: nn.Module, posteriors: Sequence[Gaussian], z: Tensor
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Batch means of the rate's loss, of its value and of q's own loss."""
         pseudo = rate.pseudo_inputs
@@ -196,8 +199,7 @@ class Objective(nn.Module):
         return loss, torch.stack([value.rate.mean() for value in values]).mean(), fit
 
 
-def _per_view(posterior: DiagonalGaussian, views: int) -> list[DiagonalGaussian]:
+def _per_view(posterior: Gaussian, views: int) -> list[Gaussian]:
     """The posteriors of each view, [B, K] each."""
-    mus = posterior.mu.chunk(views)
-    sigmas = posterior.sigma.chunk(views)
-    return [DiagonalGaussian(mu, sigma) for mu, sigma in zip(mus, sigmas, strict=True)]
+    size = len(posterior.mu) // views
+    return [posterior.rows(slice(at * size, (at + 1) * size)) for at in range(views)]

@@ -1,6 +1,7 @@
 """What pydantic finds wrong with a recipe or card, in words, each where it was written."""
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from paradise_cli.recipe.components import UNKNOWN, OneOf, Walk, fields
 
 M = TypeVar("M", bound=BaseModel)
 
-LARGEST_INTEGER = 2**63 - 1  # what a tensor can hold
+LARGEST_NUMBER = 2**63 - 1  # an integer of a tensor; and two such factors are a float32
 MOST_TOLD = 20  # mistakes in a message, and
 MOST_IN_A_LINE = 3  # in one of a single line
 MOST_PLACES = 3  # of a misplaced key that a message names
@@ -67,7 +68,8 @@ def _told(problems: list[Problem], most: int) -> list[str]:
 def check_usable(document: Document) -> None:
     """Complain of numbers that fit into no tensor, and of text that fits into no path."""
     for path, value in _values((), document.data):
-        if isinstance(value, int) and abs(value) > LARGEST_INTEGER:
+        # Infinity is told by the field, which may have a better word for it.
+        if isinstance(value, int | float) and LARGEST_NUMBER < abs(value) < math.inf:
             document.complain(path, f"{show(str(value))} is too large a number")
         if isinstance(value, str) and "\0" in value:
             document.complain(path, "U+0000 is not allowed in text")

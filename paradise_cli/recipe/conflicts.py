@@ -15,6 +15,8 @@ from paradise_cli.recipe.views import only_images
 if TYPE_CHECKING:
     from paradise_cli.recipe.schema import Recipe, Task, View
 
+MOST_CORRELATED = 64
+
 Conflicts: TypeAlias = Iterator[tuple[KeyPath, str]]
 """Where something stands, and what is wrong with it."""
 
@@ -23,6 +25,7 @@ def conflicts(recipe: "Recipe") -> Conflicts:
     """Everything that does not go together."""
     found = [
         *_in_model(recipe),
+        *_in_covariance(recipe),
         *_before_frozen(recipe),
         *_in_tasks(recipe),
         *_in_views(recipe),
@@ -46,6 +49,25 @@ def _in_model(recipe: "Recipe") -> Conflicts:
         )
     elif mean is not None and std is not None and len(mean) != len(std):
         yield ("model", "std"), f"has {len(std)} values and model.mean {len(mean)}: one per channel"
+
+
+def _in_covariance(recipe: "Recipe") -> Conflicts:
+    """What needs posteriors whose latents are independent of each other."""
+    if recipe.model.covariance == "diagonal":
+        return
+    path: KeyPath = ("model", "covariance")
+    if not recipe.model.stochastic:
+        yield path, "full needs model.stochastic: true: without noise there is no covariance"
+    if recipe.model.latent_dim > MOST_CORRELATED:
+        problem = f"full takes latent_dim^2 numbers an image: at most {MOST_CORRELATED} latents"
+        yield path, problem
+    if recipe.objective.rate.q == "bank":
+        problem = "a bank keeps diagonal posteriors: use batch, fitted or another, or diagonal"
+        yield ("objective", "rate", "q"), f"{problem} for model.covariance"
+    matching = recipe.objective.matching
+    if matching is not None and matching.of == "posterior":
+        problem = "distances are of diagonal posteriors: use outputs, or diagonal"
+        yield ("objective", "matching", "of"), f"{problem} for model.covariance"
 
 
 def _before_frozen(recipe: "Recipe") -> Conflicts:

@@ -74,11 +74,10 @@ class Model(Strict):
     backbone: Annotated[Component, OneOf(BACKBONES)]
     latent_dim: int = Field(ge=1, le=MOST_LATENTS, description="Dimensions of z")
     stochastic: bool = Field(True, description="false: z is the mean, without noise")
+    covariance: Literal["diagonal", "full"] = Field("diagonal", description="Of z, given an image")
     sigma_shift: float = Field(0.0, description="sigma = softplus(rho - shift) + floor")
     sigma_floor: Positive = Field(1e-4, description="Smallest sigma")
-    mean: list[float] | None = Field(
-        None, description="Per channel, subtracted from pixels in [0, 1]"
-    )
+    mean: list[float] | None = Field(None, description="Per channel, subtracted from pixels")
     std: list[Positive] | None = Field(None, description="Per channel, divides the centred pixels")
 
 

@@ -15,7 +15,7 @@ from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.proportions import Proportion
 from paradise_cli.core.randomness import generator
 from paradise_cli.evaluation.nuisance import Mean
-from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.gaussian import Gaussian, aggregate_moments
 
 RECONSTRUCTIONS = 4
 """After a sample, as the paper draws them."""
@@ -24,18 +24,6 @@ SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 Map = Callable[[Tensor], Tensor]
 """Rows in, rows out: z [B, K] to pixels [B, C, H, W], or pixels to the means of z."""
-
-
-def moments(posterior: DiagonalGaussian) -> tuple[Tensor, Tensor]:
-    """Mean [K] and covariance [K, K] of the aggregate posterior, float64 (method.md 6).
-
-    By the law of total variance: that of the means, and on its diagonal the mean variance.
-    """
-    mu, sigma = posterior.mu.double().cpu(), posterior.sigma.double().cpu()
-    mean = mu.mean(0)
-    centred = mu - mean
-    covariance = centred.T @ centred / len(mu) + sigma.square().mean(0).diag()
-    return mean, covariance
 
 
 def fitted_samples(mean: Tensor, covariance: Tensor, count: int, seed: int) -> Tensor:
@@ -75,11 +63,9 @@ class Serial:
         return {"n": self.n, "samples": len(self.z), "squared_change_of_a_pixel": moved}
 
 
-def serial(
-    posterior: DiagonalGaussian, encode: Map, decode: Map, count: int, seed: int = 0
-) -> Serial:
+def serial(posterior: Gaussian, encode: Map, decode: Map, count: int, seed: int = 0) -> Serial:
     """Decode `count` samples of the aggregate posterior's Gaussian, and encode and decode again."""
-    mean, covariance = moments(posterior)
+    mean, covariance = (each.cpu() for each in aggregate_moments(posterior.double()))
     z = fitted_samples(mean, covariance, count, seed)
     shown = [decode(z.float())]
     for _ in range(RECONSTRUCTIONS):

@@ -55,6 +55,5 @@ def _posteriors(
         if sampler is not None:
             seen = sampler(seen, labels[part].to(device), encoder, keys[part].to(device))
         with torch.no_grad():
-            found.append(model.encode(seen))
-    mu = torch.cat([each.mu for each in found]).cpu()
-    return DiagonalGaussian(mu, torch.cat([each.sigma for each in found]).cpu())
+            found.append(encoder.encode(seen))
+    return DiagonalGaussian(*(torch.cat(parts).cpu() for parts in zip(*found, strict=True)))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from paradise_cli.attacks.audit.small_network import load_small_network
 from paradise_cli.attacks.engine.classifier import Function, ThroughLatents
 from paradise_cli.core.errors import UsageError
-from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.gaussian import Gaussian
 
 NETWORKS = Path(__file__).parent / "networks"
 """Weights of the shipped classifiers (docs/reference-networks.md)."""
@@ -129,7 +129,7 @@ class SampledLatents(nn.Module):
         self.base = base
         self.training = False
 
-    def posterior(self, images: Tensor) -> DiagonalGaussian:
+    def posterior(self, images: Tensor) -> Gaussian:
         """Of the encoder within."""
         return self.base.posterior(images)
 

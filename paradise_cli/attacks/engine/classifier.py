@@ -21,7 +21,7 @@ from paradise_cli.attacks.protocol.foreign import foreign
 from paradise_cli.attacks.protocol.lanes import Latent
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import Precision, fast_layout
-from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.gaussian import Gaussian
 
 T = TypeVar("T")
 Function = Callable[[Tensor], Tensor]
@@ -46,7 +46,7 @@ _ONE_AT_A_TIME = RLock()
 class ThroughLatents(Protocol):
     """A classifier that says what lies between its pixels and its logits."""
 
-    def posterior(self, images: Tensor) -> DiagonalGaussian: ...
+    def posterior(self, images: Tensor) -> Gaussian: ...
 
     def classify(self, z: Tensor) -> Tensor: ...
 
@@ -208,12 +208,12 @@ class Classifier:
         ):
             yield
 
-    def _posterior(self, images: Tensor) -> DiagonalGaussian:
+    def _posterior(self, images: Tensor) -> Gaussian:
         assert isinstance(self.function, ThroughLatents)
         with self._turn(), foreign("on", images):
             posterior = self.function.posterior(images.clone())
             # Until it is examined, it may be anything of that name.
-            if isinstance(posterior, DiagonalGaussian):
+            if isinstance(posterior, Gaussian):
                 self.passes.watch(posterior.mu)
             return posterior
 

@@ -22,7 +22,7 @@ from paradise_cli.attacks.engine.classifier import (
 from paradise_cli.attacks.engine.introspection import Memory, counted, if_it_works, modules_of
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import Precision
-from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.gaussian import Gaussian
 
 _PROBES = 64
 
@@ -86,7 +86,7 @@ def _through_latents(door: Classifier, images: Tensor, logits: Tensor) -> bool:
     if door.latent is None:
         return False
     posterior = door.latent.encode(images)
-    if not isinstance(posterior, DiagonalGaussian):
+    if not isinstance(posterior, Gaussian):
         return False
     return door.latent.decode(posterior.mu).shape == logits.shape
 

@@ -43,14 +43,14 @@ class LatentSteps(GradientSteps):
 
     def start(self, lanes: Lanes, victim: Victim) -> State:
         # Encoded once: what the posterior is pushed away from stays the same all along.
-        clean = _latent(victim).encode(lanes.images)
+        clean = _latent(victim).encode(lanes.images).marginals()
         return super().start(lanes, victim) | {"mu": clean.mu, "sigma": clean.sigma}
 
     def evaluate(
         self, victim: Victim, x: Tensor, lanes: Lanes, state: State
     ) -> tuple[Tensor, Tensor]:
         latent = _latent(victim)
-        posterior = latent.encode(x)
+        posterior = latent.encode(x).marginals()
         # Logits and loss come from one pass: the encoder costs as much as a classifier.
         return latent.decode(posterior.mu), self.shift(posterior, state)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from paradise_cli.attacks.protocol.foreign import foreign
 from paradise_cli.core.registry import Registry
-from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.gaussian import Gaussian
 from paradise_cli.perturbations.threat import Threat
 
 Aim = Literal["any", "each", "random"]
@@ -47,7 +47,7 @@ class Lanes(NamedTuple):
 class Latent(NamedTuple):
     """The way through an encoder: images to posteriors, and z [B, K] to logits [B, classes]."""
 
-    encode: Callable[[Tensor], DiagonalGaussian]
+    encode: Callable[[Tensor], Gaussian]
     decode: Callable[[Tensor], Tensor]
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from paradise_cli.core.registry import Registry
-from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.gaussian import Gaussian
 
 
 class RateValue(NamedTuple):
@@ -55,10 +55,10 @@ class Rate(nn.Module):
     def start(self, images: Tensor) -> None:
         """Begin q from training images [examples, C, H, W]."""
 
-    def remember(self, posterior: DiagonalGaussian) -> None:
+    def remember(self, posterior: Gaussian) -> None:
         """Keep what later steps need; called once a training step, after the rate was taken."""
 
-    def forward(self, posterior: DiagonalGaussian, z: Tensor) -> RateValue:
+    def forward(self, posterior: Gaussian, z: Tensor) -> RateValue:
         raise NotImplementedError
 
 

@@ -7,7 +7,12 @@ from torch import Tensor, nn
 
 from paradise_cli.core.errors import UsageError
 from paradise_cli.data.base import DataInfo
-from paradise_cli.information.gaussian import DiagonalGaussian, kl_to_gaussian, log_density_matrix
+from paradise_cli.information.gaussian import (
+    DiagonalGaussian,
+    Gaussian,
+    kl_to_gaussian,
+    log_density_matrix,
+)
 from paradise_cli.objective.rates.base import RATES, Rate, RateValue, full_precision
 
 # Of 0 and 1, where the sigmoid has no slope, pseudo-inputs that start from images keep this far.
@@ -19,7 +24,7 @@ class FixedRate(Rate):
 
     bound = "upper"
 
-    def forward(self, posterior: DiagonalGaussian, z: Tensor) -> RateValue:
+    def forward(self, posterior: Gaussian, z: Tensor) -> RateValue:
         rate = posterior.kl_to_standard_normal()
         return RateValue(rate, rate.detach())
 
@@ -43,7 +48,7 @@ class MomentsRate(Rate):
         self.register_buffer("second", torch.zeros(latent_dim, latent_dim, dtype=torch.float64))
         self.register_buffer("weight", torch.zeros((), dtype=torch.float64))
 
-    def moments(self, posterior: DiagonalGaussian) -> tuple[Tensor, Tensor]:
+    def moments(self, posterior: Gaussian) -> tuple[Tensor, Tensor]:
         """Mean [K] and covariance [K, K], in training after a look at this batch."""
         if self.training:
             self._observe(posterior.detach())
@@ -51,10 +56,10 @@ class MomentsRate(Rate):
         mean = self.first / self.weight
         return mean, self.second / self.weight - torch.outer(mean, mean)
 
-    def _observe(self, posterior: DiagonalGaussian) -> None:
+    def _observe(self, posterior: Gaussian) -> None:
         """Move the running raw moments of the aggregate posterior towards those of this batch."""
-        mu, sigma = posterior
-        second = mu.T @ mu / len(mu) + torch.diag(sigma.square().mean(0))  # law of total variance
+        mu = posterior.mu
+        second = mu.T @ mu / len(mu) + posterior.mean_covariance()  # law of total variance
         self.first.lerp_(mu.mean(0), 1 - self.momentum)
         self.second.lerp_(second, 1 - self.momentum)
         self.weight.lerp_(torch.ones_like(self.weight), 1 - self.momentum)
@@ -69,7 +74,7 @@ class FittedRate(MomentsRate):
         super().__init__(latent_dim, momentum)
         self.covariance = covariance
 
-    def forward(self, posterior: DiagonalGaussian, z: Tensor) -> RateValue:
+    def forward(self, posterior: Gaussian, z: Tensor) -> RateValue:
         with full_precision(z.device):
             posterior = posterior.double()
             mean, covariance = self.moments(posterior)
@@ -99,7 +104,7 @@ class MixtureRate(MomentsRate):
         self.means = nn.Parameter(0.1 * torch.randn(components, latent_dim))
         self.log_sigma = nn.Parameter(torch.zeros(components, latent_dim))
 
-    def forward(self, posterior: DiagonalGaussian, z: Tensor) -> RateValue:
+    def forward(self, posterior: Gaussian, z: Tensor) -> RateValue:
         with full_precision(z.device):
             z, posterior = z.double(), posterior.double()
             mean, covariance = self.moments(posterior)
@@ -141,9 +146,7 @@ class VampRate(Rate):
     def start(self, images: Tensor) -> None:
         self.logits.copy_(torch.logit(images, EDGE))
 
-    def forward(
-        self, posterior: DiagonalGaussian, z: Tensor, pseudo: DiagonalGaussian | None = None
-    ) -> RateValue:
+    def forward(self, posterior: Gaussian, z: Tensor, pseudo: Gaussian | None = None) -> RateValue:
         assert pseudo is not None
         with full_precision(z.device):
             z, posterior = z.double(), posterior.double()
@@ -153,12 +156,12 @@ class VampRate(Rate):
             return RateValue(loss, loss.detach())
 
 
-def log_mixture(z: Tensor, components: DiagonalGaussian, log_weights: Tensor) -> Tensor:
+def log_mixture(z: Tensor, components: Gaussian, log_weights: Tensor) -> Tensor:
     """log sum_k w_k N(z_i; component k) in nats, [B]; `log_weights` [C]."""
     return (log_density_matrix(z, components) + log_weights).logsumexp(1)
 
 
-def log_own(posterior: DiagonalGaussian, z: Tensor, path: bool) -> Tensor:
+def log_own(posterior: Gaussian, z: Tensor, path: bool) -> Tensor:
     """log p(z|x) [B]: at z with the posterior's parameters held constant, else its expectation
     -H.
     """

@@ -8,7 +8,12 @@ from torch import Tensor
 
 from paradise_cli.core.errors import UsageError
 from paradise_cli.data.base import DataInfo
-from paradise_cli.information.gaussian import DiagonalGaussian, kl_matrix, log_density_matrix
+from paradise_cli.information.gaussian import (
+    DiagonalGaussian,
+    Gaussian,
+    kl_matrix,
+    log_density_matrix,
+)
 from paradise_cli.objective.rates.base import RATES, Rate, RateValue, full_precision
 
 Gradient = Literal["full", "paper", "path"]
@@ -26,7 +31,7 @@ class BatchRate(Rate):
     def cap(self, batch_size: int) -> float:
         return math.log(batch_size)
 
-    def forward(self, posterior: DiagonalGaussian, z: Tensor) -> RateValue:
+    def forward(self, posterior: Gaussian, z: Tensor) -> RateValue:
         with full_precision(z.device):
             z, posterior = z.double(), posterior.double()
             components = posterior if self.gradient == "full" else posterior.detach()
@@ -77,8 +82,8 @@ class BankRate(BatchRate):
         return torch.cat([densities, others], 1).logsumexp(1) - count.double().log()
 
     @torch.no_grad()
-    def remember(self, posterior: DiagonalGaussian) -> None:
-        mu, sigma = (part[: self.size] for part in posterior)
+    def remember(self, posterior: Gaussian) -> None:
+        mu, sigma = (part[: self.size] for part in posterior.marginals())
         rows = (self.filled + torch.arange(len(mu), device=mu.device)) % self.size
         self.mu.index_copy_(0, rows, mu.to(self.mu.dtype))
         self.sigma.index_copy_(0, rows, sigma.to(self.sigma.dtype))
@@ -99,7 +104,7 @@ class PairwiseRate(Rate):
     def cap(self, batch_size: int) -> float:
         return math.log(batch_size)
 
-    def forward(self, posterior: DiagonalGaussian, z: Tensor) -> RateValue:
+    def forward(self, posterior: Gaussian, z: Tensor) -> RateValue:
         with full_precision(z.device):
             divergences = kl_matrix(posterior.double(), posterior.double())  # [B, B]
             # Exactly 0, where the products leave a rounding: the cap rests on it.

@@ -78,10 +78,12 @@ class Network:
 
     @cached_property
     def posterior(self) -> DiagonalGaussian:
-        """Of its test images, on the CPU; raises ParadiseError for a deterministic encoder."""
+        """Of its test images, each latent by itself, on the CPU; raises ParadiseError for a
+        deterministic encoder.
+        """
         if not self.loaded.model.stochastic:
             raise ParadiseError(f"{self.name} is deterministic: its posteriors are points")
-        mu, sigma = self.measurement.posterior
+        mu, sigma = self.measurement.posterior.marginals()
         # What is asked of posteriors is asked of pairs of them, by code that draws on the CPU.
         return DiagonalGaussian(mu.cpu(), sigma.cpu())
 

@@ -66,6 +66,24 @@ def distortion() -> Quantity:
 
 
 @QUANTITIES.register
+def objective() -> Quantity:
+    """What training minimises, D + alpha R, on test images: the distortion of the first task at
+    sampled z and the exact rate.
+    """
+
+    def of(networks: Sequence[Network]) -> Measured:
+        network = only(networks)
+        parts = [QUANTITIES[name]()(networks) for name in ("distortion", "rate")]
+        weights = (1.0, network.loaded.recipe.objective.alpha)
+        value = sum(w * part.value for w, part in zip(weights, parts, strict=True))
+        # Of different draws of z, but the same images: the errors may add up.
+        half = sum(w * (part.high - part.value) for w, part in zip(weights, parts, strict=True))
+        return Measured(value, value - half, value + half, parts[0].n)
+
+    return of
+
+
+@QUANTITIES.register
 def rate() -> Quantity:
     """I_N, the information between z and which of the N test images was encoded, in nats: the exact
     mixture at drawn z (method.md 2).

@@ -3,8 +3,8 @@
     python benchmarks/robust_training.py --set fashion_mnist --seeds 3
 
 The methods of a set are the shipped recipes `SET_robust_METHOD.yaml` that validate under attack.
-Each is trained into a folder of `--runs` (a training that was begun there goes on), its best
-averaged weights by validation are attacked with each of `--suites` at the radius that its
+Each is trained in fp32 into a folder of `--runs` (a training that was begun there goes on), its
+best averaged weights by validation are attacked with each of `--suites` at the radius that its
 validation uses, and the row is written to `results/robust/SET/METHOD-sSEED.json`. A row that is
 there is not made again, unless its recipe has changed since or a suite is lacking; whatever fails
 is a row that says so. All of seed 0 come first. `tables.py` shows the rows (robust_tables.py).
@@ -35,6 +35,8 @@ from paradise_cli.recipe.schema import Recipe, load_recipe
 from paradise_cli.robustness.classifiers import open_classifier
 from paradise_cli.robustness.examples import open_examples
 from paradise_cli.runs.work import work_of
+
+PRECISION = "fp32"
 
 MARK = "_robust_"
 """Between the name of a set and that of a method, in the name of a recipe."""
@@ -106,7 +108,9 @@ class Row:
     def make(self, before: Mapping[str, Any]) -> None:
         """Train, measure and attack what is lacking before, and keep the row after each suite."""
         row = self.named() | before
-        recipe = load_recipe(str(self.path), [f"train.seed={self.seed}", *self.root]).recipe
+        # What `auto` means is the machine's, and rows are compared.
+        changes = [f"train.seed={self.seed}", f"train.precision={PRECISION}", *self.root]
+        recipe = load_recipe(str(self.path), changes).recipe
         validate = recipe.train.validate
         assert validate is not None, "recipes without it are no methods of the set"
         row["eps"] = validate.attack.eps
@@ -186,7 +190,7 @@ class Row:
         examples = open_examples(target, n=self.asked.n, overrides=self.root)
         folder = self.attacks / f"{suite}-n{self.asked.n}"
         print(f"{self.label}: {suite} on {examples.label}, n = {self.asked.n:,}", flush=True)
-        settings = AttackSettings(eps=eps, suite=suite)
+        settings = AttackSettings(eps=eps, suite=suite, precision=PRECISION)
         report = attack_with(
             settings,
             target.function,

@@ -7,9 +7,28 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from paradise_cli.core.resources import resource_dir
 from tests.campaign.child import Outcome, run
 from tests.campaign.kinds import ATTACK, ENCODE, RECIPE, TRAIN
 
+CLAIM = """\
+claim: C4
+kind: claim
+place: section 3.1
+says: A larger alpha gives larger posteriors.
+paper: a picture
+seeds: 1
+check: {quantity: log_volume, of: [large], minus: [small], supported: "> 0.5", refuted: "< 0"}
+control: {why: A network is as large as it is itself., of: [small]}
+"""
+NETWORKS = """\
+radius: {smoke: 0.1, small: 0.1, paper: 0.1}
+attacked: {smoke: 5, small: 5, paper: 5}
+settings: {}
+networks:
+  small: {smoke: {recipe: small.yaml, set: [objective.alpha=0.01], minutes: 0.1}}
+  large: {smoke: {recipe: small.yaml, set: [objective.alpha=1], minutes: 0.1}}
+"""
 SUFFIXES = ("png", "jpg", "bmp", "tiff", "gif", "webp")
 
 
@@ -45,8 +64,17 @@ def _files(place: Path) -> None:
     np.savez(place / "images.npz", images=images, labels=np.arange(5))
     mu = draw.normal(size=(40, 3))
     np.savez(place / "posteriors.npz", mu=mu, logvar=0 * mu - 1, labels=np.arange(40) % 3)
+    _ledger(place / "ledger")
     source = {"p": [0.5, 0.25, 0.25], "d": [[0, 1, 2], [1, 0, 1], [2, 1, 0]]}
     (place / "source.json").write_text(json.dumps(source))
+
+
+def _ledger(folder: Path) -> None:
+    """Two claims, of the recipe's network at two alphas and of none."""
+    folder.mkdir()
+    shutil.copy(resource_dir("claims") / "X4.yaml", folder)
+    (folder / "C4.yaml").write_text(CLAIM)
+    (folder / "networks.yaml").write_text(NETWORKS)
 
 
 def _stopped(place: Path) -> None:

@@ -31,7 +31,7 @@ STEPS = 10
 
 @QUANTITIES.register
 def robust_accuracy(
-    *, suite: str = "fast", eps: float | None = None, n: int | None = None
+    *, suite: str = "standard", eps: float | None = None, n: int | None = None
 ) -> Quantity:
     """Share of images that a suite of attacks leaves right within eps, under L-infinity; without
     eps, within the radius of the networks.
@@ -44,6 +44,7 @@ def robust_accuracy(
             network.classifier.function, examples.images, examples.labels,
             eps=eps or network.radius, suite=suite,
             audited=min(AUDITED, len(examples.images)), device=network.loaded.device,
+            precision="fp32",  # what `auto` means is the machine's, and ledgers are compared
         )  # fmt: skip
         return Measured.of(report.robust_accuracy, len(examples.images))
 

@@ -9,6 +9,7 @@ from paradise_cli.core.errors import Interrupted, ParadiseError
 from paradise_cli.core.locks import locked
 from paradise_cli.core.machine import choose_device, environment
 from paradise_cli.core.resources import resource_dir
+from paradise_cli.core.temporary import sweep_out
 from paradise_cli.evaluation.evaluate import Bar, silent
 from paradise_cli.reproduction.ledger.bench import Bench
 from paradise_cli.reproduction.ledger.claims import Claim, Ledger, Number, Result
@@ -53,8 +54,10 @@ def reproduce(
     `bar` shows how many epochs and claims are done. Raises as `run_points`, and Interrupted after
     Ctrl-C; what is wrong with one claim alone is in its outcome.
     """
-    runs = out / "runs" / chosen.scale
+    runs, measured = out / "runs" / chosen.scale, out / "measured"
     with locked(out, "reproduction", "reproduction"):
+        # What a killed process left: where all is measured, nobody writes there again.
+        sweep_out(measured)
         wanted, absent = points(ledger, chosen)
         if wanted:
             epochs = sum(each.recipe.train.epochs for each in wanted)
@@ -70,7 +73,7 @@ def reproduce(
             "device": device,
         }
         # What could not be trained leaves only its own claims out.
-        bench = Bench(runs, out / "measured", absent, settings)
+        bench = Bench(runs, measured, absent, settings)
         outcomes = [Outcome(ledger.claims[name], None, why) for name, why in chosen.missing.items()]
         try:
             with bar(len(chosen.claims), "claims") as advance:

@@ -133,14 +133,13 @@ def held_out_rates(posterior: Gaussian, *, seed: int = 0) -> Tensor:
     r does not know the points that it is used for, so each half's mean is an upper bound of I(X;Z)
     in expectation; the same r fitted to all of them may fall below. N >= 4.
     """
-    n = len(posterior.mu)
+    n, posterior = len(posterior.mu), posterior.double()
     order = permutation(n, seed, "held-out rate").to(posterior.mu.device)
     rates = torch.empty(n, dtype=torch.float64, device=order.device)
     halves = order[: n // 2], order[n // 2 :]
     for measured, fitted in (halves, halves[::-1]):
-        mean, covariance = _aggregate(posterior.double().rows(fitted))
-        found = posterior.double().rows(measured)
-        rates[measured] = kl_to_gaussian(found, mean, covariance)
+        mean, covariance = _aggregate(posterior.rows(fitted))
+        rates[measured] = kl_to_gaussian(posterior.rows(measured), mean, covariance)
     return rates
 
 

@@ -11,7 +11,6 @@ from paradise_cli.core.randomness import generator, permutation
 from paradise_cli.evaluation.cost_table import Column, Table
 from paradise_cli.evaluation.image_costs import per_example, rank_correlation
 from paradise_cli.evaluation.nuisance import Mean
-from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.neighbours import overlap as overlap_nats
 from paradise_cli.reproduction.quantities.base import (
     QUANTITIES,
@@ -54,7 +53,7 @@ def overlap() -> Quantity:
         first = torch.randint(n, (PAIRS,), generator=generator(0, "pairs"))
         # Never an image with itself.
         other = (first + torch.randint(1, n, (PAIRS,), generator=generator(0, "others"))) % n
-        nats = overlap_nats(_rows(posterior, first), _rows(posterior, other))
+        nats = overlap_nats(posterior.rows(first), posterior.rows(other))
         return Measured.of(Mean.of((-nats.double()).exp()), PAIRS)
 
     return of
@@ -137,10 +136,6 @@ def mixing(*, groups: list[list[int]]) -> Quantity:
         return Measured(found.value - chance, found.low - chance, found.high - chance, n)
 
     return of
-
-
-def _rows(posterior: DiagonalGaussian, rows: Tensor) -> DiagonalGaussian:
-    return DiagonalGaussian(posterior.mu[rows], posterior.sigma[rows])
 
 
 def _costs(network: Network) -> tuple[Table, str]:

@@ -14,7 +14,6 @@ from paradise_cli.core.randomness import generator, permutation
 from paradise_cli.data import distorted
 from paradise_cli.inference.loading import LoadedModel, joined
 from paradise_cli.inference.posterior_index import PosteriorIndex, encoded_beside
-from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.neighbours import nearest, overlap
 
 COPIES = 200
@@ -56,7 +55,7 @@ def limit_by_copies(
                 content.write(distorted(Path(index.ids[row]), generator("copies to try", copy)))
         copies = encoded_beside(index, model, files).double()
         features = _directions(model, list(map(str, files)))
-    own = DiagonalGaussian(*(part[rows].double() for part in index.posterior))
+    own = index.posterior.rows(torch.tensor(rows)).double()
     nats = _reached(overlap(copies, own), OVERLAP)
     angles = 1 - (features * _directions(model, [index.ids[row] for row in rows])).sum(1)
     angle = _reached(angles, ANGLE)

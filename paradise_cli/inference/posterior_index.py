@@ -130,7 +130,7 @@ def encoded_beside(
             f"{index.path} was made by another model than {model.source}, or by other weights of"
             f" it: name its own by --model, or {_AGAIN}"
         )
-    return DiagonalGaussian(*(part[1:] for part in posterior))
+    return posterior.rows(slice(1, None))
 
 
 def _same_model(known: DiagonalGaussian, found: DiagonalGaussian) -> bool:

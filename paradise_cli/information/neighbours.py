@@ -64,8 +64,9 @@ def nearest(
     """
     rows: list[Tensor] = []
     distances: list[Tensor] = []
-    for query in zip(*(part.double() for part in queries), strict=True):
-        found = _nearest_to(DiagonalGaussian(*query), others, count, distance, cells)
+    for row in range(len(queries.mu)):
+        query = queries.rows(slice(row, row + 1)).double()
+        found = _nearest_to(query, others, count, distance, cells)
         for column, part in zip((rows, distances), found, strict=True):
             column.append(part)
         progress(1)
@@ -75,11 +76,11 @@ def nearest(
 def _nearest_to(
     query: DiagonalGaussian, others: DiagonalGaussian, count: int, distance: str, cells: int
 ) -> tuple[Tensor, Tensor]:
-    """As `nearest`, of one posterior [K]."""
+    """As `nearest`, of one posterior [1, K]."""
     rows = torch.empty(0, dtype=torch.int64, device=query.mu.device)
     best = torch.empty(0, dtype=torch.float64, device=query.mu.device)
     first = 0
-    for block in _blocks(others, max(1, cells // len(query.mu))):
+    for block in _blocks(others, max(1, cells // query.mu.shape[1])):
         same = DiagonalGaussian(*(part.expand_as(block.mu) for part in query))
         best = torch.cat([best, BETWEEN[distance](same, block)])
         rows = torch.cat([rows, torch.arange(first, first + len(block.mu), device=rows.device)])
@@ -114,8 +115,7 @@ def near_pairs(
         for other in range(start, n, rows):
             pairs = _candidates(centred, range(start, n)[:rows], range(other, n)[:rows], limit)
             for part in torch.split(pairs, max(1, CELLS // posterior.mu.shape[1])):
-                sides = [DiagonalGaussian(*(p[side] for p in centred)) for side in part.unbind(1)]
-                apart = overlap(*sides)
+                apart = overlap(*(centred.rows(side) for side in part.unbind(1)))
                 found.append(part[apart <= limit])
                 distances.append(apart[apart <= limit])
                 total += len(found[-1])
@@ -137,8 +137,7 @@ def _candidates(posterior: DiagonalGaussian, these: range, those: range, limit: 
     block in place of its own: a squared Euclidean distance.
     """
     (mu, sigma), (other_mu, other_sigma) = (
-        DiagonalGaussian(*(part[block.start : block.stop] for part in posterior))
-        for block in (these, those)
+        posterior.rows(slice(block.start, block.stop)) for block in (these, those)
     )
     widest = (sigma.square().amax(0) + other_sigma.square().amax(0)).sqrt()
     a, b = mu / widest, other_mu / widest
@@ -154,8 +153,8 @@ def _candidates(posterior: DiagonalGaussian, these: range, those: range, limit: 
 
 def _blocks(posterior: DiagonalGaussian, rows: int) -> Iterator[DiagonalGaussian]:
     """The posteriors in blocks of so many rows, in float64."""
-    for mu, sigma in zip(*(torch.split(part, rows) for part in posterior), strict=True):
-        yield DiagonalGaussian(mu.double(), sigma.double())
+    for start in range(0, len(posterior.mu), rows):
+        yield posterior.rows(slice(start, start + rows)).double()
 
 
 def groups(pairs: Tensor) -> list[list[int]]:

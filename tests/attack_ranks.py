@@ -35,6 +35,7 @@ def load() -> Linear:
         (
             Stage("fgsm", {}, "FGSM"),
             Stage("multi_targeted", {"steps": 4, "restarts": 2}, "Multi-Targeted"),
+            Stage("multi_targeted", {"steps": 4, "targets": 2}, "Nearest", nearest=True),
             Stage("square", {"queries": 20}, "Square", black_box=True),
         )
     )

@@ -129,6 +129,7 @@ class Session:
         aimed at in turn they are the likeliest, or with `nearest` those. Raises TurnedRandom.
         """
         subject, rows, hyper = self.subject, list(rows), hyper or {}
+        own = self.shard.own(rows)
         tag += " nearest" if nearest else ""
         attack, label = self._attack(name, eps, hyper, goal, tag, subject.behaviour.random)
         compute, victim = subject.compute, victim or subject.classifier
@@ -141,9 +142,9 @@ class Session:
         with self._until_deadline(name + tag):
             ranking = subject.logits
             if nearest:
-                pulse = self._pulse(f"{name + tag}: classes", label, rows, len(rows))
-                ranking = self._nearness.of(rows, attack.threat, pulse)
-            jobs = self._open_jobs(attack, name + tag, label, rows, ranking, keep_ends)
+                pulse = self._pulse(f"{name + tag}: classes", label, rows, len(own))
+                ranking = self._nearness.of(own, attack.threat, pulse)
+            jobs = self._open_jobs(attack, name + tag, label, own, ranking, keep_ends)
             outcomes = run_attack(
                 attack, victim, decide, subject.images, subject.labels, jobs, compute,
                 goal=goal, confirm=confirm, begin=begin,
@@ -184,7 +185,8 @@ class Session:
         attack, label = self._attack(
             name, eps, hyper or {}, "fool", f"{tag} {source.fingerprint}", source.classifier.random
         )
-        jobs = self._open_jobs(attack, name + tag, label, rows, source.logits)
+        own = self.shard.own(rows)
+        jobs = self._open_jobs(attack, name + tag, label, own, source.logits)
         subject, decide = self.subject, source.classifier.judge
         outcomes = run_attack(
             attack, source.classifier, decide, subject.images, subject.labels, jobs,
@@ -248,11 +250,9 @@ class Session:
         logits: Tensor,
         keep_ends: bool = False,
     ) -> list[Job]:
-        """The runs of this process that have not ended yet and may still count."""
-        subject, shard = self.subject, self.shard
-        # By row, so that all processes agree without a word.
-        mine = [row for row in rows if row % shard.world == shard.rank]
-        jobs = jobs_of(name, attack, logits, subject.labels, subject.ids, mine, subject.seed)
+        """The runs at these rows that have not ended yet and may still count."""
+        subject = self.subject
+        jobs = jobs_of(name, attack, logits, subject.labels, subject.ids, rows, subject.seed)
         return [job for job in jobs if self._is_open(label, job, keep_ends)]
 
     def _is_open(self, label: str, job: Job, keep_ends: bool) -> bool:

@@ -12,9 +12,11 @@ from paradise_cli.core.given import path_given, plain_array, text_given
 from paradise_cli.core.ranges import MOST_DRAWS, whole
 from paradise_cli.evaluation.evaluate import Evaluation, measure_loaded
 from paradise_cli.evaluation.evaluation_data import split_for
-from paradise_cli.evaluation.posterior_files import classes_of, posterior_of
+from paradise_cli.evaluation.posterior_files import classes_of, full_posterior_of, posterior_of
 from paradise_cli.evaluation.posterior_report import PosteriorReport, report
+from paradise_cli.inference.answers import SCALE_TRIL
 from paradise_cli.inference.loading import LoadedModel, load
+from paradise_cli.information.gaussian import Gaussian
 from paradise_cli.recipe.schema import Recipe, load_recipe
 from paradise_cli.runs.result import Trained
 from paradise_cli.runs.train import train as train_recipe
@@ -84,25 +86,33 @@ def rate(
     *,
     log_variance: ArrayLike | Tensor | None = None,
     sigma: ArrayLike | Tensor | None = None,
+    scale_tril: ArrayLike | Tensor | None = None,
     labels: ArrayLike | Tensor | None = None,
     seed: int = 0,
     batch_size: int = 128,
     draws: int = 1,
 ) -> PosteriorReport:
-    """The rate of any encoder with diagonal Gaussian posteriors as an interval, in nats.
+    """The rate of any encoder with Gaussian posteriors as an interval, in nats.
 
     `mu` and one of `log_variance` (log sigma^2) and `sigma` are [N, latent_dim], of examples that
     the encoder was not trained on; these two are named, as one read for the other gives a plausible
-    and wrong rate. `labels` [N], integers (negative: unknown) or text, add D + R - H(Y). `draws` z
-    for each point go into the exact rate, `batch_size` into the in-batch bound. Source: method.md
-    2. Raises UsageError for arrays that are no posteriors.
+    and wrong rate. Full covariances L L^T are given as `scale_tril` in place of these: L, lower
+    triangular, [N, latent_dim, latent_dim]. `labels` [N], integers (negative: unknown) or text, add
+    D + R - H(Y). `draws` z for each point go into the exact rate, `batch_size` into the in-batch
+    bound. Source: method.md 2. Raises UsageError for arrays that are no posteriors.
     """
     # By keyword alone: in a second place standard deviations pass for log variances in silence.
-    if (log_variance is None) == (sigma is None):
-        raise UsageError("rate needs one of log_variance=... and sigma=..., by its name")
-    name, width = ("sigma", sigma) if log_variance is None else ("log_variance", log_variance)
-    means, widths = plain_array(mu, "mu"), plain_array(width, name)
-    posterior = posterior_of(means, widths, "mu", name, name)
+    widths = {"log_variance": log_variance, "sigma": sigma, SCALE_TRIL: scale_tril}
+    given = {name: plain_array(each, name) for name, each in widths.items() if each is not None}
+    if len(given) != 1:
+        raise UsageError(f"rate needs one of {'=..., '.join(widths)}=..., by its name")
+    ((name, width),) = given.items()
+    means = plain_array(mu, "mu")
+    posterior: Gaussian
+    if name == SCALE_TRIL:
+        posterior = full_posterior_of(means, width, "mu", name)
+    else:
+        posterior = posterior_of(means, width, "mu", name, name)
     classes = None
     if labels is not None:
         classes = classes_of(plain_array(labels, "labels"), len(posterior.mu), "labels")

@@ -26,11 +26,25 @@ def test_the_first_draws_do_not_depend_on_how_many_are_asked_for(latent_dim: int
     random = np.random.default_rng(0)
     mean = random.normal(size=(3, latent_dim)).astype(np.float32)
     sigma = random.uniform(0.1, 2, (3, latent_dim)).astype(np.float32)
-    found = {k: draw(mean, sigma, [0, 5, 9], k, 7) for k in COUNTS}
-    for k in COUNTS:
-        for more in range(k, 21):
-            assert np.array_equal(found[k], found[more][:, :k]), (k, more)
-    assert len(np.unique(found[20][..., 0])) == 60  # no draw is another one's
+    lower = np.tril(random.normal(size=(3, latent_dim, latent_dim))).astype(np.float32)
+    for posterior in ({"sigma": sigma}, {"sigma": sigma, "scale_tril": lower}):
+        found = {k: draw({"mean": mean} | posterior, [0, 5, 9], k, 7) for k in COUNTS}
+        for k in COUNTS:
+            for more in range(k, 21):
+                assert np.array_equal(found[k], found[more][:, :k]), (k, more)
+        assert len(np.unique(found[20][..., 0])) == 60  # no draw is another one's
+
+
+def test_draws_of_a_full_posterior_have_its_covariance() -> None:
+    """Of 40,000 draws a covariance is known to sqrt((S_ii S_jj + S_ij^2) / n), here 5 of these."""
+    lower = np.array([[[0.5, 0], [-0.6, 0.2]]], np.float32)
+    mean = np.array([[1.0, -2.0]], np.float32)
+    (drawn,) = draw({"mean": mean, "sigma": mean, "scale_tril": lower}, [4], 40_000, 0)
+    expected = np.array([[0.25, -0.3], [-0.3, 0.4]])
+    variances = np.diag(expected)
+    error = np.sqrt((np.outer(variances, variances) + expected**2) / 40_000)
+    assert (np.abs(np.cov(drawn.T) - expected) < 5 * error).all()
+    assert np.abs(drawn.mean(0) - mean).max() < 5 * np.sqrt(0.4 / 40_000)
 
 
 @pytest.mark.parametrize("latent_dim", LATENTS)
@@ -98,7 +112,8 @@ def test_draws_are_standard_normal_and_independent() -> None:
 
 def test_many_draws_are_made_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     mean = np.zeros((9, 4), np.float32)
-    whole = draw(mean, mean + 1, list(range(9)), 3, 0)
+    posterior = {"mean": mean, "sigma": mean + 1}
+    whole = draw(posterior, list(range(9)), 3, 0)
     monkeypatch.setattr("paradise_cli.inference.loading._NOISE", 25)
-    assert np.array_equal(draw(mean, mean + 1, list(range(9)), 3, 0), whole)
-    assert draw(mean[:0], mean[:0], [], 3, 0).shape == (0, 3, 4)
+    assert np.array_equal(draw(posterior, list(range(9)), 3, 0), whole)
+    assert draw({"mean": mean[:0], "sigma": mean[:0]}, [], 3, 0).shape == (0, 3, 4)

@@ -3,18 +3,26 @@ map of z may change.
 """
 
 import math
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from pyarrow import parquet
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 import paradise_cli
 from paradise_cli.build import build_data, build_info, build_model
+from paradise_cli.core.errors import UsageError
 from paradise_cli.core.randomness import generator
 from paradise_cli.evaluation.evaluate import measure
+from paradise_cli.evaluation.nuisance import measure_nuisance
+from paradise_cli.evaluation.posterior_files import read_posterior
+from paradise_cli.evaluation.posterior_report import report
 from paradise_cli.figures.posterior import _drawable
+from paradise_cli.inference.encoding import encode_to_file
 from paradise_cli.information.bounds import held_out_rates, pairwise_rates
 from paradise_cli.information.gaussian import (
     DiagonalGaussian,
@@ -29,6 +37,7 @@ from paradise_cli.objective.rates import RATES
 from paradise_cli.recipe.check import RecipeError
 from paradise_cli.recipe.schema import load_recipe
 
+CPU = torch.device("cpu")
 F64 = torch.float64
 FULL = "model.covariance=full"
 
@@ -164,7 +173,7 @@ def test_what_is_measured_is_the_rate_of_the_correlated_posteriors() -> None:
     # Strong correlations, and means that differ.
     model.tilt.weight.data.mul_(20)
     model.mu.weight.data.mul_(20)
-    found = measure(model, recipe, info, data.test, device=torch.device("cpu"), draws=20)
+    found = measure(model, recipe, info, data.test, device=CPU, draws=20)
     posterior, exact = found.posterior.double(), found.evaluation.rate.exact
     noise = normal(360, 2, key="other noise")
     densities = theirs(posterior).log_prob(posterior.rsample(noise)[:, None])
@@ -177,10 +186,15 @@ def test_what_is_measured_is_the_rate_of_the_correlated_posteriors() -> None:
     )
 
 
-def test_it_trains_saves_and_encodes_what_each_latent_is_by_itself(tmp_path: Path) -> None:
-    changes = [FULL, "train.epochs=2"]
-    paradise_cli.train("digits_unsupervised", overrides=changes, out=tmp_path / "run", device="cpu")
-    model = paradise_cli.load(tmp_path / "run")
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("full") / "run"
+    paradise_cli.train("digits", overrides=[FULL, "train.epochs=4"], out=folder, device="cpu")
+    return folder
+
+
+def test_it_trains_saves_and_encodes_what_each_latent_is_by_itself(run: Path) -> None:
+    model = paradise_cli.load(run)
     images = torch.rand(5, 1, 8, 8, generator=generator("images"))
     posterior = model.model.encode(images)
     assert isinstance(posterior, FullGaussian)
@@ -188,6 +202,74 @@ def test_it_trains_saves_and_encodes_what_each_latent_is_by_itself(tmp_path: Pat
     torch.testing.assert_close(torch.as_tensor(encoded.mean), posterior.mu.detach())
     log_variance = 2 * posterior.sigma.detach().log()
     torch.testing.assert_close(torch.as_tensor(encoded.log_variance), log_variance)
+    torch.testing.assert_close(torch.as_tensor(encoded.scale_tril), posterior.factor.detach())
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_file_of_embeddings_has_the_rate_of_its_model(
+    run: Path, suffix: str, tmp_path: Path
+) -> None:
+    model = paradise_cli.load(run)
+    source = model.open("digits:test")
+    out = encode_to_file(model, source, tmp_path / f"z{suffix}").out
+    posterior, _ = read_posterior(out)
+    assert isinstance(posterior, FullGaussian)
+    measured = paradise_cli.evaluate(model).rate
+    assert measured is not None
+    upper = measured.population.upper
+    assert report(posterior).rate.population.upper == pytest.approx(upper, rel=1e-5)
+    encoded = model.encode("digits:test")
+    again = paradise_cli.rate(encoded.mean, scale_tril=encoded.scale_tril).rate
+    assert again.population.upper == pytest.approx(upper, rel=1e-5)
+    # What is left without the correlations is another channel.
+    alone = paradise_cli.rate(encoded.mean, log_variance=encoded.log_variance).rate
+    assert alone.population.upper < upper - 0.01
+
+
+def test_parquet_and_draws_have_the_correlations_too(run: Path, tmp_path: Path) -> None:
+    model = paradise_cli.load(run)
+    source = model.open("digits:test")
+    out = encode_to_file(model, source, tmp_path / "z.parquet", samples=500).out
+    rows = parquet.read_table(out, columns=["mean", "scale_tril", "samples"]).to_pylist()
+    lower, mean = np.array(rows[0]["scale_tril"]), np.array(rows[0]["mean"])
+    standard = np.linalg.solve(lower, (np.array(rows[0]["samples"]) - mean).T)
+    # Standard normal: 500 of them in each latent, uncorrelated, within five standard errors.
+    assert np.abs(standard.mean(1)).max() < 5 / math.sqrt(500)
+    assert np.abs(np.cov(standard) - np.eye(2)).max() < 5 * math.sqrt(2 / 500)
+
+
+@pytest.mark.parametrize(
+    ("factor", "message"),
+    [
+        (np.ones((3, 2)), r"scale_tril is \[3, 2\] of type"),
+        (np.ones((3, 2, 2)), "numbers above the diagonal"),
+        (np.tril(np.full((3, 2, 2), np.nan)), "scale_tril: row 0, dimension 0 is not finite"),
+        (np.tril(-np.ones((3, 2, 2))), "has a negative sigma"),
+        (np.zeros((3, 2, 2)), "has sigma = 0"),
+        (np.array([[[1, 0], [np.inf, 1]]] * 3), "is not finite"),
+    ],
+)
+def test_what_is_no_cholesky_factor_is_refused(factor: np.ndarray, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        paradise_cli.rate(np.zeros((3, 2)), scale_tril=factor)
+
+
+def test_views_move_full_posteriors_as_they_move_each_latent(run: Path) -> None:
+    model = paradise_cli.load(run)
+    data = build_data(model.recipe)
+    measured = measure(model.model, model.recipe, model.info, data.test, device=CPU)
+    found = measure_nuisance(model.model, measured, data.test, device=CPU)
+    apart = [row.shift for row in found.rows]
+    # The images differ: an interval without a width would be of something else.
+    assert all(0 < shift.value < 100 * (shift.high - shift.low) for shift in apart)
+
+
+def test_one_latent_has_nothing_to_tilt() -> None:
+    recipe = load_recipe("digits", [FULL, "model.latent_dim=1"]).recipe
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = build_model(recipe, build_info(recipe))
+    assert isinstance(model.encode(torch.rand(2, 1, 8, 8)), DiagonalGaussian)
 
 
 def test_ellipses_lie_along_their_own_axes() -> None:

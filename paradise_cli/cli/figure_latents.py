@@ -187,9 +187,17 @@ def origin_of(
 
 
 def _stacked(found: Sequence[Any], labels: "Tensor") -> dict[str, Any]:
-    """mu and sigma [M, N, 2] of M models, and labels [N, T]."""
+    """mu and sigma [M, N, 2] of M models, their covariances [M, N, 2, 2] where one is full, and
+    labels [N, T].
+    """
     import torch
+
+    from paradise_cli.information.gaussian import FullGaussian
 
     parts = zip(*(each.marginals() for each in found), strict=True)
     mu, sigma = (torch.stack(part).cpu().numpy() for part in parts)
-    return {"mu": mu, "sigma": sigma, "labels": labels.numpy()}
+    arrays = {"mu": mu, "sigma": sigma, "labels": labels.numpy()}
+    if any(isinstance(each, FullGaussian) for each in found):
+        covariances = [each.covariances() for each in found]
+        arrays["covariance"] = torch.stack(covariances).cpu().numpy()
+    return arrays

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from paradise_cli.evaluation.posterior_report import Labelled, PosteriorReport
-    from paradise_cli.information.gaussian import DiagonalGaussian
+    from paradise_cli.information.gaussian import Gaussian
 
 
 Means = Annotated[
@@ -103,7 +103,7 @@ def rate(
 
 def _read(
     posterior: Path, widths: Path | None, labels: Path | None, sigma: bool | None
-) -> tuple["DiagonalGaussian", "Tensor | None"]:
+) -> tuple["Gaussian", "Tensor | None"]:
     """The posteriors, and the classes of their examples where these are known and of use."""
     from paradise_cli.evaluation.posterior_files import read_labels, read_posterior
     from paradise_cli.evaluation.posterior_report import unfit

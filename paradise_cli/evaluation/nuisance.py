@@ -156,7 +156,9 @@ def measure_nuisance(
         # Keyed by the sampler and not by its settings: a stronger view is the same change, further.
         view = _drawn_by(View(SAMPLERS[name](**settings)), model, task, (seed, "nuisance", name))
         posterior = one_pass(model, split, device, found, None, progress, view)
-        shift = Mean.of(DISTANCES[DISTANCE]().scale_free(measured.posterior, posterior))
+        # Of full posteriors each latent by itself, as distances are of (method.md 2.8).
+        sides = measured.posterior.marginals(), posterior.marginals()
+        shift = Mean.of(DISTANCES[DISTANCE]().scale_free(*sides))
         flips = accuracy = None
         if scores is not None:
             flips = _flip_rate(scores, found[0])

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from paradise_cli.core.arrays import read_archive, read_array, type_of
 from paradise_cli.core.errors import UsageError
-from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.inference.answers import SCALE_TRIL
+from paradise_cli.information.gaussian import DiagonalGaussian, FullGaussian, Gaussian
 
 MEANS = ("mu", "mean")
 LOG_VARIANCES = ("logvar", "log_var", "log_variance")
@@ -26,11 +27,12 @@ _WHITE = 255  # of a mask in 8 bits, which marks a class as 1 does
 
 def read_posterior(
     path: Path, widths: Path | None = None, *, sigma: bool | None = None
-) -> tuple[DiagonalGaussian, Tensor | None]:
+) -> tuple[Gaussian, Tensor | None]:
     """Posteriors [N, K] in float64, and the classes [N] where the file holds labels (`classes_of`).
 
     `path` is one `.npz` or `.safetensors` with a mean (`mu`, `mean`), a width (`logvar`, `log_var`,
-    `log_variance`, `sigma`, `scale` or `std`) and perhaps `labels`; or an `.npy` of means beside an
+    `log_variance`, `sigma`, `scale` or `std`), for full covariances `scale_tril` in place of it or
+    beside it, and perhaps `labels`; or an `.npy` of means beside an
     `.npy` of widths: standard deviations if `sigma`, log variances if it is False, and if it is
     None log variances that cannot be taken for standard deviations. Raises UsageError for what does
     not exist or is no such array, ParadiseError for a damaged file.
@@ -55,11 +57,18 @@ def read_posterior(
             f"{widths}: a second file belongs to an .npy of means; {path} holds everything"
         )
     # An archive names its widths, and needs no flag.
-    arrays, names = read_archive(path, (*MEANS, *WIDTHS, *LABELS))
-    mean, width = (_only(path, arrays, names, allowed) for allowed in (MEANS, WIDTHS))
-    posterior = posterior_of(
-        arrays[mean], arrays[width], f"{path}: {mean}", f"{path}: {width}", width
-    )
+    arrays, names = read_archive(path, (*MEANS, *WIDTHS, SCALE_TRIL, *LABELS))
+    mean = _only(path, arrays, names, MEANS)
+    posterior: Gaussian
+    if SCALE_TRIL in arrays:
+        # A width beside it is that of each latent by itself: what `encode` writes.
+        factor, factor_name = arrays[SCALE_TRIL], f"{path}: {SCALE_TRIL}"
+        posterior = full_posterior_of(arrays[mean], factor, f"{path}: {mean}", factor_name)
+    else:
+        width = _only(path, arrays, names, WIDTHS)
+        posterior = posterior_of(
+            arrays[mean], arrays[width], f"{path}: {mean}", f"{path}: {width}", width
+        )
     if "labels" not in arrays:
         return posterior, None
     classes = classes_of(arrays["labels"], len(posterior.mu), f"{path}: labels")
@@ -187,6 +196,32 @@ def posterior_of(
         f"is out of range: |mu| must be at most {LARGEST_MEAN:g}",
     )
     return DiagonalGaussian(mu, (0.5 * raw).exp() if logarithmic else raw)
+
+
+def full_posterior_of(
+    mean: NDArray[Any], factor: NDArray[Any], mean_name: str, factor_name: str
+) -> FullGaussian:
+    """Posteriors N(mean, L L^T) in float64, from means [N, K] and lower triangular L [N, K, K].
+
+    Raises UsageError, by the names given, for arrays that are none.
+    """
+    if factor.dtype.kind not in "fiu" or factor.shape != (*mean.shape, *mean.shape[1:]):
+        raise UsageError(
+            f"{factor_name} is {_shape(factor)} of type {type_of(factor)}: beside {mean_name},"
+            f" {_shape(mean)}, it must hold numbers, [N, latent_dim, latent_dim]"
+        )
+    lower = torch.from_numpy(factor.astype(np.float64, order="C"))
+    widths = lower.diagonal(dim1=1, dim2=2)
+    # What is said of a width by itself is said of these, too.
+    mu, _ = posterior_of(mean, widths.numpy(), mean_name, factor_name, "sigma")
+    tilts = lower.flatten(1)
+    _refuse(~tilts.isfinite(), factor_name, "(of the matrix in one row) is not finite")
+    if bool(lower.triu(1).any()):
+        raise UsageError(
+            f"{factor_name} has numbers above the diagonal: give the lower triangular L of the"
+            " covariance L L^T, as numpy.linalg.cholesky does"
+        )
+    return FullGaussian(mu, lower)
 
 
 def _refuse(wrong: Tensor, name: str, what: str) -> None:

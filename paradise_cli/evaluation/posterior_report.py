@@ -14,7 +14,7 @@ from torch import Tensor
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.randomness import generator, permutation
 from paradise_cli.core.units import BITS, counted, significant
-from paradise_cli.information.gaussian import DiagonalGaussian
+from paradise_cli.information.gaussian import Gaussian
 from paradise_cli.information.latents import Latents, latents
 from paradise_cli.information.rate import ExactRate
 from paradise_cli.information.rate_interval import AT_CAP, RateInterval, rate_interval
@@ -78,7 +78,7 @@ class PosteriorReport:
 
 
 def report(
-    posterior: DiagonalGaussian,
+    posterior: Gaussian,
     classes: Tensor | None = None,
     *,
     seed: int = 0,
@@ -100,7 +100,7 @@ def report(
 
 
 def label_excess(
-    posterior: DiagonalGaussian, classes: Tensor, exact: ExactRate, *, seed: int = 0
+    posterior: Gaussian, classes: Tensor, exact: ExactRate, *, seed: int = 0
 ) -> Labelled:
     """D + R - H(Y) of N posteriors, over the m of them whose class is not -1; by the seed."""
     noise = torch.randn(posterior.mu.shape, generator=generator(seed, "probe"), dtype=torch.float64)

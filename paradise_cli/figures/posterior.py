@@ -79,7 +79,7 @@ def _drawable(posterior: Gaussian) -> tuple[NDArray[np.float64], ...]:
         raise ParadiseError("the picture cannot be drawn: some posteriors are not finite")
     if isinstance(drawn, DiagonalGaussian):
         return mu, sigma, sigma, np.zeros(len(mu))
-    values, vectors = np.linalg.eigh(drawn.variances().view(-1, 2, 2).cpu().numpy())
+    values, vectors = np.linalg.eigh(drawn.covariances().cpu().numpy())
     return mu, sigma, np.sqrt(values), np.degrees(np.arctan2(vectors[:, 1, 0], vectors[:, 0, 0]))
 
 

@@ -11,6 +11,7 @@ from paradise_cli.core.errors import UsageError
 from paradise_cli.core.results import EMBEDDINGS, check_suffix
 from paradise_cli.core.storage import publish_together
 from paradise_cli.data import UnreadableImage
+from paradise_cli.inference.answers import SCALE_TRIL
 from paradise_cli.inference.batches import NothingReadable, Results
 from paradise_cli.inference.embedding_files import WRITERS, Embeddings, Part
 from paradise_cli.inference.image_sources import ImageSource
@@ -51,9 +52,10 @@ def encode_to_file(
     `.npy` holds the means, float32 [N, latent_dim], or with `samples` K draws instead, [N, K,
     latent_dim]. `.npz` holds mean, log_variance, labels [N, T], ids and, with `samples`, the draws;
     and where images lie in class folders that the model does not know, class_names, which the first
-    column of the labels numbers. `.safetensors` holds the same numbers and no texts, `.parquet` a
-    row of path, class and these arrays for each image. With `features` there is one array in place
-    of the posterior's: what its backbone gives, [N, F].
+    column of the labels numbers. Of full posteriors there is `scale_tril` too: see `Encoding`.
+    `.safetensors` holds the same numbers and no texts, `.parquet` a row of path, class and these
+    arrays for each image. With `features` there is one array in place of the posterior's: what its
+    backbone gives, [N, F].
     The index is a CSV of row, path and error; an unreadable file has an error and no row. Equal
     calls write equal bytes, whatever `ahead`. Raises UsageError for another suffix and for draws of
     features, ParadiseError where no image is readable or `out` cannot be written, with what was
@@ -94,6 +96,8 @@ def _shapes(model: LoadedModel, features: bool, samples: int) -> dict[str, tuple
     if features:
         return {"features": (size,)}
     shapes: dict[str, tuple[int, ...]] = {"mean": (size,), "log_variance": (size,)}
+    if model.model.tilt is not None:
+        shapes[SCALE_TRIL] = (size, size)
     return shapes | {"samples": (samples, size)} if samples else shapes
 
 
@@ -156,5 +160,5 @@ def _parts(
             part = block.values
             if samples:
                 rows = [(first or 0) + row for row in block.rows]
-                part = part | {"samples": draw(part["mean"], part["sigma"], rows, samples, seed)}
+                part = part | {"samples": draw(part, rows, samples, seed)}
             yield part

@@ -1,7 +1,7 @@
 """From a run folder, a weights file or a zoo name to a model that can be used."""
 
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,14 @@ from paradise_cli.core.units import counted
 from paradise_cli.data import DataInfo, UnreadableImage
 from paradise_cli.hub.cards import packaged_for
 from paradise_cli.hub.push import Pushed
+from paradise_cli.inference.answers import SCALE_TRIL, Encoding, Prediction, Reconstruction
 from paradise_cli.inference.batches import BlockFunction, Results, stream_results
 from paradise_cli.inference.find_model import find_model
 from paradise_cli.inference.image_sources import Images, ImageSource, open_images
 from paradise_cli.inference.pixels import pixel_decoder
 from paradise_cli.inference.pushing import prepare_push
 from paradise_cli.inference.trained_file import build_trained, read_trained
+from paradise_cli.information.gaussian import FullGaussian
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.models.weights import read_model
 from paradise_cli.recipe.schema import Recipe
@@ -34,71 +36,6 @@ from paradise_cli.recipe.schema import Recipe
 _NOISE = 2**20  # normal numbers that are drawn at a time
 
 Advance = Callable[[int], None]
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """Posteriors of N images: `mean` and `log_variance`, float32 [N, latent_dim].
-
-    The log-variance of a deterministic encoder is -inf. `ids` say which image a row is, `labels`
-    int64 [N, T] are -1 where unknown, `samples` are float32 [N, K, latent_dim] where asked for, and
-    `skipped` are the files that could not be read. The first column of `labels` numbers
-    `class_names`: the model's classes, and after them the class folders that it does not know.
-    """
-
-    mean: NDArray[np.float32]
-    log_variance: NDArray[np.float32]
-    ids: list[str]
-    labels: NDArray[np.int64]
-    samples: NDArray[np.float32] | None
-    skipped: list[UnreadableImage]
-    class_names: tuple[str, ...] = ()
-
-    def __repr__(self) -> str:
-        n, latent_dim = self.mean.shape
-        drawn = "" if self.samples is None else f", {counted(self.samples.shape[1], 'draw')}"
-        size = f"{counted(n, 'image')}, {counted(latent_dim, 'dimension')}"
-        return f"Encoding({size}{drawn}{_skipped(self.skipped)})"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Probabilities float32 [N, classes] of each classification head, from the mean of z.
-
-    `classes` are the names by head.
-    """
-
-    probabilities: dict[str, NDArray[np.float32]]
-    classes: dict[str, tuple[str, ...]]
-    ids: list[str]
-    skipped: list[UnreadableImage]
-
-    def __repr__(self) -> str:
-        heads = ", ".join(
-            f"{name}: {counted(len(each), 'class', 'classes')}"
-            for name, each in self.classes.items()
-        )
-        return f"Prediction({counted(len(self.ids), 'image')}; {heads}{_skipped(self.skipped)})"
-
-    def labels(self, head: str | None = None) -> list[str]:
-        """The most probable class of each image, by the head of that name, else by the first."""
-        name = next(iter(self.probabilities)) if head is None else head
-        return [self.classes[name][i] for i in self.probabilities[name].argmax(1).tolist()]
-
-
-@dataclass(frozen=True)
-class Reconstruction:
-    """Images and what each decoder makes of the mean of z, float32 [N, C, H, W] in [0, 1]."""
-
-    originals: NDArray[np.float32]
-    pixels: dict[str, NDArray[np.float32]]
-    ids: list[str]
-    skipped: list[UnreadableImage]
-
-    def __repr__(self) -> str:
-        decoders = ", ".join(self.pixels)
-        images = counted(len(self.ids), "image")
-        return f"Reconstruction({images} by {decoders}{_skipped(self.skipped)})"
 
 
 @dataclass(frozen=True)
@@ -171,14 +108,14 @@ class LoadedModel:
         seed = seed_number(seed)
         source = self.open(images)
         blocks = list(self.stream(source, self.posterior()))
-        mean = joined(blocks, "mean")
+        found = {name: joined(blocks, name) for name in blocks[0].values}
         rows = [row for block in blocks for row in block.rows]
         # By row of the source, not of the result: a file that becomes unreadable moves no noise.
-        drawn = draw(mean, joined(blocks, "sigma"), rows, samples, seed) if samples else None
+        drawn = draw(found, rows, samples, seed) if samples else None
         ids, skipped = _ids(source, blocks)
         return Encoding(
-            mean, joined(blocks, "log_variance"), ids, source.labels[rows], drawn, skipped,
-            source.class_names,
+            found["mean"], found["log_variance"], ids, source.labels[rows], drawn, skipped,
+            source.class_names, found.get(SCALE_TRIL),
         )  # fmt: skip
 
     def predict(self, images: Images) -> Prediction:
@@ -219,12 +156,19 @@ class LoadedModel:
         return prepare_push(self.source, repo, card).send(private=private, token=token)
 
     def posterior(self) -> BlockFunction:
-        """Images to mean, log_variance and sigma of each latent by itself, each [B, latent_dim]."""
+        """Images to mean, log_variance and sigma of each latent by itself, each [B, latent_dim].
+
+        Of full posteriors also their `scale_tril`.
+        """
 
         def compute(images: Tensor) -> dict[str, Tensor]:
-            mu, sigma = self.model.encode(images).marginals()
+            posterior = self.model.encode(images)
+            mu, sigma = posterior.marginals()
             # Sigma too: from a rounded log-variance the draws would differ in their last bits.
-            return {"mean": mu, "log_variance": 2 * sigma.log(), "sigma": sigma}
+            found = {"mean": mu, "log_variance": 2 * sigma.log(), "sigma": sigma}
+            if isinstance(posterior, FullGaussian):
+                found[SCALE_TRIL] = posterior.factor
+            return found
 
         return compute
 
@@ -272,8 +216,8 @@ class LoadedModel:
                 found[head] = self.info.targets[column].classes
         if not found:
             raise ParadiseError(
-                f"{self.source} was trained without class labels and cannot predict; it can encode"
-                f" and reconstruct. Packaged with classes: {', '.join(packaged_for('predict'))}"
+                f"{self.source} was trained without class labels and cannot predict; it can"
+                f" {self._abilities()}. Packaged with classes: {', '.join(packaged_for('predict'))}"
             )
         return found
 
@@ -281,11 +225,18 @@ class LoadedModel:
         """Names of the heads that give pixels; raises ParadiseError where there is none."""
         names = [name for name, head in self.model.heads.items() if head.kind == "pixels"]
         if not names:
+            packaged = ", ".join(packaged_for("reconstruct"))
             raise ParadiseError(
-                f"{self.source} has no decoder, only: {', '.join(self.model.heads)}; it can encode"
-                f" and predict. Packaged with a decoder: {', '.join(packaged_for('reconstruct'))}"
+                f"{self.source} has no decoder, only: {', '.join(self.model.heads)}; it can"
+                f" {self._abilities()}. Packaged with a decoder: {packaged}"
             )
         return names
+
+    def _abilities(self) -> str:
+        """What can be asked of it, in words."""
+        kinds = {head.kind for head in self.model.heads.values()}
+        verbs = {"logits": "predict", "pixels": "reconstruct"}
+        return " and ".join(["encode", *(verb for kind, verb in verbs.items() if kind in kinds)])
 
 
 def load(path_or_name: str | Path | None = None, device: str = "cpu") -> LoadedModel:
@@ -303,22 +254,27 @@ def load(path_or_name: str | Path | None = None, device: str = "cpu") -> LoadedM
 
 
 def draw(
-    mean: NDArray[np.float32], sigma: NDArray[np.float32], rows: list[int], samples: int, seed: int
+    posterior: Mapping[str, NDArray[np.float32]], rows: list[int], samples: int, seed: int
 ) -> NDArray[np.float32]:
-    """Draws [N, samples, latent_dim]; the noise depends on the seed, the row and the draw alone."""
+    """Draws [N, samples, latent_dim] from what `LoadedModel.posterior` gives.
+
+    The noise depends on the seed, the row and the draw alone.
+    """
+    mean, factor = posterior["mean"], posterior.get(SCALE_TRIL)
     drawn = np.empty((len(rows), samples, mean.shape[1]), np.float32)
     # Noise is made from integers of 8 bytes: a part of the rows at a time keeps them few.
-    size = max(1, _NOISE // (samples * mean.shape[1]))
+    latents = mean.shape[1]
+    size = max(1, _NOISE // (samples * latents * (1 if factor is None else latents)))
     for first in range(0, len(rows), size):
         part = slice(first, first + size)
         keys = torch.tensor(rows[part])
         noise = normal_draws(keys, samples, mean.shape[1], seed, "encode").numpy()
-        drawn[part] = mean[part, None] + sigma[part, None] * noise
+        if factor is None:
+            drawn[part] = mean[part, None] + posterior["sigma"][part, None] * noise
+        else:
+            # Not as matrices, whose products round by how many draws there are.
+            drawn[part] = mean[part, None] + (factor[part, None] * noise[:, :, None]).sum(3)
     return drawn
-
-
-def _skipped(skipped: list[UnreadableImage]) -> str:
-    return f"; {counted(len(skipped), 'file')} could not be read" if skipped else ""
 
 
 def joined(blocks: list[Results], name: str) -> NDArray[Any]:

@@ -66,6 +66,10 @@ class DiagonalGaussian(NamedTuple):
         """What `squares` of z - mu are in the mean."""
         return self.sigma.square()
 
+    def covariances(self) -> Tensor:
+        """The covariance of each, [B, K, K]."""
+        return torch.diag_embed(self.sigma.square())
+
     def precision(self) -> Tensor:
         """The inverse covariance, as weights of `squares`."""
         return self.sigma.square().reciprocal()
@@ -145,7 +149,11 @@ class FullGaussian(NamedTuple):
 
     def variances(self) -> Tensor:
         """What `squares` of z - mu are in the mean."""
-        return (self.factor @ self.factor.mT).flatten(1)
+        return self.covariances().flatten(1)
+
+    def covariances(self) -> Tensor:
+        """L L^T, [B, K, K]."""
+        return self.factor @ self.factor.mT
 
     def precision(self) -> Tensor:
         """The inverse covariance, as weights of `squares`."""

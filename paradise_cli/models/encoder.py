@@ -67,7 +67,8 @@ class StochasticEncoder(nn.Module):
         # Last, so that a deterministic model of the same seed starts from the same weights.
         self.rho = nn.Linear(backbone.out_features, latent_dim) if stochastic else None
         below = latent_dim * (latent_dim - 1) // 2
-        full = stochastic and covariance == "full"
+        # With one latent there is nothing to tilt.
+        full = stochastic and covariance == "full" and latent_dim > 1
         self.tilt = nn.Linear(backbone.out_features, below) if full else None
 
     def features(self, images: Tensor) -> Tensor:

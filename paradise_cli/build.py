@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.optim import Optimizer
 
-from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.errors import ParadiseError, UsageError, component
 from paradise_cli.core.machine import choose_precision, fast_layout
 from paradise_cli.core.randomness import generator, seed_of
 from paradise_cli.core.registry import did_you_mean
@@ -35,6 +35,7 @@ from paradise_cli.objective.rates import RATES
 from paradise_cli.perturbations import SAMPLERS, Sampler
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.recipe.schema import Task as TaskSpec
+from paradise_cli.recipe.tasks import named_tasks
 from paradise_cli.recipe.views import only_images
 from paradise_cli.training.average import Average
 from paradise_cli.training.optim import OPTIMIZERS, SCHEDULES
@@ -77,12 +78,15 @@ def build_model(recipe: Recipe, info: DataInfo) -> StochasticEncoder:
     # Layers draw their weights from the global generator, which is put back as it was.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(recipe.train.seed, "weights"))
-        backbone = BACKBONES[spec.backbone.name](info.shape, **spec.backbone.hyper)
+        with component("model.backbone"):
+            backbone = BACKBONES[spec.backbone.name](info.shape, **spec.backbone.hyper)
         # Behind a frozen backbone its features are what is reproduced.
         shape = (backbone.out_features, 1, 1) if is_frozen(backbone) else info.shape
-        heads = {
-            name: _head(recipe, info, task, shape) for name, task in named_tasks(recipe).items()
-        }
+        heads = {}
+        for number, (name, task) in enumerate(named_tasks(recipe).items()):
+            target = _target(info, task)
+            with component(f"objective.tasks.{number}"):
+                heads[name] = _head(recipe, info, task, target, shape)
         return StochasticEncoder(
             backbone,
             heads,
@@ -142,7 +146,8 @@ def build_objective(recipe: Recipe, info: DataInfo) -> Objective:
     if recipe.model.stochastic:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(recipe.train.seed, "rate"))
-            q = RATES[objective.rate.q](recipe.model.latent_dim, info, **objective.rate.hyper)
+            with component("objective.rate"):
+                q = RATES[objective.rate.q](recipe.model.latent_dim, info, **objective.rate.hyper)
     linearity = objective.linearity
     return Objective(
         tasks,
@@ -301,21 +306,6 @@ def head_classes(recipe: Recipe, info: DataInfo) -> dict[str, tuple[str, ...]]:
     return {name: info.targets[_target(info, task)].classes for name, task in supervised.items()}
 
 
-def named_tasks(recipe: Recipe) -> dict[str, TaskSpec]:
-    """The recipe's tasks by name, else by target or distortion, numbered where one repeats."""
-    # Each needs a name of its own: it is the name of its head and of its numbers.
-    named: dict[str, TaskSpec] = {}
-    for task in recipe.objective.tasks:
-        base = task.name or task.target or task.distortion.name
-        name = base
-        number = 2
-        while name in named:
-            name = f"{base}_{number}"
-            number += 1
-        named[name] = task
-    return named
-
-
 def _target(info: DataInfo, task: TaskSpec) -> int:
     """The label column that a task reads; raises UsageError where the data have no such column."""
     names = [target.name for target in info.targets]
@@ -336,8 +326,7 @@ def _target(info: DataInfo, task: TaskSpec) -> int:
     return names.index(task.target) if task.target else 0
 
 
-def _head(recipe: Recipe, info: DataInfo, task: TaskSpec, shape: Shape) -> Head:
-    target = _target(info, task)
+def _head(recipe: Recipe, info: DataInfo, task: TaskSpec, target: int, shape: Shape) -> Head:
     # Data without labels have no classes, and decoders need none.
     classes = len(info.targets[target].classes) if info.targets else 0
     head = HEADS[task.head.name](recipe.model.latent_dim, classes, shape, **task.head.hyper)

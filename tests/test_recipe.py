@@ -260,7 +260,7 @@ def test_no_noise_and_no_rate_go_together(write: Write) -> None:
 
 
 BROKEN = [  # (whole file, the exact start of the message)
-    ("", "r.yaml:1:1: is empty; expected sections such as"),
+    ("", "r.yaml:1:1: is empty; expected lines such as"),
     ("# only a comment\n", "r.yaml:1:1: is empty; "),
     ("- a\n", "r.yaml:1:1: is not a mapping; "),
     ("a: b: c\n", "r.yaml:1:5: mapping values are not allowed here"),

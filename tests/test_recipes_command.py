@@ -118,3 +118,43 @@ def test_sizes_that_no_tensor_has_are_one_message() -> None:
     }.items():
         refused = run("check", "digits", "--set", f"{setting}={2**63 - 1}")
         assert message in refused.stdout + str(refused.exception)
+
+
+TASKS = "objective.tasks=[{{distortion: {}, head: {}}}]"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            [TASKS.format("squared_error", "{name: mlp_decoder, hidden: [0]}")],
+            "digits: objective.tasks.0: mlp_decoder: hidden must be at least 1, not 0",
+        ),
+        (
+            [TASKS.format("squared_error", "linear")],
+            "digits: objective.tasks.0: distortion squared_error cannot read head linear",
+        ),
+        (["objective.rate={q: bank, size: 0}"], "digits: objective.rate: rate bank: size must be"),
+        (
+            ["model.backbone={name: mlp, hidden: [-1]}"],
+            "digits: model.backbone: mlp: hidden must be at least 1, not -1",
+        ),
+        (
+            [
+                "objective.alpha=-3",
+                TASKS.format(
+                    "{name: info_nce, temperature: -1}", "{name: projection, hidden: [4]}"
+                ),
+            ],
+            "objective.tasks.0.distortion: info_nce: temperature must be a number above 0, not -1",
+        ),
+    ],
+)
+def test_check_finds_what_only_a_component_knows(overrides: list[str], message: str) -> None:
+    words = [word for override in overrides for word in ("--set", override)]
+    result = CliRunner().invoke(whole, ["recipes", "check", "digits", *words])
+    assert result.exit_code == 2 and message in result.stderr, result.stderr
+    # With everything else that is wrong, and before any data.
+    assert ("objective.alpha: should be at least 0" in result.stderr) == (len(overrides) == 2)
+    trained = CliRunner().invoke(whole, ["train", "digits", *words])
+    assert trained.exit_code == 2 and message.removeprefix("digits: ") in trained.stderr

@@ -85,7 +85,7 @@ def test_runs_of_other_distortions_share_no_unit(tmp_path: Path) -> None:
     terms = {"distortion": 1.0}
     one = a_run(tmp_path / "one", terms)
     other = a_run(tmp_path / "other", terms, recipe="digits_unsupervised")
-    with pytest.raises(ParadiseError, match=r"other units \(cross-entropy, nats, squared error\)"):
+    with pytest.raises(ParadiseError, match=r"other units \(cross-entropy, nats; squared error\)"):
         curves({"one": one, "other": other})
     assert curves({"other": other}).distortion == "squared error"
     with pytest.raises(ParadiseError, match="no epoch has ended yet"):

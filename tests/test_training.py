@@ -336,8 +336,15 @@ def test_the_first_bad_term_and_step_are_named() -> None:
     for value in (1.0, math.nan, 1.0):
         state.observe({"rate": torch.tensor(value), "loss": torch.tensor(1.0)})
         state.step += 1
-    with pytest.raises(NonFinite, match="rate not finite at step 1"):
+    with pytest.raises(NonFinite, match=r"rate not finite at step 1\..*last checkpoint"):
         state.means(3)
+
+
+def test_what_is_not_finite_before_the_first_step_is_no_learning_rates_fault() -> None:
+    """A temperature of 1e-300 gives infinite logits at once."""
+    found = str(NonFinite({"loss": 0, "distortion/info_nce": 0}))
+    assert "info_nce not finite at step 0" in found and "temperature" in found
+    assert "optim.lr" not in found and "checkpoint" not in found
 
 
 def test_disk_full_while_saving_is_one_message(tmp_path: Path) -> None:
@@ -441,9 +448,8 @@ def test_standard_is_the_same_encoder_without_noise(tmp_path: Path) -> None:
 def test_augmentations_that_the_images_do_not_allow_are_refused_at_once(
     augment: str, message: str
 ) -> None:
-    recipe = load_recipe("digits", [f"data.augment={augment}"]).recipe
     with pytest.raises(UsageError, match=message):
-        dry_run(recipe)
+        dry_run(load_recipe("digits", [f"data.augment={augment}"]).recipe)
 
 
 def test_dry_run_counts_without_touching_data() -> None:

@@ -250,7 +250,7 @@ BAD = {
     ),
     "a distance that is none": (
         ["views=[{name: adversarial, eps: 0.1, distance: helinger}]"],
-        "views.0.distance: unknown distance 'helinger'; did you mean 'hellinger'? known: ",
+        "views.0: unknown distance 'helinger'; did you mean 'hellinger'?; known: ",
     ),
     "eps 0": (["views=[{name: corner, eps: 0}]"], "views.0.eps: should be greater than 0"),
     "eps above 1": (["views=[{name: uniform, eps: 8}]"], "should be at most 1 (got 8)"),

@@ -61,7 +61,7 @@ def check(
     as_json: JsonOption = False,
 ) -> None:
     """Check recipes against the schema; every mistake is listed, and no data is touched."""
-    from paradise_cli.core.errors import ParadiseError, UsageError
+    from paradise_cli.core.errors import ParadiseError, Refused, UsageError
     from paradise_cli.recipe.check import RecipeError
     from paradise_cli.recipe.schema import load_recipe
     from paradise_cli.runs.memory import check_memory
@@ -79,6 +79,9 @@ def check(
                 {"at": p.place.text, "key": p.path, "problem": p.text} for p in error.problems
             ]
             messages.append(str(error))
+        except Refused as error:
+            problems = [{"at": path, "key": "", "problem": str(error)}]
+            messages.append(f"{path}: {error}")
         # No such file, say: the other files are checked all the same.
         except ParadiseError as error:
             problems = [{"at": path, "key": "", "problem": str(error)}]

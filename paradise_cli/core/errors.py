@@ -1,5 +1,8 @@
 """Mistakes a user can mend: shown as one message, never as a traceback."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 LONGEST_LINE = 2000  # characters of one that is shown; paths, of at most 4,095, are rarely longer
 
 
@@ -15,10 +18,25 @@ class UsageError(ParadiseError):
     exit_code = 2
 
 
+class Refused(UsageError):
+    """What a component of a recipe refuses, by its key."""
+
+
 class Interrupted(ParadiseError):
     """Stopped by a signal, with everything saved."""
 
     exit_code = 130  # what a shell reports of a program that Ctrl-C ended
+
+
+@contextmanager
+def component(key: str) -> Iterator[None]:
+    """What is refused within is refused by the component at this key of the recipe."""
+    try:
+        yield
+    except Refused:
+        raise
+    except UsageError as error:
+        raise Refused(f"{key}: {error}") from error
 
 
 def shown(text: str) -> str:

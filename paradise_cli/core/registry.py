@@ -2,7 +2,7 @@
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Generic, ParamSpec, TypeVar, get_type_hints
 
 from paradise_cli.core.errors import UsageError
@@ -68,6 +68,20 @@ class Registry(Generic[T]):
 
     def __contains__(self, name: str) -> bool:
         return name in self._factories
+
+    def try_out(self, name: str, hyper: Mapping[str, object]) -> None:
+        """Make the component where it needs nothing else; raises the UsageError that it raises."""
+        factory = self[name]
+        kinds = {each.kind for each in inspect.signature(factory).parameters.values()}
+        if kinds - {inspect.Parameter.KEYWORD_ONLY}:
+            return
+        try:
+            factory(**hyper)
+        except UsageError:
+            raise
+        # A fault of somebody's own component is told where it is used.
+        except Exception:
+            return
 
     def hyper_parameters(self, name: str) -> dict[str, tuple[object, object]]:
         """Type and default (`inspect.Parameter.empty` if required) of each hyper-parameter."""

@@ -201,7 +201,7 @@ def parse(text: str, source: str, override: int = 0) -> Document:
             document.data = builder.value(node, ())
         else:
             what = "is empty" if node is None else "is not a mapping"
-            document.complain((), f"{what}; expected sections such as `model: {{latent_dim: 2}}`")
+            document.complain((), f"{what}; expected lines such as `name: value`")
     except yaml.MarkedYAMLError as error:
         document.complain(
             (), _sentence(error), builder.place(error.problem_mark or error.context_mark)

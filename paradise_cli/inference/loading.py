@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paradise_cli.build import named_tasks
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.randomness import normal_draws
@@ -32,6 +31,7 @@ from paradise_cli.information.gaussian import FullGaussian
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.models.weights import read_model
 from paradise_cli.recipe.schema import Recipe
+from paradise_cli.recipe.tasks import named_tasks
 
 _NOISE = 2**20  # normal numbers that are drawn at a time
 

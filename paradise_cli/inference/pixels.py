@@ -5,13 +5,13 @@ from pathlib import Path
 
 from torch import Tensor
 
-from paradise_cli.build import named_tasks
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.inference.batches import BlockFunction
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.models.base import is_frozen
 from paradise_cli.objective.distortions import DISTORTIONS, LINKS
 from paradise_cli.recipe.schema import Recipe
+from paradise_cli.recipe.tasks import named_tasks
 
 
 def pixel_decoder(

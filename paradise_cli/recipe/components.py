@@ -126,7 +126,10 @@ class OneOf:
             model = self.model(source, value.get(self.key))
             if model is None:
                 raise PydanticCustomError(UNKNOWN, "Input should name a known component")
-            return model.model_validate_json(json.dumps(value))
+            made = model.model_validate_json(json.dumps(value))
+            # Numbers that are each in their range may be refused together.
+            self.registry.try_out(getattr(made, self.key), getattr(made, "hyper", {}))
+            return made
 
         # The registry is looked into at every validation: a recipe's `imports` may add to it.
         return core_schema.no_info_plain_validator_function(chosen, metadata={"base": source})

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
-from paradise_cli.core.registry import did_you_mean
 from paradise_cli.core.yaml import KeyPath
 from paradise_cli.information.distances import DISTANCES, Distance
 from paradise_cli.information.gaussian import DiagonalGaussian
@@ -124,11 +123,6 @@ def _in_views(recipe: "Recipe") -> Conflicts:
 
 def _in_adversarial(recipe: "Recipe", path: KeyPath, view: "View") -> Conflicts:
     loss, distance = view.hyper["loss"], view.hyper["distance"]
-    if distance not in DISTANCES:
-        hint = did_you_mean(distance, list(DISTANCES)) or ";"
-        problem = f"unknown distance '{distance}'{hint} known: {', '.join(DISTANCES)}"
-        yield (*path, "distance"), problem
-        return
     if loss != "posterior" and not _classifies(recipe):
         needed = "a task with labels, such as cross_entropy"
         problem = f"'{loss}' needs {needed}, and this recipe has none; use posterior"

@@ -9,11 +9,11 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from paradise_cli.build import named_tasks
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.storage import publish_text
 from paradise_cli.figures.canvas import own_style, save, shortened
 from paradise_cli.recipe.schema import load_recipe
+from paradise_cli.recipe.tasks import named_tasks
 from paradise_cli.training.run_folder import RunFolder
 
 TIMES = 1000
@@ -72,7 +72,7 @@ def curves(runs: Mapping[str, RunFolder]) -> Curves:
             raise ParadiseError(f"{runs[name].path}: no epoch has ended yet: there is no curve")
     kinds = {_distortion(run) for run in runs.values()}
     if len(kinds) > 1:
-        units = ", ".join(sorted(kinds))
+        units = "; ".join(sorted(kinds))
         raise ParadiseError(f"the runs have distortions in other units ({units}): draw them apart")
     return Curves(
         distortion=kinds.pop(),

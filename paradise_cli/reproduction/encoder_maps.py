@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from paradise_cli.build import named_tasks
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.machine import full_fp32
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.inference.batches import block_size
 from paradise_cli.inference.loading import LoadedModel
+from paradise_cli.recipe.tasks import named_tasks
 from paradise_cli.reproduction.latent_walks import Map
 
 

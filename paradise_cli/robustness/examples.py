@@ -12,7 +12,6 @@ from torch import Tensor
 from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.engine.introspection import if_it_works, modules_of
 from paradise_cli.attacks.protocol.foreign import foreign
-from paradise_cli.build import named_tasks
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.randomness import permutation
 from paradise_cli.core.units import counted
@@ -21,6 +20,7 @@ from paradise_cli.evaluation.evaluation_data import split_for
 from paradise_cli.inference.image_archive import is_archive, read_images
 from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.inference.named_data import open_for_anyone, refuse_choices
+from paradise_cli.recipe.tasks import named_tasks
 from paradise_cli.robustness.classifiers import NamedClassifier
 
 DEFAULT_N = 1000

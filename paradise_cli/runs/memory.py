@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from paradise_cli.build import build_info, build_model, build_objective, build_outline
-from paradise_cli.core.errors import UsageError
+from paradise_cli.core.errors import Refused, UsageError
 from paradise_cli.core.machine import memory_of
 from paradise_cli.data import DataInfo
 from paradise_cli.recipe.schema import Recipe
@@ -19,7 +19,8 @@ _LATENTS = 3  # of each image: mean, sigma and z
 def check_memory(
     recipe: Recipe, info: DataInfo | None = None, device: torch.device | None = None
 ) -> None:
-    """Raise UsageError for a recipe that needs more memory than there is on the device.
+    """Raise UsageError for a recipe that needs more memory than there is on the device, and Refused
+    for one whose components cannot be built.
 
     What is counted are the weights with their gradients, what q keeps, and a batch of images with
     its latents: a training needs more. Without `info` no data are looked at.
@@ -34,6 +35,8 @@ def check_memory(
     try:
         model = build_outline(build_model, recipe, info, _MOST_TENSORS)
         objective = build_outline(build_objective, recipe, info, _MOST_TENSORS)
+    except Refused:
+        raise
     # Other mistakes are told by whoever builds it, in the order in which one would mend them.
     except UsageError:
         return

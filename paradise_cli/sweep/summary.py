@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from paradise_cli.build import build_info, build_objective, named_tasks
+from paradise_cli.build import build_info, build_objective
 from paradise_cli.core.errors import ParadiseError, named
 from paradise_cli.information import frontier
 from paradise_cli.information.frontier import FrontierPoint
 from paradise_cli.information.rate_interval import AT_CAP, student
 from paradise_cli.objective.distortions import DISTORTIONS
 from paradise_cli.recipe.schema import Recipe
+from paradise_cli.recipe.tasks import named_tasks
 from paradise_cli.sweep.plan import SweepPoint
 from paradise_cli.sweep.result import Frontier, SweepResult
 from paradise_cli.sweep.run import FinishedRun

@@ -124,13 +124,20 @@ class NonFinite(ParadiseError):
         terms = [term for term, at in first_bad.items() if at == step]
         # The loss is a sum of the others: it says nothing where one of them is named.
         culprits = [term for term in terms if term not in ("loss", "distortion")] or terms
+        kept = f"{_cause(culprits)} The last checkpoint holds the state before it"
         super().__init__(
             f"training stopped: {' and '.join(culprits)} not finite at step {step}."
-            f" {_cause(culprits)} The last checkpoint holds the state before it"
+            f" {kept if step else _FROM_THE_START}"
         )
 
 
 _CALMER = "lower optim.lr, or a weight such as alpha, or set optim.clip"
+
+
+_FROM_THE_START = (
+    "No step was taken yet: look at the numbers that scale the loss and the pixels, as"
+    " model.std, temperature and alpha"
+)
 
 
 def _cause(terms: list[str]) -> str:

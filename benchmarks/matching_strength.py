@@ -1,9 +1,9 @@
-"""The paper's mechanism: what matching random views does to posteriors and costs, by gamma.
+"""The paper's mechanism: what matching random views does to posteriors and costs, by strength.
 
-    python benchmarks/matching_strength.py --seeds 3 --gamma 5 10 20
+    python benchmarks/matching_strength.py --seeds 3 --match l1=5 l1=20 symmetric_kl=1
 
-The recipe `fashion_mnist_robust_pm` is trained with each gamma and seed in fp32, without a choice
-of the best weights by an attack: the last averaged ones are measured, on all test images.
+The recipe `fashion_mnist_robust_pm` is trained with each distance, gamma and seed in fp32, without
+a choice of the best weights by an attack: the last averaged ones are measured, on all test images.
 """
 
 import json
@@ -24,6 +24,7 @@ from paradise_cli.robustness.classifiers import open_classifier
 from paradise_cli.robustness.examples import open_examples
 
 RECIPE = "fashion_mnist_robust_pm"
+NONE = "nothing"
 EPS = 0.1  # of its views
 SHIFTED = 1_000  # images whose posteriors are looked at: the worst of each is searched for
 CHUNK = 500
@@ -31,19 +32,22 @@ CHUNK = 500
 Measured = dict[str, Any]
 
 
-def recipe_of(gamma: float, seed: int, root: list[str]) -> Recipe:
-    """The recipe with this gamma, with nothing matched at 0."""
-    matching = f"objective.matching.gamma={gamma:g}" if gamma else "objective.matching=null"
+def recipe_of(match: str, seed: int, root: list[str]) -> Recipe:
+    """The recipe with this distance and gamma, or without matching."""
+    distance, _, gamma = match.partition("=")
+    matching = "objective.matching=null"
+    if match != NONE:
+        matching = f"objective.matching={{distance: {distance}, gamma: {gamma}}}"
     changes = [matching, "train.validate=null", "train.precision=fp32", f"train.seed={seed}"]
     return load_recipe(RECIPE, [*changes, *root]).recipe
 
 
-def measured(gamma: float, seed: int, asked: Namespace) -> Measured:
+def measured(match: str, seed: int, asked: Namespace) -> Measured:
     """Which test images the trained model names rightly, and how far their posteriors move."""
-    recipe = recipe_of(gamma, seed, data_root(asked))
+    recipe = recipe_of(match, seed, data_root(asked))
     digest = sha256(json.dumps(recipe.resolved(), sort_keys=True, default=str).encode()).hexdigest()
     run = asked.runs / RECIPE / digest[:12]
-    result = trained(recipe, run, f"gamma {gamma:g}, seed {seed}", asked.device)
+    result = trained(recipe, run, f"{match}, seed {seed}", asked.device)
     (file,) = (each["file"] for each in result["weights"] if each["weights"] == "last averaged")
     target = open_classifier(str(run / file), device=asked.device)
     examples = open_examples(target, every=True, overrides=data_root(asked))
@@ -62,8 +66,8 @@ def measured(gamma: float, seed: int, asked: Namespace) -> Measured:
     }  # fmt: skip
 
 
-def row_of(gamma: float, found: list[Measured], plain: list[Measured]) -> Measured:
-    """All seeds of one gamma beside those of gamma 0."""
+def row_of(match: str, found: list[Measured], plain: list[Measured]) -> Measured:
+    """All seeds of one matching beside those without."""
     gains = [
         [a - b for a, b in zip(ours["right"], theirs["right"], strict=True)]
         for ours, theirs in zip(found, plain, strict=True)
@@ -74,7 +78,7 @@ def row_of(gamma: float, found: list[Measured], plain: list[Measured]) -> Measur
         return statistics.fmean(b[name] / a[name] for a, b in zip(found, plain, strict=True))
 
     return {
-        "gamma": gamma,
+        "match": match.replace("=", ", gamma "),
         "accuracy": statistics.fmean(statistics.fmean(each["right"]) for each in found),
         "less": 100 * less,
         "error": 100 * error,
@@ -88,30 +92,31 @@ def row_of(gamma: float, found: list[Measured], plain: list[Measured]) -> Measur
 def main() -> None:
     options = parser(__doc__, runs="runs/matching_strength")
     options.add_argument("--seeds", type=int, default=3)
-    options.add_argument("--gamma", type=float, nargs="+", default=[5.0, 10.0, 20.0])
+    options.add_argument("--match", nargs="+", required=True, metavar="DISTANCE=GAMMA")
     asked = options.parse_args()
     begin(asked)
     found = {
-        gamma: [measured(gamma, seed, asked) for seed in range(asked.seeds)]
-        for gamma in sorted({0.0, *asked.gamma})
+        match: [measured(match, seed, asked) for seed in range(asked.seeds)]
+        for match in (NONE, *asked.match)
     }
+    plain = found[NONE]
     save(
         "matching_strength",
-        what="Posterior matching (L1, random corners of the ball of 0.1) at gamma, and at 0",
-        data=f"{found[0.0][0]['data']}, test",
-        n=f"{len(found[0.0][0]['right']):,} (shifts: {SHIFTED:,})",
+        what="Matching the posteriors of two random corners of the ball of 0.1",
+        data=f"{plain[0]['data']}, test",
+        n=f"{len(plain[0]['right']):,} (shifts: {SHIFTED:,})",
         interval="standard error, over images and seeds",
         seed=", ".join(map(str, range(asked.seeds))),
         columns={
-            "gamma": "{gamma:g}",
+            "matched": "{match}",
             "natural accuracy": "{accuracy:.2%}",
-            "less that of gamma 0, points": "{less:+.2f} ± {error:.2f}",
+            "less that without, points": "{less:+.2f} ± {error:.2f}",
             "random shift": "{random:.3g}",
             "falls by": "{random_falls:.2g} times",
             "worst shift": "{worst:.3g}",
             "worst falls by": "{worst_falls:.2g} times",
         },
-        rows=[row_of(gamma, each, found[0.0]) for gamma, each in found.items()],
+        rows=[row_of(match, each, plain) for match, each in found.items()],
         note="Shift: L1 distance of p(z|x') from p(z|x) in deviations of mu over images; x' is a"
         " random corner of the ball, or what 10 steps on that distance find. Means over seeds.",
     )

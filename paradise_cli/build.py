@@ -188,9 +188,9 @@ def check_views(recipe: Recipe, info: DataInfo) -> None:
     Raises UsageError for what the data do not allow, and views that are no images in [0, 1].
     """
     for number, each in enumerate(recipe.data.augment):
-        blank = torch.zeros(1, *info.shape)
+        blank, key = torch.zeros(1, *info.shape), torch.zeros(1, dtype=torch.int64)
         try:
-            AUGMENTATIONS[each.name](**each.hyper)(blank, generator(0, "augment"))
+            AUGMENTATIONS[each.name](**each.hyper)(blank, key)
         except UsageError as error:
             raise UsageError(f"data.augment.{number}: {error}") from error
     if only_images(recipe):

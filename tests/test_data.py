@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.core.randomness import generator, permutation
+from paradise_cli.core.randomness import generator, keyed_uniform, permutation
 from paradise_cli.data import (
     AUGMENTATIONS,
     DATASETS,
@@ -33,8 +33,11 @@ INFO = DataInfo(
 )
 
 
-def naive_crop(images: Tensor, pad: int, mode: str, draw: torch.Generator) -> Tensor:
-    top, left = torch.randint(0, 2 * pad + 1, (2, len(images)), generator=draw)
+KEYS = torch.arange(64) * 7
+
+
+def naive_crop(images: Tensor, pad: int, mode: str, keys: Tensor) -> Tensor:
+    top, left = (keyed_uniform(keys, (2,)) * (2 * pad + 1)).floor().T
     _, h, w = images.shape[1:]
     out = torch.zeros_like(images)
     for b in range(len(images)):
@@ -61,16 +64,16 @@ def test_crop_equals_a_loop_over_images(
     b: int, c: int, h: int, w: int, pad: int, mode: str
 ) -> None:
     images = torch.randint(0, 256, (b, c, h, w), generator=generator(b, h), dtype=torch.uint8)
-    got = AUGMENTATIONS["crop"](pad=pad, mode=mode)(images, generator(1))
-    assert torch.equal(got, naive_crop(images, pad, mode, generator(1)))
-    channels_last = images.contiguous(memory_format=torch.channels_last)
-    assert torch.equal(AUGMENTATIONS["crop"](pad=pad, mode=mode)(channels_last, generator(1)), got)
+    crop, keys = AUGMENTATIONS["crop"](pad=pad, mode=mode), KEYS[:b]
+    got = crop(images, keys)
+    assert torch.equal(got, naive_crop(images, pad, mode, keys))
+    assert torch.equal(crop(images.contiguous(memory_format=torch.channels_last), keys), got)
 
 
 def test_flip_decides_for_each_image() -> None:
     images = synthetic(INFO, 64).train.images
-    got = AUGMENTATIONS["flip"]()(images, generator(1))
-    mirrored = torch.rand(64, generator=generator(1)) < 0.5
+    got = AUGMENTATIONS["flip"]()(images, KEYS)
+    mirrored = keyed_uniform(KEYS, ()) < 0.5
     for image, before, mirror in zip(got, images, mirrored, strict=True):
         assert torch.equal(image, before.flip(2) if mirror else before)
     assert 0 < mirrored.sum() < 64
@@ -78,7 +81,23 @@ def test_flip_decides_for_each_image() -> None:
 
 def test_crop_decides_for_each_image() -> None:
     same = synthetic(INFO, 1).train.images.expand(64, -1, -1, -1)
-    assert len(AUGMENTATIONS["crop"](pad=2)(same, generator(0)).unique(dim=0)) > 10
+    assert len(AUGMENTATIONS["crop"](pad=2)(same, KEYS).unique(dim=0)) > 10
+
+
+@pytest.mark.parametrize("name", ["crop", "flip"])
+def test_what_an_augmentation_does_to_an_image_its_key_decides_alone(name: str) -> None:
+    images, augment = synthetic(INFO, 64).train.images, AUGMENTATIONS[name]()
+    whole, some = augment(images, KEYS), torch.tensor([40, 3, 11])
+    assert torch.equal(augment(images[some], KEYS[some]), whole[some])
+
+
+def test_places_of_crops_are_uniform() -> None:
+    """Counts of 25 places among 20,000, chi-square with 24 degrees: 99.99% lie below 60."""
+    marked = torch.zeros(1, 1, 5, 5, dtype=torch.uint8)
+    marked[0, 0, 2, 2] = 1
+    crops = AUGMENTATIONS["crop"](pad=2)(marked.expand(20_000, -1, -1, -1), torch.arange(20_000))
+    counts = crops.sum((0, 1)).flatten().double()
+    assert float(((counts - 800).square() / 800).sum()) < 60
 
 
 class NoSync(TorchDispatchMode):

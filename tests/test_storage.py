@@ -22,8 +22,8 @@ import torch
 
 import paradise_cli
 from paradise_cli.core import storage
-from paradise_cli.core.errors import ParadiseError
-from paradise_cli.core.processes import end_tidily, stop_on_signal
+from paradise_cli.core.errors import Interrupted, ParadiseError
+from paradise_cli.core.processes import end_tidily, goes_on, stop_on_signal
 from paradise_cli.core.storage import (
     load_tensors,
     publish,
@@ -102,6 +102,29 @@ def test_a_signal_that_is_ignored_stops_no_training(number: int) -> None:
     with handled(number, signal.SIG_DFL), stop_on_signal() as stop:
         os.kill(os.getpid(), number)
         assert stop()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGHUP, 75)]
+)
+def test_a_scheduler_is_told_that_work_is_left(number: int, code: int) -> None:
+    before = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+    with handled(number, before), end_tidily():
+        with pytest.raises(Interrupted, match="all of it") as caught, goes_on("all of it"):
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        assert caught.value.exit_code == code
+        with pytest.raises(Interrupted, match="step 3") as caught, stop_on_signal() as stop:
+            os.kill(os.getpid(), number)
+            assert stop()
+            raise Interrupted("at step 3")
+        assert caught.value.exit_code == code
+
+
+def test_an_end_of_its_own_is_no_schedulers() -> None:
+    with pytest.raises(SystemExit) as caught, goes_on("all of it"):
+        raise SystemExit(3)
+    assert caught.value.code == 3
 
 
 @pytest.mark.parametrize(("command", "out"), [("encode", "f.npz"), ("predict", "f.csv")])

@@ -17,6 +17,7 @@ from paradise_cli.build import (
     check_views,
 )
 from paradise_cli.core.errors import UsageError
+from paradise_cli.core.shares import Share
 from paradise_cli.data import Batch, batches, synthetic
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.models.encoder import EncoderWithHead
@@ -46,7 +47,7 @@ def step_of(*overrides: str, double: bool = False) -> tuple[Step, Batch]:
 
 
 def terms_of(step: Step, batch: Batch, views: list[Tensor], number: int = 0) -> dict[str, Tensor]:
-    noise = step.noise(views, number)
+    noise = step.noise(len(views), Share(len(batch.images)), number)
     warm_up = step.objective.warm_up(number)
     return step.objective(step.model, views, batch.labels, noise, warm_up)[1]  # type: ignore[no-any-return]
 
@@ -189,7 +190,11 @@ def test_gamma_rises_linearly_and_the_loss_follows() -> None:
     views = step.views(batch, 0)
     early, late = (
         step.objective(
-            step.model, views, batch.labels, step.noise(views, 0), torch.tensor([g, 1.0])
+            step.model,
+            views,
+            batch.labels,
+            step.noise(len(views), Share(8), 0),
+            torch.tensor([g, 1.0]),
         )
         for g in (2.5, 10.0)
     )

@@ -43,8 +43,8 @@ from paradise_cli.cli.options import (
     OverridesOption,
 )
 from paradise_cli.cli.output import deliver, note
-from paradise_cli.core.errors import Interrupted, UsageError
-from paradise_cli.core.processes import is_main
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.processes import goes_on, is_main
 from paradise_cli.core.ranges import number, seconds
 from paradise_cli.core.results import refuse_foreign
 from paradise_cli.core.units import counted
@@ -229,20 +229,18 @@ def _attacked(
             note(f"note: {line}")
         count = counted(len(examples.images), "image")
         note(f"{target.label} on {examples.label}, {count}; results in {folder}")
-    try:
-        with attack_progress() if is_main() else nullcontext() as pulse:
-            report = attack_with(
-                settings,
-                target.function,
-                examples.images,
-                examples.labels,
-                beside=Beside(others.sources, others.base, pulse, tell),
-                out=folder,
-                fresh=fresh,
-                device=others.device,
-            )
-    except KeyboardInterrupt as error:
-        raise Interrupted("every run is kept, and the same command goes on from there") from error
+    kept = "every run is kept, and the same command goes on from there"
+    with goes_on(kept), attack_progress() if is_main() else nullcontext() as pulse:
+        report = attack_with(
+            settings,
+            target.function,
+            examples.images,
+            examples.labels,
+            beside=Beside(others.sources, others.base, pulse, tell),
+            out=folder,
+            fresh=fresh,
+            device=others.device,
+        )
     return report, already_shown
 
 

@@ -13,7 +13,7 @@ from paradise_cli.cli.images import refuse_among_read, say_whose_data
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, written
 from paradise_cli.cli.output import deliver, note
 from paradise_cli.cli.tables import Row, print_sections
-from paradise_cli.core.errors import Interrupted
+from paradise_cli.core.processes import goes_on
 from paradise_cli.core.ranges import MOST_COPIES, number
 from paradise_cli.core.results import refuse_foreign
 from paradise_cli.core.units import counted
@@ -148,23 +148,20 @@ def _certified(
         note(f"note: {line}")
     count = len(examples.images)
     note(f"{target.label} on {examples.label}, {counted(count, 'image')}; results in {folder}")
-    try:
-        with progress_bar(count * (settings.n0 + settings.samples), "noisy images") as advance:
-            return certify_with(
-                settings,
-                target.function,
-                examples.images,
-                examples.labels,
-                ids=examples.ids,
-                out=folder,
-                fresh=fresh,
-                device=device_for(target, device),
-                progress=advance,
-            )
-    except KeyboardInterrupt as error:
-        raise Interrupted(
-            "the votes on every finished image are kept, and the same command goes on from there"
-        ) from error
+    kept = "the votes on every finished image are kept, and the same command goes on from there"
+    total = count * (settings.n0 + settings.samples)
+    with goes_on(kept), progress_bar(total, "noisy images") as advance:
+        return certify_with(
+            settings,
+            target.function,
+            examples.images,
+            examples.labels,
+            ids=examples.ids,
+            out=folder,
+            fresh=fresh,
+            device=device_for(target, device),
+            progress=advance,
+        )
 
 
 def _save(

@@ -19,6 +19,7 @@ from paradise_cli.cli.images import (
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption, written
 from paradise_cli.cli.output import note, print_json
 from paradise_cli.core.errors import UsageError
+from paradise_cli.core.processes import goes_on
 from paradise_cli.core.ranges import MOST_DRAWS
 from paradise_cli.core.results import EMBEDDINGS, REMEDY, replacing
 from paradise_cli.core.units import counted
@@ -123,7 +124,8 @@ def write_embeddings(
     origin = origin_of("encode", loaded, images) | drawn | of
     asked: dict[str, Any] = {"features": features, "samples": samples, "seed": seed, "ahead": ahead}
     if parts is not None:
-        with progress_bar(len(source.ids), "encoding") as advance:
+        kept = "every part that was written is kept, and the same command goes on from there"
+        with goes_on(kept), progress_bar(len(source.ids), "encoding") as advance:
             return encode_in_parts(
                 loaded, source, out, origin, size=parts, overwrite=overwrite,
                 progress=advance, say=note, **asked,

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from io import TextIOWrapper
@@ -12,8 +13,21 @@ from typer.core import TyperCommand, TyperGroup
 
 from paradise_cli.cli.progress import showing_work
 from paradise_cli.cli.streams import Unwritable, checked_stdout, lasting_stderr
-from paradise_cli.core.errors import Interrupted, ParadiseError, named, printable, shown
-from paradise_cli.core.processes import end_tidily, keep_freed_memory
+from paradise_cli.core.errors import (
+    Interrupted,
+    ParadiseError,
+    UsageError,
+    named,
+    printable,
+    shown,
+)
+from paradise_cli.core.processes import end_tidily, is_main, keep_freed_memory
+
+_SHARED = ("train", "attack")
+"""Commands whose work several processes share; any other is the main one's."""
+
+_SECONDS_BEHIND = 5.0
+"""How long a process waits with its message for that of the main one."""
 
 
 class Command(TyperCommand):
@@ -41,6 +55,14 @@ class Command(TyperCommand):
                 if why := _unusable(each):
                     raise typer.BadParameter(why, ctx, parameter)
         return rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, under torchrun in all processes if they share its work."""
+        shares = self.name in _SHARED or (self.name == "encode" and ctx.params.get("parts"))
+        # All would do the whole of it, and write the same files.
+        if not shares and _beside_others():
+            return None
+        return super().invoke(ctx)
 
 
 def _unusable(value: object) -> str | None:
@@ -137,6 +159,14 @@ def _unforeseen(error: Exception) -> ParadiseError:
     )
 
 
+def _beside_others() -> bool:
+    """Whether another process is the main one."""
+    try:
+        return not is_main()
+    except UsageError:
+        return False  # of what is wrong with its number it may be the only one to know
+
+
 def _say_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     """A warning of some library in one line: whose source it stands in helps no user."""
     print(f"warning: {printable(str(message))}", file=sys.stderr)
@@ -144,6 +174,9 @@ def _say_warning(message: Warning | str, *where: Any, **more: Any) -> None:
 
 def _say(error: ParadiseError) -> int:
     """One message on stderr; returns the exit code."""
+    # Mostly all processes find the same: where the main one ends, torchrun ends the others.
+    if _beside_others():
+        time.sleep(_SECONDS_BEHIND)
     # Without rich's markup: a message may hold brackets, and paths of any kind.
     label = "stopped" if isinstance(error, Interrupted) else "error"
     print(f"{label}: {shown(str(error))}", file=sys.stderr)

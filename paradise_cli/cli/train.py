@@ -1,6 +1,7 @@
 """`paradise train`."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from paradise_cli.cli.options import (
     written,
 )
 from paradise_cli.cli.output import note, print_json, print_table
+from paradise_cli.core.processes import is_main
 from paradise_cli.core.units import counted, significant
 
 if TYPE_CHECKING:
@@ -55,7 +57,7 @@ def train(
 
     loaded = load_recipe(recipe, overrides or ())
     # A file of the user's that is not found must not become a shipped recipe in silence.
-    if loaded.note:
+    if loaded.note and is_main():
         note(loaded.note)
     if dry_run:
         _estimate(loaded.recipe, device, as_json)
@@ -100,10 +102,13 @@ def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json
     from paradise_cli.cli.evaluate import print_evaluation
     from paradise_cli.cli.training_progress import TrainingProgress
     from paradise_cli.runs.train import train
+    from paradise_cli.training.loop import Reporter
 
     # Shown on stderr: with --json stdout is one document.
-    with TrainingProgress() as progress:
+    with TrainingProgress() if is_main() else nullcontext(Reporter()) as progress:
         trained = train(recipe, out=out, device=device, fresh=fresh, report=progress)
+    if not is_main():
+        return
     if as_json:
         beside = _frontier(recipe, trained, device)
         print_json(

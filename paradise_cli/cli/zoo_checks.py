@@ -1,7 +1,6 @@
 """`paradise zoo verify | diff | card`: cards against models, and models against each other."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +8,8 @@ import typer
 
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, SeedOption, written
 from paradise_cli.cli.output import console, note, print_entry, print_json, print_table
-from paradise_cli.core.errors import Interrupted, ParadiseError, UsageError
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.processes import goes_on
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.core.units import counted, quantity
 
@@ -79,7 +79,7 @@ def measured_again(
     document: list[dict[str, Any]] = []
     failed = unmeasured = 0
     for done, name in enumerate(names):
-        with _saying(f"{done} of {len(names)} were verified; nothing is kept of the others"):
+        with goes_on(f"{done} of {len(names)} were verified; nothing is kept of the others"):
             try:
                 checks = _verified(name, overrides, folders, attack, device)
             except ParadiseError as error:
@@ -100,15 +100,6 @@ def measured_again(
             f"{attacked} under attack not measured again: `paradise zoo verify --attack` does that"
         )
     return document, not failed
-
-
-@contextmanager
-def _saying(kept: str) -> Iterator[None]:
-    """Run the body; Ctrl-C ends it with what was kept."""
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        raise Interrupted(kept) from error
 
 
 def _chosen(names: list[str], everything: bool) -> list[str]:
@@ -190,7 +181,7 @@ def diff(
     from paradise_cli.inference.loading import load
     from paradise_cli.verification.compare import compare
 
-    with _saying("nothing was compared yet, and nothing is kept"):
+    with goes_on("nothing was compared yet, and nothing is kept"):
         ours, theirs = load(first, device), load(second, device)
         found = compare(ours, theirs, data, overrides or (), bar=progress_bar)
     if as_json:
@@ -272,7 +263,7 @@ def card(
         AttackSettings(eps=radius, suite=suite, seed=seed) for suite in suites.split(",") if suite
     ]
     kept = f"{path} is as it was; attacks that had begun go on by the same command"
-    with _saying(kept if chosen else f"{path} is as it was"):
+    with goes_on(kept if chosen else f"{path} is as it was"):
         document = _drafted(str(weights), model, before, chosen, n, overrides or [], device, seed)
     _write_card(path, document, as_json)
 

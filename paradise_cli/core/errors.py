@@ -28,6 +28,12 @@ class Interrupted(ParadiseError):
     exit_code = 130  # what a shell reports of a program that Ctrl-C ended
 
 
+class Requeued(Interrupted):
+    """Stopped by a scheduler's signal, with work left for the same command."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: schedulers can be told to start it again
+
+
 @contextmanager
 def component(key: str) -> Iterator[None]:
     """What is refused within is refused by the component at this key of the recipe."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
@@ -19,14 +19,16 @@ def eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
+def running_statistics(model: nn.Module) -> list[Tensor]:
+    """The running means and variances of batch normalisation."""
+    kept = [each for norm in _norms(model) for each in (norm.running_mean, norm.running_var)]
+    return [each for each in kept if each is not None]
+
+
 @contextmanager
 def running_statistics_kept(model: nn.Module) -> Iterator[None]:
     """Batch normalisation by the batch inside, without a trace in its running statistics."""
-    norms = [
-        module
-        for module in model.modules()
-        if isinstance(module, _BatchNorm) and module.track_running_stats
-    ]
+    norms = _norms(model)
     for norm in norms:
         norm.track_running_stats = False
     try:
@@ -34,3 +36,11 @@ def running_statistics_kept(model: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.track_running_stats = True
+
+
+def _norms(model: nn.Module) -> list[_BatchNorm]:
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats
+    ]

@@ -5,15 +5,27 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
+from typing import TypeVar
 
-from paradise_cli.core.errors import ParadiseError, UsageError, printable
+from paradise_cli.core.errors import (
+    Interrupted,
+    ParadiseError,
+    Requeued,
+    UsageError,
+    printable,
+)
 
+Result = TypeVar("Result")
+
+_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _PATIENCE = timedelta(days=30)  # one rank may attack for days while another waits
 _CURE = "unset what is left of another job, or start the processes with torchrun"
+_SCHEDULERS = (signal.SIGTERM, signal.SIGHUP)
+"""What a scheduler sends before it takes the machine away, and a terminal that is closed."""
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as glibc's malloc.h numbers them
 _LARGEST_KEPT = 32 * 2**20  # the most that glibc allows
 
@@ -41,6 +53,11 @@ def local_rank() -> int | None:
     return _launched("LOCAL_RANK")
 
 
+def local_world_size() -> int:
+    """How many processes `torchrun` started on this machine; 1 without it."""
+    return _launched("LOCAL_WORLD_SIZE") or 1
+
+
 def _launched(name: str) -> int | None:
     """A number that `torchrun` gives each of its processes, None without it."""
     text = os.environ.get(name)
@@ -52,6 +69,11 @@ def _launched(name: str) -> int | None:
     return int(text)
 
 
+def without_others(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a process that works by itself, whoever started this one."""
+    return {name: value for name, value in environment.items() if name not in _VARIABLES}
+
+
 def is_main() -> bool:
     """Whether this is the one process that reports to the user."""
     return rank() == 0
@@ -59,9 +81,8 @@ def is_main() -> bool:
 
 def join() -> None:
     """Wait for the other processes, so that `any_process` can be asked; once is enough."""
-    from torch import distributed
+    from torch import cuda, distributed
 
-    # gloo: what is agreed on are single numbers, which need no GPU.
     if distributed.is_initialized():
         return
     rank()  # what is wrong with the numbers is said here, and not in torch's words
@@ -72,7 +93,10 @@ def join() -> None:
         )
     _launched("MASTER_PORT")
     try:
-        distributed.init_process_group("gloo", timeout=_PATIENCE)
+        # What is agreed on are single numbers, which need no GPU; batches travel from GPU to GPU.
+        nccl = cuda.is_available() and distributed.is_nccl_available()
+        backend = "cpu:gloo,cuda:nccl" if nccl else "gloo"
+        distributed.init_process_group(backend, timeout=_PATIENCE)
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise ParadiseError(
@@ -93,6 +117,34 @@ def any_process(holds: bool) -> bool:
     found = torch.tensor(int(holds))
     torch.distributed.all_reduce(found, torch.distributed.ReduceOp.MAX)
     return bool(found)
+
+
+def from_main(text: str) -> str:
+    """The main process's text, for all; as `any_process`, all must ask."""
+    if world_size() == 1:
+        return text
+    import torch
+
+    sent = text.encode()
+    size = torch.tensor(len(sent))
+    torch.distributed.broadcast(size, 0)
+    # Bytes, and no object of Python: those would travel as pickles.
+    content = torch.tensor(list(sent)) if is_main() else torch.empty(int(size), dtype=torch.int64)
+    torch.distributed.broadcast(content, 0)
+    return bytes(content.tolist()).decode()
+
+
+def first_on_machine(work: Callable[[], Result]) -> Result:
+    """Do it on each machine in one process first, and in the others once all of those are done.
+
+    What the first keeps in the machine's cache need not be made again. As `any_process`, all must
+    ask.
+    """
+    # On each machine, as its cache is its own.
+    mine = not local_rank()
+    found = work() if mine else None
+    any_process(False)  # a wait
+    return work() if found is None else found
 
 
 def over_all_processes(counts: Sequence[int]) -> list[int]:
@@ -140,18 +192,34 @@ def end_tidily() -> Iterator[None]:
         raise SystemExit(128 + number)  # what a shell reports of a process that a signal ended
 
     # What somebody else handles stays theirs, and under nohup SIGHUP is ignored.
-    signals = (signal.SIGTERM, signal.SIGHUP)
-    with _handled([each for each in signals if signal.getsignal(each) == signal.SIG_DFL], end):
+    own = [each for each in _SCHEDULERS if signal.getsignal(each) == signal.SIG_DFL]
+    with _handled(own, end):
         yield
+
+
+@contextmanager
+def goes_on(kept: str) -> Iterator[None]:
+    """What a signal ends within the same command goes on with: raises Interrupted with what was
+    `kept`, and where the signal is one of `end_tidily` Requeued.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(kept) from error
+    except SystemExit as error:
+        if error.code not in [128 + number for number in _SCHEDULERS]:
+            raise
+        raise Requeued(kept) from error
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
     """Ctrl-C, SIGTERM and a closed terminal ask for a stop, after which everything is saved.
 
-    A second one is obeyed at once.
+    A second one is obeyed at once. An Interrupted of the body is a Requeued after the latter two.
     """
     asked = threading.Event()
+    requeue = False
     # Under nohup SIGHUP is ignored, and SIGINT in what a script starts with `&`.
     numbers = [
         number
@@ -161,12 +229,19 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     before = {number: signal.getsignal(number) for number in numbers}
 
     def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal requeue
         asked.set()
+        requeue = number in _SCHEDULERS
         for each, handler in before.items():
             signal.signal(each, handler)
 
     with _handled(numbers, ask):
-        yield asked.is_set
+        try:
+            yield asked.is_set
+        except Interrupted as error:
+            if not requeue:
+                raise
+            raise Requeued(str(error)) from error
 
 
 @contextmanager

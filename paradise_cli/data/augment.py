@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from paradise_cli.core.errors import UsageError
+from paradise_cli.core.randomness import keyed_uniform
 from paradise_cli.core.registry import Registry
-from paradise_cli.data.base import Augmentation, on_device
+from paradise_cli.data.base import Augmentation
 
 MOST_PAD = 1024  # pixels: more than a side of most images is a slip
 AUGMENTATIONS: Registry[Augmentation] = Registry("augmentation")
@@ -29,7 +30,7 @@ def crop(*, pad: int = 4, mode: Literal["zero", "reflect"] = "zero") -> Augmenta
     if not 0 <= pad <= MOST_PAD:
         raise UsageError(f"crop: pad {pad}: 0 to {MOST_PAD} pixels are allowed")
 
-    def augmentation(images: Tensor, draw: torch.Generator) -> Tensor:
+    def augmentation(images: Tensor, keys: Tensor) -> Tensor:
         b, c, h, w = images.shape
         if mode == "reflect" and pad >= min(h, w):
             raise UsageError(
@@ -37,7 +38,8 @@ def crop(*, pad: int = 4, mode: Literal["zero", "reflect"] = "zero") -> Augmenta
                 f" {min(h, w) - 1}, or mode zero"
             )
         device = images.device
-        top, left = on_device(torch.randint(0, 2 * pad + 1, (2, b), generator=draw), device)
+        places = (keyed_uniform(keys, (2,)) * (2 * pad + 1)).long()  # [B, 2]
+        top, left = places.unbind(1)
         if mode == "zero":
             padded = functional.pad(images, (pad, pad, pad, pad))
         else:
@@ -59,8 +61,8 @@ def crop(*, pad: int = 4, mode: Literal["zero", "reflect"] = "zero") -> Augmenta
 def flip() -> Augmentation:
     """Mirror every image left to right with probability one half."""
 
-    def augmentation(images: Tensor, draw: torch.Generator) -> Tensor:
-        mirrored = on_device(torch.rand(len(images), generator=draw) < 0.5, images.device)
-        return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+    def augmentation(images: Tensor, keys: Tensor) -> Tensor:
+        mirrored = keyed_uniform(keys, (1, 1, 1)) < 0.5
+        return torch.where(mirrored, images.flip(3), images)
 
     return augmentation

@@ -12,8 +12,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
 from paradise_cli.core.errors import ParadiseError, UsageError, printable
-from paradise_cli.core.randomness import generator
+from paradise_cli.core.randomness import generator, image_keys
 from paradise_cli.core.registry import Registry, did_you_mean
+from paradise_cli.core.shares import Share
 from paradise_cli.core.units import counted
 
 SPLITS = ("train", "validation", "test")
@@ -27,8 +28,8 @@ LARGEST = 2**13
 Filter: TypeAlias = Literal["bilinear", "bicubic"]
 """How resized pixels are mixed of their neighbours."""
 Key: TypeAlias = tuple[int | str, ...]
-Augmentation: TypeAlias = Callable[[Tensor, torch.Generator], Tensor]
-"""`(images uint8 [B, C, H, W] on any device, CPU generator) -> images`, one decision per image."""
+Augmentation: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""`(images uint8 [B, C, H, W], keys int64 [B]) -> images`; each image's key decides for it."""
 
 
 @dataclass(frozen=True)
@@ -322,14 +323,18 @@ def batches(
     train: bool = False,
     drop_last: bool = False,
     start: int = 0,
+    share: Share | None = None,
 ) -> Iterator[Batch]:
     """The batches of one pass over `order` (int64 [M], CPU), from batch number `start` on.
 
-    Batch k has the same content wherever the pass began: augmentations draw from (*key, "augment",
-    k) and random crops from (*key, row). In-memory splits cost no host synchronisation per batch.
+    What is drawn for an image is a function of (*key, row) alone: a pass may begin anywhere, and a
+    `share` of whole batches be fetched by itself. In-memory splits never wait for the device.
     """
     stop = len(order) - len(order) % batch_size if drop_last else len(order)
     order = order[start * batch_size : stop]
+    if share is not None:
+        order = order.view(-1, share.total)[:, share.rows].flatten()
+        batch_size = share.size
     # Order and labels travel once a pass: a copy for each batch would make the host wait.
     index = on_device(order, device)
     labels = on_device(split.labels, device)
@@ -337,10 +342,8 @@ def batches(
     for k, images in enumerate(fetched):
         rows = index[k * batch_size : (k + 1) * batch_size]
         images = on_device(images, device)
-        # Keyed by the batch's number in the whole pass, so that a resumed one sees the same.
-        draw = generator(*key, "augment", start + k)
-        for augmentation in augment:
-            images = augmentation(images, draw)
+        for number, augmentation in enumerate(augment):
+            images = augmentation(images, image_keys(rows, *key, "augment", number))
         # Bytes until here: they are a quarter of the traffic, and augmentations leave them bytes.
         if images.dtype == torch.uint8:
             images = images.to(torch.float32).div_(255)

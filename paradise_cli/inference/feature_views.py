@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from paradise_cli.build import build_augmentations
-from paradise_cli.core.randomness import generator
+from paradise_cli.core.randomness import generator, seed_of
 from paradise_cli.data import Augmentation, Key, MemorySplit
 from paradise_cli.inference.feature_store import image_key
 from paradise_cli.inference.image_sources import ImageSource
@@ -29,7 +29,7 @@ class Views:
 
     def key(self, image: str, view: int) -> str:
         """The key of a view of the image with this key."""
-        return image_key(f"{image} {view} {self.described}".encode()) if view else image
+        return image_key(f"{image} view {view} {self.described}".encode()) if view else image
 
     def drawn(
         self, source: ImageSource, images: Sequence[str], places: Sequence[int]
@@ -54,10 +54,10 @@ class Views:
         if view == 0:
             return pixels
         # By the image and not by its place: other files beside it change no view.
-        draw = generator("view", view, images[row])
         changed = torch.from_numpy(pixels)
-        for augmentation in self.augment:
-            changed = augmentation(changed, draw)
+        for number, augmentation in enumerate(self.augment):
+            key = seed_of("view", view, images[row], number)
+            changed = augmentation(changed, torch.tensor([key]))
         return changed.numpy()
 
 

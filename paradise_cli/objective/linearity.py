@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from paradise_cli.core.shares import Share
+
 
 @dataclass(frozen=True)
 class Linearity:
@@ -25,9 +27,9 @@ class Linearity:
         return min(1.0, (step + 1) / max(1, self.warmup_steps))
 
     def terms(
-        self, losses: Sequence[Tensor], images: Tensor, views: Sequence[Tensor]
+        self, losses: Sequence[Tensor], images: Tensor, views: Sequence[Tensor], share: Share
     ) -> dict[str, Tensor]:
-        """Batch means of the two terms.
+        """Shares of the batch means of the two terms.
 
         `losses` are [B] for each view; `images`, [V*B, C, H, W], are what they were computed from.
         """
@@ -37,4 +39,4 @@ class Linearity:
         gradient = gradients.chunk(len(views))[first]
         rise = ((views[second] - views[first]) * gradient).flatten(1).sum(1)  # [B]
         violation = losses[second] - losses[first] - rise
-        return {"linearity": violation.abs().mean(), "slope": rise.abs().mean()}
+        return {"linearity": share.mean(violation.abs()), "slope": share.mean(rise.abs())}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from paradise_cli.core.shares import Share
 from paradise_cli.information.distances import Distance
 from paradise_cli.information.gaussian import DiagonalGaussian
 
@@ -28,21 +29,31 @@ class Matching:
         return self.gamma * min(1.0, (step + 1) / max(1, self.warmup_steps))
 
     def terms(
-        self, posteriors: Sequence[DiagonalGaussian], outputs: Sequence[Tensor]
+        self, posteriors: Sequence[DiagonalGaussian], outputs: Sequence[Tensor], share: Share
     ) -> dict[str, Tensor]:
-        """Batch means of the distance as it is trained and of its scale-free form.
+        """Shares of the batch means of the distance as it is trained and of its scale-free form.
 
         Both have one entry a view; `outputs` are logits, empty for a model that has none.
         """
         seen = posteriors if self.distance.of == "posterior" else outputs
-        first, second = (seen[view] for view in self.between)
+        # Of all processes: neighbours and scales are those of the whole batch.
+        first, second = (_gathered(seen[view], share) for view in self.between)
         if self.other:
             second = _rolled(second)
+        apart = self.distance.per_example(first, second)[share.rows]
+        scale_free = self.distance.scale_free(first, second).detach()[share.rows]
         return {
-            "matching": self.distance.per_example(first, second).mean(),
+            "matching": share.mean(apart),
             # A small distance of small latents says nothing: they can shrink (method.md 3.2).
-            "matching_scale_free": self.distance.scale_free(first, second).detach().mean(),
+            "matching_scale_free": share.mean(scale_free),
         }
+
+
+def _gathered(seen: DiagonalGaussian | Tensor, share: Share) -> DiagonalGaussian | Tensor:
+    """The entries of the whole batch."""
+    if isinstance(seen, DiagonalGaussian):
+        return DiagonalGaussian(*share.gathered(*seen))
+    return share.gathered(seen)[0]
 
 
 def _rolled(seen: DiagonalGaussian | Tensor) -> DiagonalGaussian | Tensor:

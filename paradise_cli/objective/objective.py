@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from paradise_cli.core.shares import Share
 from paradise_cli.information.gaussian import Gaussian
 from paradise_cli.objective.distortions import Distortion
 from paradise_cli.objective.linearity import Linearity
@@ -33,26 +34,26 @@ class Task:
         """The distortion of each example, [B]; 0 for an unlabelled one where labels are read."""
         return self.distortion.per_example(output, images, self._column(labels))
 
-    def mean(self, output: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """Mean distortion over the examples it applies to: the labelled ones, or all."""
-        values = self.values(output, images, labels)
-        if not self.distortion.supervised:
-            return values.mean()
-        return values.sum() / (self._column(labels) >= 0).sum().clamp(min=1)
-
     def over_views(
-        self, outputs: Sequence[Tensor], views: Sequence[Tensor], labels: Tensor
+        self, outputs: Sequence[Tensor], views: Sequence[Tensor], labels: Tensor, share: Share
     ) -> Tensor:
         """The mean over this task's views of their mean distortions, and over both directions
-        where it lies between two.
+        where it lies between two; this process's share of it.
         """
         seen = range(len(views)) if self.views is None else self.views
         if self.distortion.between:
+            outputs = share.gathered(*outputs)
             sides = zip(seen, reversed(seen), strict=True)
-            means = [self.mean(outputs[v], outputs[other], labels) for v, other in sides]
-        else:
-            means = [self.mean(outputs[v], views[v], labels) for v in seen]
-        return torch.stack(means).mean()
+            values = [self.values(outputs[v], outputs[other], labels) for v, other in sides]
+            return torch.stack([share.mean(each[share.rows]) for each in values]).mean()
+        values = [self.values(outputs[v], views[v], labels) for v in seen]
+        return torch.stack([self._mean(each, labels, share) for each in values]).mean()
+
+    def _mean(self, values: Tensor, labels: Tensor, share: Share) -> Tensor:
+        """Mean over the examples that it applies to: the labelled ones, or all."""
+        if not self.distortion.supervised:
+            return share.mean(values)
+        return values.sum() / share.summed((self._column(labels) >= 0).sum()).clamp(min=1)
 
     def _column(self, labels: Tensor) -> Tensor:
         return labels[:, self.target] if self.distortion.supervised else labels
@@ -107,35 +108,40 @@ class Objective(nn.Module):
         labels: Tensor,
         noise: Tensor,
         warm_up: Tensor | None = None,
+        share: Share | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and every term by itself, raw and detached.
 
         `views` are V batches [B, C, H, W] of the same B images, `labels` [B, T], `noise` [V*B, K].
         The views go through the model as one batch, whose statistics batch normalisation uses; the
         rate is taken on each view by itself and averaged. `warm_up` is the method's, a tensor so
-        that a compiled objective need not be compiled again; without it all weights are full.
+        that a compiled objective need not be compiled again; without it all weights are full. Of a
+        batch that several processes have a `share` of each, B are the own rows: the loss is this
+        process's share of that of the whole batch, whose terms all get.
         """
+        share = share or Share(len(labels))
         images = torch.cat(list(views)) if len(views) > 1 else views[0]  # [V*B, C, H, W]
         if self.linearity is not None:
             images = images.detach().requires_grad_()
         posterior, z, outputs = model(images, noise)
         posteriors = _per_view(posterior, len(views))
         seen = {name: output.chunk(len(views)) for name, output in outputs.items()}
-        distortions = {t.name: t.over_views(seen[t.name], views, labels) for t in self.tasks}
+        distortions = {t.name: t.over_views(seen[t.name], views, labels, share) for t in self.tasks}
         distortion = torch.stack([t.weight * distortions[t.name] for t in self.tasks]).sum()
         terms = {f"distortion/{name}": value for name, value in distortions.items()}
         loss = distortion
         if self.rate is not None:
-            rate_loss, rate, fit = self._rate(self.rate, model, posteriors, z)
-            loss = distortion + self.alpha * self._penalty(rate_loss, rate)
+            rate_loss, rate, fit = self._rate(self.rate, model, posteriors, z, share)
+            loss = distortion + self.alpha * self._penalty(rate_loss, rate, share)
             if fit is not None:
                 loss = loss + (fit - fit.detach())  # trains q, whatever alpha, and adds nothing
-            terms |= {"rate": rate, "sigma": posterior.sigma.mean()}
-        penalty, found = self._regularisers(posteriors, seen, images, views, labels, warm_up)
+            terms |= {"rate": rate, "sigma": share.mean(posterior.sigma)}
+        penalty, found = self._regularisers(posteriors, seen, images, views, labels, warm_up, share)
         loss = loss + penalty
         terms |= found
-        terms |= {"loss": loss, "distortion": distortion, "abs_mu": posterior.mu.abs().mean()}
-        return loss, {name: value.detach() for name, value in terms.items()}
+        abs_mu = share.mean(posterior.mu.abs())
+        terms |= {"loss": loss, "distortion": distortion, "abs_mu": abs_mu}
+        return loss, _totals(terms, share)
 
     def _regularisers(
         self,
@@ -145,6 +151,7 @@ class Objective(nn.Module):
         views: Sequence[Tensor],
         labels: Tensor,
         warm_up: Tensor | None,
+        share: Share,
     ) -> tuple[Tensor | float, dict[str, Tensor]]:
         """What compares two views, weighted and summed, and its raw terms."""
         penalty: Tensor | float = 0.0
@@ -154,13 +161,13 @@ class Objective(nn.Module):
         weights = self.warm_up(_WARM) if warm_up is None else warm_up
         if weights is None:
             return penalty, terms
-        gamma, share = weights
+        gamma, warm = weights
         if matching is not None:
             judged = self.judged
             # Of full posteriors nothing is matched (recipe/conflicts.py): what is left is asked for
             # by its form alone.
             apart = [each.marginals() for each in posteriors]
-            terms |= matching.terms(apart, outputs[judged.name] if judged else [])
+            terms |= matching.terms(apart, outputs[judged.name] if judged else [], share)
             penalty = penalty + gamma * terms["matching"]
         if linearity is not None:
             task = self.tasks[0]  # the first decides, as in the choice of the best weights
@@ -168,35 +175,50 @@ class Objective(nn.Module):
                 task.values(output, view, labels)
                 for output, view in zip(outputs[task.name], views, strict=True)
             ]
-            terms |= linearity.terms(losses, images, views)
+            terms |= linearity.terms(losses, images, views, share)
             weighted = linearity.gamma * terms["linearity"] + linearity.slope * terms["slope"]
-            penalty = penalty + share * weighted
+            penalty = penalty + warm * weighted
         return penalty, terms
 
-    def _penalty(self, loss: Tensor, rate: Tensor) -> Tensor:
+    def _penalty(self, loss: Tensor, rate: Tensor, share: Share) -> Tensor:
         if self.lagrangian == "linear":
             return loss
         # The slope 2R is the logged rate's: the loss has the same mean, but noise that can turn its
         # sign.
-        return rate.square() + 2 * rate * (loss - loss.detach())
+        rate = share.summed(rate)
+        return share.equal(rate.square()) + 2 * rate * (loss - loss.detach())
 
     @staticmethod
     def _rate(
-        rate: Rate, model: nn.Module, posteriors: Sequence[Gaussian], z: Tensor
+        rate: Rate, model: nn.Module, posteriors: Sequence[Gaussian], z: Tensor, share: Share
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Batch means of the rate's loss, of its value and of q's own loss."""
+        """Shares of the batch means of the rate's loss, of its value and of q's own loss."""
         pseudo = rate.pseudo_inputs
         extra = [] if pseudo is None else [model.encode_settled(pseudo)]  # type: ignore[operator]
-        values = [
-            rate(part, z_view, *extra)
+        # Of all processes: the aggregate posterior is that of the whole batch.
+        whole = [
+            share.gathered(*part, z_view)
             for part, z_view in zip(posteriors, z.chunk(len(posteriors)), strict=True)
+        ]
+        posteriors = [type(posteriors[0])(*part[:-1]) for part in whole]
+        values = [
+            rate.of_rows(part, z_view, share.rows, *extra)
+            for part, (*_, z_view) in zip(posteriors, whole, strict=True)
         ]
         if rate.training:
             rate.remember(posteriors[0])  # a second view would be a second copy of each image
-        loss = torch.stack([value.loss.mean() for value in values]).mean()
-        fits = [value.fit.mean() for value in values if value.fit is not None]
+        loss = torch.stack([share.mean(value.loss) for value in values]).mean()
+        fits = [share.mean(value.fit) for value in values if value.fit is not None]
         fit = torch.stack(fits).mean() if fits else None
-        return loss, torch.stack([value.rate.mean() for value in values]).mean(), fit
+        return loss, torch.stack([share.mean(value.rate) for value in values]).mean(), fit
+
+
+def _totals(terms: Mapping[str, Tensor], share: Share) -> dict[str, Tensor]:
+    """The terms of the whole batch, from this process's shares of them, detached."""
+    if share.world == 1:
+        return {name: value.detach() for name, value in terms.items()}
+    shares = torch.stack([value.detach().double() for value in terms.values()])
+    return dict(zip(terms, share.summed(shares).unbind(), strict=True))
 
 
 def _per_view(posterior: Gaussian, views: int) -> list[Gaussian]:

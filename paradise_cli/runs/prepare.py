@@ -74,6 +74,10 @@ class Training:
             "compile": self.plan.compile,
         }
 
+    def begin(self) -> str | None:
+        """Write down what begins here; says what changed since a training that goes on."""
+        return self.folder.begin(self.recipe.resolved(), self.environment(), self.extended)
+
     @property
     def models(self) -> dict[str, StochasticEncoder]:
         """The model by kind of weights: plain, and averaged where the recipe asks for it."""

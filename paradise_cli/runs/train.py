@@ -1,18 +1,27 @@
 """`paradise train`: a recipe becomes a run folder, from its beginning or from where it stopped."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
 from paradise_cli.build import build_attack, listed_folders
 from paradise_cli.core.machine import choose_device, full_fp32
-from paradise_cli.core.processes import stop_on_signal
+from paradise_cli.core.processes import (
+    any_process,
+    first_on_machine,
+    from_main,
+    is_main,
+    rank,
+    stop_on_signal,
+    world_size,
+)
 from paradise_cli.core.results import refuse_among
 from paradise_cli.evaluation.validation import validation_of
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.epoch_log import EpochLog, TensorBoardLog, require_tensorboard
 from paradise_cli.runs.prepare import Training, prepare
+from paradise_cli.runs.processes import meet, require_same, require_shared, together
 from paradise_cli.runs.result import Trained, finish
 from paradise_cli.runs.watch import watch_of
 from paradise_cli.training.checkpoint import State
@@ -20,6 +29,7 @@ from paradise_cli.training.loop import Fit, Reporter
 from paradise_cli.training.run_folder import RunFolder, free_name, latest_name
 
 
+@together()
 def train(
     recipe: Recipe,
     *,
@@ -32,24 +42,32 @@ def train(
 
     The folder is `out`, else the newest `runs/<name>[-N]`; `fresh` takes a new one beside it. More
     epochs than at the start are allowed. Raises ParadiseError or UsageError for a folder in use,
-    another recipe, other or missing data, Interrupted after a signal.
+    another recipe, other or missing data, Interrupted after a signal. Under `torchrun` all
+    processes train one model, each on its share of every batch (docs/scale.md); the main one alone
+    writes, and measures what comes out.
     """
     where = choose_device(device)
+    meet(recipe, where)
     # Before a folder is made: what cannot be logged is found out now.
     if recipe.train.log == "tensorboard":
         require_tensorboard()
-    folder = RunFolder(_path(recipe, out, fresh))
+    folder = RunFolder(Path(from_main(str(_path(recipe, out, fresh)))))
     refuse_among(folder.path, listed_folders(recipe))
-    with folder.locked(), full_fp32(where), ExitStack() as signals:
+    # One lock for all: the others only read there.
+    with folder.locked() if is_main() else nullcontext(), full_fp32(where), ExitStack() as signals:
         # Everything that can be refused is refused here, before anything is written: Ctrl-C ends it
         # at once, and nothing is lost.
-        training = prepare(recipe, folder, where, report)
+        training = first_on_machine(lambda: prepare(recipe, folder, where, report))
+        require_same(training)
         stop = signals.enter_context(stop_on_signal())
-        moved = folder.begin(training.recipe.resolved(), training.environment(), training.extended)
-        if moved:
+        if is_main() and (moved := training.begin()):
             report.say(f"warning: {moved}")
+        require_shared(folder)
         report.say(_opening(training))
         state = _fit(training, report, stop)
+        # They hold the same weights: to measure them once is enough.
+        if not is_main():
+            return Trained(folder.path, None, ())
         # The plain ones last: where they are, the training is taken for finished.
         for kind in reversed(training.models):
             training.save("last", kind, state.step)
@@ -67,6 +85,8 @@ def _path(recipe: Recipe, out: Path | None, fresh: bool) -> Path:
 def _opening(training: Training) -> str:
     """Where and how the training runs, in one line."""
     parts = [f"{training.folder.path}: {training.device}", training.plan.precision]
+    if world_size() > 1:
+        parts.append(f"{world_size()} processes")
     if training.saved is not None:
         parts.append(f"going on from step {training.step:,}")
     if training.extended is not None:
@@ -82,11 +102,14 @@ def _fit(training: Training, report: Reporter, stop: Callable[[], bool]) -> Stat
     if validation is not None:
         attack = build_attack(recipe)
         validate = validation_of(training.models, objective, validation, training.device, attack)
-    # The records of steps that will be taken again.
-    folder.truncate_metrics(training.step)
     log = None
-    if recipe.train.log == "tensorboard":
-        log = TensorBoardLog(folder.tensorboard, training.step)
+    if is_main():
+        # The records of steps that will be taken again.
+        folder.truncate_metrics(training.step)
+        if recipe.train.log == "tensorboard":
+            log = TensorBoardLog(folder.tensorboard, training.step)
+        watch = watch_of(training, folder.records())
+        report = _Recorder(folder, report, log, watch)
 
     fit = Fit(
         model,
@@ -94,13 +117,15 @@ def _fit(training: Training, report: Reporter, stop: Callable[[], bool]) -> Stat
         training.optimizer,
         training.plan,
         training.device,
-        _Recorder(folder, report, log, watch_of(training, folder.records())),
+        report,
         average=training.average,
         saved=training.saved,
-        checkpoints=training.checkpoints,
+        checkpoints=training.checkpoints if is_main() else None,
         validate=validate,
-        keep_best=lambda kind, step: training.save("best", kind, step),
-        stop=stop,
+        keep_best=lambda kind, step: training.save("best", kind, step) if is_main() else None,
+        stop=lambda: any_process(stop()),
+        rank=rank(),
+        world=world_size(),
     )
     # Closed also after a signal, so that the last points reach the file.
     try:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from paradise_cli.core.errors import Interrupted
 from paradise_cli.core.randomness import permutation
+from paradise_cli.core.shares import Share
 from paradise_cli.data.base import Split, batches
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.objective.objective import Objective
@@ -65,13 +66,16 @@ class Fit:
     validate: Callable[[], Validation] | None = None
     keep_best: Callable[[str, int], None] = lambda kind, step: None
     stop: Callable[[], bool] = lambda: False
+    rank: int = 0
+    world: int = 1
 
     def run(self, train: Split) -> State:
         """Train to the end of the plan, from its beginning or from what was `saved`.
 
         Data order, augmentation and noise are functions of (seed, epoch, step), so that a resumed
         training takes the very steps of an uninterrupted one. Raises Interrupted when `stop` says
-        so, NonFinite when a term of the loss is not finite; both leave a good checkpoint.
+        so, NonFinite when a term of the loss is not finite; both leave a good checkpoint. Of
+        several processes each is `rank` of `world`, all ask `stop` alike, and all end alike.
         """
         plan, device = self.plan, self.device
         step = Step(self.model, self.objective, self.optimizer, plan, device, self.average)
@@ -79,6 +83,7 @@ class Fit:
         state = self._begin(train)
         # Of fewer images than a batch, one batch is made.
         batch_size = min(plan.batch_size, len(train))
+        share = Share(batch_size, self.rank, self.world)
         per_epoch = steps_per_epoch(len(train), batch_size)
         total = epochs_for(plan.epochs, plan.min_steps, per_epoch) * per_epoch
         base_rates = [group["lr"] for group in self.optimizer.param_groups]
@@ -91,23 +96,23 @@ class Fit:
             # The last, smaller batch is left out: the rate's cap depends on the size of a batch.
             for batch in batches(
                 train, order=order, batch_size=batch_size, device=device, augment=plan.augment,
-                key=(plan.seed, epoch), train=True, drop_last=True, start=start,
+                key=(plan.seed, epoch), train=True, drop_last=True, start=start, share=share,
             ):  # fmt: skip
                 # A function of the step, so that nothing of the schedule need be saved.
                 for group, rate in zip(self.optimizer.param_groups, base_rates, strict=True):
                     group["lr"] = rate * plan.schedule(state.step, per_epoch, total)
-                state.observe(step(batch, state.step))
+                state.observe(step(batch, state.step, share))
                 state.step += 1
                 # Looking at a term waits for the device, so it is done seldom.
                 if clock.check_due():
                     done = (state.step - 1) % per_epoch + 1
                     self.report.progress(state.step, total, state.means(done))
                 # The end of an epoch saves after its validation.
-                if state.step % per_epoch and (self.stop() or clock.save_due()):
-                    self._save(state, clock, total)
+                if state.step % per_epoch:
+                    self._look_up(state, clock, total, clock.save_due())
             self._end_epoch(state, epoch, per_epoch, batch_size, clock)
-            if state.step == total or self.stop() or clock.save_due(EPOCH_SECONDS):
-                self._save(state, clock, total)
+            due = state.step == total or clock.save_due(EPOCH_SECONDS)
+            self._look_up(state, clock, total, due)
         return state
 
     def _begin(self, train: Split) -> State:
@@ -127,11 +132,15 @@ class Fit:
         averaged = None if self.average is None else self.average.model
         return trained_modules(self.model, self.objective, averaged)
 
-    def _save(self, state: State, clock: "_Clock", total: int) -> None:
-        state.seconds = clock.seconds()
-        if self.checkpoints:
-            self.checkpoints.save(state, self._modules(), self.optimizer)
-        if self.stop() and state.step < total:
+    def _look_up(self, state: State, clock: "_Clock", total: int, due: bool) -> None:
+        """Save where it is due, and end where a stop is asked for."""
+        # Asked at each step and once: all processes must ask alike, whoever saves.
+        stop = self.stop()
+        if stop or due:
+            state.seconds = clock.seconds()
+            if self.checkpoints:
+                self.checkpoints.save(state, self._modules(), self.optimizer)
+        if stop and state.step < total:
             raise Interrupted(
                 f"at step {state.step} of {total}; the same command goes on from there"
             )

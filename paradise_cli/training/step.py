@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from paradise_cli.core.machine import Precision
+from paradise_cli.core.modes import running_statistics
 from paradise_cli.core.randomness import generator, image_keys, seed_of
+from paradise_cli.core.shares import Share
 from paradise_cli.data.base import Augmentation, Batch, on_device
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.models.encoder import EncoderWithHead
@@ -107,11 +109,15 @@ class Step:
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16")
 
         def loss_of(
-            views: Sequence[Tensor], labels: Tensor, noise: Tensor, warm_up: Tensor | None
+            views: Sequence[Tensor],
+            labels: Tensor,
+            noise: Tensor,
+            warm_up: Tensor | None,
+            share: Share,
         ) -> tuple[Tensor, dict[str, Tensor]]:
             with autocast:
                 found: tuple[Tensor, dict[str, Tensor]] = objective(
-                    model, views, labels, noise, warm_up
+                    model, views, labels, noise, warm_up, share
                 )
                 return found
 
@@ -121,18 +127,24 @@ class Step:
             torch.compile(loss_of, fullgraph=True, dynamic=False) if plan.compile else loss_of
         )
 
-    def __call__(self, batch: Batch, number: int) -> dict[str, Tensor]:
-        """Take step `number`; the raw terms stay on the device, which the host never waits for."""
-        self._seed_dropout(number)  # also of what an adversarial view is crafted with
+    def __call__(self, batch: Batch, number: int, share: Share | None = None) -> dict[str, Tensor]:
+        """Take step `number`; the raw terms stay on the device, which the host never waits for.
+
+        Of several processes each has its `share` of the batch, and all take the same step.
+        """
+        share = share or Share(len(batch.images))
+        # Also of what an adversarial view is crafted with.
+        self._seed_dropout(number, share.rank)
         views = self.views(batch, number)
-        noise = self.noise(views, number)
+        noise = self.noise(len(views), share, number)
         warm_up = self.objective.warm_up(number)
         if warm_up is not None:
             warm_up = on_device(warm_up, self.device)
-        loss, terms = self._loss_of(views, batch.labels, noise, warm_up)
+        loss, terms = self._loss_of(views, batch.labels, noise, warm_up, share)
         # None, not zeros: the first backward pass then writes instead of adding.
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self._agree(share)
         if self.plan.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip)
         self.optimizer.step()
@@ -140,9 +152,20 @@ class Step:
             self.average.update(number + 1)
         return terms
 
-    def _seed_dropout(self, number: int) -> None:
+    def _agree(self, share: Share) -> None:
+        """Give all processes the gradients of the whole batch, and the same running statistics."""
+        if share.world == 1:
+            return
+        parameters = [each for group in self.optimizer.param_groups for each in group["params"]]
+        # Batch normalisation saw the own rows alone: what it keeps is averaged.
+        kept = running_statistics(self.model)
+        for each in kept:
+            each.mul_(share.size / share.total)
+        share.sum_into([*(each.grad for each in parameters if each.grad is not None), *kept])
+
+    def _seed_dropout(self, number: int, rank: int) -> None:
         """Dropout layers know no generator but the device's own global one."""
-        seed = seed_of(self.plan.seed, "dropout", number)
+        seed = seed_of(self.plan.seed, "dropout", number, rank)
         # Not torch.manual_seed: it seeds every kind of device there is, and formats the whole stack
         # for those that have not been used yet, a fifth of a small step's time.
         if self.device.type == "cuda":
@@ -170,10 +193,12 @@ class Step:
             return images.contiguous(memory_format=torch.channels_last)
         return images
 
-    def noise(self, views: Sequence[Tensor], number: int) -> Tensor:
-        """The latent noise of step `number`, [V*B, K]: the same numbers on every device."""
-        rows = len(views) * len(views[0])
+    def noise(self, views: int, share: Share, number: int) -> Tensor:
+        """The latent noise of step `number` for V views of the own rows, [V*b, K].
+
+        An image's is the same on every device and in every share.
+        """
         # Drawn on the CPU: a GPU's generator would give other numbers.
         draw = generator(self.plan.seed, "noise", number)
-        drawn = torch.randn(rows, self.model.latent_dim, generator=draw)
-        return on_device(drawn, self.device)
+        drawn = torch.randn(views, share.total, self.model.latent_dim, generator=draw)
+        return on_device(drawn[:, share.rows].flatten(0, 1), self.device)

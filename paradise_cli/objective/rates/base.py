@@ -61,6 +61,15 @@ class Rate(nn.Module):
     def forward(self, posterior: Gaussian, z: Tensor) -> RateValue:
         raise NotImplementedError
 
+    def of_rows(self, posterior: Gaussian, z: Tensor, rows: slice, *pseudo: Gaussian) -> RateValue:
+        """As `forward`, the values of some rows of the batch alone.
+
+        Of several processes each takes those of its own images among the posteriors of all.
+        """
+        value = self(posterior, z, *pseudo)
+        fit = None if value.fit is None else value.fit[rows]
+        return RateValue(value.loss[rows], value.rate[rows], fit)
+
 
 RATES: Registry[Rate] = Registry("rate")
 """Factories `(latent_dim, info=None, *, <hyper>) -> Rate`; `info` describes the training data."""

@@ -32,17 +32,22 @@ class BatchRate(Rate):
         return math.log(batch_size)
 
     def forward(self, posterior: Gaussian, z: Tensor) -> RateValue:
+        return self.of_rows(posterior, z, slice(0, len(z)))
+
+    def of_rows(self, posterior: Gaussian, z: Tensor, rows: slice, *pseudo: Gaussian) -> RateValue:
+        """See `Rate.of_rows`; of the matrix of densities there are these rows alone."""
         with full_precision(z.device):
-            z, posterior = z.double(), posterior.double()
+            z, posterior = z[rows].double(), posterior.double()
             components = posterior if self.gradient == "full" else posterior.detach()
-            densities = log_density_matrix(z, components)  # [B, B]
-            log_q = self._log_q(densities, z)  # [B]
-            log_p = densities.diagonal() if self.gradient == "path" else -posterior.entropy()
-            return RateValue(log_p - log_q, (densities.diagonal() - log_q).detach())
+            densities = log_density_matrix(z, components)  # [b, B]
+            log_q = self._log_q(densities, z)  # [b]
+            own = densities.diagonal(rows.start)
+            log_p = own if self.gradient == "path" else -posterior.rows(rows).entropy()
+            return RateValue(log_p - log_q, (own - log_q).detach())
 
     def _log_q(self, densities: Tensor, z: Tensor) -> Tensor:
-        """log q(z_i) from the densities under the batch's own components, [B, B]."""
-        return densities.logsumexp(1) - math.log(len(z))
+        """log q(z_i) from the densities under the batch's own components, [b, B]."""
+        return densities.logsumexp(1) - math.log(densities.shape[1])
 
 
 class BankRate(BatchRate):
@@ -77,8 +82,8 @@ class BankRate(BatchRate):
         bank = DiagonalGaussian(self.mu, self.sigma).double()
         empty = torch.arange(self.size, device=z.device) >= self.filled
         # Masked, not cut: shapes stay fixed and nothing waits for the device.
-        others = log_density_matrix(z, bank).masked_fill(empty, -math.inf)  # [B, size]
-        count = len(z) + self.filled.clamp(max=self.size)
+        others = log_density_matrix(z, bank).masked_fill(empty, -math.inf)  # [b, size]
+        count = densities.shape[1] + self.filled.clamp(max=self.size)
         return torch.cat([densities, others], 1).logsumexp(1) - count.double().log()
 
     @torch.no_grad()
@@ -105,10 +110,15 @@ class PairwiseRate(Rate):
         return math.log(batch_size)
 
     def forward(self, posterior: Gaussian, z: Tensor) -> RateValue:
+        return self.of_rows(posterior, z, slice(0, len(z)))
+
+    def of_rows(self, posterior: Gaussian, z: Tensor, rows: slice, *pseudo: Gaussian) -> RateValue:
+        """See `Rate.of_rows`; of the matrix of divergences there are these rows alone."""
         with full_precision(z.device):
-            divergences = kl_matrix(posterior.double(), posterior.double())  # [B, B]
+            posterior = posterior.double()
+            divergences = kl_matrix(posterior.rows(rows), posterior)  # [b, B]
             # Exactly 0, where the products leave a rounding: the cap rests on it.
-            own = torch.eye(len(z), dtype=torch.bool, device=z.device)
+            own = torch.eye(len(z), dtype=torch.bool, device=z.device)[rows]
             divergences = divergences.masked_fill(own, 0.0)
             rate = math.log(len(z)) - (-divergences).logsumexp(1)
             return RateValue(rate, rate.detach())

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from paradise_cli.core.errors import Interrupted, ParadiseError
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.locks import locked
 from paradise_cli.core.machine import choose_device, environment
+from paradise_cli.core.processes import goes_on
 from paradise_cli.core.resources import resource_dir
 from paradise_cli.core.temporary import sweep_out
 from paradise_cli.evaluation.evaluate import Bar, silent
@@ -75,15 +76,11 @@ def reproduce(
         # What could not be trained leaves only its own claims out.
         bench = Bench(runs, measured, absent, settings)
         outcomes = [Outcome(ledger.claims[name], None, why) for name, why in chosen.missing.items()]
-        try:
-            with bar(len(chosen.claims), "claims") as advance:
-                for claim in chosen.claims:
-                    outcomes.append(_outcome(ledger, claim, bench, chosen, device))
-                    advance(1)
-        except KeyboardInterrupt as error:
-            raise Interrupted(
-                "what was trained and measured is kept, and the same command goes on from there"
-            ) from error
+        kept = "what was trained and measured is kept, and the same command goes on from there"
+        with goes_on(kept), bar(len(chosen.claims), "claims") as advance:
+            for claim in chosen.claims:
+                outcomes.append(_outcome(ledger, claim, bench, chosen, device))
+                advance(1)
     return outcomes
 
 

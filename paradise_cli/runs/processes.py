@@ -1,0 +1,112 @@
+"""Several processes that train one model: what they must agree on before the first step."""
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Any
+
+import torch
+
+from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.processes import from_main, join, local_world_size, rank, world_size
+from paradise_cli.core.storage import file_digest
+from paradise_cli.recipe.schema import Recipe
+from paradise_cli.runs.prepare import Training
+from paradise_cli.training.run_folder import RunFolder
+
+
+def meet(recipe: Recipe, device: torch.device) -> None:
+    """Wait for the other processes that torchrun started, if there are any.
+
+    Raises UsageError for a recipe that several processes cannot train, or not on these GPUs.
+    """
+    if world_size() == 1:
+        return
+    if recipe.train.compile:
+        raise UsageError(
+            f"train.compile: a graph cannot wait for {world_size()} processes; set it to false"
+        )
+    if device.type == "cuda":
+        # Two processes on one GPU cannot send each other anything.
+        if local_world_size() > torch.cuda.device_count():
+            raise UsageError(
+                f"{local_world_size()} processes and {torch.cuda.device_count()} GPUs on"
+                f" {socket.gethostname()}: start one for each GPU, or choose --device cpu"
+            )
+        torch.cuda.set_device(device)
+    join()
+
+
+def require_same(training: Training) -> None:
+    """Raise UsageError where this process would train something else than the main one."""
+    size = min(training.plan.batch_size, len(training.data.train))
+    if size < world_size():
+        raise UsageError(
+            f"{world_size()} processes and batches of {size:,}: each needs an image of every batch;"
+            " start fewer, or raise train.batch_size"
+        )
+    mine = _parts(training)
+    main = json.loads(from_main(json.dumps(mine)))
+    if other := [name for name, digest in mine.items() if main[name] != digest]:
+        raise UsageError(
+            f"process {rank()} on {socket.gethostname()} has another {' and another '.join(other)}"
+            " than the main process; give all the same, and start again"
+        )
+
+
+def _parts(training: Training) -> dict[str, str]:
+    """Digests of what must be the same everywhere, by the word for it."""
+    stands_on = training.checkpoints.metadata
+    parts: dict[str, Any] = {
+        "version of PARADISE or torch": [
+            training.environment()[name] for name in ("paradise", "torch")
+        ],
+        "recipe": stands_on["settings"],
+        "precision": training.plan.precision,
+        "state of the data": stands_on["data"],
+        "checkpoint": training.step,
+    }
+    return {
+        name: sha256(json.dumps(part, sort_keys=True, default=str).encode()).hexdigest()
+        for name, part in parts.items()
+    }
+
+
+def require_shared(folder: RunFolder) -> None:
+    """Raise ParadiseError where this process does not see what the main one wrote to the folder."""
+    if world_size() == 1:
+        return
+    written = from_main(file_digest(folder.recipe) if rank() == 0 else "")
+    seen = file_digest(folder.recipe) if folder.recipe.exists() else None
+    if seen != written:
+        raise ParadiseError(
+            f"process {rank()} on {socket.gethostname()} does not see what the main process wrote"
+            f" to {folder.path}: all machines must share that folder; choose one by --out"
+        )
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """One message where another process has ended while this one waits for it."""
+    if world_size() == 1:
+        yield
+        return
+    try:
+        yield
+    except RuntimeError as error:
+        if not _lost(error):
+            raise
+        raise ParadiseError(
+            "another process has ended, or can no longer be reached; the same command goes on from"
+            " the last checkpoint"
+        ) from error
+
+
+def _lost(error: RuntimeError) -> bool:
+    """Whether it is what gloo and NCCL say of a process that is gone; they have no type for it."""
+    from torch.distributed import DistError
+
+    text = str(error).lower()
+    return isinstance(error, DistError) or "gloo" in text or "connection" in text

@@ -1,0 +1,185 @@
+"""Several processes train as one: every term and gradient, at length, and through kills."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from paradise_cli.core.shares import Share
+
+from .share_ranks import CASES
+
+Numbers = dict[str, NDArray[np.float64]]
+PARADISE = ["-m", "paradise_cli"]
+RECIPE = ["train", "digits", "--set", "train.epochs=8", "--set", "data.augment=[crop]"]
+
+
+def started(world: int, words: Sequence[str], rank: int, port: int) -> "subprocess.Popen[str]":
+    """One of so many processes, as torchrun starts it."""
+    own = {"WORLD_SIZE": str(world), "RANK": str(rank), "LOCAL_RANK": str(rank)}
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    return subprocess.Popen(
+        [sys.executable, *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | own | meeting,
+    )  # fmt: skip
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
+def together(world: int, words: Sequence[str]) -> list[tuple[int, str]]:
+    """Run so many processes; the exit code and stderr of each."""
+    port = free_port()
+    ranks = [started(world, words, rank, port) for rank in range(world)]
+    said = [each.communicate(timeout=150)[1] for each in ranks]
+    return [(each.returncode, text) for each, text in zip(ranks, said, strict=True)]
+
+
+def found(what: str, folder: Path, world: int) -> list[Numbers]:
+    """What each of so many processes finds, by `share_ranks`."""
+    done = together(world, ["-m", "tests.share_ranks", what, str(folder)])
+    assert [code for code, _ in done] == [0] * world, done
+    return [dict(np.load(folder / f"{world}-{rank}.npz")) for rank in range(world)]
+
+
+def apart(one: Numbers, other: Numbers) -> dict[str, float]:
+    """The largest difference of each array, relative to its largest number."""
+    assert one.keys() == other.keys()
+    return {
+        name: float(np.abs(value - other[name]).max()) / (float(np.abs(value).max()) or 1.0)
+        for name, value in one.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ranks")
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> Numbers:
+    (only,) = found("steps", folder, 1)
+    return only
+
+
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_every_term_and_gradient_is_that_of_one_process(
+    world: int, folder: Path, alone: Numbers
+) -> None:
+    """All rates and gradient modes, tasks, views and few labels; 24 images a batch, and 25."""
+    assert {name.partition(",")[0].partition(":")[0] for name in alone} >= {
+        name.partition(",")[0] for name in CASES
+    }
+    for each in found("steps", folder, world):
+        worst = apart(alone, each)
+        wrong = {name: value for name, value in worst.items() if not value < 1e-12}
+        assert not wrong, wrong
+
+
+def test_thirty_steps_with_momentum_and_averaged_weights(folder: Path) -> None:
+    (one,) = found("lengthy", folder, 1)
+    assert any(name.startswith("average") for name in one)
+    for each in found("lengthy", folder, 3):
+        assert max(apart(one, each).values()) < 1e-10
+
+
+@pytest.mark.parametrize("total", [4, 7, 24])
+@pytest.mark.parametrize("world", [1, 2, 3, 4])
+def test_shares_are_a_partition_and_their_means_add_up(total: int, world: int) -> None:
+    shares = [Share(total, rank, world) for rank in range(world)]
+    rows = [row for share in shares for row in range(total)[share.rows]]
+    assert rows == list(range(total))
+    values = torch.arange(2 * total, dtype=torch.float64).view(total, 2)
+    means = [share.mean(values[share.rows]) for share in shares]
+    assert float(sum(means)) == pytest.approx(total - 0.5, rel=1e-15)
+
+
+def record(run: Path) -> list[dict[str, float]]:
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    return [json.loads(line)["train"] for line in lines]
+
+
+def command(out: Path, *more: str) -> list[str]:
+    return [*PARADISE, *RECIPE, "--out", str(out), *more]
+
+
+def test_a_killed_training_goes_on_in_another_number_of_processes(tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    done = subprocess.run([sys.executable, *command(whole)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    run = tmp_path / "run"
+    port = free_port()
+    ranks = [started(3, command(run), rank, port) for rank in range(3)]
+    while not (run / "metrics.jsonl").exists() or len(record(run)) < 4:
+        time.sleep(0.01)
+        assert all(each.poll() is None for each in ranks)
+    ranks[1].send_signal(signal.SIGKILL)
+    said = [each.communicate(timeout=30)[1] for each in ranks]
+    assert [each.returncode for each in ranks] == [1, -signal.SIGKILL, 1], said
+    assert "another process has ended" in said[0] and "Traceback" not in "".join(said)
+    assert len(record(run)) < 8
+    on = together(2, command(run))
+    assert [code for code, _ in on] == [0, 0], on
+    for one, other in zip(record(whole), record(run), strict=True):
+        assert other == pytest.approx(one, rel=5e-3)  # of float32
+    results = [json.loads((each / "result.json").read_text()) for each in (whole, run)]
+    accuracies = [each["test"]["classification"][0]["top1"]["value"] for each in results]
+    assert abs(accuracies[0] - accuracies[1]) <= 2 / 360
+    left = [sorted(each.name for each in root.iterdir()) for root in (run, whole)]
+    assert left[0] == left[1]
+    assert all(each.name.startswith("step-") for each in (run / "checkpoints").iterdir())
+    assert (run / "recipe.yaml").read_bytes() == (whole / "recipe.yaml").read_bytes()
+
+
+def test_processes_that_would_train_different_things_are_told_apart(tmp_path: Path) -> None:
+    port = free_port()
+    one = command(tmp_path / "run")
+    both = [one, [*one, "--set", "objective.alpha=0.2"]]
+    ranks = [started(2, words, rank, port) for rank, words in enumerate(both)]
+    said = [each.communicate(timeout=60)[1] for each in ranks]
+    assert ranks[1].returncode == 2 and "process 1 on" in said[1], said
+    assert "has another recipe than the main process" in said[1]
+    assert ranks[0].returncode == 1 and "another process has ended" in said[0]
+
+
+def test_what_processes_do_not_share_the_main_one_does(tmp_path: Path) -> None:
+    out = tmp_path / "z.npy"
+    done = together(
+        2, [*PARADISE, "encode", "digits:test", "--model", "digits-2d", "--out", str(out)]
+    )
+    assert [code for code, _ in done] == [0, 0] and done[1][1] == "", done
+    written = sorted(each.name for each in tmp_path.iterdir() if each.name[0] != ".")
+    assert written == ["z.index.csv", "z.npy"]
+    assert np.load(out).shape == (360, 2)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train.batch_size=2"], "3 processes and batches of 2: each needs an image of every"),
+        (["train.compile=true"], "a graph cannot wait for 3 processes"),
+    ],
+)
+def test_what_several_processes_cannot_train_is_refused(
+    overrides: list[str], message: str, tmp_path: Path
+) -> None:
+    words = [word for override in overrides for word in ("--set", override)]
+    done = together(3, command(tmp_path / "run", *words))
+    assert [code for code, _ in done] == [2, 2, 2]
+    assert all(message in said for _, said in done)
+    assert not (tmp_path / "run" / "recipe.yaml").exists()

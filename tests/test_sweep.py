@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -404,6 +405,14 @@ def test_a_point_whose_training_was_killed_says_so(tmp_path: Path, number: int) 
     assert _reason(_Running(point, RunFolder(tmp_path), killed, 0)) == f"killed by signal {number}"
 
 
+def test_a_point_that_was_stopped_says_that_it_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text("stopped: at step 3 of 9\n")
+    stopped = subprocess.Popen([sys.executable, "-c", "raise SystemExit(75)"])
+    stopped.wait()
+    point = SweepPoint("a", {}, load_recipe("digits").recipe)
+    assert "the same command goes on" in _reason(_Running(point, RunFolder(tmp_path), stopped, 0))
+
+
 def test_an_exit_code_that_is_no_signal_leaves_the_last_message(tmp_path: Path) -> None:
     (tmp_path / "log.txt").write_text("error: an older one\nerror: a (os error: 28)\nmend it\n")
     ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(255)"])
@@ -436,6 +445,35 @@ def test_a_second_sweep_in_a_folder_is_refused(folder: Path) -> None:
     with locked(folder, "sweep", "sweep"):
         assert "another sweep is running in" in sweep(folder, "--alpha", "0.1", code=1)
     assert (folder / "sweep.json").read_bytes() == kept
+
+
+def test_workers_share_the_points_and_outlive_one_that_is_killed(tmp_path: Path) -> None:
+    grid = ["--alpha", "0.1,0.3,1,3"]
+    whole, shared = tmp_path / "whole", tmp_path / "shared"
+    sweep(whole, *grid)
+    words = [*command(shared, *grid), "--worker", "--jobs", "1"]
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "paradise_cli", *map(str, words)],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    # A plain sweep does not work among them.
+    while not list(shared.glob("points/*/metrics.jsonl")):
+        time.sleep(0.05)
+        assert all(each.poll() is None for each in workers)
+    assert "another sweep is running in" in sweep(shared, *grid, code=1)
+    workers[1].kill()
+    said = [each.communicate(timeout=120)[1] for each in workers]
+    assert [workers[0].returncode, workers[2].returncode] == [0, 0], said
+    # Points are trained once: of what somebody else has trained there is nothing to do.
+    assert all(len(run.read_text().splitlines()) == 2 for run in shared.rglob("metrics.jsonl"))
+    measured = [
+        [{key: row[key] for key in ("run", "distortion", "rate", "error")} for row in runs(each)]
+        for each in (whole, shared)
+    ]
+    assert measured[0] == measured[1] and len(measured[0]) == 4
 
 
 def test_a_point_that_somebody_trains_is_waited_for(folder: Path) -> None:

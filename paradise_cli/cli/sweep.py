@@ -42,6 +42,10 @@ Jobs = Annotated[
         help="Runs at a time; without it one per GPU, or per core without one.",
     ),
 ]
+Worker = Annotated[
+    bool,
+    typer.Option("--worker", help="Share the runs with others that say so in the same folder."),
+]
 Out = Annotated[
     Path | None,
     typer.Option(callback=written(), help="Folder; without it sweeps/<name of the recipe>."),
@@ -57,6 +61,7 @@ def sweep(
     split: Split = "test",
     out: Out = None,
     jobs: Jobs = None,
+    worker: Worker = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -68,6 +73,7 @@ def sweep(
     paradise sweep gaussian_source --alpha 0.1:4:9
     paradise sweep digits --alpha 0.03:0.7:9 --seeds 3
     paradise sweep digits --alpha 0.1,1 --grid 'model.latent_dim=2,8'
+    paradise sweep digits --alpha 0.1:1:9 --out shared/alphas --worker
     """
     from paradise_cli.recipe.files import find_recipe
     from paradise_cli.sweep.axes import alpha_axis, parse_axis
@@ -95,8 +101,9 @@ def sweep(
     epochs = sum(point.recipe.train.epochs for point in points)
     with progress_bar(epochs, "epochs") as advance:
         finished = run_points(
-            points, folder, split=split, device=device, jobs=jobs, progress=advance, say=note
-        )
+            points, folder, split=split, device=device, jobs=jobs, worker=worker,
+            progress=advance, say=note,
+        )  # fmt: skip
     _deliver(summarise(finished, split), folder, as_json)
 
 

@@ -16,12 +16,13 @@ class Busy(ParadiseError):
 
 
 @contextmanager
-def locked(folder: Path, kind: str, work: str) -> Iterator[None]:
+def locked(folder: Path, kind: str, work: str, *, shared: bool = False) -> Iterator[None]:
     """Hold the operating system's lock on a folder, which even a killed process frees.
 
     What killed processes left unfinished there is removed: work that is done writes nothing more.
-    `kind` and `work` say of which kind the folder is and what is done there. Raises Busy where
-    another process holds the lock, ParadiseError where the folder cannot be written.
+    Those that hold it `shared` hold it together, and remove nothing. `kind` and `work` say of which
+    kind the folder is and what is done there. Raises Busy where another process holds the lock,
+    ParadiseError where the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -34,8 +35,10 @@ def locked(folder: Path, kind: str, work: str) -> Iterator[None]:
         take(
             handle,
             f"another {work} is running in {folder}; wait for it, stop it, or choose another --out",
+            shared=shared,
         )
-        sweep_out(folder)
+        if not shared:
+            sweep_out(folder)
         yield
     finally:
         os.close(handle)
@@ -78,12 +81,12 @@ class Claims:
             fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
 
 
-def take(file: int | IO[bytes], taken: str) -> None:
-    """Hold the lock on an open file until it is closed; raises Busy, which says `taken`, where
-    somebody else does.
+def take(file: int | IO[bytes], taken: str, *, shared: bool = False) -> None:
+    """Hold the lock on an open file until it is closed, or a `shared` one with others; raises Busy,
+    which says `taken`, where somebody else does.
     """
     # A lock of the system, not a file that exists: it cannot outlive a killed process.
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         raise Busy(taken) from error

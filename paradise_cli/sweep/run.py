@@ -15,11 +15,11 @@ import torch
 
 import paradise_cli
 from paradise_cli.build import build_data, listed_folders
-from paradise_cli.core.errors import Interrupted, ParadiseError, UsageError
+from paradise_cli.core.errors import Interrupted, ParadiseError, Requeued, UsageError
 from paradise_cli.core.locks import Busy, locked
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.parent import WATCHED
-from paradise_cli.core.processes import stop_on_signal
+from paradise_cli.core.processes import stop_on_signal, without_others
 from paradise_cli.core.results import refuse_among, refuse_foreign
 from paradise_cli.core.storage import file_digest, read_object
 from paradise_cli.recipe.imports import module_folders
@@ -67,6 +67,7 @@ def run_points(
     split: str = "test",
     device: str = "auto",
     jobs: int | None = None,
+    worker: bool = False,
     progress: Callable[[int], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> list[FinishedRun]:
@@ -75,9 +76,9 @@ def run_points(
     A point that fails leaves the others alone. `jobs` is how many run at a time: by default as many
     as there are GPUs, else processor cores, which they share. `progress` is called with how many
     epochs are done, `say` with a line for each point that another process trains, which is waited
-    for. Raises UsageError where the folder holds runs of other recipes or the data lack the split,
-    Busy where another sweep works there, Interrupted after a signal, when every run has saved its
-    state.
+    for. Several that are each a `worker` share the points of a folder, and end with the same.
+    Raises UsageError where the folder holds runs of other recipes or the data lack the split, Busy
+    where another sweep works there, Interrupted after a signal, when every run has saved its state.
     """
     # What would fail in every run is said once, before the first.
     choose_device(device)
@@ -89,7 +90,7 @@ def run_points(
     waiting = list(zip(points, runs, strict=True))
     refuse_among(folder, listed_folders(points[0].recipe))
     refuse_foreign(folder, ("sweep*.csv", "sweep*.json", "frontier*.png"), "points")
-    with locked(folder, "sweep", "sweep"):
+    with locked(folder, "sweep", "sweep", shared=worker):
         # All are compared before the first recipe is written: a refusal leaves the folder as it
         # was.
         for point, run in waiting:
@@ -134,7 +135,7 @@ def _run_all(
                     running.remove(job)
                     job.close()
                     # There may be an evaluation to do, or somebody else was faster.
-                    if job.process.returncode == 0 or _busy(job.run):
+                    if job.process.returncode == 0 or waiting.is_elsewhere(job.run):
                         waiting.points.insert(0, (job.point, job.run))
                     else:
                         errors[job.point.name] = _reason(job)
@@ -180,6 +181,10 @@ class _Waiting:
                 return _start(point, run, arguments, slot, environment)
         return None
 
+    def is_elsewhere(self, run: RunFolder) -> bool:
+        """Whether another process trains the run, or has just finished it."""
+        return _busy(run) or _to_do(run, self._split, self._device) is None
+
     def _tell(self, point: SweepPoint) -> None:
         if self._say is not None and point.name not in self._told:
             self._told.add(point.name)
@@ -194,10 +199,11 @@ def _start(
     environment: dict[str, str],
 ) -> _Running:
     own = environment | {"PYTHONPATH": _python_path(point), WATCHED: "1"}
+    inherited = without_others(os.environ)
     with (run.path / LOG).open("wb") as log:
         process = subprocess.Popen(
             [*COMMAND, *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, env=os.environ | own,
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, env=inherited | own,
             # Ctrl-C reaches the sweep alone, which passes it on once
             start_new_session=True,
         )  # fmt: skip
@@ -270,6 +276,8 @@ def _interrupt(running: Sequence[_Running]) -> None:
 def _reason(job: _Running) -> str:
     """The last message of a failed run."""
     code = job.process.returncode
+    if code == Requeued.exit_code:
+        return "stopped by a signal, and saved: the same command goes on"
     # A command that was still able to tidy up ends as a shell reports it, with 128 + the number.
     number = -code if code < 0 else code - 128
     if number in signal.valid_signals():

@@ -2,18 +2,20 @@
 
 import io
 import os
+import shutil
 import tarfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.data import packed_images
+from paradise_cli.data import DATASETS, UnreadableImage, info_of, packed_images
 from paradise_cli.inference.default_model import default_model
 from paradise_cli.inference.loading import LoadedModel, load
 
@@ -201,3 +203,113 @@ def test_a_shard_without_images_and_a_pipe_are_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.tar")
     with pytest.raises(ParadiseError, match="a pipe or a device"):
         packed_images(tmp_path / "pipe.tar")
+
+
+def tree(root: Path) -> Path:
+    """train/ and test/, each with two class folders of pictures."""
+    for split, size in (("train", 9), ("test", 4)):
+        for seed, kind in enumerate(("cat", "dog")):
+            made = save_images(root / "made", size, seed)
+            (root / split / kind).mkdir(parents=True)
+            for path in made.rglob("*.png"):
+                path.rename(root / split / kind / path.name)
+            shutil.rmtree(made)
+    return root
+
+
+def packed_tree(folder: Path, root: Path) -> Path:
+    """The same in tar files: two of train/, one of test/."""
+    for split in ("train", "test"):
+        files = list(files_of(folder / split).items())
+        halves = [files[::2], files[1::2]] if split == "train" else [files]
+        for number, half in enumerate(halves):
+            root.mkdir(exist_ok=True)
+            pack(root / split / f"{number:03}.tar", half)
+    return root
+
+
+def test_a_data_set_of_shards_is_that_of_the_folder(tmp_path: Path) -> None:
+    folder = tree(tmp_path / "folder")
+    shards = packed_tree(folder, tmp_path / "shards")
+    one = DATASETS["image_folder"](folder, size=8, label="mine", memory_gib=0.0)
+    other = DATASETS["tar_shards"](shards, size=8, label="mine")
+    assert other.info == one.info == info_of("tar_shards", shards, size=8, label="mine")
+    for name, split in other.splits().items():
+        same = one.splits()[name]
+        place = {each.partition(".tar/")[2]: row for row, each in enumerate(split.ids)}
+        rows = torch.tensor([place[each.removeprefix(f"{name}/")] for each in same.ids])
+        assert torch.equal(split.labels[rows], same.labels)
+        order = torch.arange(len(same))
+        (ours,) = split.fetch(rows, len(rows), (), False)
+        (theirs,) = same.fetch(order, len(order), (), False)
+        assert torch.equal(ours, theirs)
+        part = split.select(rows[2:4])
+        assert list(part.ids) == [split.ids[row] for row in rows[2:4].tolist()]
+        assert torch.equal(next(part.fetch(order[:2], 2, (), False)), theirs[2:4])
+
+
+def test_random_crops_of_shards_are_keyed_by_the_row(tmp_path: Path) -> None:
+    shards = packed_tree(tree(tmp_path / "folder"), tmp_path / "shards")
+    split = DATASETS["tar_shards"](shards, size=8, train_crop="random_resized").train
+    order = torch.randperm(len(split))
+    whole = torch.cat(list(split.fetch(order, 5, ("key", 1), True)))
+    later = torch.cat(list(split.fetch(order[7:], 3, ("key", 1), True)))
+    assert torch.equal(whole[7:], later)
+    assert not torch.equal(whole, torch.cat(list(split.fetch(order, 5, ("key", 2), True))))
+
+
+def test_classes_of_shards_may_stand_beside_the_images(tmp_path: Path) -> None:
+    content = list(files_of(save_images(tmp_path / "photos", 4)).values())
+    files = [(f"{row}.png", each) for row, each in enumerate(content)]
+    files += [(f"{row}.cls", name) for row, name in enumerate([b"owl", b"elk", b"owl\n"])]
+    pack(tmp_path / "shards" / "a.tar", files)
+    found = DATASETS["tar_shards"](tmp_path / "shards", size=8)
+    assert found.info.targets[0].classes == ("elk", "owl") and found.info.train_size == 4
+    assert found.train.labels[:, 0].tolist() == [1, 0, 1, -1]
+
+
+def test_an_image_in_a_shard_that_cannot_be_read_is_named_or_left_out(tmp_path: Path) -> None:
+    shards = packed_tree(tree(tmp_path / "folder"), tmp_path / "shards")
+    pack(shards / "train" / "bad.tar", [("cat/zz.png", b"no picture")])
+    found = DATASETS["tar_shards"](shards, size=8)
+    with pytest.raises(UnreadableImage, match=r"bad\.tar/cat/zz\.png"):
+        list(found.train.fetch(torch.arange(len(found.train)), 4, (), False))
+    left = DATASETS["tar_shards"](shards, size=8, skip_unreadable=True)
+    assert len(left.train) == left.info.train_size == len(found.train) - 1 == 18
+    (note,) = left.notes
+    assert "1 of 27 images cannot be read and are left out: train/bad.tar/cat/zz.png" in note
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, r"no \.tar file to train on.*image_folder"),
+        ({"test/0.tar": ["cat/a.png"]}, r"no \.tar file to train on"),
+        (
+            {"train/0.tar": ["cat/a.png", "dog/a.png"], "val/0.tar": ["cow/a.png"]},
+            r"classes \['cow'\] of the validation split have no training images",
+        ),
+    ],
+)
+def test_shards_that_are_no_data_set_are_refused(
+    files: dict[str, list[str]], message: str, tmp_path: Path
+) -> None:
+    (content, *_) = files_of(save_images(tmp_path / "photos", 1)).values()
+    root = tmp_path / "shards"
+    for shard, names in files.items():
+        (root / shard).parent.mkdir(parents=True, exist_ok=True)
+        pack(root / shard, [(name, content) for name in names])
+    root.mkdir(exist_ok=True)
+    with pytest.raises(ParadiseError, match=message):
+        DATASETS["tar_shards"](root, size=8)
+
+
+def test_a_head_is_trained_on_shards_and_evaluated_on_them(tmp_path: Path) -> None:
+    shards = packed_tree(tree(tmp_path / "folder"), tmp_path / "shards")
+    words = ["--set", f"data={{name: tar_shards, root: {shards}, size: 8}}", "--set",
+             "train.epochs=2", "--set", "model.mean=null", "--set", "model.std=null"]  # fmt: skip
+    out = ["--out", str(tmp_path / "run"), "--device", "cpu"]
+    done = CliRunner().invoke(app, ["train", "digits", *words, *out])
+    assert done.exit_code == 0, done.stderr
+    encoded = load(tmp_path / "run").encode("tar_shards:test")
+    assert encoded.mean.shape == (8, 2) and sorted(encoded.labels[:, 0]) == [0] * 4 + [1] * 4

@@ -70,10 +70,9 @@ def sweep(
     The same command again goes on where it stopped.
 
     \b
-    paradise sweep gaussian_source --alpha 0.1:4:9
-    paradise sweep digits --alpha 0.03:0.7:9 --seeds 3
+    paradise sweep gaussian_source --alpha 0.1:4:9 --seeds 3
     paradise sweep digits --alpha 0.1,1 --grid 'model.latent_dim=2,8'
-    paradise sweep digits --alpha 0.1:1:9 --out shared/alphas --worker
+    paradise sweep digits --alpha 0.1:1:9 --worker --out shared/alphas
     """
     from paradise_cli.recipe.files import find_recipe
     from paradise_cli.sweep.axes import alpha_axis, parse_axis
@@ -98,8 +97,7 @@ def sweep(
     folder = out or Path("sweeps") / points[0].recipe.name
     note(f"{folder}: {counted(len(points), 'run')}")
     # In epochs: runs are few and long, and do not end one after the other.
-    epochs = sum(point.recipe.train.epochs for point in points)
-    with progress_bar(epochs, "epochs") as advance:
+    with progress_bar(sum(each.recipe.train.epochs for each in points), "epochs") as advance:
         finished = run_points(
             points, folder, split=split, device=device, jobs=jobs, worker=worker,
             progress=advance, say=note,

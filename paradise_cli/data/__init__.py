@@ -8,6 +8,7 @@ from paradise_cli.data import (  # noqa: F401  (each registers its data sets)
     instances,
     mnist,
     random_sources,
+    shard_sets,
 )
 from paradise_cli.data.augment import AUGMENTATIONS
 from paradise_cli.data.base import (

@@ -19,8 +19,9 @@ from paradise_cli.data.split_folders import (
 )
 from paradise_cli.data.streaming import FolderSplit, folder_split, unread_note, unreadable
 
-# What --dry-run assumes of a folder that is not there: classes and training images.
-_UNSEEN = 10, 50_000
+UNSEEN = 10, 50_000
+"""What --dry-run assumes of a folder that is not there: classes and training images."""
+
 _IMAGENET = 1000, 1_281_167
 _SHOWN = 5  # files or folders that a note names
 
@@ -137,7 +138,8 @@ def _labels(images: Sequence[str], split: str, info: DataInfo) -> Tensor:
     return torch.tensor([number.get(_class_of(image, split), -1) for image in images])[:, None]
 
 
-def _named(root: Path | None, name: str) -> Path:
+def named_root(root: Path | None, name: str) -> Path:
+    """The folder of a data set of that name; raises ParadiseError where there is none."""
     if root is None:
         raise ParadiseError(
             f"{name}: name the folder: data.root in the recipe, or --set data.root=FOLDER"
@@ -185,7 +187,7 @@ def open_folder(
     skip_unreadable: bool = False,
 ) -> DataBundle:
     """The images of a folder, read by `preprocessing`; the rest as in `image_folder`."""
-    info = _info(root, label or root.resolve().name, preprocessing, classes, _UNSEEN)
+    info = _info(root, label or root.resolve().name, preprocessing, classes, UNSEEN)
     listing, notes = _listing(root), list[str]()
     if skip_unreadable:
         listing, notes = _readable(root, listing, preprocessing)
@@ -205,7 +207,8 @@ def open_folder(
     return DataBundle(info, splits["train"], validation, test, tuple(notes))
 
 
-def _square(size: int, channels: int, short_side: int | None, filter: Filter) -> Preprocessing:
+def square(size: int, channels: int, short_side: int | None, filter: Filter) -> Preprocessing:
+    """Square images cut from a short side; raises UsageError for sizes that cannot be."""
     try:
         return Preprocessing(channels, short_side or size, (size, size), filter=filter)
     except ParadiseError as error:
@@ -229,8 +232,8 @@ def _describe_folder(
     # A dry run reckons all the same, and must not take a slip in the name for data.
     if root is not None and not root.exists():
         name += " (not there, assumed)"
-    how = _square(size, channels, short_side, filter)
-    info = _info(root, name, how, classes, _UNSEEN)
+    how = square(size, channels, short_side, filter)
+    info = _info(root, name, how, classes, UNSEEN)
     there = {} if root is None else split_folders(root)
     own_validation = "validation" in there.values()
     return dataclasses.replace(info, own_validation=own_validation)
@@ -260,7 +263,7 @@ def image_folder(
     before the centre is cut out.
     """
     return open_folder(
-        _named(root, "image_folder"), _square(size, channels, short_side, filter),
+        named_root(root, "image_folder"), square(size, channels, short_side, filter),
         label=label, classes=classes, random_crop=train_crop == "random_resized",
         memory_gib=memory_gib, skip_unreadable=skip_unreadable,
     )  # fmt: skip
@@ -284,7 +287,7 @@ def imagenet(
 
     val/ is what the field reports on and becomes the test split, so that nothing is chosen on it.
     """
-    root = _named(root, "imagenet")
+    root = named_root(root, "imagenet")
     listing = _listing(root)
     if "train" not in listing or "val" not in listing:
         raise ParadiseError(

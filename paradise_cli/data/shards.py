@@ -54,6 +54,11 @@ ImageFile = Path | Packed
 """An image file by itself, or within a tar file."""
 
 
+def on_disk(file: ImageFile) -> Path:
+    """The file on the disk that it is, or lies in."""
+    return file.shard if isinstance(file, Packed) else file
+
+
 def ids_and_shards(folder: Path) -> tuple[list[str], list[Path]]:
     """The images of a folder as `image_ids`, and the tar files that lie in it, sorted.
 

@@ -25,6 +25,7 @@ from paradise_cli.core.resources import cache_folder
 from paradise_cli.core.storage import publish, read_object, write_json
 from paradise_cli.data.base import Key, MemorySplit, Preprocessing, Split
 from paradise_cli.data.images import Pixels, UnreadableImage, decode
+from paradise_cli.data.shards import ImageFile, Packed, on_disk
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -80,7 +81,10 @@ def _attempt(fn: Callable[[T], R], item: T) -> R | UnreadableImage:
 
 @dataclass(frozen=True)
 class FolderSplit:
-    """Image files decoded as they are needed; in training `random_crop` draws a part of each."""
+    """Image files decoded as they are needed; in training `random_crop` draws a part of each.
+
+    They lie below `root` by their ids, or `packed` within tar files.
+    """
 
     root: Path
     ids: Sequence[str]
@@ -88,9 +92,14 @@ class FolderSplit:
     preprocessing: Preprocessing
     random_crop: bool = False
     workers: int | None = None
+    packed: Sequence[Packed] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def file(self, row: int) -> ImageFile:
+        """Where an image lies."""
+        return self.packed[row] if self.packed else self.root / self.ids[row]
 
     def fetch(self, order: Tensor, batch_size: int, key: Key, train: bool) -> Iterator[Tensor]:
         """See `Split.fetch`; raises UnreadableImage naming the first file that cannot be read."""
@@ -98,7 +107,7 @@ class FolderSplit:
         def load(row: int) -> Pixels:
             # Keyed by the row: the crop is the same whichever thread draws it, and when.
             draw = generator(*key, "crop", row) if train and self.random_crop else None
-            return decode(self.root / self.ids[row], self.preprocessing, draw)
+            return decode(self.file(row), self.preprocessing, draw)
 
         # Two batches ahead: the threads fill the next ones while the model works on this one.
         decoded = stream(order.tolist(), load, workers=self.workers, window=max(64, 2 * batch_size))
@@ -114,7 +123,8 @@ class FolderSplit:
     def select(self, rows: Tensor) -> "FolderSplit":
         """See `Split.select`."""
         ids = [self.ids[i] for i in rows.tolist()]
-        return dataclasses.replace(self, ids=ids, labels=self.labels[rows])
+        packed = [self.packed[i] for i in rows.tolist()] if self.packed else ()
+        return dataclasses.replace(self, ids=ids, labels=self.labels[rows], packed=packed)
 
     def relabel(self, labels: Tensor) -> "FolderSplit":
         """See `Split.relabel`."""
@@ -169,22 +179,32 @@ def _whole(path: Path) -> bool:
         return file.read() == digest.digest()
 
 
-def unreadable(root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> dict[str, str]:
-    """The image files that cannot be read, and why; each is tried once, and the answer is kept."""
+def unreadable(
+    root: Path,
+    ids: Sequence[str],
+    preprocessing: Preprocessing,
+    file_of: Callable[[str], ImageFile] | None = None,
+) -> dict[str, str]:
+    """The image files that cannot be read, and why; each is tried once, and the answer is kept.
+
+    They lie below `root` by their ids, or where `file_of` says.
+    """
+    file_of = file_of or root.joinpath
     found: dict[str, str] = {}
     there = []
     for name in ids:
         try:
-            (root / name).stat()
+            on_disk(file_of(name)).stat()
         except OSError as error:  # such as a link to nowhere
             found[name] = error.strerror or str(error)
         else:
             there.append(name)
-    path = cache_folder("decoded") / f"{_digest(root, there, preprocessing)}.unreadable.json"
+    digest = _digest(root, there, preprocessing, file_of)
+    path = cache_folder("decoded") / f"{digest}.unreadable.json"
     if (known := _kept(path)) is not None:
         return found | known
     bad: dict[str, str] = {}
-    images = stream((root / name for name in there), lambda p: decode(p, preprocessing))
+    images = stream(map(file_of, there), lambda file: decode(file, preprocessing))
     for done, (name, pixels) in enumerate(zip(there, images, strict=True), 1):
         if isinstance(pixels, UnreadableImage):
             bad[name] = pixels.reason
@@ -200,27 +220,35 @@ def _kept(path: Path) -> dict[str, str] | None:
     return kept if whole else None
 
 
-def _digest(root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> str:
+def _digest(
+    root: Path,
+    ids: Sequence[str],
+    preprocessing: Preprocessing,
+    file_of: Callable[[str], ImageFile] | None = None,
+) -> str:
+    file_of = file_of or root.joinpath
     # The 2 is the version of what is stored: raise it where decoding changes.
     digest = hashlib.sha256(json.dumps([2, preprocessing.to_json()]).encode())
     digest.update(os.fsencode(root.resolve()))
     for name in ids:
-        digest.update(os.fsencode(name) + f"\0{file_stamp(root / name)}\0".encode())
+        digest.update(os.fsencode(name) + f"\0{file_stamp(file_of(name))}\0".encode())
     return digest.hexdigest()[:32]
 
 
-def file_stamp(path: Path) -> tuple[int, int, int, int]:
+def file_stamp(file: ImageFile) -> tuple[int, ...]:
     """What a file cannot keep when its content changes; raises ParadiseError where it is gone.
 
     In place of the content: reading all files would take as long as decoding them.
     """
+    path = on_disk(file)
     try:
         status = path.stat()
     except OSError as error:
         raise ParadiseError(f"{path}: {error.strerror}") from error
     # Archives set the time of a file's content to anything, that of its last change is the
     # system's own.
-    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    return (*stamp, file.offset, file.size) if isinstance(file, Packed) else stamp
 
 
 def _decode_all(path: Path, root: Path, ids: Sequence[str], preprocessing: Preprocessing) -> None:

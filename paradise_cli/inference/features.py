@@ -76,7 +76,7 @@ def featured(
 def _keys(split: Split) -> list[str]:
     """A key for each image: by its file, or by its pixels where there is none."""
     if isinstance(split, FolderSplit):
-        return [image_key(repr(file_stamp(split.root / name)).encode()) for name in split.ids]
+        return [image_key(repr(file_stamp(split.file(row))).encode()) for row in range(len(split))]
     every = torch.arange(len(split))
     batches = split.fetch(every, _AT_ONCE, (), False)
     return [image_key(image.numpy().tobytes()) for batch in batches for image in batch.cpu()]

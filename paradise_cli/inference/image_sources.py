@@ -220,7 +220,7 @@ def of_split(split: Split, info: DataInfo, names: tuple[str, ...] = ()) -> Image
     """The images of a split, those of a folder one by one, by the split's own preprocessing."""
     labels = split.labels.numpy()
     if isinstance(split, FolderSplit):
-        files = [split.root / i for i in split.ids]
+        files = [split.file(row) for row in range(len(split))]
         return _of_files(files, split.ids, labels, split.preprocessing, info, names)
 
     def read(start: int, stop: int) -> NDArray[Any]:

@@ -185,6 +185,7 @@ class Objective(nn.Module):
             return loss
         # The slope 2R is the logged rate's: the loss has the same mean, but noise that can turn its
         # sign.
+        # Squares of shares do not add up to the square of the whole.
         rate = share.summed(rate)
         return share.equal(rate.square()) + 2 * rate * (loss - loss.detach())
 

@@ -181,6 +181,7 @@ class _Waiting:
                 return _start(point, run, arguments, slot, environment)
         return None
 
+    # Of two that begin at once one finds the folder taken: that is no failure of the point.
     def is_elsewhere(self, run: RunFolder) -> bool:
         """Whether another process trains the run, or has just finished it."""
         return _busy(run) or _to_do(run, self._split, self._device) is None

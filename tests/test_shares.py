@@ -21,7 +21,7 @@ from .share_ranks import CASES
 
 Numbers = dict[str, NDArray[np.float64]]
 PARADISE = ["-m", "paradise_cli"]
-RECIPE = ["train", "digits", "--set", "train.epochs=8", "--set", "data.augment=[crop]"]
+RECIPE = ["train", "digits", "--set", "train.epochs=8", "--set", "optim.lr=5.0e-4"]
 
 
 def started(world: int, words: Sequence[str], rank: int, port: int) -> "subprocess.Popen[str]":
@@ -135,14 +135,18 @@ def test_a_killed_training_goes_on_in_another_number_of_processes(tmp_path: Path
     assert len(record(run)) < 8
     on = together(2, command(run))
     assert [code for code, _ in on] == [0, 0], on
-    for one, other in zip(record(whole), record(run), strict=True):
-        assert other == pytest.approx(one, rel=5e-3)  # of float32
+    assert "processes 3 -> 2" in on[0][1]
+    # In float32 sums round in another order, and what comes of that grows with each epoch.
+    allowed = [1e-4, *[0.03] * 7]
+    for one, other, rel in zip(record(whole), record(run), allowed, strict=True):
+        assert other == pytest.approx(one, rel=rel)
     results = [json.loads((each / "result.json").read_text()) for each in (whole, run)]
     accuracies = [each["test"]["classification"][0]["top1"]["value"] for each in results]
-    assert abs(accuracies[0] - accuracies[1]) <= 2 / 360
+    assert abs(accuracies[0] - accuracies[1]) <= 5 / 360
     left = [sorted(each.name for each in root.iterdir()) for root in (run, whole)]
     assert left[0] == left[1]
-    assert all(each.name.startswith("step-") for each in (run / "checkpoints").iterdir())
+    checkpoints = {each.name.partition("-")[0] for each in (run / "checkpoints").iterdir()}
+    assert checkpoints == {"step", "best.safetensors"}
     assert (run / "recipe.yaml").read_bytes() == (whole / "recipe.yaml").read_bytes()
 
 

@@ -1,5 +1,6 @@
 """`paradise sweep`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +19,7 @@ from paradise_cli.core.units import END_DIGITS, counted, significant
 
 if TYPE_CHECKING:
     from paradise_cli.sweep.result import Frontier, SweepResult
+    from paradise_cli.sweep.run import FinishedRun
 
 Alpha = Annotated[
     str | None,
@@ -87,7 +89,6 @@ def sweep(
     from paradise_cli.recipe.schema import load_recipe
     from paradise_cli.sweep.plan import plan
     from paradise_cli.sweep.run import run_points
-    from paradise_cli.sweep.summary import summarise
 
     check_split(split)
     # A file of the user's that is not found must not become a shipped recipe in silence.
@@ -102,10 +103,13 @@ def sweep(
             points, folder, split=split, device=device, jobs=jobs, worker=worker,
             progress=advance, say=note,
         )  # fmt: skip
-    _deliver(summarise(finished, split), folder, as_json)
+    _deliver(finished, split, folder, as_json)
 
 
-def _deliver(result: "SweepResult", folder: Path, as_json: bool) -> None:
+def _deliver(finished: "Sequence[FinishedRun]", split: str, folder: Path, as_json: bool) -> None:
+    from paradise_cli.sweep.summary import summarise
+
+    result = summarise(finished, split)
     result.write(folder, note)
     if as_json:
         print_json(result.to_json())

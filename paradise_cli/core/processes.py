@@ -1,5 +1,6 @@
 """This process: its freed memory, the others that torchrun started beside it, and signals."""
 
+import atexit
 import ctypes
 import os
 import signal
@@ -103,6 +104,8 @@ def join() -> None:
             f"the {world_size()} processes cannot meet at {printable(where)}:"
             f" {printable(str(error))}"
         ) from error
+    # Its threads would still run while the interpreter is taken down, which aborts some processes.
+    atexit.register(distributed.destroy_process_group)
 
 
 def any_process(holds: bool) -> bool:

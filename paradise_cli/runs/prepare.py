@@ -21,6 +21,7 @@ from paradise_cli.build import (
 )
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import environment
+from paradise_cli.core.processes import world_size
 from paradise_cli.data import DataBundle, DataInfo, Split
 from paradise_cli.inference.feature_views import feature_views
 from paradise_cli.inference.features import behind_backbone, featured
@@ -72,6 +73,7 @@ class Training:
             "precision": self.plan.precision,
             "channels_last": self.plan.channels_last,
             "compile": self.plan.compile,
+            "processes": world_size(),
         }
 
     def begin(self) -> str | None:

@@ -164,10 +164,12 @@ class RunFolder:
 
 def _moved(before: dict[str, Any], environment: dict[str, Any]) -> str | None:
     """What has changed of that on which bit-for-bit equality depends."""
+    # Older versions knew of one process only.
+    before, environment = ({"processes": 1} | each for each in (before, environment))
     changed = [
         f"{key} {printable(str(before.get(key)), 80)} -> {environment.get(key)}"
         # Each of these decides in which order numbers are added up.
-        for key in ("torch", "device", "processor", "threads")
+        for key in ("torch", "device", "processor", "threads", "processes")
         if before.get(key) != environment.get(key)
     ]
     if not changed:

@@ -32,7 +32,8 @@ _SECONDS_BEHIND = 5.0
 
 class Command(TyperCommand):
     """Refuses what no command can use: an empty value, mostly that of a shell's variable that is
-    not set, a home that is not known, integers that no machine counts to.
+    not set, a home that is not known, integers that no machine counts to. What several processes do
+    not share ends in all but the main one.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -54,15 +55,11 @@ class Command(TyperCommand):
             for each in value if isinstance(value, list | tuple) else [value]:
                 if why := _unusable(each):
                     raise typer.BadParameter(why, ctx, parameter)
-        return rest
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command, under torchrun in all processes if they share its work."""
         shares = self.name in _SHARED or (self.name == "encode" and ctx.params.get("parts"))
-        # All would do the whole of it, and write the same files.
+        # Under torchrun all would do the whole of it, and write the same files.
         if not shares and _beside_others():
-            return None
-        return super().invoke(ctx)
+            raise typer.Exit
+        return rest
 
 
 def _unusable(value: object) -> str | None:

@@ -39,8 +39,6 @@ def component(key: str) -> Iterator[None]:
     """What is refused within is refused by the component at this key of the recipe."""
     try:
         yield
-    except Refused:
-        raise
     except UsageError as error:
         raise Refused(f"{key}: {error}") from error
 

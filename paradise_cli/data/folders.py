@@ -1,7 +1,7 @@
 """Folders of image files, with or without classes and splits."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from paradise_cli.core.errors import ParadiseError, UsageError, as_utf8
 from paradise_cli.data.base import DataBundle, DataInfo, Filter, Preprocessing, Target, dataset
 from paradise_cli.data.listing import image_ids
+from paradise_cli.data.shards import ImageFile
 from paradise_cli.data.split_folders import (
     left_out,
     refuse_splits_as_classes,
@@ -147,12 +148,18 @@ def named_root(root: Path | None, name: str) -> Path:
     return root
 
 
-def _readable(
-    root: Path, listing: dict[str, list[str]], preprocessing: Preprocessing
+def readable(
+    root: Path,
+    listing: dict[str, list[str]],
+    preprocessing: Preprocessing,
+    file_of: Callable[[str], ImageFile] | None = None,
 ) -> tuple[dict[str, list[str]], list[str]]:
-    """The listing without the files that cannot be read, and what to say of them."""
+    """The listing without the images that cannot be read, and what to say of them.
+
+    They lie as `unreadable` has it; raises ParadiseError where none can be read.
+    """
     images = [image for its in listing.values() for image in its]
-    bad = unreadable(root, images, preprocessing)
+    bad = unreadable(root, images, preprocessing, file_of)
     if not bad:
         return listing, []
     if len(bad) == len(images):
@@ -190,7 +197,7 @@ def open_folder(
     info = _info(root, label or root.resolve().name, preprocessing, classes, UNSEEN)
     listing, notes = _listing(root), list[str]()
     if skip_unreadable:
-        listing, notes = _readable(root, listing, preprocessing)
+        listing, notes = readable(root, listing, preprocessing)
     first = next(iter(listing))
     # What is skipped is known only now: `_info` looks at no pixels.
     info = dataclasses.replace(info, train_size=len(listing[first]))

@@ -10,11 +10,10 @@ import torch
 
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.data.base import DataBundle, DataInfo, Filter, Preprocessing, Target, dataset
-from paradise_cli.data.folders import UNSEEN, named_root, square
-from paradise_cli.data.listing import matching
-from paradise_cli.data.shards import SHARD, Packed, packed_images
+from paradise_cli.data.folders import UNSEEN, named_root, readable, square
+from paradise_cli.data.shards import SHARD, Packed, packed_images, shards_in
 from paradise_cli.data.split_folders import split_folders, sub_folders
-from paradise_cli.data.streaming import FolderSplit, file_stamp, unread_note, unreadable
+from paradise_cli.data.streaming import FolderSplit, file_stamp
 
 _KEPT = 4  # listings of folders
 
@@ -62,7 +61,10 @@ def tar_shards(
     listing, notes = _listing(root), list[str]()
     info = _info(root, label, how, listing)
     if skip_unreadable:
-        listing, notes = _readable(root, listing, how)
+        files = {_id(root, image): image for images in listing.values() for image in images}
+        names = {split: [_id(root, image) for image in images] for split, images in listing.items()}
+        kept, notes = readable(root, names, how, files.__getitem__)
+        listing = {split: [files[name] for name in found] for split, found in kept.items()}
         info = dataclasses.replace(info, train_size=len(listing["train"]))
     splits = {
         split: FolderSplit(
@@ -80,9 +82,9 @@ def _listing(root: Path) -> dict[str, list[Packed]]:
     """The images of each split; raises ParadiseError where there are none to train on."""
     splits = split_folders(root)
     # A train/ of tar files alone holds no folders of classes, by which it is known else.
-    if splits == {"": "train"} and "train" in sub_folders(root) and not _shards(root):
+    if splits == {"": "train"} and "train" in sub_folders(root) and not shards_in(root):
         splits = {"train": "train"}
-    shards = {split: _shards(root / name) for name, split in splits.items()}
+    shards = {split: shards_in(root / name) for name, split in splits.items()}
     if not shards["train"]:
         raise ParadiseError(
             f"{root}: no {SHARD} file to train on, in it or in its train/; images in folders are"
@@ -95,10 +97,6 @@ def _listing(root: Path) -> dict[str, list[Packed]]:
         for split, paths in shards.items()
         if paths
     }
-
-
-def _shards(folder: Path) -> list[Path]:
-    return [path for path in matching(f"{folder}/*{SHARD}") if path.is_file()]
 
 
 # To list the headers of many large files takes seconds, and is asked for again at each look.
@@ -132,19 +130,3 @@ def _labels(images: Sequence[Packed], info: DataInfo) -> torch.Tensor:
     # An image without a class has a name of None, which has no number.
     number: dict[str | None, int] = {name: i for i, name in enumerate(info.targets[0].classes)}
     return torch.tensor([number.get(image.class_name, -1) for image in images])[:, None]
-
-
-def _readable(
-    root: Path, listing: dict[str, list[Packed]], how: Preprocessing
-) -> tuple[dict[str, list[Packed]], list[str]]:
-    """The listing without the images that cannot be read, and what to say of them."""
-    files = {_id(root, image): image for images in listing.values() for image in images}
-    bad = unreadable(root, list(files), how, files.__getitem__)
-    if len(bad) == len(files):
-        raise ParadiseError(f"{root}: none of the {len(files)} images can be read")
-    notes = [unread_note([f"{name}: {why}" for name, why in bad.items()], len(files))]
-    kept = {
-        split: [image for image in images if _id(root, image) not in bad]
-        for split, images in listing.items()
-    }
-    return kept, notes if bad else []

@@ -64,13 +64,18 @@ def ids_and_shards(folder: Path) -> tuple[list[str], list[Path]]:
 
     Raises errors as `image_ids` where there are neither.
     """
-    shards = [path for path in matching(f"{escape(str(folder))}/*{SHARD}") if path.is_file()]
+    shards = shards_in(folder)
     try:
         return image_ids(folder), shards
     except ParadiseError:
         if not shards:
             raise
         return [], shards
+
+
+def shards_in(folder: Path) -> list[Path]:
+    """The tar files that lie in a folder itself, sorted."""
+    return [path for path in matching(f"{escape(str(folder))}/*{SHARD}") if path.is_file()]
 
 
 def packed_images(shard: Path) -> list[Packed]:

@@ -12,11 +12,10 @@ from paradise_cli.core.given import path_given, plain_array, text_given
 from paradise_cli.core.ranges import MOST_DRAWS, whole
 from paradise_cli.evaluation.evaluate import Evaluation, measure_loaded
 from paradise_cli.evaluation.evaluation_data import split_for
-from paradise_cli.evaluation.posterior_files import classes_of, full_posterior_of, posterior_of
+from paradise_cli.evaluation.posterior_files import classes_of, posterior_of
 from paradise_cli.evaluation.posterior_report import PosteriorReport, report
 from paradise_cli.inference.answers import SCALE_TRIL
 from paradise_cli.inference.loading import LoadedModel, load
-from paradise_cli.information.gaussian import Gaussian
 from paradise_cli.recipe.schema import Recipe, load_recipe
 from paradise_cli.runs.result import Trained
 from paradise_cli.runs.train import train as train_recipe
@@ -108,11 +107,7 @@ def rate(
         raise UsageError(f"rate needs one of {'=..., '.join(widths)}=..., by its name")
     ((name, width),) = given.items()
     means = plain_array(mu, "mu")
-    posterior: Gaussian
-    if name == SCALE_TRIL:
-        posterior = full_posterior_of(means, width, "mu", name)
-    else:
-        posterior = posterior_of(means, width, "mu", name, name)
+    posterior = posterior_of(means, width, "mu", name, name)
     classes = None
     if labels is not None:
         classes = classes_of(plain_array(labels, "labels"), len(posterior.mu), "labels")

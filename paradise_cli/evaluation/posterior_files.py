@@ -59,16 +59,11 @@ def read_posterior(
     # An archive names its widths, and needs no flag.
     arrays, names = read_archive(path, (*MEANS, *WIDTHS, SCALE_TRIL, *LABELS))
     mean = _only(path, arrays, names, MEANS)
-    posterior: Gaussian
-    if SCALE_TRIL in arrays:
-        # A width beside it is that of each latent by itself: what `encode` writes.
-        factor, factor_name = arrays[SCALE_TRIL], f"{path}: {SCALE_TRIL}"
-        posterior = full_posterior_of(arrays[mean], factor, f"{path}: {mean}", factor_name)
-    else:
-        width = _only(path, arrays, names, WIDTHS)
-        posterior = posterior_of(
-            arrays[mean], arrays[width], f"{path}: {mean}", f"{path}: {width}", width
-        )
+    # A width beside it is that of each latent by itself: what `encode` writes.
+    width = SCALE_TRIL if SCALE_TRIL in arrays else _only(path, arrays, names, WIDTHS)
+    posterior = posterior_of(
+        arrays[mean], arrays[width], f"{path}: {mean}", f"{path}: {width}", width
+    )
     if "labels" not in arrays:
         return posterior, None
     classes = classes_of(arrays["labels"], len(posterior.mu), f"{path}: labels")
@@ -155,11 +150,14 @@ def _only(
 
 def posterior_of(
     mean: NDArray[Any], width: NDArray[Any], mean_name: str, width_name: str, kind: str
-) -> DiagonalGaussian:
+) -> Gaussian:
     """Posteriors [N, K] in float64 from arrays of means and of widths, a `kind` of `WIDTHS`.
 
-    Raises UsageError, by the names given, for arrays that are none.
+    The kind `scale_tril` is lower triangular L [N, K, K], of covariances L L^T. Raises UsageError,
+    by the names given, for arrays that are none.
     """
+    if kind == SCALE_TRIL:
+        return _full(mean, width, mean_name, width_name)
     for array, name in ((mean, mean_name), (width, width_name)):
         if array.dtype.kind not in "fiu":
             raise UsageError(f"{name} is of type {type_of(array)}: it must hold numbers")
@@ -198,13 +196,10 @@ def posterior_of(
     return DiagonalGaussian(mu, (0.5 * raw).exp() if logarithmic else raw)
 
 
-def full_posterior_of(
+def _full(
     mean: NDArray[Any], factor: NDArray[Any], mean_name: str, factor_name: str
 ) -> FullGaussian:
-    """Posteriors N(mean, L L^T) in float64, from means [N, K] and lower triangular L [N, K, K].
-
-    Raises UsageError, by the names given, for arrays that are none.
-    """
+    """Posteriors N(mean, L L^T), as `posterior_of`, from lower triangular L [N, K, K]."""
     if factor.dtype.kind not in "fiu" or factor.shape != (*mean.shape, *mean.shape[1:]):
         raise UsageError(
             f"{factor_name} is {_shape(factor)} of type {type_of(factor)}: beside {mean_name},"
@@ -213,7 +208,7 @@ def full_posterior_of(
     lower = torch.from_numpy(factor.astype(np.float64, order="C"))
     widths = lower.diagonal(dim1=1, dim2=2)
     # What is said of a width by itself is said of these, too.
-    mu, _ = posterior_of(mean, widths.numpy(), mean_name, factor_name, "sigma")
+    mu = posterior_of(mean, widths.numpy(), mean_name, factor_name, "sigma").mu
     tilts = lower.flatten(1)
     _refuse(~tilts.isfinite(), factor_name, "(of the matrix in one row) is not finite")
     if bool(lower.triu(1).any()):

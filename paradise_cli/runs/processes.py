@@ -41,6 +41,8 @@ def meet(recipe: Recipe, device: torch.device) -> None:
 
 def require_same(training: Training) -> None:
     """Raise UsageError where this process would train something else than the main one."""
+    if world_size() == 1:
+        return
     size = min(training.plan.batch_size, len(training.data.train))
     if size < world_size():
         raise UsageError(
@@ -58,11 +60,9 @@ def require_same(training: Training) -> None:
 
 def _parts(training: Training) -> dict[str, str]:
     """Digests of what must be the same everywhere, by the word for it."""
-    stands_on = training.checkpoints.metadata
+    stands_on, environment = training.checkpoints.metadata, training.environment()
     parts: dict[str, Any] = {
-        "version of PARADISE or torch": [
-            training.environment()[name] for name in ("paradise", "torch")
-        ],
+        "version of PARADISE or torch": [environment["paradise"], environment["torch"]],
         "recipe": stands_on["settings"],
         "precision": training.plan.precision,
         "state of the data": stands_on["data"],

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.optim import Optimizer
 
-from paradise_cli.core.errors import ParadiseError, UsageError, component
+from paradise_cli.core.errors import ParadiseError, Refused, UsageError, component
 from paradise_cli.core.machine import choose_precision, fast_layout
 from paradise_cli.core.randomness import generator, seed_of
 from paradise_cli.core.registry import did_you_mean
@@ -148,6 +148,11 @@ def build_objective(recipe: Recipe, info: DataInfo) -> Objective:
             torch.manual_seed(seed_of(recipe.train.seed, "rate"))
             with component("objective.rate"):
                 q = RATES[objective.rate.q](recipe.model.latent_dim, info, **objective.rate.hyper)
+        if recipe.train.accumulate > 1 and not q.separable:
+            raise Refused(
+                f"train.accumulate: the rate of q: {objective.rate.q} is of the whole batch, which"
+                " parts do not add up to: use 1, or q: fixed or vamp"
+            )
     linearity = objective.linearity
     return Objective(
         tasks,
@@ -249,6 +254,7 @@ def build_plan(recipe: Recipe, model: nn.Module, device: torch.device) -> Plan:
         compile=train.compile,
         views=build_views(recipe),
         clip=optim.clip,
+        accumulate=train.accumulate,
         checkpoint_seconds=60 * train.checkpoint_minutes,
         min_steps=train.min_steps,
     )

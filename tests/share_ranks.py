@@ -1,8 +1,8 @@
 """One process of a training in several, as `torchrun` would start it.
 
 `python -m tests.share_ranks steps FOLDER` takes a few steps of every case, in float64, and writes
-what came of them; `... lengthy FOLDER` thirty steps of one with averaged weights. Each file is
-`WORLD-RANK.npz`.
+what came of them; `... lengthy FOLDER` thirty steps of one with averaged weights; `whole` and
+`parts` a few with batches computed at once and in two parts. Each file is `WHAT-WORLD-RANK.npz`.
 """
 
 import sys
@@ -86,6 +86,21 @@ CASES |= {
     ],
 }  # fmt: skip
 
+SEPARABLE = {
+    "no rate": ["model.stochastic=false", "objective.alpha=0"],
+    "fixed": CASES["fixed"],
+    "vamp full": CASES["vamp full"],
+    "vamp path": CASES["vamp path"],
+    "full covariance": [*CASES["fixed"], "model.covariance=full"],
+    "crops": [*CASES["fixed"], *CASES["crops"]],
+    "several tasks": [*CASES["fixed"], *CASES["several tasks"]],
+    "clipped": [*CASES["fixed"], "optim.clip=0.1"],
+    "matched": [*CASES["fixed"], *CASES["matched"]],
+    "outputs matched": [*CASES["fixed"], *CASES["outputs matched"]],
+    "adversarial view": [*CASES["fixed"], *CASES["adversarial view"]],
+    "linearity": [*CASES["fixed"], *CASES["linearity"]],
+}
+
 
 def trained(overrides: list[str], batch_size: int, steps: int) -> dict[str, NDArray[np.float64]]:
     """Terms and gradients of each step, and the weights that it ends with."""
@@ -137,9 +152,14 @@ def main(what: str, folder: Path) -> None:
             for size in (24, 25):
                 one = trained(overrides, size, 3)
                 found |= {f"{name}, {size}: {key}": value for key, value in one.items()}
+    elif what in ("whole", "parts"):
+        parts = 1 if what == "whole" else 2
+        for name, overrides in SEPARABLE.items():
+            one = trained([*overrides, f"train.accumulate={parts}"], 24, 3)
+            found |= {f"{name}: {key}": value for key, value in one.items()}
     else:
         found = trained(["train.average={share: 0.2}", *CASES["matched"]], 24, 30)
-    np.savez(folder / f"{world_size()}-{rank()}.npz", **found)
+    np.savez(folder / f"{what}-{world_size()}-{rank()}.npz", **found)
 
 
 if __name__ == "__main__":

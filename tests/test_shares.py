@@ -54,7 +54,7 @@ def found(what: str, folder: Path, world: int) -> list[Numbers]:
     """What each of so many processes finds, by `share_ranks`."""
     done = together(world, ["-m", "tests.share_ranks", what, str(folder)])
     assert [code for code, _ in done] == [0] * world, done
-    return [dict(np.load(folder / f"{world}-{rank}.npz")) for rank in range(world)]
+    return [dict(np.load(folder / f"{what}-{world}-{rank}.npz")) for rank in range(world)]
 
 
 def apart(one: Numbers, other: Numbers) -> dict[str, float]:
@@ -77,6 +77,12 @@ def alone(folder: Path) -> Numbers:
     return only
 
 
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> Numbers:
+    (only,) = found("whole", folder, 1)
+    return only
+
+
 @pytest.mark.parametrize("world", [2, 3, 4])
 def test_every_term_and_gradient_is_that_of_one_process(
     world: int, folder: Path, alone: Numbers
@@ -89,6 +95,17 @@ def test_every_term_and_gradient_is_that_of_one_process(
         worst = apart(alone, each)
         wrong = {name: value for name, value in worst.items() if not value < 1e-12}
         assert not wrong, wrong
+
+
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_a_batch_in_two_parts_is_the_batch_at_once(
+    world: int, folder: Path, whole: Numbers
+) -> None:
+    for each in found("parts", folder, world):
+        worst = apart(whole, each)
+        # Scales are those of the images that are computed together; nothing is trained by them.
+        wrong = {name for name, value in worst.items() if not value < 1e-12}
+        assert {name for name in wrong if "scale_free" not in name} == set(), worst
 
 
 def test_thirty_steps_with_momentum_and_averaged_weights(folder: Path) -> None:

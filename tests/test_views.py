@@ -47,7 +47,7 @@ def step_of(*overrides: str, double: bool = False) -> tuple[Step, Batch]:
 
 
 def terms_of(step: Step, batch: Batch, views: list[Tensor], number: int = 0) -> dict[str, Tensor]:
-    noise = step.noise(len(views), Share(len(batch.images)), number)
+    noise = step.noise(len(views), Share(len(batch.images)), number).flatten(0, 1)
     warm_up = step.objective.warm_up(number)
     return step.objective(step.model, views, batch.labels, noise, warm_up)[1]  # type: ignore[no-any-return]
 
@@ -193,7 +193,7 @@ def test_gamma_rises_linearly_and_the_loss_follows() -> None:
             step.model,
             views,
             batch.labels,
-            step.noise(len(views), Share(8), 0),
+            step.noise(len(views), Share(8), 0).flatten(0, 1),
             torch.tensor([g, 1.0]),
         )
         for g in (2.5, 10.0)

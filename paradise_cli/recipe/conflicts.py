@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, TypeAlias
 
 import torch
+from torch import Tensor
 
 from paradise_cli.core.yaml import KeyPath
 from paradise_cli.information.distances import DISTANCES, Distance
@@ -12,7 +13,7 @@ from paradise_cli.objective.distortions import DISTORTIONS, Distortion
 from paradise_cli.recipe.views import only_images
 
 if TYPE_CHECKING:
-    from paradise_cli.recipe.schema import Recipe, Task, View
+    from paradise_cli.recipe.schema import Matching, Recipe, Task, View
 
 MOST_CORRELATED = 64
 
@@ -31,6 +32,7 @@ def conflicts(recipe: "Recipe") -> Conflicts:
         *_in_matching(recipe),
         *_in_linearity(recipe),
         *_in_train(recipe),
+        *_in_accumulation(recipe),
     ]
     yield from found
     # A number that was mistyped leaves a view unused: one mistake should not be told twice.
@@ -170,6 +172,46 @@ def _in_train(recipe: "Recipe") -> Conflicts:
     if recipe.train.frontier and not recipe.model.stochastic:
         problem = "without noise there is no rate to trade: leave it out, or model.stochastic: true"
         yield ("train", "frontier"), problem
+
+
+def _in_accumulation(recipe: "Recipe") -> Conflicts:
+    """What a batch's parts do not add up to; of rates `build_objective` says it."""
+    parts, batch_size = recipe.train.accumulate, recipe.train.batch_size
+    if parts == 1:
+        return
+    if batch_size % parts:
+        problem = f"{parts} parts must divide train.batch_size, {batch_size}"
+        yield ("train", "accumulate"), problem
+    reason = "which parts of it do not add up to: set train.accumulate to 1"
+    objective = recipe.objective
+    if recipe.data.labelled is not None:
+        yield ("data", "labelled"), f"labels are counted over the whole batch, {reason}"
+    if objective.lagrangian == "squared":
+        yield ("objective", "lagrangian"), f"the square is of the whole batch's rate, {reason}"
+    for index, task in enumerate(objective.tasks):
+        if _distortion(task).between:
+            problem = f"{task.distortion.name} compares the images of the whole batch, {reason}"
+            yield ("objective", "tasks", index, "distortion"), problem
+    matching = objective.matching
+    if matching is not None and not _matched_alone(matching):
+        problem = f"it is taken over the whole batch, {reason}"
+        yield ("objective", "matching"), problem
+
+
+def _matched_alone(matching: "Matching") -> bool:
+    """Whether the distance of an image's views is the same whatever else is in its batch."""
+    # Asked rather than listed: a distance of the user's own may look at the batch.
+    distance = DISTANCES[matching.distance.name](**matching.distance.hyper)
+    values = torch.tensor([[0.0, 1.0], [1.0, 3.0], [5.0, 2.0]])
+
+    def apart(rows: int) -> Tensor:
+        one, other = values[:rows], values.flip(0)[:rows]
+        if distance.of == "outputs":
+            return distance.per_example(one, other)
+        sigma = torch.ones_like(one)
+        return distance.per_example(DiagonalGaussian(one, sigma), DiagonalGaussian(other, sigma))
+
+    return matching.partner == "same" and bool(apart(3)[0].isclose(apart(1)[0]))
 
 
 def _unused_views(recipe: "Recipe") -> Conflicts:

@@ -206,9 +206,9 @@ class Train(_Validated):
     min_steps: int = Field(0, ge=0, description="Epochs are added until there are so many steps")
     # A batch of one has a rate of 0, whatever the encoder: log B is its cap.
     batch_size: int = Field(ge=2)
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto: bf16 where it is fast"
-    )
+    accumulate: int = Field(1, ge=1, description="Parts in which a batch is computed, in turn")
+    sync_batch_norm: bool = Field(False, description="Statistics of all processes; on GPUs")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 where fast")
     channels_last: Literal["auto"] | bool = Field("auto", description="auto: where it is fast")
     compile: bool = Field(False, description="torch.compile")
     seed: int = Field(0, ge=0)

@@ -22,6 +22,7 @@ from paradise_cli.build import (
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import environment
 from paradise_cli.core.processes import world_size
+from paradise_cli.core.units import counted
 from paradise_cli.data import DataBundle, DataInfo, Split
 from paradise_cli.inference.feature_views import feature_views
 from paradise_cli.inference.features import behind_backbone, featured
@@ -108,9 +109,7 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
     check_memory(recipe, info, device)
     check_views(recipe, info)
     check_validation(recipe, info)
-    data = build_data(recipe)
-    for line in data.notes:
-        report.say(f"note: {line}")
+    data = _data(recipe, report)
     # A damaged record would stop the training only at its end.
     folder.records()
     pictured = data.info
@@ -144,6 +143,15 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
     )
 
 
+def _data(recipe: Recipe, report: Reporter) -> DataBundle:
+    """The recipe's data, of which the user is told what there is to know."""
+    data = build_data(recipe)
+    for line in data.notes:
+        report.say(f"note: {line}")
+    _require_parts(recipe, data.train)
+    return data
+
+
 def _behind_backbone(
     model: StochasticEncoder, data: DataBundle, recipe: Recipe
 ) -> tuple[StochasticEncoder, DataBundle]:
@@ -153,8 +161,30 @@ def _behind_backbone(
         return None if split is None else featured(split, model, data.info)
 
     trained, info = behind_backbone(model, data.info)
+    if recipe.train.sync_batch_norm and world_size() > 1:
+        # In place, around the same weights.
+        nn.SyncBatchNorm.convert_sync_batchnorm(trained)  # type: ignore[no-untyped-call]
     train = featured(data.train, model, data.info, feature_views(recipe))
     return trained, DataBundle(info, train, given(data.validation), given(data.test), data.notes)
+
+
+def _require_parts(recipe: Recipe, train: Split) -> None:
+    """Raise UsageError for training images whose batches cannot be computed part by part."""
+    parts = recipe.train.accumulate
+    if parts == 1:
+        return
+    size = min(recipe.train.batch_size, len(train))
+    if size % (parts * world_size()):
+        raise UsageError(
+            f"train.accumulate: {parts} parts in {counted(world_size(), 'process', 'processes')} do"
+            f" not divide a batch of {size:,}: change one of them"
+        )
+    # The mean over the labelled ones of a batch is not the mean of its parts' means.
+    if bool((train.labels < 0).any()):
+        raise UsageError(
+            "train.accumulate: some training images have no label, and labels are counted over the"
+            " whole batch: use 1"
+        )
 
 
 def _decided_as(started: Recipe, recipe: Recipe) -> Recipe:

@@ -28,6 +28,10 @@ def meet(recipe: Recipe, device: torch.device) -> None:
         raise UsageError(
             f"train.compile: a graph cannot wait for {world_size()} processes; set it to false"
         )
+    if recipe.train.sync_batch_norm and device.type != "cuda":
+        raise UsageError(
+            "train.sync_batch_norm: torch has it for GPUs alone; set it to false, or choose a GPU"
+        )
     if device.type == "cuda":
         # Two processes on one GPU cannot send each other anything.
         if local_world_size() > torch.cuda.device_count():

@@ -54,6 +54,7 @@ class Plan:
     channels_last: bool = False
     compile: bool = False
     clip: float | None = None
+    accumulate: int = 1
     checkpoint_seconds: float = 300.0
     min_steps: int = 0
 
@@ -135,15 +136,9 @@ class Step:
         share = share or Share(len(batch.images))
         # Also of what an adversarial view is crafted with.
         self._seed_dropout(number, share.rank)
-        views = self.views(batch, number)
-        noise = self.noise(len(views), share, number)
-        warm_up = self.objective.warm_up(number)
-        if warm_up is not None:
-            warm_up = on_device(warm_up, self.device)
-        loss, terms = self._loss_of(views, batch.labels, noise, warm_up, share)
         # None, not zeros: the first backward pass then writes instead of adding.
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        terms = self._backward(batch, number, share)
         self._agree(share)
         if self.plan.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip)
@@ -151,6 +146,29 @@ class Step:
         if self.average is not None:
             self.average.update(number + 1)
         return terms
+
+    def _backward(self, batch: Batch, number: int, share: Share) -> dict[str, Tensor]:
+        """Add up the gradients of the batch's parts; the terms of the whole batch."""
+        parts = self.plan.accumulate
+        size = share.size // parts
+        part_share = Share(share.total // parts, share.rank, share.world)
+        noise = self.noise(len(self.plan.views), share, number)
+        warm_up = self.objective.warm_up(number)
+        if warm_up is not None:
+            warm_up = on_device(warm_up, self.device)
+        found = []
+        for first in range(0, size * parts, size):
+            rows = slice(first, first + size)
+            part = Batch(*(each[rows] for each in batch))
+            views = self.views(part, number)
+            drawn = noise[:, rows].flatten(0, 1)
+            loss, terms = self._loss_of(views, part.labels, drawn, warm_up, part_share)
+            (loss / parts).backward()  # type: ignore[no-untyped-call]
+            found.append(terms)
+        if parts == 1:
+            return terms
+        # Parts are equally large, and every term is a mean over images.
+        return {name: torch.stack([each[name] for each in found]).mean(0) for name in terms}
 
     def _agree(self, share: Share) -> None:
         """Give all processes the gradients of the whole batch, and the same running statistics."""
@@ -194,11 +212,11 @@ class Step:
         return images
 
     def noise(self, views: int, share: Share, number: int) -> Tensor:
-        """The latent noise of step `number` for V views of the own rows, [V*b, K].
+        """The latent noise of step `number` for V views of the own rows, [V, b, K].
 
         An image's is the same on every device and in every share.
         """
         # Drawn on the CPU: a GPU's generator would give other numbers.
         draw = generator(self.plan.seed, "noise", number)
         drawn = torch.randn(views, share.total, self.model.latent_dim, generator=draw)
-        return on_device(drawn[:, share.rows].flatten(0, 1), self.device)
+        return on_device(drawn[:, share.rows], self.device)

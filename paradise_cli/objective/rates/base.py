@@ -33,7 +33,8 @@ class Rate(nn.Module):
     is the largest value the mean can take, and within `inert_margin` nats of it the rate has no
     gradient. A `learned` q cannot be made again from a trained encoder and images. `examples`
     training images are given to `start` before the first step; where `pseudo_inputs` is not None,
-    `forward` also wants its posterior.
+    `forward` also wants its posterior. A `separable` rate of an image is the same whatever other
+    images are in its batch.
     """
 
     bound: Literal["lower", "upper"]
@@ -41,6 +42,7 @@ class Rate(nn.Module):
     estimand: Literal["I(X;Z)", "I_B"] = "I(X;Z)"
     inert_margin: float = 0.1
     learned: bool = False
+    separable: bool = False
     examples: int = 0
 
     @property

@@ -23,6 +23,7 @@ class FixedRate(Rate):
     """q is N(0, I), never learned: beta-VAE and DVIB."""
 
     bound = "upper"
+    separable = True
 
     def forward(self, posterior: Gaussian, z: Tensor) -> RateValue:
         rate = posterior.kl_to_standard_normal()
@@ -129,6 +130,7 @@ class VampRate(Rate):
 
     bound = "upper"
     learned = True
+    separable = True
 
     def __init__(
         self, shape: tuple[int, int, int], components: int, gradient: Literal["full", "path"]

@@ -2,7 +2,8 @@
 
 `python -m tests.share_ranks steps FOLDER` takes a few steps of every case, in float64, and writes
 what came of them; `... lengthy FOLDER` thirty steps of one with averaged weights; `whole` and
-`parts` a few with batches computed at once and in two parts. Each file is `WHAT-WORLD-RANK.npz`.
+`parts` a few with batches computed at once and in two parts, and `measured` what an evaluation
+finds. Each file is `WHAT-WORLD-RANK.npz`.
 """
 
 import sys
@@ -21,8 +22,13 @@ from paradise_cli.build import (
     build_plan,
 )
 from paradise_cli.core.processes import join, rank, world_size
-from paradise_cli.core.shares import Share
+from paradise_cli.core.shares import Share, all_processes
 from paradise_cli.data import batches, keep_labels, synthetic
+from paradise_cli.evaluation import passes
+from paradise_cli.evaluation.evaluate import measure_loaded
+from paradise_cli.evaluation.evaluation_data import split_for
+from paradise_cli.inference.loading import load
+from paradise_cli.information import rate
 from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.training.step import Step
 
@@ -142,9 +148,27 @@ def trained(overrides: list[str], batch_size: int, steps: int) -> dict[str, NDAr
     return found
 
 
+def measured() -> dict[str, NDArray[np.float64]]:
+    """An evaluation of 360 images, cut into more blocks than there are processes."""
+    passes.block_size = lambda shape: 16
+    rate.CELLS = 50 * 360
+    loaded = load("digits-2d")
+    opened = split_for(loaded, "test", None, ())
+    found = measure_loaded(loaded, opened, draws=2, processes=all_processes())
+    assert found.rates is not None
+    (score,) = found.scores
+    values = [*found.posterior, found.rates, *score.per_example(), score.confusion()]
+    return {str(number): value.numpy() for number, value in enumerate(values) if value is not None}
+
+
 def main(what: str, folder: Path) -> None:
     if world_size() > 1:
         join()
+    found = measured() if what == "measured" else trainings(what)
+    np.savez(folder / f"{what}-{world_size()}-{rank()}.npz", **found)
+
+
+def trainings(what: str) -> dict[str, NDArray[np.float64]]:
     torch.set_default_dtype(torch.float64)
     found = {}
     if what == "steps":
@@ -159,7 +183,7 @@ def main(what: str, folder: Path) -> None:
             found |= {f"{name}: {key}": value for key, value in one.items()}
     else:
         found = trained(["train.average={share: 0.2}", *CASES["matched"]], 24, 30)
-    np.savez(folder / f"{what}-{world_size()}-{rank()}.npz", **found)
+    return found
 
 
 if __name__ == "__main__":

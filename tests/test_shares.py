@@ -115,6 +115,14 @@ def test_thirty_steps_with_momentum_and_averaged_weights(folder: Path) -> None:
         assert max(apart(one, each).values()) < 1e-10
 
 
+def test_an_evaluation_is_that_of_one_process(folder: Path) -> None:
+    (one,) = found("measured", folder, 1)
+    assert one["0"].shape == (360, 2) and one["2"].shape == (2, 360)
+    for each in found("measured", folder, 3):
+        assert apart(one, each).keys() == one.keys()
+        assert all(np.array_equal(value, each[name]) for name, value in one.items())
+
+
 @pytest.mark.parametrize("total", [4, 7, 24])
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
 def test_shares_are_a_partition_and_their_means_add_up(total: int, world: int) -> None:
@@ -178,6 +186,16 @@ def test_processes_that_would_train_different_things_are_told_apart(tmp_path: Pa
     assert ranks[0].returncode == 1 and "another process has ended" in said[0]
 
 
+def test_evaluate_prints_once_what_one_process_finds(tmp_path: Path) -> None:
+    words = [*PARADISE, "evaluate", "digits-2d", "--json", "--out"]
+    results = [tmp_path / f"{world}.json" for world in (1, 2)]
+    for world, path in enumerate(results, 1):
+        done = together(world, [*words, str(path)])
+        assert [code for code, _ in done] == [0] * world, done
+    assert results[0].read_bytes() == results[1].read_bytes()
+    assert done[1][1] == ""
+
+
 def test_what_processes_do_not_share_the_main_one_does(tmp_path: Path) -> None:
     out = tmp_path / "z.npy"
     done = together(
@@ -187,6 +205,34 @@ def test_what_processes_do_not_share_the_main_one_does(tmp_path: Path) -> None:
     written = sorted(each.name for each in tmp_path.iterdir() if each.name[0] != ".")
     assert written == ["z.index.csv", "z.npy"]
     assert np.load(out).shape == (360, 2)
+
+
+def test_certificates_and_embeddings_are_those_of_one_process(tmp_path: Path) -> None:
+    """Also where some images are on record already, and where one process has none left."""
+    words = "certify digits-2d --sigma 0.25 --n 7 --samples 300 --n0 20".split()
+    one, three = tmp_path / "one", tmp_path / "three"
+    alone = [*PARADISE, *words, "--out", str(one)]
+    done = subprocess.run([sys.executable, *alone], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    ledger = (one / "ledger.jsonl").read_bytes()
+    three.mkdir()
+    (three / "ledger.jsonl").write_bytes(b"".join(ledger.splitlines(keepends=True)[:4]))
+    shared = together(3, [*PARADISE, *words, "--out", str(three)])
+    assert [code for code, _ in shared] == [0, 0, 0] and shared[1][1] == "", shared
+    assert (three / "ledger.jsonl").read_bytes() == ledger
+    assert (three / "certificate.csv").read_bytes() == (one / "certificate.csv").read_bytes()
+
+    out = {world: tmp_path / f"z{world}" / "z.npz" for world in (1, 3)}
+    for world, path in out.items():
+        path.parent.mkdir()
+        encode = ["encode", "digits:test", "--model", "digits-2d", "--parts", "50"]
+        both = together(world, [*PARADISE, *encode, "--out", str(path)])
+        assert [code for code, _ in both] == [0] * world, both
+    files = [
+        {each.name: each.read_bytes() for each in path.parent.iterdir() if each.name[0] != "."}
+        for path in out.values()
+    ]
+    assert files[0] == files[1] and len(files[0]) == 2 * 8 + 1
 
 
 @pytest.mark.parametrize(

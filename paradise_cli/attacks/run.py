@@ -40,7 +40,14 @@ from paradise_cli.attacks.summary import summarised
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.given import path_given
 from paradise_cli.core.machine import full_fp32
-from paradise_cli.core.processes import any_process, join, over_all_processes, rank, world_size
+from paradise_cli.core.processes import (
+    any_process,
+    join,
+    over_all_processes,
+    rank,
+    together,
+    world_size,
+)
 
 # Without an audit no number can be believed: the suite must leave it time.
 FOR_SUITE = 0.75
@@ -106,6 +113,7 @@ class Beside:
     tell: Callable[[str], None] | None = None
 
 
+@together()
 def attack_with(
     settings: AttackSettings,
     classifier: Function,

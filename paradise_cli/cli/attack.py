@@ -221,14 +221,12 @@ def _attacked(
     # Once before the attack, where it can still be stopped, and not again after it.
     def tell(line: str) -> None:
         already_shown.append(line)
-        if is_main():
-            note(f"note: {line}")
+        note(f"note: {line}")
 
-    if is_main():
-        for line in examples.notes:
-            note(f"note: {line}")
-        count = counted(len(examples.images), "image")
-        note(f"{target.label} on {examples.label}, {count}; results in {folder}")
+    for line in examples.notes:
+        note(f"note: {line}")
+    count = counted(len(examples.images), "image")
+    note(f"{target.label} on {examples.label}, {count}; results in {folder}")
     kept = "every run is kept, and the same command goes on from there"
     with goes_on(kept), attack_progress() if is_main() else nullcontext() as pulse:
         report = attack_with(

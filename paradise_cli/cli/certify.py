@@ -13,7 +13,7 @@ from paradise_cli.cli.images import refuse_among_read, say_whose_data
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, written
 from paradise_cli.cli.output import deliver, note
 from paradise_cli.cli.tables import Row, print_sections
-from paradise_cli.core.processes import goes_on
+from paradise_cli.core.processes import goes_on, is_main
 from paradise_cli.core.ranges import MOST_COPIES, number
 from paradise_cli.core.results import refuse_foreign
 from paradise_cli.core.units import counted
@@ -116,6 +116,8 @@ def certify(
         refuse_among_read(folder, target.loaded, data, chosen)
         refuse_foreign(folder, [f"{NAME}.*"], "ledger.jsonl")
         found = _certified(settings, target, examples, folder, fresh, device)
+    if not is_main():
+        return
     document = _save(found, target, examples, folder)
     title = f"{target.label} on {examples.label}"
     deliver(document, None, as_json, lambda: print_certification(found, title))

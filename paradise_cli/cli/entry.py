@@ -16,14 +16,13 @@ from paradise_cli.cli.streams import Unwritable, checked_stdout, lasting_stderr
 from paradise_cli.core.errors import (
     Interrupted,
     ParadiseError,
-    UsageError,
     named,
     printable,
     shown,
 )
-from paradise_cli.core.processes import end_tidily, is_main, keep_freed_memory
+from paradise_cli.core.processes import beside_main, end_tidily, keep_freed_memory
 
-_SHARED = ("train", "attack")
+_SHARED = ("train", "attack", "certify", "evaluate")
 """Commands whose work several processes share; any other is the main one's."""
 
 _SECONDS_BEHIND = 5.0
@@ -57,7 +56,7 @@ class Command(TyperCommand):
                     raise typer.BadParameter(why, ctx, parameter)
         shares = self.name in _SHARED or (self.name == "encode" and ctx.params.get("parts"))
         # Under torchrun all would do the whole of it, and write the same files.
-        if not shares and _beside_others():
+        if not shares and beside_main():
             raise typer.Exit
         return rest
 
@@ -156,14 +155,6 @@ def _unforeseen(error: Exception) -> ParadiseError:
     )
 
 
-def _beside_others() -> bool:
-    """Whether another process is the main one."""
-    try:
-        return not is_main()
-    except UsageError:
-        return False  # of what is wrong with its number it may be the only one to know
-
-
 def _say_warning(message: Warning | str, *where: Any, **more: Any) -> None:
     """A warning of some library in one line: whose source it stands in helps no user."""
     print(f"warning: {printable(str(message))}", file=sys.stderr)
@@ -172,7 +163,7 @@ def _say_warning(message: Warning | str, *where: Any, **more: Any) -> None:
 def _say(error: ParadiseError) -> int:
     """One message on stderr; returns the exit code."""
     # Mostly all processes find the same: where the main one ends, torchrun ends the others.
-    if _beside_others():
+    if beside_main():
         time.sleep(_SECONDS_BEHIND)
     # Without rich's markup: a message may hold brackets, and paths of any kind.
     label = "stopped" if isinstance(error, Interrupted) else "error"

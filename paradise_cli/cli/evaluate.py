@@ -26,7 +26,9 @@ from paradise_cli.cli.options import (
 )
 from paradise_cli.cli.output import console, deliver, note
 from paradise_cli.cli.tables import Row, latent_rows, nats, print_sections, rate_rows
+from paradise_cli.core.processes import beside_main, together
 from paradise_cli.core.ranges import MOST_DRAWS
+from paradise_cli.core.results import replacing
 from paradise_cli.core.units import counted, significant
 
 if TYPE_CHECKING:
@@ -105,28 +107,40 @@ def evaluate(
     _refuse_pictures(pictured, None, data, overrides)
     _refuse_mistakes(model, per_example)
     draws = draws or (1 if per_example is None else DRAWS)
-    from paradise_cli.cli.progress import progress_bar
-    from paradise_cli.core.results import replacing
-    from paradise_cli.evaluation.evaluate import measure_loaded
     from paradise_cli.inference.loading import load
 
     loaded = load(model, device)
     note(loaded.label)
     _refuse_pictures(pictured, loaded, data, overrides)
     opened = _open(loaded, data, split, overrides or (), pictures=nuisance)
+    asked = {"seed": seed, "draws": draws}
     origin = {
-        **model_of(loaded), **data_of(data, split, overrides or ()), "seed": seed, "draws": draws,
+        **model_of(loaded), **data_of(data, split, overrides or ()), **asked,
     } | ({"nuisance": True} if nuisance else {})  # fmt: skip
-    # Nothing is measured whose result may not be written.
     with ExitStack() as results:
-        for path in _results(out, per_example, nuisance):
+        # Nothing is measured whose result may not be written; the main process alone writes.
+        for path in [] if beside_main() else _results(out, per_example, nuisance):
             results.enter_context(replacing(path, origin, overwrite=overwrite))
-        measured = measure_loaded(loaded, opened, seed=seed, draws=draws, bar=progress_bar)
+        measured = _measured(loaded, opened, asked)
+        if beside_main():
+            return
         costs = None if per_example is None else _costs(loaded, opened, measured, per_example)
         found = under_nuisance(loaded, opened, measured, seed) if nuisance else None
         document = _document(loaded, opened, measured, costs, found)
         deliver(document, out, as_json, lambda: _show(measured, costs, found))
         draw_nuisance(found, nuisance_picture(out, nuisance))
+
+
+def _measured(
+    loaded: "LoadedModel", opened: "EvaluationData", asked: dict[str, int]
+) -> "Measurement":
+    """What all processes that torchrun started find together."""
+    from paradise_cli.cli.progress import progress_bar
+    from paradise_cli.core.shares import all_processes
+    from paradise_cli.evaluation.evaluate import measure_loaded
+
+    with together():
+        return measure_loaded(loaded, opened, bar=progress_bar, processes=all_processes(), **asked)
 
 
 def _results(out: Path | None, per_example: Path | None, nuisance: bool) -> list[Path | None]:

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from paradise_cli.core.errors import LONGEST_LINE, printable, shown
+from paradise_cli.core.processes import beside_main
 
 # Some programs say that there are 0 columns, where nothing is drawn: the usual number, then.
 _WIDTH = 80 if os.environ.get("COLUMNS") == "0" else None
@@ -22,8 +23,9 @@ notes = Console(stderr=True, highlight=False, soft_wrap=True, width=_WIDTH)
 
 
 def note(text: str) -> None:
-    """A line on stderr, with no markup read into it."""
-    notes.print(Text(shown(text)))
+    """A line on stderr, with no markup read into it; of several processes the main one's."""
+    if not beside_main():
+        notes.print(Text(shown(text)))
 
 
 def plain(text: str) -> Text:

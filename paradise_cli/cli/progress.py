@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from paradise_cli.cli.output import note, notes
 from paradise_cli.core.errors import shown
+from paradise_cli.core.processes import beside_main
 from paradise_cli.core.progress import shown_work
 
 # Between two plain lines where stderr is not a terminal: a log is read, not watched.
@@ -98,7 +99,10 @@ def showing_work() -> Iterator[None]:
 
 @contextmanager
 def progress_bar(total: int | None, label: str) -> Iterator[Callable[[int], None]]:
-    """Give a function that advances the progress by so many items."""
+    """Give a function that advances the progress by so many items; the main process shows it."""
+    if beside_main():
+        yield lambda items: None
+        return
     line = ProgressLine(label, total)
     done = 0
 

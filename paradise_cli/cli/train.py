@@ -57,7 +57,7 @@ def train(
 
     loaded = load_recipe(recipe, overrides or ())
     # A file of the user's that is not found must not become a shipped recipe in silence.
-    if loaded.note and is_main():
+    if loaded.note:
         note(loaded.note)
     if dry_run:
         _estimate(loaded.recipe, device, as_json)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from paradise_cli.core.errors import (
     Interrupted,
@@ -19,6 +19,9 @@ from paradise_cli.core.errors import (
     UsageError,
     printable,
 )
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Result = TypeVar("Result")
 
@@ -80,6 +83,14 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def beside_main() -> bool:
+    """Whether another process reports to the user."""
+    try:
+        return not is_main()
+    except UsageError:
+        return False  # of what is wrong with its number it may be the only one to know
+
+
 def join() -> None:
     """Wait for the other processes, so that `any_process` can be asked; once is enough."""
     from torch import cuda, distributed
@@ -135,6 +146,45 @@ def from_main(text: str) -> str:
     content = torch.tensor(list(sent)) if is_main() else torch.empty(int(size), dtype=torch.int64)
     torch.distributed.broadcast(content, 0)
     return bytes(content.tolist()).decode()
+
+
+def from_each(values: "Tensor") -> "list[Tensor]":
+    """What each process has, tensors of one shape on the CPU, in the order of the processes.
+
+    As `any_process`, all must ask.
+    """
+    if world_size() == 1:
+        return [values]
+    import torch
+
+    found = [torch.empty_like(values) for _ in range(world_size())]
+    torch.distributed.all_gather(found, values)
+    return found
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """One message where another process has ended while this one waits for it."""
+    if world_size() == 1:
+        yield
+        return
+    try:
+        yield
+    except RuntimeError as error:
+        if not _lost(error):
+            raise
+        raise ParadiseError(
+            "another process has ended, or can no longer be reached; the same command goes on from"
+            " what was kept"
+        ) from error
+
+
+def _lost(error: RuntimeError) -> bool:
+    """Whether it is what gloo and NCCL say of a process that is gone; they have no type for it."""
+    from torch.distributed import DistError
+
+    text = str(error).lower()
+    return isinstance(error, DistError) or "gloo" in text or "connection" in text
 
 
 def first_on_machine(work: Callable[[], Result]) -> Result:

@@ -1,11 +1,15 @@
-"""A batch shared out among the processes that torchrun started, exactly (docs/scale.md)."""
+"""Work shared out among the processes that torchrun started, exactly (docs/scale.md)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed
+
+from paradise_cli.core.processes import from_each, join, rank, world_size
+
+Block = TypeVar("Block")
 
 
 @dataclass(frozen=True)
@@ -83,14 +87,55 @@ class _Gathered(torch.autograd.Function):
     def forward(ctx: Any, own: Tensor, share: Share) -> Tensor:
         ctx.share = share
         sizes = [Share(share.total, rank, share.world).size for rank in range(share.world)]
-        # Messages are of one size: shorter ones are filled up.
-        sent = own.new_zeros(max(sizes), own.shape[1])
-        sent[: len(own)] = own
-        found = [torch.empty_like(sent) for _ in sizes]
-        distributed.all_gather(found, sent)
-        return torch.cat([part[:size] for part, size in zip(found, sizes, strict=True)])
+        return _rows_of_all(own, sizes)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         return ctx.share.summed(gradient.contiguous())[ctx.share.rows], None
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Those that compute one thing together, and the number of this one among them.
+
+    Each must call the methods that speak to the others, in the same order.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+    def among(self, blocks: int) -> "Processes":
+        """These where each can have one of so many blocks, else this one alone: each does all."""
+        return self if blocks >= self.world else ALONE
+
+    def own(self, blocks: Sequence[Block]) -> Sequence[Block]:
+        """The blocks that this process has, in a row."""
+        return blocks[Share(len(blocks), self.rank, self.world).rows]
+
+    def joined(self, own: Tensor) -> Tensor:
+        """The rows [n, ...] of each process, one after the other, without a gradient."""
+        if self.world == 1:
+            return own
+        sizes = [int(size) for size in from_each(torch.tensor(len(own)))]
+        return _rows_of_all(own, sizes)
+
+
+ALONE = Processes()
+
+
+def all_processes() -> Processes:
+    """Those that torchrun started, once they have met."""
+    if world_size() > 1:
+        join()
+    return Processes(rank(), world_size())
+
+
+def _rows_of_all(own: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Rows [n, ...] of each process, of which there are so many, in one message."""
+    # Messages are of one size: shorter ones are filled up.
+    sent = own.new_zeros(max(sizes), *own.shape[1:])
+    sent[: len(own)] = own
+    found = [torch.empty_like(sent) for _ in sizes]
+    distributed.all_gather(found, sent)
+    return torch.cat([part[:size] for part, size in zip(found, sizes, strict=True)])

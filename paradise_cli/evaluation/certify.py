@@ -1,5 +1,6 @@
 """Certified accuracy of any classifier: its votes under noise, counted so that they can go on."""
 
+import json
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +26,15 @@ from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.given import path_given
 from paradise_cli.core.journal import Journal, discard
 from paradise_cli.core.machine import environment, full_fp32
+from paradise_cli.core.processes import (
+    from_each,
+    from_main,
+    is_main,
+    join,
+    rank,
+    together,
+    world_size,
+)
 from paradise_cli.core.proportions import Proportion
 from paradise_cli.core.randomness import seed_of
 from paradise_cli.core.threads import one_thread_each
@@ -74,6 +84,7 @@ def certify(
     )  # fmt: skip
 
 
+@together()
 def certify_with(
     settings: CertifySettings,
     classifier: Function,
@@ -92,8 +103,11 @@ def certify_with(
     `ids` name the images, by default their numbers. With `out` the votes on each image are recorded
     there, and the same call goes on from there; `fresh` forgets them. `width` noisy images pass the
     classifier together, a matter of speed and rounding. `progress` gets the number of noisy images
-    since its last call. Raises UsageError, ParadiseError.
+    since its last call. Under `torchrun` each process takes its share of the images, and all find
+    the same; the main one writes. Raises UsageError, ParadiseError.
     """
+    if world_size() > 1:
+        join()
     pixels, classes = checked_examples(images, labels)
     where = device_of(classifier, device)
     compute = _compute(where, pixels[0].numel(), width)
@@ -101,9 +115,12 @@ def certify_with(
     with full_fp32(where):
         subject = Subject.examine(classifier, pixels, classes, "l2", compute, settings.seed)
         _require_a_function(subject)
-        if out is not None and fresh:
-            discard(out, _LEDGER, _WHAT)
-        votes = _votes(subject, settings, out, progress or _nobody)
+        if out is not None and is_main():
+            if fresh:
+                discard(out, _LEDGER, _WHAT)
+            votes = _recorded_votes(subject, settings, out, progress or _nobody)
+        else:
+            votes = _votes(subject, settings, [], progress or _nobody)
     names = [str(row) for row in range(len(pixels))] if ids is None else ids
     return _certification(subject, settings, names, votes)
 
@@ -133,25 +150,45 @@ def _require_a_function(subject: Subject) -> None:
         )
 
 
-def _votes(
+def _recorded_votes(
     subject: Subject,
     settings: CertifySettings,
-    out: Path | None,
+    out: Path,
     progress: Callable[[int], None],
 ) -> list[Votes]:
     """The votes on each image: those on record, and the others, which are recorded."""
-    if out is None:
-        return list(_counted(subject, settings, 0, progress))
     with closing(Journal(out, _LEDGER, _header(subject, settings), _WHAT)) as journal:
         known = _recorded(journal, subject, settings)
-        # Also where nothing is known: today's speed is measured from here.
-        progress(len(known) * (settings.n0 + settings.samples))
-        with closing(_counted(subject, settings, len(known), progress)) as counted:
-            for votes in counted:
-                # In the order of the images: the number of a line is that of its image.
-                journal.add({"guess": dict(votes.guess), "bound": dict(votes.bound)})
-                known.append(votes)
+
+        def record(votes: Votes) -> None:
+            # In the order of the images: the number of a line is that of its image.
+            journal.add(_line(votes))
+
+        return _votes(subject, settings, known, progress, record)
+
+
+def _votes(
+    subject: Subject,
+    settings: CertifySettings,
+    known: list[Votes],
+    progress: Callable[[int], None],
+    record: Callable[[Votes], None] = lambda votes: None,
+) -> list[Votes]:
+    """The votes on each image, of which the main process knows the first."""
+    # As text: a pickle would be executed by whoever reads it.
+    lines = json.loads(from_main(json.dumps([_line(votes) for votes in known])))
+    known = [_Line.model_validate(line).votes() for line in lines]
+    # Also where nothing is known: today's speed is measured from here.
+    progress(len(known) * (settings.n0 + settings.samples))
+    with closing(_counted(subject, settings, len(known), progress)) as counted:
+        for votes in counted:
+            record(votes)
+            known.append(votes)
     return known
+
+
+def _line(votes: Votes) -> dict[str, Any]:
+    return {"guess": dict(votes.guess), "bound": dict(votes.bound)}
 
 
 def _header(subject: Subject, settings: CertifySettings) -> dict[str, Any]:
@@ -176,6 +213,10 @@ class _Line(Strict):
     guess: dict[_Class, Count]
     bound: dict[_Class, Count]
 
+    def votes(self) -> Votes:
+        guess, bound = ({int(c): n for c, n in each.items()} for each in (self.guess, self.bound))
+        return Votes(guess, bound)
+
 
 def _recorded(journal: Journal, subject: Subject, settings: CertifySettings) -> list[Votes]:
     """The votes on record; raises ParadiseError for such as nobody cast."""
@@ -185,39 +226,43 @@ def _recorded(journal: Journal, subject: Subject, settings: CertifySettings) -> 
             line = _Line.model_validate(entry)
         except ValidationError as error:
             raise journal.refuse(number) from error
-        guess, bound = ({int(c): n for c, n in each.items()} for each in (line.guess, line.bound))
+        votes = line.votes()
+        guess, bound = votes.guess, votes.bound
         # Fewer than were asked, where the classifier answered by what is no number.
         too_many = sum(guess.values()) > settings.n0 or sum(bound.values()) > settings.samples
         unknown = max([0, *guess, *bound]) >= subject.behaviour.classes
         if too_many or unknown or number >= len(subject.images):
             raise journal.refuse(number)
-        known.append(Votes(guess, bound))
+        known.append(votes)
     return known
 
 
 def _counted(
     subject: Subject, settings: CertifySettings, first: int, progress: Callable[[int], None]
 ) -> Generator[Votes, None, None]:
-    """The votes on each image from the first on, in order."""
+    """The votes on each image from the first on, in order; processes take them by turns."""
     draws, width = settings.n0 + settings.samples, subject.compute.width
     counter = _Counter(subject, settings)
-    rows = range(first, len(subject.images))
-    pieces = ((row, start) for row in rows for start in range(0, draws, width))
+    world, last = world_size(), len(subject.images)
+    own = range(first + rank(), last, world)
+    pieces = ((row, start) for row in own for start in range(0, draws, width))
     on_cpu = subject.compute.device.type == "cpu"
     # A core for each batch; a GPU takes one after the other, and is never waited for in between.
     workers = worker_count() if on_cpu else 1
     counts = stream(pieces, counter, workers=workers, window=2 * workers + 2)
     with one_thread_each(), closing(counts):
-        for _ in rows:
-            total = torch.zeros((), dtype=torch.int64)
-            for start in range(0, draws, width):
+        for turn in range(first, last, world):
+            images = min(world, last - turn)
+            total = torch.zeros(2, subject.behaviour.classes, dtype=torch.int64)
+            # In the last turn there may be no image for this process.
+            for start in range(0, draws if rank() < images else 0, width):
                 found = next(counts)
                 if isinstance(found, UnreadableImage):  # `stream` keeps those: this is the model's
                     raise found
                 total = total.to(found.device) + found
-                progress(min(width, draws - start))
-            guess, bound = total.tolist()
-            yield Votes(_cast(guess), _cast(bound))
+                progress(images * min(width, draws - start))
+            for guess, bound in (each.tolist() for each in from_each(total.cpu())[:images]):
+                yield Votes(_cast(guess), _cast(bound))
 
 
 class _Counter:

@@ -13,6 +13,7 @@ from paradise_cli.build import build_objective
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import describe, fast_layout
 from paradise_cli.core.randomness import generator
+from paradise_cli.core.shares import ALONE, Processes
 from paradise_cli.core.units import counted, significant
 from paradise_cli.data.base import DataInfo, Split
 from paradise_cli.evaluation.cautions import collapse_caution
@@ -135,14 +136,15 @@ def measure(
     seed: int = 0,
     draws: int = 1,
     progress: Progress | None = None,
+    processes: Processes = ALONE,
 ) -> Measurement:
     """Measure a model, made by `recipe` for data like `info`, on a split of such data.
 
     Its labels follow `info.targets`. In fp32; numbers do not depend on how the split is batched or
     read, and the noise is a function of the seed. `draws` is how many z the exact rate draws for
     each image. `progress` gets the number of images passed through the model since its last call,
-    then of rows of the exact rate (N and draws * N in all). Raises ParadiseError for a model whose
-    outputs are not finite.
+    then of rows of the exact rate (N and draws * N in all). Several `processes` share the work, and
+    all find the same. Raises ParadiseError for a model whose outputs are not finite.
     """
     split = featured(split, model.to(device), info)
     model, info = behind_backbone(model, info)
@@ -150,12 +152,11 @@ def measure(
     model.to(memory_format=fast_layout(device, "fp32", model))
     objective = build_objective(recipe, info).to(device)
     scores = tuple(TaskScores(task) for task in objective.tasks)
-    posterior = one_pass(model, split, device, scores, seed, progress)
+    asked: dict[str, Any] = {"seed": seed, "progress": progress, "processes": processes}
+    posterior = one_pass(model, split, device, scores, **asked)
     _require_finite(posterior)
     no_rate = _no_rate(model, len(split))
-    rates = None
-    if no_rate is None:
-        rates = drawn_rates(posterior, seed=seed, draws=draws, progress=progress)
+    rates = None if no_rate else drawn_rates(posterior, draws=draws, **asked)
     rate = None if rates is None else rate_interval(posterior, seed=seed, rates=rates)
     learned = objective.rate is not None and objective.rate.learned
     found = latents(posterior)
@@ -183,6 +184,7 @@ def measure_loaded(
     seed: int = 0,
     draws: int = 1,
     bar: Bar = silent,
+    processes: Processes = ALONE,
 ) -> Measurement:
     """`measure` of a model that was loaded, where it is, on a split that was opened for it."""
     # Each image passes the model once, and each draw of each is a row of the exact rate.
@@ -190,7 +192,7 @@ def measure_loaded(
     with bar(total, "evaluating") as advance:
         return measure(
             loaded.model, loaded.recipe, loaded.info, opened.split, device=loaded.device,
-            data=opened.label, seed=seed, draws=draws, progress=advance,
+            data=opened.label, seed=seed, draws=draws, progress=advance, processes=processes,
         )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from paradise_cli.core.proportions import Proportion
+from paradise_cli.core.shares import Processes
 from paradise_cli.evaluation.cautions import confusion, label_caution
 from paradise_cli.objective.distortions import Unit
 from paradise_cli.objective.objective import Task
@@ -139,6 +140,23 @@ class TaskScores:
         self._at_mean.append(distortion.per_example(at_mean, images, labels).double())
         if at_sample is not None:
             self._at_sample.append(distortion.per_example(at_sample, images, labels).double())
+
+    def join(self, processes: Processes) -> None:
+        """Take in what the other processes saw, each some batches in a row."""
+        if processes.world == 1:
+            return
+
+        def whole(parts: Sequence[Tensor]) -> list[Tensor]:
+            return [processes.joined(torch.cat([*parts]))] if parts else []
+
+        # Each has seen a batch or more, so that all send the same lists.
+        self._at_mean = whole(self._at_mean)
+        self._at_sample = whole(self._at_sample)
+        self._applies = whole(self._applies)
+        self._predicted = whole(self._predicted)
+        self._labels = whole(self._labels)
+        columns = [whole(column) for column in zip(*self._judged, strict=True)]
+        self._judged = [Judged(*each) for each in zip(*columns, strict=True)]
 
     def mean(self) -> float:
         """Mean distortion at z = mu; as in training, 0 where the task applies to no image."""

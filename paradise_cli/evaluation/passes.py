@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 
 from paradise_cli.core.machine import full_fp32
 from paradise_cli.core.randomness import generator
+from paradise_cli.core.shares import ALONE, Processes
 from paradise_cli.data.base import Batch, Split, batches, on_device
 from paradise_cli.evaluation.metrics import TaskScores
 from paradise_cli.inference.batches import block_size
@@ -34,18 +35,24 @@ def one_pass(
     seed: int | None,
     progress: Progress | None,
     view: Callable[[Batch], Tensor] | None = None,
+    processes: Processes = ALONE,
 ) -> Gaussian:
     """Every image once through the model, at one shape: its posterior, and the tasks' scores.
 
     The shape is that of encoding, so that both give the same posteriors. Without a seed the scores
-    are those of z = mu only. With a `view` the model sees what that makes of each image.
+    are those of z = mu only. With a `view` the model sees what that makes of each image. Several
+    `processes` have some of the batches each, and all find the same.
     """
     rows = block_size(model.in_shape)
+    blocks = range(0, len(split), rows)
+    processes = processes.among(len(blocks))
+    starts = processes.own(blocks)
     # Kept on the device: one copy at the end, not a wait for each batch.
     found: list[Gaussian] = []
-    order = torch.arange(len(split))
+    order = torch.arange(starts[0], min(starts[-1] + rows, len(split)))
     with _frozen(model, device):
-        for k, batch in enumerate(batches(split, order=order, batch_size=rows, device=device)):
+        read = batches(split, order=order, batch_size=rows, device=device)
+        for start, batch in zip(starts, read, strict=True):
             n = len(batch.images)
             images = batch.images if view is None else view(batch)
             # Padded: the last batch too has the one shape, whose rounding all images share.
@@ -55,15 +62,18 @@ def one_pass(
                 at_mean = model.decode(posterior.mu)
                 at_sample = {}
                 if seed is not None:
-                    noise = noise_of(seed, k * rows, rows, model)
+                    noise = noise_of(seed, start, rows, model)
                     at_sample = model.decode(posterior.rsample(on_device(noise, device)))
                 for score in scores:
                     name, sampled = score.task.name, at_sample.get(score.task.name)
                     sampled = None if sampled is None else sampled[:n]
                     score.add(at_mean[name][:n], sampled, batch.images, batch.labels)
             if progress:
-                progress(n)
-        return joined(found)
+                progress(n * processes.world)
+        for score in scores:
+            score.join(processes)
+        posterior = joined(found)
+        return type(posterior)(*(processes.joined(each) for each in posterior))
 
 
 def noise_of(seed: int, first: int, rows: int, model: StochasticEncoder) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from paradise_cli.core.randomness import generator
+from paradise_cli.core.shares import ALONE, Processes
 from paradise_cli.information.gaussian import Gaussian
 from paradise_cli.information.mixture import CELLS, Mixture
 
@@ -62,6 +63,7 @@ def drawn_rates(
     seed: int = 0,
     draws: int = 1,
     progress: Callable[[int], None] | None = None,
+    processes: Processes = ALONE,
 ) -> Tensor:
     """`point_rates` at `draws` draws of the noise, [draws, N]; their mean is `exact_rate`."""
     n, latent_dim = posterior.mu.shape
@@ -72,24 +74,35 @@ def drawn_rates(
         noise = torch.randn(
             n, latent_dim, generator=generator(seed, "exact rate", draw), dtype=torch.float64
         )
-        values[draw] = point_rates(posterior, noise.to(posterior.mu.device), progress=progress)
+        noise = noise.to(posterior.mu.device)
+        values[draw] = point_rates(posterior, noise, progress=progress, processes=processes)
     return values
 
 
 @torch.no_grad()
 def point_rates(
-    posterior: Gaussian, noise: Tensor, *, progress: Callable[[int], None] | None = None
+    posterior: Gaussian,
+    noise: Tensor,
+    *,
+    progress: Callable[[int], None] | None = None,
+    processes: Processes = ALONE,
 ) -> Tensor:
     """log p(z_i|x_i) - log mean_j p(z_i|x_j) in nats, float64 [N], at z = mu + sigma noise [N, K].
 
-    Raises ParadiseError where mu or sigma is not finite, or sigma is 0: then z has no density.
+    Several `processes` compute some of them each, and all find the same. Raises ParadiseError where
+    mu or sigma is not finite, or sigma is 0: then z has no density.
     """
     mixture = Mixture(posterior)
     n = len(posterior.mu)
     noise = noise.double()
-    rates = torch.empty(n, dtype=torch.float64, device=noise.device)
-    for rows in torch.split(torch.arange(n, device=noise.device), max(1, CELLS // n)):
-        rates[rows] = math.log(n) - mixture.gaps(rows, noise[rows]).logsumexp(1)
+    blocks = torch.split(torch.arange(n, device=noise.device), max(1, CELLS // n))
+    processes = processes.among(len(blocks))
+    own = processes.own(blocks)
+    # One block for all: small ones between the large ones of the mixture would keep those apart.
+    first = int(own[0][0])
+    rates = torch.empty(sum(map(len, own)), dtype=torch.float64, device=noise.device)
+    for rows in own:
+        rates[rows - first] = math.log(n) - mixture.gaps(rows, noise[rows]).logsumexp(1)
         if progress:
-            progress(len(rows))
-    return rates
+            progress(len(rows) * processes.world)
+    return processes.joined(rates)

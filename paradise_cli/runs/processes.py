@@ -2,8 +2,6 @@
 
 import json
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
 
@@ -89,28 +87,3 @@ def require_shared(folder: RunFolder) -> None:
             f"process {rank()} on {socket.gethostname()} does not see what the main process wrote"
             f" to {folder.path}: all machines must share that folder; choose one by --out"
         )
-
-
-@contextmanager
-def together() -> Iterator[None]:
-    """One message where another process has ended while this one waits for it."""
-    if world_size() == 1:
-        yield
-        return
-    try:
-        yield
-    except RuntimeError as error:
-        if not _lost(error):
-            raise
-        raise ParadiseError(
-            "another process has ended, or can no longer be reached; the same command goes on from"
-            " the last checkpoint"
-        ) from error
-
-
-def _lost(error: RuntimeError) -> bool:
-    """Whether it is what gloo and NCCL say of a process that is gone; they have no type for it."""
-    from torch.distributed import DistError
-
-    text = str(error).lower()
-    return isinstance(error, DistError) or "gloo" in text or "connection" in text

@@ -14,6 +14,7 @@ from paradise_cli.core.processes import (
     is_main,
     rank,
     stop_on_signal,
+    together,
     world_size,
 )
 from paradise_cli.core.results import refuse_among
@@ -21,7 +22,7 @@ from paradise_cli.evaluation.validation import validation_of
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.epoch_log import EpochLog, TensorBoardLog, require_tensorboard
 from paradise_cli.runs.prepare import Training, prepare
-from paradise_cli.runs.processes import meet, require_same, require_shared, together
+from paradise_cli.runs.processes import meet, require_same, require_shared
 from paradise_cli.runs.result import Trained, finish
 from paradise_cli.runs.watch import watch_of
 from paradise_cli.training.checkpoint import State

@@ -20,19 +20,18 @@ from timing import finish, machine, options, peak_bytes, report, resident_bytes
 from torch import distributed
 
 from paradise_cli.build import build_info, build_model, build_objective, build_optimizer, build_plan
-from paradise_cli.core.modes import running_statistics
 from paradise_cli.core.processes import join, keep_freed_memory, rank, world_size
 from paradise_cli.core.shares import Share
 from paradise_cli.data import synthetic
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.objective.rates import RATES
 from paradise_cli.recipe.schema import load_recipe
+from paradise_cli.runs.forecast import FLOAT, bytes_sent
 from paradise_cli.training.loop import Fit, Reporter
 
 RECIPE, BATCH = "cifar10_rn20_paradise", 128
 IMAGES, LATENTS = 4_096, 640  # of the rate whose memory is taken
 CPU = torch.device("cpu")
-FLOAT = 4  # bytes
 
 
 def fit(steps: int) -> Fit:
@@ -72,17 +71,15 @@ def sent(steps: int) -> tuple[float, float]:
 
     distributed.all_reduce, distributed.all_gather = reducing, gathering
     work = fit(steps)
-    work.run(synthetic(build_info(load_recipe(RECIPE).recipe), steps * BATCH).train)
-    model = work.model
-    numbers = sum(each.numel() for each in model.parameters())
-    numbers += sum(each.numel() for each in running_statistics(model))
-    # Mean, sigma and z of the own images, and the gradients of those of all.
-    numbers += (BATCH // world_size() + BATCH) * 3 * model.latent_dim
+    recipe = load_recipe(RECIPE).recipe
+    work.run(synthetic(build_info(recipe), steps * BATCH).train)
+    # Between two, what is handed over goes round the ring as it is.
+    paper = bytes_sent(recipe, BATCH, world_size())
     # Terms in float64; the count of labels; a number of 8 bytes for whether to stop, and at the end
     # of the epoch once more.
     terms = ["distortion", "loss", "rate", "sigma", "abs_mu", "distortion/task"]
     small = 8 * (len(terms) + 1 + 1 + 1 / steps)
-    return counted / steps, FLOAT * numbers + small
+    return counted / steps, paper + small
 
 
 def memory() -> float:

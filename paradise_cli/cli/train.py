@@ -15,7 +15,9 @@ from paradise_cli.cli.options import (
     written,
 )
 from paradise_cli.cli.output import note, print_json, print_table
+from paradise_cli.core.errors import UsageError
 from paradise_cli.core.processes import is_main
+from paradise_cli.core.ranges import MOST_PROCESSES
 from paradise_cli.core.units import counted, significant
 
 if TYPE_CHECKING:
@@ -37,6 +39,14 @@ def train(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only print parameters, memory and seconds per epoch.")
     ] = False,
+    world: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MOST_PROCESSES,
+            help="With --dry-run: reckon for so many processes, also with --device h100.",
+        ),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start over in a new folder beside the old run.")
     ] = False,
@@ -48,7 +58,10 @@ def train(
     paradise train digits
     paradise train digits --set objective.alpha=0.3 --out runs/alpha-0.3
     paradise train my_recipe.yaml --dry-run
+    paradise train my_recipe.yaml --dry-run --world 8 --device h100
     """
+    if world is not None and not dry_run:
+        raise UsageError("--world reckons, with --dry-run; to train in processes start torchrun")
     from paradise_cli.recipe.files import find_recipe
 
     find_recipe(recipe)  # a misspelt name is told before torch is loaded
@@ -60,18 +73,22 @@ def train(
     if loaded.note:
         note(loaded.note)
     if dry_run:
-        _estimate(loaded.recipe, device, as_json)
+        _estimate(loaded.recipe, device, world, as_json)
     else:
         _train(loaded.recipe, out, device, fresh, as_json)
 
 
-def _estimate(recipe: "Recipe", device: str, as_json: bool) -> None:
+def _estimate(recipe: "Recipe", device: str, world: int | None, as_json: bool) -> None:
     import dataclasses
 
     from paradise_cli.cli.progress import duration
     from paradise_cli.core.units import SUSTAINED
     from paradise_cli.runs.estimate import dry_run
+    from paradise_cli.runs.forecast import PLACES
 
+    if world is not None or device in PLACES:
+        _forecast(recipe, device, world or 1, as_json)
+        return
     cost = dry_run(recipe, device)
     if as_json:
         print_json(dataclasses.asdict(cost))
@@ -96,6 +113,37 @@ def _estimate(recipe: "Recipe", device: str, as_json: bool) -> None:
     if cost.init is not None:
         note(cost.init)
     print_table(f"{recipe.name}: a trial on random data", ("what", "value"), rows)
+
+
+def _forecast(recipe: "Recipe", device: str, world: int, as_json: bool) -> None:
+    from paradise_cli.cli.progress import duration
+    from paradise_cli.core.units import SUSTAINED
+    from paradise_cli.runs.forecast import forecast
+
+    found = forecast(recipe, device, world)
+    if as_json:
+        print_json(found.to_json())
+        return
+    has = "" if found.memory_of is None else f" of {found.memory_of / 2**20:,.0f}"
+    speed = "measured" if found.host is None else f"at {SUSTAINED / 1e12:g} TFLOP/s"
+    rows = [
+        ("images of a batch for each", f"{found.images:,} of {recipe.train.batch_size:,}"),
+        ("memory of each", f"{found.memory_bytes / 2**20:,.0f}{has} MiB"),
+        ("sent by each in a step", f"{found.bytes_sent / 1e6:,.3g} MB"),
+        ("a step: computing", f"{found.computing:.2g} s, {speed}"),
+        ("steps", f"{found.steps:,} an epoch, {counted(found.epochs, 'epoch')}"),
+        ("time in all", duration(3600 * found.hours)),
+        ("hours of all devices", f"{found.hours * found.world:,.2g}"),
+    ]
+    # Of processes here nothing is known of what joins them.
+    if found.host is not None and found.sending is not None:
+        host, sending = f"at most {found.host:.2g} s, measured", f"{found.sending:.2g} s"
+        rows[4:4] = [("a step: the host, beside it", host), ("a step: sending", sending)]
+    several = counted(found.world, "process", "processes")
+    title = f"{recipe.name}: {several} on {found.device}, an estimate"
+    print_table(title, ("what", "value"), rows)
+    where = "here" if found.host is None else f"here, the speed of {found.device} is assumed"
+    note(f"reckoned from a trial on random data {where}; reading and validation come on top")
 
 
 def _train(recipe: "Recipe", out: Path | None, device: str, fresh: bool, as_json: bool) -> None:

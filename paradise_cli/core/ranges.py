@@ -13,6 +13,7 @@ MOST_DRAWS = 10_000
 MOST_AT_ONCE = 16_384  # images
 MOST_COPIES = 10_000_000  # noisy ones of an image: a hundred times those of published certificates
 MOST_IMAGES = 10**9
+MOST_PROCESSES = 100_000
 
 
 def whole(value: Any, what: str, least: int, most: int) -> int:

@@ -71,9 +71,7 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
         init = start_from(model, recipe, info, recipe.train.init)
     plan = build_plan(recipe, model, where)
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
-    # Data with a validation split of their own are trained on whole, as in `hold_out`.
-    held_out = 0 if info.own_validation else round(recipe.data.validation * info.train_size)
-    kept = info.train_size - held_out
+    kept = trained_on(recipe, info)
     average = build_average(recipe, model, kept)
     images = min(plan.batch_size, kept)  # of fewer images than a batch, one batch is made
     step = Step(model, objective, optimizer, plan, where, average)
@@ -94,6 +92,13 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
         work=work,
         operations=work.operations * per_epoch * images * epochs,
     )
+
+
+def trained_on(recipe: Recipe, info: DataInfo) -> int:
+    """How many images are trained on."""
+    # Data with a validation split of their own are trained on whole, as in `hold_out`.
+    held_out = 0 if info.own_validation else round(recipe.data.validation * info.train_size)
+    return info.train_size - held_out
 
 
 def _seconds_a_step(

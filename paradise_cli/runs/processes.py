@@ -45,18 +45,22 @@ def require_same(training: Training) -> None:
     """Raise UsageError where this process would train something else than the main one."""
     if world_size() == 1:
         return
-    size = min(training.plan.batch_size, len(training.data.train))
-    if size < world_size():
-        raise UsageError(
-            f"{world_size()} processes and batches of {size:,}: each needs an image of every batch;"
-            " start fewer, or raise train.batch_size"
-        )
+    require_enough_images(min(training.plan.batch_size, len(training.data.train)), world_size())
     mine = _parts(training)
     main = json.loads(from_main(json.dumps(mine)))
     if other := [name for name, digest in mine.items() if main[name] != digest]:
         raise UsageError(
             f"process {rank()} on {socket.gethostname()} has another {' and another '.join(other)}"
             " than the main process; give all the same, and start again"
+        )
+
+
+def require_enough_images(batch_size: int, world: int) -> None:
+    """Raise UsageError where some process would have no image of a batch."""
+    if batch_size < world:
+        raise UsageError(
+            f"{world} processes and batches of {batch_size:,}: each needs an image of every batch;"
+            " start fewer, or raise train.batch_size"
         )
 
 

@@ -1,0 +1,149 @@
+"""What a training would take in several processes, or on another device: reckoned, not measured."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from paradise_cli.build import build_info, build_model, build_objective
+from paradise_cli.core.errors import UsageError
+from paradise_cli.core.modes import running_statistics
+from paradise_cli.core.units import SUSTAINED
+from paradise_cli.inference.features import behind_backbone
+from paradise_cli.recipe.schema import Recipe
+from paradise_cli.runs.estimate import dry_run, trained_on
+from paradise_cli.runs.processes import require_enough_images
+from paradise_cli.training.step import epochs_for, steps_per_epoch
+
+FLOAT = 4  # bytes of what is sent
+_ROW = 3 * 8  # bytes of the rate's matrix: itself, its exponentials and its gradient in float64
+_TRIAL_STEPS = 2
+_FEWEST = 2  # images of a step whose time is the host's
+
+
+@dataclass(frozen=True)
+class Place:
+    """A kind of device: what it keeps up, and how fast several of them hear of each other.
+
+    Operations a second, bytes of memory, and bytes a second to others of one machine, of which
+    there are `beside`, and of other machines.
+    """
+
+    operations: float
+    memory: float
+    link: float
+    network: float
+    beside: int = 8
+
+
+PLACES = {"h100": Place(SUSTAINED, 80e9, 450e9, 50e9)}
+"""By NVIDIA's data sheet (SXM5: NVLink 900 GB/s both ways together) and a network of 400 Gbit/s."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One step and all of a training, for each of `world` processes that take `images` of a batch.
+
+    Seconds of a step are those to compute, those that the host takes at most (measured here, None
+    on this very device, where `computing` is measured), and those that what is sent takes.
+    """
+
+    device: str
+    world: int
+    images: int
+    steps: int
+    epochs: int
+    memory_bytes: int
+    memory_of: float | None
+    bytes_sent: float
+    computing: float
+    host: float | None
+    sending: float | None
+
+    @property
+    def step_seconds(self) -> float:
+        """The host works while the device computes; what is sent is waited for."""
+        return max(self.computing, self.host or 0.0) + (self.sending or 0.0)
+
+    @property
+    def hours(self) -> float:
+        return self.step_seconds * self.steps * self.epochs / 3600
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object."""
+        reckoned = {"step_seconds": self.step_seconds, "hours": self.hours}
+        return asdict(self) | reckoned | {"estimate": True}
+
+
+def forecast(recipe: Recipe, device: str, world: int) -> Forecast:
+    """Reckon from trial steps here, of a process's share of a batch, on random data.
+
+    `device` is one of `PLACES`, or one of this machine. Raises UsageError or ParadiseError as the
+    training would.
+    """
+    info, train = build_info(recipe), recipe.train
+    kept = trained_on(recipe, info)
+    batch_size = min(train.batch_size, kept)
+    require_enough_images(batch_size, world)
+    images = -(-batch_size // world)
+    if images % train.accumulate:
+        raise UsageError(
+            f"train.accumulate: {train.accumulate} parts do not divide a process's {images} images"
+        )
+    place = PLACES.get(device)
+    # What is reckoned for another device is counted here, whatever there is.
+    here = "cpu" if place else device
+    # Normalisation by a batch needs two images.
+    trial = dry_run(recipe.with_train(batch_size=max(_FEWEST, images)), here, _TRIAL_STEPS)
+    sent = bytes_sent(recipe, batch_size, world)
+    per_epoch = steps_per_epoch(kept, train.batch_size)
+    computing, host, sending = trial.seconds_per_epoch / trial.steps_per_epoch, None, None
+    if place is not None:
+        # Two images are hardly computed: what such a step takes is the host's own.
+        few = recipe.with_train(batch_size=_FEWEST, accumulate=1)
+        least = dry_run(few, here, _TRIAL_STEPS)
+        host = least.seconds_per_epoch / least.steps_per_epoch
+        computing = trial.work.operations * images / place.operations
+        sending = sent / (place.link if world <= place.beside else place.network)
+    return Forecast(
+        device=device if place else trial.device,
+        world=world,
+        images=images,
+        steps=per_epoch,
+        epochs=epochs_for(train.epochs, train.min_steps, per_epoch),
+        memory_bytes=trial.memory_bytes + _gathered(recipe, batch_size, images),
+        memory_of=None if place is None else place.memory,
+        bytes_sent=sent,
+        computing=computing,
+        host=host,
+        sending=sending,
+    )
+
+
+def bytes_sent(recipe: Recipe, batch_size: int, world: int) -> float:
+    """What a process sends in a step, where sums and gathered rows go round in a ring.
+
+    The gradients of all parameters and the running statistics are summed; mean, sigma and z of own
+    images are sent to all, and the gradients of those of all images summed.
+    """
+    info = build_info(recipe)
+    # Names and shapes alone: the trial has built it already.
+    with torch.device("meta"):
+        model, info = behind_backbone(build_model(recipe, info), info)
+        objective = build_objective(recipe, info)
+    learned = [*model.parameters(), *objective.parameters(), *running_statistics(model)]
+    rows = len(recipe.views) * batch_size * 3 * recipe.model.latent_dim
+    rows = rows if recipe.model.stochastic else 0
+    summed = sum(each.numel() for each in learned) + rows
+    # Around the ring a sum travels twice, rows that are gathered once.
+    return FLOAT * (world - 1) / world * (2 * summed + rows)
+
+
+def _gathered(recipe: Recipe, batch_size: int, images: int) -> int:
+    """Bytes of what a process knows of others' images: their posteriors, and its rows of the rate
+    between all.
+    """
+    if not recipe.model.stochastic:
+        return 0
+    numbers = 2 * 3 * recipe.model.latent_dim * FLOAT
+    return len(recipe.views) * batch_size * (numbers + _ROW * images)

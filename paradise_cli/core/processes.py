@@ -219,7 +219,7 @@ def goes_on(kept: str) -> Iterator[None]:
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
     """Ctrl-C, SIGTERM and a closed terminal ask for a stop, after which everything is saved.
 
-    A second Ctrl-C is obeyed at once. An Interrupted of the body is a Requeued after the latter two.
+    A second Ctrl-C is obeyed at once. After the others an Interrupted of the body is a Requeued.
     """
     asked = threading.Event()
     requeue = False

@@ -121,6 +121,20 @@ def test_a_scheduler_is_told_that_work_is_left(number: int, code: int) -> None:
         assert caught.value.exit_code == code
 
 
+def test_what_is_passed_on_to_a_process_twice_saves_once() -> None:
+    """A scheduler signals all processes of a job, and torchrun passes that on to its own."""
+    with handled(signal.SIGTERM, signal.SIG_DFL), end_tidily(), stop_on_signal() as stop:
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+        assert stop()
+    with handled(signal.SIGINT, signal.default_int_handler), pytest.raises(KeyboardInterrupt):
+        with stop_on_signal() as stop:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert stop()
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+
+
 def test_an_end_of_its_own_is_no_schedulers() -> None:
     with pytest.raises(SystemExit) as caught, goes_on("all of it"):
         raise SystemExit(3)

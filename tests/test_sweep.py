@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from paradise_cli.sweep.run import (
     _reason,
     _Running,
     _to_do,
+    _Waiting,
     environments,
     finished_run,
     run_points,
@@ -474,6 +475,66 @@ def test_workers_share_the_points_and_outlive_one_that_is_killed(tmp_path: Path)
         for each in (whole, shared)
     ]
     assert measured[0] == measured[1] and len(measured[0]) == 4
+
+
+def trainings_of(worker: "subprocess.Popen[bytes]") -> set[int]:
+    """Processes that a sweep has started, and that have not ended."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == worker.pid and state != "Z":
+                found.add(int(folder.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="it looks into /proc")
+def test_a_killed_training_goes_on_and_ends_with_its_killed_worker(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    more = ["--alpha", "0.1", "--set", "train.epochs=40", "--set", "train.checkpoint_minutes=0.001"]
+    sweep(whole, *more)
+    metrics = killed / "points" / "alpha=0.1" / "metrics.jsonl"
+    words = [sys.executable, "-m", "paradise_cli", *command(killed, *more), "--worker"]
+
+    def epochs() -> int:
+        return metrics.read_text().count("\n") if metrics.exists() else 0
+
+    def trained(worker: "subprocess.Popen[bytes]", least: int) -> int:
+        while epochs() < least or not trainings_of(worker):
+            assert worker.poll() is None
+            time.sleep(0.02)
+        return trainings_of(worker).pop()
+
+    worker = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    first = trained(worker, 5)
+    os.kill(first, signal.SIGKILL)
+    while first in trainings_of(worker):
+        time.sleep(0.02)
+    second = trained(worker, epochs() + 5)
+    worker.kill()
+    worker.wait()
+    while Path(f"/proc/{second}/cmdline").exists() and Path(f"/proc/{second}/cmdline").read_text():
+        time.sleep(0.02)
+    assert not (killed / "sweep.json").exists() and epochs() < 40
+    assert subprocess.run(words, stdout=subprocess.DEVNULL).returncode == 0
+    records = metrics.read_text().splitlines()
+    assert [json.loads(record)["epoch"] for record in records] == [*range(1, 41)]
+    assert (killed / "sweep.json").read_bytes() == (whole / "sweep.json").read_bytes()
+    weights = [folder / "points" / "alpha=0.1" / "model.safetensors" for folder in (killed, whole)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_a_training_that_is_killed_each_time_is_a_point_that_failed() -> None:
+    killed = subprocess.Popen(["sleep", "600"])
+    killed.kill()
+    killed.wait()
+    (point,) = plan("digits", [alpha_axis("1")])
+    job = _Running(point, RunFolder(Path()), killed, 0)
+    waiting = _Waiting([], "test", "cpu", None)
+    assert [waiting.goes_on(job) for _ in range(5)] == [True, True, True, False, False]
+    failed = subprocess.Popen(["false"])
+    failed.wait()
+    assert not _Waiting([], "test", "cpu", None).goes_on(replace(job, process=failed))
 
 
 def test_a_point_that_somebody_trains_is_waited_for(folder: Path) -> None:

@@ -9,6 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import yaml
 from paradise_cli.build import build_info, build_model, build_objective, build_optimizer
 from paradise_cli.core import temporary
 from paradise_cli.core.errors import Interrupted, ParadiseError, UsageError
+from paradise_cli.core.processes import end_tidily
 from paradise_cli.core.storage import load_tensors
 from paradise_cli.models.weights import read_model
 from paradise_cli.recipe.schema import Recipe, load_recipe
@@ -173,6 +175,24 @@ def test_stopping_at_any_step_and_going_on_changes_no_bit(
     assert metrics[0] == metrics[1]
     last = f"checkpoints/step-{STEPS:09d}.safetensors"
     assert_same(*(load_tensors(tmp_path / part / last)[0] for part in ("whole", "parts")))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_measurement_is_stopped_and_the_same_command_measures(
+    tmp_path: Path, number: int, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*rest: object) -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(60)
+
+    with monkeypatch.context() as patch, end_tidily():
+        patch.setattr("paradise_cli.runs.train.finish", measure)
+        with pytest.raises(Interrupted, match="the same command measures") as stopped:
+            run(tmp_path)
+    assert stopped.value.exit_code == code
+    trained = (tmp_path / "model.safetensors").read_bytes()
+    assert run(tmp_path).records == [] and (tmp_path / "result.json").exists()
+    assert (tmp_path / "model.safetensors").read_bytes() == trained
 
 
 # All that a training may have to remember: views that are crafted, and weights that are averaged.

@@ -269,7 +269,7 @@ def goes_on(kept: str) -> Iterator[None]:
 def stop_on_signal() -> Iterator[Callable[[], bool]]:
     """Ctrl-C, SIGTERM and a closed terminal ask for a stop, after which everything is saved.
 
-    A second one is obeyed at once. An Interrupted of the body is a Requeued after the latter two.
+    A second Ctrl-C is obeyed at once. After the others an Interrupted of the body is a Requeued.
     """
     asked = threading.Event()
     requeue = False
@@ -284,9 +284,11 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal requeue
         asked.set()
-        requeue = number in _SCHEDULERS
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        requeue = requeue or number in _SCHEDULERS
+        # Not so SIGTERM: a scheduler sends it to all processes of a job, and those that started
+        # them, as torchrun, pass it on. Nothing would be saved.
+        if signal.SIGINT in before:
+            signal.signal(signal.SIGINT, before[signal.SIGINT])
 
     with _handled(numbers, ask):
         try:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from paradise_cli.build import build_attack, listed_folders
+from paradise_cli.core.errors import Interrupted
 from paradise_cli.core.machine import choose_device, full_fp32
 from paradise_cli.core.processes import (
     any_process,
     first_on_machine,
     from_main,
+    goes_on,
     is_main,
     rank,
     stop_on_signal,
@@ -72,7 +74,13 @@ def train(
         # The plain ones last: where they are, the training is taken for finished.
         for kind in reversed(training.models):
             training.save("last", kind, state.step)
-        return finish(training, state, report)
+        kept = "the trained weights are saved, and the same command measures them"
+        if stop():
+            raise Interrupted(kept)
+        # A measurement cannot save a part of itself: it is stopped at once.
+        signals.close()
+        with goes_on(kept):
+            return finish(training, state, report)
 
 
 def _path(recipe: Recipe, out: Path | None, fresh: bool) -> Path:

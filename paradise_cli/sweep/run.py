@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ from paradise_cli.sweep.plan import SweepPoint
 from paradise_cli.training.run_folder import RunFolder
 
 POLL_SECONDS = 0.2
+MOST_KILLS = 3
+"""How often a point goes on that was killed: what takes too much memory is killed each time."""
+
 LOG = "log.txt"
 # With -P, a file of the user's current folder cannot stand in for a module.
 COMMAND = (sys.executable, "-P", "-m", "paradise_cli")
@@ -103,9 +107,10 @@ def run_points(
         slots = environments(len(points), device, jobs)
         errors: dict[str, str] = {}
         _run_all(_Waiting(waiting, split, device, say), slots, errors, progress)
+        # What failed here another worker may have finished.
         return [
             FinishedRun(point, run.path, None, errors[point.name])
-            if point.name in errors
+            if point.name in errors and _to_do(run, split, device) is not None
             else finished_run(point, run, split)
             for point, run in zip(points, runs, strict=True)
         ]
@@ -135,7 +140,8 @@ def _run_all(
                     running.remove(job)
                     job.close()
                     # There may be an evaluation to do, or somebody else was faster.
-                    if job.process.returncode == 0 or waiting.is_elsewhere(job.run):
+                    ended = job.process.returncode == 0 or waiting.is_elsewhere(job.run)
+                    if ended or waiting.goes_on(job):
                         waiting.points.insert(0, (job.point, job.run))
                     else:
                         errors[job.point.name] = _reason(job)
@@ -166,6 +172,7 @@ class _Waiting:
         self.points = points
         self._split, self._device, self._say = split, device, say
         self._told = set[str]()
+        self._kills = Counter[str]()
 
     def start_next(self, slot: int, environment: dict[str, str]) -> _Running | None:
         """Start what is to do for the first point that is not finished and that nobody trains."""
@@ -185,6 +192,14 @@ class _Waiting:
     def is_elsewhere(self, run: RunFolder) -> bool:
         """Whether another process trains the run, or has just finished it."""
         return _busy(run) or _to_do(run, self._split, self._device) is None
+
+    def goes_on(self, job: _Running) -> bool:
+        """Whether a run that a signal ended is to be started again."""
+        code = job.process.returncode
+        if code != Requeued.exit_code and _signal_of(code) is None:
+            return False
+        self._kills[job.point.name] += 1
+        return self._kills[job.point.name] <= MOST_KILLS
 
     def _tell(self, point: SweepPoint) -> None:
         if self._say is not None and point.name not in self._told:
@@ -279,13 +294,18 @@ def _reason(job: _Running) -> str:
     code = job.process.returncode
     if code == Requeued.exit_code:
         return "stopped by a signal, and saved: the same command goes on"
-    # A command that was still able to tidy up ends as a shell reports it, with 128 + the number.
-    number = -code if code < 0 else code - 128
-    if number in signal.valid_signals():
+    if (number := _signal_of(code)) is not None:
         return f"killed by signal {number}"
     log = (job.run.path / LOG).read_text(encoding="utf-8", errors="replace").strip()
     # The command line ends with one message behind this word, in which it may come again.
     return re.split(r"^error: ", log, flags=re.MULTILINE)[-1] or "it ended without a message"
+
+
+def _signal_of(code: int) -> int | None:
+    """The signal that ended a process, if one did."""
+    # A command that was still able to tidy up ends as a shell reports it, with 128 + the number.
+    number = -code if code < 0 else code - 128
+    return number if number in signal.valid_signals() else None
 
 
 def _epochs(run: RunFolder) -> int:

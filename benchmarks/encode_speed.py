@@ -21,7 +21,7 @@ from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.runs.prepare import weights_metadata
 
 
-def photographs(folder: Path, n: int) -> list[Path]:
+def photographs(folder: Path, n: int, quality: int = 92) -> list[Path]:
     """Smooth random pictures with a little grain, about as large as photographs compress to."""
     rng = np.random.default_rng(0)
     paths = [folder / f"class{i % 4}" / f"{i:05d}.jpg" for i in range(n)]
@@ -36,7 +36,7 @@ def photographs(folder: Path, n: int) -> list[Path]:
                 np.asarray(Image.fromarray(coarse).resize((500, 375), Image.Resampling.BICUBIC))
                 - 128.0
             )
-        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=92)
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path, quality=quality)
     return paths
 
 

@@ -1,11 +1,14 @@
 """Images in tar files are those of a folder, wherever they lie."""
 
 import io
+import json
 import os
 import shutil
+import signal
 import tarfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +17,16 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from paradise_cli.cli import app
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.errors import Interrupted, ParadiseError
+from paradise_cli.core.randomness import permutation
 from paradise_cli.data import DATASETS, UnreadableImage, info_of, packed_images
 from paradise_cli.inference.default_model import default_model
 from paradise_cli.inference.loading import LoadedModel, load
+from paradise_cli.models.weights import read_model
+from paradise_cli.recipe.schema import load_recipe
+from paradise_cli.runs.train import train
+from paradise_cli.training.checkpoint import State
+from paradise_cli.training.loop import Reporter
 
 from .tiny_model import save_images, save_tiny
 
@@ -313,3 +322,71 @@ def test_a_head_is_trained_on_shards_and_evaluated_on_them(tmp_path: Path) -> No
     assert done.exit_code == 0, done.stderr
     encoded = load(tmp_path / "run").encode("tar_shards:test")
     assert encoded.mean.shape == (8, 2) and sorted(encoded.labels[:, 0]) == [0] * 4 + [1] * 4
+
+
+@pytest.mark.parametrize("name", ["image_folder", "tar_shards"])
+def test_a_streamed_training_goes_on_in_mid_epoch_however_its_images_are_packed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder, packed = tree(tmp_path / "image_folder"), tmp_path / "tar_shards"
+    for split in ("train", "test"):
+        files = list(files_of(folder / split).items())
+        packed.mkdir(exist_ok=True)
+        # Uneven, and not in the order of the names.
+        for number, part in enumerate([files[1::3], files[:1], [*files[2::3], *files[3::3]]]):
+            pack(packed / split / f"{number}.tar", part)
+    pack(packed / "train" / "bad.tar", [("cat/005b.png", b"no picture")])
+    common = "size: 8, train_crop: random_resized, augment: [flip], label: mine, validation: 0.0"
+    said: list[str] = []
+
+    def run(out: Path, data: str, *rest: str) -> list[dict[str, Any]]:
+        more = ", skip_unreadable: true" if data == "tar_shards" else ", memory_gib: 0.0"
+        asked = f"data={{name: {data}, root: {tmp_path / data}, {common}{more}}}"
+        chosen = [asked, "model.mean=null", "model.std=null", "train.epochs=3"]
+        recipe = load_recipe("digits", [*chosen, "train.batch_size=4", *rest]).recipe
+        reporter = Reporter()
+        monkeypatch.setattr(reporter, "say", said.append)
+        train(recipe, out=out, device="cpu", report=reporter)
+        lines = (out / "metrics.jsonl").read_text().splitlines()
+        return [{**json.loads(line), "seconds": 0} for line in lines]
+
+    whole, observe = run(tmp_path / "whole", "image_folder"), State.observe
+    per_epoch, epochs = 18 // 4, 3
+    for stop in (1, per_epoch + 2, 2 * per_epoch + 3):
+
+        def interrupt(self: State, terms: dict[str, torch.Tensor], at: int = stop) -> None:
+            observe(self, terms)
+            if self.step + 1 == at:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        monkeypatch.setattr(State, "observe", interrupt)
+        with pytest.raises(Interrupted, match=f"at step {stop} of {epochs * per_epoch}"):
+            run(tmp_path / "parts", name)
+    monkeypatch.setattr(State, "observe", observe)
+    assert run(tmp_path / "parts", name) == whole and len(whole) == epochs
+    one, other = (
+        read_model(tmp_path / part / "model.safetensors")[0] for part in ("whole", "parts")
+    )
+    assert all(torch.equal(one[each], other[each]) for each in one | other)
+    assert any("left out: train/bad.tar/cat/005b.png" in line for line in said) == (
+        name == "tar_shards"
+    )
+
+
+def test_an_epoch_is_a_function_of_seed_and_number_however_images_are_packed(
+    tmp_path: Path,
+) -> None:
+    folder = tree(tmp_path / "folder")
+    files = list(files_of(folder / "train").items())
+    one = DATASETS["image_folder"](folder, size=8, train_crop="random_resized").train
+    order = permutation(len(one), 7, "order", 3)
+    epoch = torch.cat(list(one.fetch(order, 4, (7, 3), True)))
+    for number, cuts in enumerate([[], [1, 2, 9], [5]]):
+        root = tmp_path / str(number)
+        mixed = [files[row] for row in permutation(len(files), number).tolist()]
+        for first, last in zip([0, *cuts], [*cuts, len(files)], strict=True):
+            root.mkdir(exist_ok=True)
+            pack(root / "train" / f"{first}.tar", mixed[first:last])
+        other = DATASETS["tar_shards"](root, size=8, train_crop="random_resized").train
+        assert torch.equal(one.labels, other.labels)
+        assert torch.equal(torch.cat(list(other.fetch(order, 4, (7, 3), True))), epoch)

@@ -30,8 +30,7 @@ _PATIENCE = timedelta(days=30)  # one rank may attack for days while another wai
 _CURE = "unset what is left of another job, or start the processes with torchrun"
 _SCHEDULERS = (signal.SIGTERM, signal.SIGHUP)
 """What a scheduler sends before it takes the machine away, and a terminal that is closed."""
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # as glibc's malloc.h numbers them
-_LARGEST_KEPT = 32 * 2**20  # the most that glibc allows
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # as glibc's malloc.h numbers them
 
 
 def world_size() -> int:
@@ -212,8 +211,8 @@ def over_all_processes(counts: Sequence[int]) -> list[int]:
 
 
 def keep_freed_memory() -> None:
-    """Keep the memory that this process frees for what it allocates next, blocks of 32 MiB or more
-    apart (glibc; elsewhere nothing is done).
+    """Keep the memory that this process frees for what it allocates next (glibc; elsewhere nothing
+    is done).
 
     By default a training step gives its memory back to the system and takes it again page by page.
     """
@@ -222,9 +221,9 @@ def keep_freed_memory() -> None:
     if mallopt is None:
         return
     mallopt(_TRIM_THRESHOLD, -1)  # never
-    # Set as well: glibc fits it to the blocks it sees only while neither is set by hand, and from
-    # its first value, 128 KiB, on each block would be mapped anew. That costs half a step's time.
-    mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT)
+    # No block is mapped by itself: it would be given back, and its pages be taken anew each time.
+    # A threshold in its place may be 32 MiB at most, and a batch of large images takes more.
+    mallopt(_MMAP_MAX, 0)
 
 
 def give_back_freed_memory() -> None:

@@ -30,7 +30,6 @@ from paradise_cli.data.base import (
     dataset,
     info_of,
     on_device,
-    synthetic,
 )
 from paradise_cli.data.class_names import ClassMap, match_classes, match_logits, numbers_of
 from paradise_cli.data.copies import distorted
@@ -38,6 +37,7 @@ from paradise_cli.data.folders import class_folders_of, open_folder
 from paradise_cli.data.images import UnreadableImage, decode, header
 from paradise_cli.data.listing import image_ids, list_images, matching
 from paradise_cli.data.partition import hold_out, keep_labels
+from paradise_cli.data.random_images import synthetic
 from paradise_cli.data.shards import SHARD, ImageFile, ids_and_shards, packed_images
 from paradise_cli.data.streaming import FolderSplit, file_stamp, not_all_read, stream
 

@@ -62,7 +62,10 @@ def flip() -> Augmentation:
     """Mirror every image left to right with probability one half."""
 
     def augmentation(images: Tensor, keys: Tensor) -> Tensor:
-        mirrored = keyed_uniform(keys, (1, 1, 1)) < 0.5
-        return torch.where(mirrored, images.flip(3), images)
+        mirrored = keyed_uniform(keys, ()) < 0.5
+        # Whole images are copied: to choose pixel by pixel takes a CPU three times as long.
+        both = torch.stack([images, images.flip(3)]).flatten(0, 1)
+        row = torch.arange(len(images), device=images.device)
+        return both.index_select(0, row + len(images) * mirrored)
 
     return augmentation

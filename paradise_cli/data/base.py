@@ -12,9 +12,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from torch import Tensor
 
 from paradise_cli.core.errors import ParadiseError, UsageError, printable
-from paradise_cli.core.randomness import generator, image_keys
+from paradise_cli.core.randomness import image_keys
 from paradise_cli.core.registry import Registry, did_you_mean
 from paradise_cli.core.shares import Share
+from paradise_cli.core.threads import one_thread_each
 from paradise_cli.core.units import counted
 
 SPLITS = ("train", "validation", "test")
@@ -289,21 +290,6 @@ def info_of(name: str, root: Path | None = None, **hyper: Any) -> DataInfo:
     return _DESCRIPTIONS[name](root, **(defaults | hyper))
 
 
-def synthetic(info: DataInfo, n: int = 64, seed: int = 0) -> DataBundle:
-    """Random images and labels in the shape of `info`, n in each of the three splits."""
-    draw = generator(seed, "synthetic")
-
-    def split(name: str) -> MemorySplit:
-        images = torch.randint(0, 256, (n, *info.shape), generator=draw, dtype=torch.uint8)
-        columns = [torch.randint(0, len(t.classes), (n,), generator=draw) for t in info.targets]
-        labels = torch.stack(columns, 1) if columns else torch.empty(n, 0, dtype=torch.int64)
-        return MemorySplit(images, labels, [f"{name}/{i}" for i in range(n)])
-
-    # One generator for all: the splits must not hold the same images.
-    info = dataclasses.replace(info, train_size=n)
-    return DataBundle(info, split("train"), split("validation"), split("test"))
-
-
 def on_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy a small CPU tensor to a device without making the host wait for it."""
     if device.type == "cuda" and tensor.device.type == "cpu":
@@ -342,9 +328,11 @@ def batches(
     for k, images in enumerate(fetched):
         rows = index[k * batch_size : (k + 1) * batch_size]
         images = on_device(images, device)
-        for number, augmentation in enumerate(augment):
-            images = augmentation(images, image_keys(rows, *key, "augment", number))
-        # Bytes until here: they are a quarter of the traffic, and augmentations leave them bytes.
-        if images.dtype == torch.uint8:
-            images = images.to(torch.float32).div_(255)
+        # By one core: threads of a team would wait, spinning, for those that decode to make room.
+        with one_thread_each():
+            for number, augmentation in enumerate(augment):
+                images = augmentation(images, image_keys(rows, *key, "augment", number))
+            # Bytes until here: a quarter of the traffic, and augmentations leave them bytes.
+            if images.dtype == torch.uint8:
+                images = images.to(torch.float32).div_(255)
         yield Batch(images, labels.index_select(0, rows), rows)

@@ -52,8 +52,9 @@ def tar_shards(
     """Images in the tar files of a folder, or of its train/, val/ and test/, streamed.
 
     An image's class is what the `.cls` of its name beside it says, else the folder that it lies in
-    within the tar file. Any image is read where it lies, so that each epoch is a new order of all,
-    and a training goes on within one. Otherwise as `image_folder`.
+    within the tar file. Rows are in the order of the images' names, however they are packed. Any
+    image is read where it lies, so that each epoch is a new order of all, and a training goes on
+    within one. Otherwise as `image_folder`.
     """
     root = named_root(root, "tar_shards")
     # Never decoded into memory as a whole: who packs images has many.
@@ -92,11 +93,16 @@ def _listing(root: Path) -> dict[str, list[Packed]]:
         )
     stamped = [(path, file_stamp(path)) for paths in shards.values() for path in paths]
     images = dict(zip((path for path, _ in stamped), _images(tuple(stamped)), strict=True))
+    # By name, as those of a folder: how they were packed must change no epoch.
     return {
-        split: [image for path in paths for image in images[path]]
+        split: sorted((image for path in paths for image in images[path]), key=_name)
         for split, paths in shards.items()
         if paths
     }
+
+
+def _name(image: Packed) -> str:
+    return image.name.removeprefix("./")
 
 
 # To list the headers of many large files takes seconds, and is asked for again at each look.

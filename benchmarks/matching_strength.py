@@ -4,6 +4,7 @@
 
 The recipe `fashion_mnist_robust_pm` is trained with each distance, gamma and seed in fp32, without
 a choice of the best weights by an attack: the last averaged ones are measured, on all test images.
+`--epochs` trains all, those without matching too, for longer than the recipe, and saves apart.
 """
 
 import json
@@ -32,19 +33,20 @@ CHUNK = 500
 Measured = dict[str, Any]
 
 
-def recipe_of(match: str, seed: int, root: list[str]) -> Recipe:
+def recipe_of(match: str, seed: int, asked: Namespace) -> Recipe:
     """The recipe with this distance and gamma, or without matching."""
     distance, _, gamma = match.partition("=")
     matching = "objective.matching=null"
     if match != NONE:
         matching = f"objective.matching={{distance: {distance}, gamma: {gamma}}}"
     changes = [matching, "train.validate=null", "train.precision=fp32", f"train.seed={seed}"]
-    return load_recipe(RECIPE, [*changes, *root]).recipe
+    longer = [f"train.epochs={asked.epochs}"] if asked.epochs else []
+    return load_recipe(RECIPE, [*changes, *longer, *data_root(asked)]).recipe
 
 
 def measured(match: str, seed: int, asked: Namespace) -> Measured:
     """Which test images the trained model names rightly, and how far their posteriors move."""
-    recipe = recipe_of(match, seed, data_root(asked))
+    recipe = recipe_of(match, seed, asked)
     digest = sha256(json.dumps(recipe.resolved(), sort_keys=True, default=str).encode()).hexdigest()
     run = asked.runs / RECIPE / digest[:12]
     result = trained(recipe, run, f"{match}, seed {seed}", asked.device)
@@ -92,6 +94,7 @@ def row_of(match: str, found: list[Measured], plain: list[Measured]) -> Measured
 def main() -> None:
     options = parser(__doc__, runs="runs/matching_strength")
     options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--epochs", type=int, help="of every training")
     options.add_argument("--match", nargs="+", required=True, metavar="DISTANCE=GAMMA")
     asked = options.parse_args()
     begin(asked)
@@ -101,8 +104,9 @@ def main() -> None:
     }
     plain = found[NONE]
     save(
-        "matching_strength",
-        what="Matching the posteriors of two random corners of the ball of 0.1",
+        "matching_strength" + (f"_{asked.epochs}_epochs" if asked.epochs else ""),
+        what="Matching the posteriors of two random corners of the ball of 0.1"
+        + (f", {asked.epochs} epochs" if asked.epochs else ""),
         data=f"{plain[0]['data']}, test",
         n=f"{len(plain[0]['right']):,} (shifts: {SHIFTED:,})",
         interval="standard error, over images and seeds",

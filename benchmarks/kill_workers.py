@@ -1,6 +1,6 @@
 """kill -9 the workers of a sweep, and their trainings, at 10 random moments; compare the result.
 
-    python benchmarks/kill_workers.py --save
+    python benchmarks/kill_workers.py
 
 12 points, 4 workers on one folder, as the jobs of an array are. Moments are numbers of epochs that
 all points have together. At each dies a worker, a training of one, or all workers at once; what was
@@ -11,11 +11,13 @@ uninterrupted sweep, except for what `TIMES` and `HOW` leave out. Linux only: it
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,25 +62,27 @@ class Array:
         found = processes(lambda words: str(self.folder / "points") in " ".join(words))
         return [number for number, parent in found.items() if of in (None, parent)]
 
-    def kill(self, what: str, draw: random.Random) -> str:
-        """kill -9 what is named, and start again what a scheduler would."""
+    def kill(self, what: str, draw: random.Random) -> bool:
+        """kill -9 what is named, if anything is trained, and start it anew, as schedulers do."""
         running = [each for each in self.workers if each.poll() is None]
         trained = [(each, number) for each in running for number in self.trainings(each.pid)]
         if not trained:
-            return "nothing: no worker that runs trains"
+            return False
         chosen, training = draw.choice(trained)
         if what == "a training":
-            kill(training)
-            return what
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(training, signal.SIGKILL)
+            return True
         dying = running if what == "all workers" else [chosen]
         orphans = [number for each, number in trained if each in dying]
         for each in dying:
             each.kill()
+        for each in dying:
             each.communicate()
         if not within(END, lambda: not set(orphans) & {*self.trainings()}):
             self.faults.append(f"{what}: a training outlives its worker by {END:g} s")
         self.workers = [self._start() if each in dying else each for each in self.workers]
-        return what
+        return True
 
     def epochs(self) -> int:
         """Epochs of all points that are done."""
@@ -101,10 +105,6 @@ class Array:
                 self.faults.append(f"a worker ends with {each.returncode}: {errors[-300:]}")
         self.watch()
         return [table for table, _ in said]
-
-
-def kill(number: int) -> None:
-    subprocess.run(["kill", "-9", str(number)], check=True)
 
 
 def processes(wanted: Callable[[list[str]], bool]) -> dict[int, int]:
@@ -162,11 +162,12 @@ def killed_sweep(folder: Path, kills: int, seed: int) -> tuple[Array, list[str]]
     draw = random.Random(seed)
     array, killed = Array(folder), list[str]()
     for moment in sorted(draw.sample(range(1, POINTS * EPOCHS - 1), kills)):
-        while array.epochs() < moment or not array.trainings():
+        kind = draw.choice(KINDS)
+        while array.epochs() < moment or not array.kill(kind, draw):
             array.watch()
             time.sleep(0.05)
-        killed.append(array.kill(draw.choice(KINDS), draw))
-        print(f"        epoch {moment}: kill -9 of {killed[-1]}", flush=True)
+        killed.append(kind)
+        print(f"        epoch {moment}: kill -9 of {kind}", flush=True)
     return array, killed
 
 

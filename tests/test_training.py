@@ -195,6 +195,21 @@ def test_a_measurement_is_stopped_and_the_same_command_measures(
     assert (tmp_path / "model.safetensors").read_bytes() == trained
 
 
+def test_the_result_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep does nothing more for a run that has one, so a killed one would lack pictures."""
+
+    def draw(*rest: object) -> None:
+        raise Interrupted("killed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("paradise_cli.runs.result._draw", draw)
+        with pytest.raises(Interrupted):
+            run(tmp_path)
+    assert not (tmp_path / "result.json").exists()
+    run(tmp_path)
+    assert (tmp_path / "result.json").exists() and (tmp_path / "curves.png").exists()
+
+
 # All that a training may have to remember: views that are crafted, and weights that are averaged.
 MATCHED = [
     "views=[image, {name: adversarial, eps: 0.1, loss: posterior}]",

@@ -78,8 +78,9 @@ def finish(training: Training, state: State, report: Reporter) -> Trained:
     }
     if extensions := folder.extensions():
         result["extended"] = extensions
-    write_json(folder.result, result)
     pictures = _draw(training, measured, split, report)
+    # Last: a sweep does nothing more for a run that has it, and a killed one must get its pictures.
+    write_json(folder.result, result)
     return Trained(folder.path, evaluation, pictures, weights, judged, tuple(raised), name)
 
 

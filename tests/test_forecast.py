@@ -36,10 +36,10 @@ def test_without_a_rate_gradients_alone_are_sent() -> None:
 
 
 def test_time_of_a_training_is_that_of_its_steps() -> None:
-    reckoned = Forecast("h100", 8, 16, 390, 200, 0, None, 1e6, 0.010, 0.004, 0.002)
+    reckoned = Forecast("h100", 8, 16, 128, 390, 200, 0, None, 1e6, 0.010, 0.004, 0.002)
     assert reckoned.step_seconds == pytest.approx(0.012)
     assert reckoned.hours == pytest.approx(0.012 * 390 * 200 / 3600)
-    waiting = Forecast("h100", 8, 16, 390, 200, 0, None, 1e6, 0.010, 0.030, 0.002)
+    waiting = Forecast("h100", 8, 16, 128, 390, 200, 0, None, 1e6, 0.010, 0.030, 0.002)
     assert waiting.step_seconds == pytest.approx(0.032)
 
 
@@ -60,9 +60,11 @@ def test_a_forecast_says_what_it_is_of() -> None:
 def test_what_cannot_be_reckoned_is_refused() -> None:
     with pytest.raises(UsageError, match=r"129 processes and batches of 64: each needs an image"):
         forecast(load_recipe("digits").recipe, "h100", 129)
-    with pytest.raises(UsageError, match=r"3 parts do not divide a process's 32 images"):
+    with pytest.raises(UsageError, match=r"3 parts in 2 processes do not divide a batch of 64"):
         recipe = load_recipe("digits", ["objective.rate={q: fixed}"]).recipe
         forecast(recipe.with_train(accumulate=3), "h100", 2)
+    with pytest.raises(UsageError, match=r"train.compile: a graph cannot wait for 2 processes"):
+        forecast(load_recipe("digits", ["train.compile=true"]).recipe, "h100", 2)
     for words in (["--world", "8"], ["--dry-run", "--device", "h1000"]):
         refused = CliRunner().invoke(app, ["train", "digits", *words])
         assert refused.exit_code == 2

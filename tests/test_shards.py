@@ -227,10 +227,10 @@ def tree(root: Path) -> Path:
 
 
 def packed_tree(folder: Path, root: Path) -> Path:
-    """The same in tar files: two of train/, one of test/."""
+    """The same in tar files: two of train/, and one that got nothing; one of test/."""
     for split in ("train", "test"):
         files = list(files_of(folder / split).items())
-        halves = [files[::2], files[1::2]] if split == "train" else [files]
+        halves = [files[::2], [], files[1::2]] if split == "train" else [files]
         for number, half in enumerate(halves):
             root.mkdir(exist_ok=True)
             pack(root / split / f"{number:03}.tar", half)

@@ -42,6 +42,11 @@ def free_port() -> int:
         return port
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
 def together(world: int, words: Sequence[str]) -> list[tuple[int, str]]:
     """Run so many processes; the exit code and stderr of each."""
     port = free_port()
@@ -183,7 +188,42 @@ def test_processes_that_would_train_different_things_are_told_apart(tmp_path: Pa
     said = [each.communicate(timeout=60)[1] for each in ranks]
     assert ranks[1].returncode == 2 and "process 1 on" in said[1], said
     assert "has another recipe than the main process" in said[1]
-    assert ranks[0].returncode == 1 and "another process has ended" in said[0]
+    assert ranks[0].returncode == 2 and "another process was told something else" in said[0]
+
+
+def test_certificates_on_other_noise_are_not_mixed(tmp_path: Path) -> None:
+    port, out = free_port(), tmp_path / "out"
+    words = "certify digits-2d --sigma 0.25 --n 3 --samples 200 --n0 20 --out".split()
+    one = [*PARADISE, *words, str(out)]
+    both = [one, [*one, "--seed", "3"]]
+    ranks = [started(2, each, rank, port) for rank, each in enumerate(both)]
+    said = [each.communicate(timeout=150)[1] for each in ranks]
+    assert [each.returncode for each in ranks] == [2, 2], said
+    assert "has another seed than the main process" in said[1]
+    assert not out.exists()
+
+
+def test_who_waits_for_a_process_that_never_comes_can_be_stopped(tmp_path: Path) -> None:
+    port = free_port()
+    waiting = started(2, command(tmp_path / "run"), 0, port)
+    # Once somebody listens there, its meeting has begun.
+    while not listens(port):
+        time.sleep(0.05)
+        assert waiting.poll() is None
+    waiting.send_signal(signal.SIGTERM)
+    said = waiting.communicate(timeout=60)[1]
+    assert waiting.returncode == 75 and "the same command begins again" in said
+
+
+def test_who_ends_since_another_was_told_to_ends_alike(tmp_path: Path) -> None:
+    run, port = tmp_path / "run", free_port()
+    ranks = [started(2, command(run), rank, port) for rank in range(2)]
+    while not (run / "metrics.jsonl").exists() or not record(run):
+        time.sleep(0.01)
+        assert all(each.poll() is None for each in ranks)
+    ranks[1].send_signal(signal.SIGTERM)
+    said = [each.communicate(timeout=60)[1] for each in ranks]
+    assert [each.returncode for each in ranks] == [75, 75], said
 
 
 def test_evaluate_prints_once_what_one_process_finds(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ import torch
 import paradise_cli
 from paradise_cli.core import storage
 from paradise_cli.core.errors import Interrupted, ParadiseError
-from paradise_cli.core.processes import end_tidily, goes_on, stop_on_signal
+from paradise_cli.core.signals import end_tidily, goes_on, stop_on_signal
 from paradise_cli.core.storage import (
     load_tensors,
     publish,

@@ -43,7 +43,7 @@ from paradise_cli.training.run_folder import RunFolder
 
 WAITING = """
 import time
-from paradise_cli.core.processes import end_tidily
+from paradise_cli.core.signals import end_tidily
 with end_tidily():
     print("ready", flush=True)
     time.sleep(600)

@@ -20,7 +20,7 @@ import yaml
 from paradise_cli.build import build_info, build_model, build_objective, build_optimizer
 from paradise_cli.core import temporary
 from paradise_cli.core.errors import Interrupted, ParadiseError, UsageError
-from paradise_cli.core.processes import end_tidily
+from paradise_cli.core.signals import end_tidily
 from paradise_cli.core.storage import load_tensors
 from paradise_cli.models.weights import read_model
 from paradise_cli.recipe.schema import Recipe, load_recipe

@@ -49,3 +49,8 @@ def test_operations_are_those_of_the_layers(steps: int) -> None:
     step = 3 * LAYERS - 64 * 8
     expected = 2 * (step + steps * 2 * LAYERS)
     assert counted(f"views=[{view}]").operations == expected
+
+
+def test_a_batch_in_parts_takes_what_a_whole_one_does() -> None:
+    parts = ["train.batch_size=96", "train.accumulate=16"]
+    assert counted(*parts) == counted()

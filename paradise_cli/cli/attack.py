@@ -44,9 +44,10 @@ from paradise_cli.cli.options import (
 )
 from paradise_cli.cli.output import deliver, note
 from paradise_cli.core.errors import UsageError
-from paradise_cli.core.processes import goes_on, is_main
+from paradise_cli.core.processes import is_main
 from paradise_cli.core.ranges import number, seconds
 from paradise_cli.core.results import refuse_foreign
+from paradise_cli.core.signals import goes_on
 from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:

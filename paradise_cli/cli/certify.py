@@ -13,9 +13,10 @@ from paradise_cli.cli.images import refuse_among_read, say_whose_data
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, written
 from paradise_cli.cli.output import deliver, note
 from paradise_cli.cli.tables import Row, print_sections
-from paradise_cli.core.processes import goes_on, is_main
+from paradise_cli.core.processes import is_main
 from paradise_cli.core.ranges import MOST_COPIES, number
 from paradise_cli.core.results import refuse_foreign
+from paradise_cli.core.signals import goes_on
 from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from paradise_cli.cli.images import (
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption, written
 from paradise_cli.cli.output import note, print_json
 from paradise_cli.core.errors import UsageError
-from paradise_cli.core.processes import goes_on
 from paradise_cli.core.ranges import MOST_DRAWS
 from paradise_cli.core.results import EMBEDDINGS, REMEDY, replacing
+from paradise_cli.core.signals import goes_on
 from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from io import TextIOWrapper
 from typing import Any
 
@@ -20,10 +21,14 @@ from paradise_cli.core.errors import (
     printable,
     shown,
 )
-from paradise_cli.core.processes import beside_main, end_tidily, keep_freed_memory
+from paradise_cli.core.processes import beside_main, keep_freed_memory
+from paradise_cli.core.signals import end_tidily, goes_on, ignore_schedulers
 
 _SHARED = ("train", "attack", "certify", "evaluate")
 """Commands whose work several processes share; any other is the main one's."""
+
+_RESUMED = ("train", "attack", "certify", "sweep", "reproduce")
+"""Commands that go on where they were stopped: also before there was anything to keep."""
 
 _SECONDS_BEHIND = 5.0
 """How long a process waits with its message for that of the main one."""
@@ -55,10 +60,17 @@ class Command(TyperCommand):
                 if why := _unusable(each):
                     raise typer.BadParameter(why, ctx, parameter)
         shares = self.name in _SHARED or (self.name == "encode" and ctx.params.get("parts"))
+        # What a training would take one process can say.
+        shares = shares and not ctx.params.get("dry_run")
         # Under torchrun all would do the whole of it, and write the same files.
         if not shares and beside_main():
             raise typer.Exit
         return rest
+
+    def invoke(self, ctx: Any) -> Any:
+        begun = goes_on("before there was anything to keep; the same command begins again")
+        with begun if self.name in _RESUMED else nullcontext():
+            return super().invoke(ctx)
 
 
 def _unusable(value: object) -> str | None:
@@ -162,6 +174,9 @@ def _say_warning(message: Warning | str, *where: Any, **more: Any) -> None:
 
 def _say(error: ParadiseError) -> int:
     """One message on stderr; returns the exit code."""
+    # Each process of a job is told, and one a moment later than another.
+    if isinstance(error, Interrupted):
+        ignore_schedulers()
     # Mostly all processes find the same: where the main one ends, torchrun ends the others.
     if beside_main():
         time.sleep(_SECONDS_BEHIND)

@@ -26,7 +26,7 @@ from paradise_cli.cli.options import (
 )
 from paradise_cli.cli.output import console, deliver, note
 from paradise_cli.cli.tables import Row, latent_rows, nats, print_sections, rate_rows
-from paradise_cli.core.processes import beside_main, together
+from paradise_cli.core.processes import beside_main, require_same, together
 from paradise_cli.core.ranges import MOST_DRAWS
 from paradise_cli.core.results import replacing
 from paradise_cli.core.units import counted, significant
@@ -140,7 +140,10 @@ def _measured(
     from paradise_cli.evaluation.evaluate import measure_loaded
 
     with together():
-        return measure_loaded(loaded, opened, bar=progress_bar, processes=all_processes(), **asked)
+        processes = all_processes()
+        read = {"model": loaded.digest, "data": opened.label, "images": len(opened.split)}
+        require_same(read | asked)
+        return measure_loaded(loaded, opened, bar=progress_bar, processes=processes, **asked)
 
 
 def _results(out: Path | None, per_example: Path | None, nuisance: bool) -> list[Path | None]:

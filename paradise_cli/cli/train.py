@@ -127,7 +127,7 @@ def _forecast(recipe: "Recipe", device: str, world: int, as_json: bool) -> None:
     has = "" if found.memory_of is None else f" of {found.memory_of / 2**20:,.0f}"
     speed = "measured" if found.host is None else f"at {SUSTAINED / 1e12:g} TFLOP/s"
     rows = [
-        ("images of a batch for each", f"{found.images:,} of {recipe.train.batch_size:,}"),
+        ("images of a batch for each", f"{found.images:,} of {found.batch_size:,}"),
         ("memory of each", f"{found.memory_bytes / 2**20:,.0f}{has} MiB"),
         ("sent by each in a step", f"{found.bytes_sent / 1e6:,.3g} MB"),
         ("a step: computing", f"{found.computing:.2g} s, {speed}"),

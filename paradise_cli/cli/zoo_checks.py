@@ -9,8 +9,8 @@ import typer
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverridesOption, SeedOption, written
 from paradise_cli.cli.output import console, note, print_entry, print_json, print_table
 from paradise_cli.core.errors import ParadiseError, UsageError
-from paradise_cli.core.processes import goes_on
 from paradise_cli.core.registry import did_you_mean
+from paradise_cli.core.signals import goes_on
 from paradise_cli.core.units import counted, quantity
 
 if TYPE_CHECKING:

@@ -2,20 +2,18 @@
 
 import atexit
 import ctypes
+import json
 import os
-import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from types import FrameType
 from typing import TYPE_CHECKING, TypeVar
 
 from paradise_cli.core.errors import (
-    Interrupted,
     ParadiseError,
-    Requeued,
     UsageError,
     printable,
 )
@@ -26,10 +24,10 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_MEETING = timedelta(minutes=10)  # one machine may start long after another
 _PATIENCE = timedelta(days=30)  # one rank may attack for days while another waits
+_HEED = 0.05  # seconds between two looks for signals
 _CURE = "unset what is left of another job, or start the processes with torchrun"
-_SCHEDULERS = (signal.SIGTERM, signal.SIGHUP)
-"""What a scheduler sends before it takes the machine away, and a terminal that is closed."""
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # as glibc's malloc.h numbers them
 
 
@@ -107,7 +105,7 @@ def join() -> None:
         # What is agreed on are single numbers, which need no GPU; batches travel from GPU to GPU.
         nccl = cuda.is_available() and distributed.is_nccl_available()
         backend = "cpu:gloo,cuda:nccl" if nccl else "gloo"
-        distributed.init_process_group(backend, timeout=_PATIENCE)
+        _heeding_signals(lambda: _meet(backend))
     except (RuntimeError, ValueError) as error:
         where = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise ParadiseError(
@@ -116,6 +114,35 @@ def join() -> None:
         ) from error
     # Its threads would still run while the interpreter is taken down, which aborts some processes.
     atexit.register(distributed.destroy_process_group)
+
+
+def _meet(backend: str) -> None:
+    from torch import distributed
+    from torch.distributed.rendezvous import rendezvous
+
+    # By itself: a process that ended before the meeting is not waited for as one at work.
+    store, number, world = next(rendezvous("env://", timeout=_MEETING))
+    distributed.init_process_group(
+        backend, store=store, rank=number, world_size=world, timeout=_PATIENCE
+    )
+
+
+def _heeding_signals(work: Callable[[], None]) -> None:
+    """Do what waits outside of Python, where no signal would be heard, in a thread."""
+    raised: list[Exception] = []
+
+    def run() -> None:
+        try:
+            work()
+        except Exception as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    while thread.is_alive():
+        thread.join(_HEED)
+    if raised:
+        raise raised[0]
 
 
 def any_process(holds: bool) -> bool:
@@ -159,6 +186,25 @@ def from_each(values: "Tensor") -> "list[Tensor]":
     found = [torch.empty_like(values) for _ in range(world_size())]
     torch.distributed.all_gather(found, values)
     return found
+
+
+def require_same(mine: Mapping[str, object]) -> None:
+    """Raise UsageError, in all processes, where one has others of these parts than the main one.
+
+    By the word for each part, as JSON values; as `any_process`, all must ask.
+    """
+    if world_size() == 1:
+        return
+    main = json.loads(from_main(json.dumps(mine)))
+    other = [name for name, part in mine.items() if main[name] != json.loads(json.dumps(part))]
+    differs = any_process(bool(other))
+    if other:
+        raise UsageError(
+            f"process {rank()} on {socket.gethostname()} has another {' and another '.join(other)}"
+            " than the main process; give all the same, and start again"
+        )
+    if differs:
+        raise UsageError("another process was told something else, as it says; give all the same")
 
 
 @contextmanager
@@ -231,85 +277,3 @@ def give_back_freed_memory() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
-
-
-@contextmanager
-def end_tidily() -> Iterator[None]:
-    """SIGTERM and a closed terminal end the body as SystemExit, with 128 + the signal's number.
-
-    What the body has open is put away on the way out, as unfinished files are.
-    """
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)  # what a shell reports of a process that a signal ended
-
-    # What somebody else handles stays theirs, and under nohup SIGHUP is ignored.
-    own = [each for each in _SCHEDULERS if signal.getsignal(each) == signal.SIG_DFL]
-    with _handled(own, end):
-        yield
-
-
-@contextmanager
-def goes_on(kept: str) -> Iterator[None]:
-    """What a signal ends within the same command goes on with: raises Interrupted with what was
-    `kept`, and where the signal is one of `end_tidily` Requeued.
-    """
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        raise Interrupted(kept) from error
-    except SystemExit as error:
-        if error.code not in [128 + number for number in _SCHEDULERS]:
-            raise
-        raise Requeued(kept) from error
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C, SIGTERM and a closed terminal ask for a stop, after which everything is saved.
-
-    A second Ctrl-C is obeyed at once. After the others an Interrupted of the body is a Requeued.
-    """
-    asked = threading.Event()
-    requeue = False
-    # Under nohup SIGHUP is ignored, and SIGINT in what a script starts with `&`.
-    numbers = [
-        number
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        if signal.getsignal(number) != signal.SIG_IGN
-    ]
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal requeue
-        asked.set()
-        requeue = requeue or number in _SCHEDULERS
-        # Not so SIGTERM: a scheduler sends it to all processes of a job, and those that started
-        # them, as torchrun, pass it on. Nothing would be saved.
-        if signal.SIGINT in before:
-            signal.signal(signal.SIGINT, before[signal.SIGINT])
-
-    with _handled(numbers, ask):
-        try:
-            yield asked.is_set
-        except Interrupted as error:
-            if not requeue:
-                raise
-            raise Requeued(str(error)) from error
-
-
-@contextmanager
-def _handled(
-    numbers: Sequence[int], handler: Callable[[int, FrameType | None], None]
-) -> Iterator[None]:
-    """Signals go to a handler within the body, and afterwards to whom they went before."""
-    # Python delivers signals to the main thread alone; elsewhere they are the caller's.
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handler) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)

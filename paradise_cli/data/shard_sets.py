@@ -93,6 +93,8 @@ def _listing(root: Path) -> dict[str, list[Packed]]:
         )
     stamped = [(path, file_stamp(path)) for paths in shards.values() for path in paths]
     images = dict(zip((path for path, _ in stamped), _images(tuple(stamped)), strict=True))
+    if not any(images[path] for path in shards["train"]):
+        raise ParadiseError(f"{root}: no image in its {SHARD} files to train on")
     # By name, as those of a folder: how they were packed must change no epoch.
     return {
         split: sorted((image for path in paths for image in images[path]), key=_name)
@@ -108,7 +110,8 @@ def _name(image: Packed) -> str:
 # To list the headers of many large files takes seconds, and is asked for again at each look.
 @lru_cache(_KEPT)
 def _images(shards: tuple[tuple[Path, tuple[int, ...]], ...]) -> list[list[Packed]]:
-    return [packed_images(path) for path, _ in shards]
+    # Who packs by many processes leaves empty files where one got nothing.
+    return [packed_images(path, some=False) for path, _ in shards]
 
 
 def _id(root: Path, image: Packed) -> str:

@@ -78,10 +78,11 @@ def shards_in(folder: Path) -> list[Path]:
     return [path for path in matching(f"{escape(str(folder))}/*{SHARD}") if path.is_file()]
 
 
-def packed_images(shard: Path) -> list[Packed]:
+def packed_images(shard: Path, *, some: bool = True) -> list[Packed]:
     """All images of a tar file, in its order, without what `image_ids` leaves out of a folder.
 
-    Raises ParadiseError for what is no tar file, is compressed, or holds no image.
+    Raises ParadiseError for what is no tar file, is compressed, or, where there are to be `some`,
+    holds no image.
     """
     require_regular(shard)
     images: list[Packed] = []
@@ -103,7 +104,7 @@ def packed_images(shard: Path) -> list[Packed]:
         raise ParadiseError(
             f"{shard}: damaged, or no tar file ({error}); a compressed one must be unpacked once"
         ) from error
-    if not images:
+    if some and not images:
         raise ParadiseError(f"{shard}: no image in it; readable suffixes: {' '.join(SUFFIXES)}")
     return [_with_class(image, classes) for image in images]
 

@@ -32,6 +32,7 @@ from paradise_cli.core.processes import (
     is_main,
     join,
     rank,
+    require_same,
     together,
     world_size,
 )
@@ -115,6 +116,9 @@ def certify_with(
     with full_fp32(where):
         subject = Subject.examine(classifier, pixels, classes, "l2", compute, settings.seed)
         _require_a_function(subject)
+        # Votes of another classifier, or on other noise, would be counted as these.
+        header = _header(subject, settings)
+        require_same({name.replace("_", " "): part for name, part in header.items()})
         if out is not None and is_main():
             if fresh:
                 discard(out, _LEDGER, _WHAT)

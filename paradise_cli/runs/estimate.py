@@ -18,6 +18,7 @@ from paradise_cli.build import (
     check_validation,
     check_views,
 )
+from paradise_cli.core.errors import UsageError
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.units import SUSTAINED, counted
 from paradise_cli.data import DataInfo, batches, synthetic
@@ -74,6 +75,7 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
     kept = trained_on(recipe, info)
     average = build_average(recipe, model, kept)
     images = min(plan.batch_size, kept)  # of fewer images than a batch, one batch is made
+    require_division(plan.accumulate, images, 1)
     step = Step(model, objective, optimizer, plan, where, average)
     seconds = _seconds_a_step(step, plan, info, where, images, steps)
     per_epoch = steps_per_epoch(kept, plan.batch_size)
@@ -92,6 +94,15 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
         work=work,
         operations=work.operations * per_epoch * images * epochs,
     )
+
+
+def require_division(parts: int, batch_size: int, world: int) -> None:
+    """Raise UsageError where a batch cannot be computed in so many equal parts by each process."""
+    if parts > 1 and batch_size % (parts * world):
+        raise UsageError(
+            f"train.accumulate: {parts} parts in {counted(world, 'process', 'processes')} do not"
+            f" divide a batch of {batch_size:,}: change one of them"
+        )
 
 
 def trained_on(recipe: Recipe, info: DataInfo) -> int:

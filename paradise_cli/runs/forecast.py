@@ -6,13 +6,13 @@ from typing import Any
 import torch
 
 from paradise_cli.build import build_info, build_model, build_objective
-from paradise_cli.core.errors import UsageError
+from paradise_cli.core.machine import choose_device
 from paradise_cli.core.modes import running_statistics
 from paradise_cli.core.units import SUSTAINED
 from paradise_cli.inference.features import behind_backbone
 from paradise_cli.recipe.schema import Recipe
-from paradise_cli.runs.estimate import dry_run, trained_on
-from paradise_cli.runs.processes import require_enough_images
+from paradise_cli.runs.estimate import dry_run, require_division, trained_on
+from paradise_cli.runs.processes import require_enough_images, require_separable
 from paradise_cli.training.step import epochs_for, steps_per_epoch
 
 FLOAT = 4  # bytes of what is sent
@@ -51,6 +51,7 @@ class Forecast:
     device: str
     world: int
     images: int
+    batch_size: int
     steps: int
     epochs: int
     memory_bytes: int
@@ -85,12 +86,10 @@ def forecast(recipe: Recipe, device: str, world: int) -> Forecast:
     kept = trained_on(recipe, info)
     batch_size = min(train.batch_size, kept)
     require_enough_images(batch_size, world)
+    require_division(train.accumulate, batch_size, world)
     images = -(-batch_size // world)
-    if images % train.accumulate:
-        raise UsageError(
-            f"train.accumulate: {train.accumulate} parts do not divide a process's {images} images"
-        )
     place = PLACES.get(device)
+    require_separable(recipe, "cuda" if place else choose_device(device).type, world)
     # What is reckoned for another device is counted here, whatever there is.
     here = "cpu" if place else device
     # Normalisation by a batch needs two images.
@@ -109,6 +108,7 @@ def forecast(recipe: Recipe, device: str, world: int) -> Forecast:
         device=device if place else trial.device,
         world=world,
         images=images,
+        batch_size=batch_size,
         steps=per_epoch,
         epochs=epochs_for(train.epochs, train.min_steps, per_epoch),
         memory_bytes=trial.memory_bytes + _gathered(recipe, batch_size, images),

@@ -22,7 +22,6 @@ from paradise_cli.build import (
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.machine import environment
 from paradise_cli.core.processes import world_size
-from paradise_cli.core.units import counted
 from paradise_cli.data import DataBundle, DataInfo, Split
 from paradise_cli.inference.feature_views import feature_views
 from paradise_cli.inference.features import behind_backbone, featured
@@ -30,6 +29,7 @@ from paradise_cli.models import StochasticEncoder
 from paradise_cli.models.weights import read_model, save_model
 from paradise_cli.objective.objective import Objective
 from paradise_cli.recipe.schema import Recipe, load_recipe, parse_resolved
+from paradise_cli.runs.estimate import require_division
 from paradise_cli.runs.initial_weights import start_from
 from paradise_cli.runs.memory import check_memory
 from paradise_cli.training.average import Average
@@ -173,12 +173,7 @@ def _require_parts(recipe: Recipe, train: Split) -> None:
     parts = recipe.train.accumulate
     if parts == 1:
         return
-    size = min(recipe.train.batch_size, len(train))
-    if size % (parts * world_size()):
-        raise UsageError(
-            f"train.accumulate: {parts} parts in {counted(world_size(), 'process', 'processes')} do"
-            f" not divide a batch of {size:,}: change one of them"
-        )
+    require_division(parts, min(recipe.train.batch_size, len(train)), world_size())
     # The mean over the labelled ones of a batch is not the mean of its parts' means.
     if bool((train.labels < 0).any()):
         raise UsageError(

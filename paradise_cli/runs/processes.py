@@ -8,7 +8,14 @@ from typing import Any
 import torch
 
 from paradise_cli.core.errors import ParadiseError, UsageError
-from paradise_cli.core.processes import from_main, join, local_world_size, rank, world_size
+from paradise_cli.core.processes import (
+    from_main,
+    join,
+    local_world_size,
+    rank,
+    require_same,
+    world_size,
+)
 from paradise_cli.core.storage import file_digest
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.prepare import Training
@@ -22,14 +29,7 @@ def meet(recipe: Recipe, device: torch.device) -> None:
     """
     if world_size() == 1:
         return
-    if recipe.train.compile:
-        raise UsageError(
-            f"train.compile: a graph cannot wait for {world_size()} processes; set it to false"
-        )
-    if recipe.train.sync_batch_norm and device.type != "cuda":
-        raise UsageError(
-            "train.sync_batch_norm: torch has it for GPUs alone; set it to false, or choose a GPU"
-        )
+    require_separable(recipe, device.type, world_size())
     if device.type == "cuda":
         # Two processes on one GPU cannot send each other anything.
         if local_world_size() > torch.cuda.device_count():
@@ -41,17 +41,23 @@ def meet(recipe: Recipe, device: torch.device) -> None:
     join()
 
 
-def require_same(training: Training) -> None:
+def require_same_training(training: Training) -> None:
     """Raise UsageError where this process would train something else than the main one."""
     if world_size() == 1:
         return
     require_enough_images(min(training.plan.batch_size, len(training.data.train)), world_size())
-    mine = _parts(training)
-    main = json.loads(from_main(json.dumps(mine)))
-    if other := [name for name, digest in mine.items() if main[name] != digest]:
+    require_same(_parts(training))
+
+
+def require_separable(recipe: Recipe, device: str, world: int) -> None:
+    """Raise UsageError for a recipe that so many processes cannot train on that kind of device."""
+    if world > 1 and recipe.train.compile:
         raise UsageError(
-            f"process {rank()} on {socket.gethostname()} has another {' and another '.join(other)}"
-            " than the main process; give all the same, and start again"
+            f"train.compile: a graph cannot wait for {world} processes; set it to false"
+        )
+    if world > 1 and recipe.train.sync_batch_norm and device != "cuda":
+        raise UsageError(
+            "train.sync_batch_norm: torch has it for GPUs alone; set it to false, or choose a GPU"
         )
 
 

@@ -12,19 +12,18 @@ from paradise_cli.core.processes import (
     any_process,
     first_on_machine,
     from_main,
-    goes_on,
     is_main,
     rank,
-    stop_on_signal,
     together,
     world_size,
 )
 from paradise_cli.core.results import refuse_among
+from paradise_cli.core.signals import goes_on, stop_on_signal
 from paradise_cli.evaluation.validation import validation_of
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.epoch_log import EpochLog, TensorBoardLog, require_tensorboard
 from paradise_cli.runs.prepare import Training, prepare
-from paradise_cli.runs.processes import meet, require_same, require_shared
+from paradise_cli.runs.processes import meet, require_same_training, require_shared
 from paradise_cli.runs.result import Trained, finish
 from paradise_cli.runs.watch import watch_of
 from paradise_cli.training.checkpoint import State
@@ -61,7 +60,7 @@ def train(
         # Everything that can be refused is refused here, before anything is written: Ctrl-C ends it
         # at once, and nothing is lost.
         training = first_on_machine(lambda: prepare(recipe, folder, where, report))
-        require_same(training)
+        require_same_training(training)
         stop = signals.enter_context(stop_on_signal())
         if is_main() and (moved := training.begin()):
             report.say(f"warning: {moved}")

@@ -38,8 +38,8 @@ def work_of(recipe: Recipe) -> Work:
     info, cpu = build_info(recipe), torch.device("cpu")
     model, info = behind_backbone(build_model(recipe, info), info)
     objective = build_objective(recipe, info)
-    # A compiled step would call no hooks, and its operations are not seen.
-    plan = replace(build_plan(recipe, model, cpu), compile=False)
+    # A compiled step would call no hooks, and its operations are not seen. Parts add up to all.
+    plan = replace(build_plan(recipe, model, cpu), compile=False, accumulate=1)
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
     split = synthetic(info, _COUNTED).train
     (batch,) = batches(split, order=torch.arange(_COUNTED), batch_size=_COUNTED, device=cpu)

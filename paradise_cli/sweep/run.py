@@ -20,8 +20,9 @@ from paradise_cli.core.errors import Interrupted, ParadiseError, Requeued, Usage
 from paradise_cli.core.locks import Busy, locked
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.parent import WATCHED
-from paradise_cli.core.processes import stop_on_signal, without_others
+from paradise_cli.core.processes import without_others
 from paradise_cli.core.results import refuse_among, refuse_foreign
+from paradise_cli.core.signals import stop_on_signal
 from paradise_cli.core.storage import file_digest, read_object
 from paradise_cli.recipe.imports import module_folders
 from paradise_cli.recipe.schema import load_recipe

@@ -8,8 +8,8 @@ from pathlib import Path
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.locks import locked
 from paradise_cli.core.machine import choose_device, environment
-from paradise_cli.core.processes import goes_on
 from paradise_cli.core.resources import resource_dir
+from paradise_cli.core.signals import goes_on
 from paradise_cli.core.temporary import sweep_out
 from paradise_cli.evaluation.evaluate import Bar, silent
 from paradise_cli.reproduction.ledger.bench import Bench

@@ -90,9 +90,11 @@ class Group(TyperGroup):
     """Shows a user's mistake as one message and keeps tracebacks for --debug."""
 
     _debug = False
+    _is_program = False
 
     def __call__(self, *args: Any, **extra: Any) -> Any:
         """As a program, whose faults are messages, too; tests call `main`, and see them."""
+        self._is_program = True
         warnings.showwarning = _say_warning
         # Where its encoding lacks a letter, that is shown escaped, as on stderr.
         if isinstance(sys.stdout, TextIOWrapper):
@@ -118,6 +120,10 @@ class Group(TyperGroup):
         except ParadiseError as error:
             if self._debug:
                 raise
+            # Each process of a job is told, and one a moment later than another. Not in a program
+            # of somebody else's, which goes on.
+            if self._is_program and isinstance(error, Interrupted):
+                ignore_schedulers()
             raise typer.Exit(_say(error)) from error
         except OSError as error:
             # Where it names a file, the place of it in our source tells a user nothing more.
@@ -174,9 +180,6 @@ def _say_warning(message: Warning | str, *where: Any, **more: Any) -> None:
 
 def _say(error: ParadiseError) -> int:
     """One message on stderr; returns the exit code."""
-    # Each process of a job is told, and one a moment later than another.
-    if isinstance(error, Interrupted):
-        ignore_schedulers()
     # Mostly all processes find the same: where the main one ends, torchrun ends the others.
     if beside_main():
         time.sleep(_SECONDS_BEHIND)

@@ -195,8 +195,9 @@ def require_same(mine: Mapping[str, object]) -> None:
     """
     if world_size() == 1:
         return
-    main = json.loads(from_main(json.dumps(mine)))
-    other = [name for name, part in mine.items() if main[name] != json.loads(json.dumps(part))]
+    sent = json.dumps(mine)
+    own, main = json.loads(sent), json.loads(from_main(sent))
+    other = [name for name, part in own.items() if main[name] != part]
     differs = any_process(bool(other))
     if other:
         raise UsageError(

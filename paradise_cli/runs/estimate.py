@@ -49,6 +49,10 @@ class Estimate:
     operations: float
 
     @property
+    def seconds_per_step(self) -> float:
+        return self.seconds_per_epoch / self.steps_per_epoch
+
+    @property
     def gpu_hours(self) -> float:
         """Of all epochs, at `SUSTAINED` operations a second: a reckoning, not a measurement."""
         return self.operations / SUSTAINED / 3600

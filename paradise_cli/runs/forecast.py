@@ -3,8 +3,6 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
 from paradise_cli.build import build_info, build_model, build_objective
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.modes import running_statistics
@@ -96,12 +94,11 @@ def forecast(recipe: Recipe, device: str, world: int) -> Forecast:
     trial = dry_run(recipe.with_train(batch_size=max(_FEWEST, images)), here, _TRIAL_STEPS)
     sent = bytes_sent(recipe, batch_size, world)
     per_epoch = steps_per_epoch(kept, train.batch_size)
-    computing, host, sending = trial.seconds_per_epoch / trial.steps_per_epoch, None, None
+    computing, host, sending = trial.seconds_per_step, None, None
     if place is not None:
         # Two images are hardly computed: what such a step takes is the host's own.
         few = recipe.with_train(batch_size=_FEWEST, accumulate=1)
-        least = dry_run(few, here, _TRIAL_STEPS)
-        host = least.seconds_per_epoch / least.steps_per_epoch
+        host = dry_run(few, here, _TRIAL_STEPS).seconds_per_step
         computing = trial.work.operations * images / place.operations
         sending = sent / (place.link if world <= place.beside else place.network)
     return Forecast(
@@ -127,10 +124,8 @@ def bytes_sent(recipe: Recipe, batch_size: int, world: int) -> float:
     images are sent to all, and the gradients of those of all images summed.
     """
     info = build_info(recipe)
-    # Names and shapes alone: the trial has built it already.
-    with torch.device("meta"):
-        model, info = behind_backbone(build_model(recipe, info), info)
-        objective = build_objective(recipe, info)
+    model, info = behind_backbone(build_model(recipe, info), info)
+    objective = build_objective(recipe, info)
     learned = [*model.parameters(), *objective.parameters(), *running_statistics(model)]
     rows = len(recipe.views) * batch_size * 3 * recipe.model.latent_dim
     rows = rows if recipe.model.stochastic else 0

@@ -19,6 +19,8 @@ from paradise_cli.hub.cards import read_card
 from paradise_cli.verification import draft, measure
 from paradise_cli.verification.compare import accuracies, means
 
+from .tiny_model import save_images, save_tiny
+
 WORDS = {
     "summary": "Digits.", "licence": "apache-2.0", "intended_use": "Tests.", "limits": "All.",
 }  # fmt: skip
@@ -160,7 +162,7 @@ def test_a_folder_is_for_models_of_its_label(carded: Path) -> None:
     result = CliRunner().invoke(app, ["zoo", "verify", "mine", "--data", "digit=nowhere"])
     assert result.exit_code == 2 and "did you mean 'digits'?; their labels: digits" in result.stderr
     (carded.parent / "other.yaml").write_text(
-        carded.read_text().replace("trained_on: digits", "trained_on: cifar10")
+        carded.read_text().replace("data: digits", "data: cifar10")
     )
     (carded.parent / "other.safetensors").write_text("no weights")
     # A folder of the other's data is not opened for this one.
@@ -171,6 +173,29 @@ def test_a_folder_is_for_models_of_its_label(carded: Path) -> None:
     assert result.exit_code == 2 and "--all means all models: leave it out" in result.stderr
     result = CliRunner().invoke(app, ["zoo", "verify", "mine", "--data", "nowhere"])
     assert result.exit_code == 2 and "--data nowhere: write LABEL=FOLDER" in result.stderr
+
+
+def test_a_card_may_tell_of_other_images_than_the_model_learned_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draft, "measured_by", lambda: "0.1.0")
+    monkeypatch.setattr("paradise_cli.hub.cards.resource_dir", lambda kind: tmp_path)
+    model = save_tiny(tmp_path / "mine.safetensors")
+    # Of the model's own kind, and one more image here than there.
+    photos, others = (save_images(tmp_path / name, 12 + (name == "b")) for name in "ab")
+    card = tmp_path / "mine.yaml"
+    card.write_text(yaml.dump(WORDS | {"recipe": "mine"}))
+    given = [f"data.root={photos}", "data.label=photos"]
+    sets = [word for text in given for word in ("--set", text)]
+    done = CliRunner().invoke(app, ["zoo", "card", str(model), "--out", str(card), *sets])
+    assert done.exit_code == 0, done.output
+    # Its own label is that of no images it was measured on.
+    assert values(card)["trained_on"] == "image_folder"
+    code, checks = verified("--data", f"photos={photos}")
+    assert code == 0 and all(check["holds"] for check in checks)
+    code, checks = verified("--data", f"photos={others}")
+    # 5 of 13 lie in `cat` and 4 in `dog`; the others have no class.
+    assert code == 1 and "n = 9: other images than the card's" in checks[0]["reason"]
 
 
 def test_a_card_without_words_is_none(carded: Path) -> None:

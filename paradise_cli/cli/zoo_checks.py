@@ -49,8 +49,8 @@ def verify(
     paradise zoo verify cifar10-rn20 --data cifar10-jpeg75=FOLDER
     paradise zoo verify --all --data cifar10-jpeg75=FOLDER
 
-    A number holds where the new one lies in the card's interval. A folder is for the models that
-    were trained on data of its label; --set is for all of them.
+    A number holds where the new one lies in the card's interval. A folder is for the numbers that
+    were measured on data of its label; --set is for all of them.
     """
     chosen = _chosen(names or [], everything)
     document, agree = measured_again(
@@ -116,18 +116,19 @@ def _chosen(names: list[str], everything: bool) -> list[str]:
 
 
 def _folders(data: list[str], names: list[str]) -> dict[str, str]:
-    """The folder of each label; raises UsageError for one that no chosen model was trained on."""
+    """The folder of each label; raises UsageError for one that no chosen model was measured on."""
     from paradise_cli.hub.pull import card_of
 
     pairs = [text.partition("=") for text in data]
     if wrong := [text for text, (_, _, folder) in zip(data, pairs, strict=True) if not folder]:
         raise UsageError(f"--data {wrong[0]}: write LABEL=FOLDER, as cifar10-jpeg75=images/")
     # Looked up only if there is a label to compare: of all models one card may be damaged.
-    known = sorted({card_of(name).trained_on for name in names}) if pairs else []
+    cards = [card_of(name) for name in names] if pairs else []
+    known = sorted({metric.label for card in cards for metric in card.metrics})
     for label, _, folder in pairs:
         if label not in known:
             raise UsageError(
-                f"--data {label}={folder}: none of these models was trained on {label}"
+                f"--data {label}={folder}: none of these models was measured on {label}"
                 f"{did_you_mean(label, known)}; their labels: {', '.join(known)}"
             )
     return {label: folder for label, _, folder in pairs}

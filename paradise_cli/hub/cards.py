@@ -95,6 +95,11 @@ class Metric(Strict):
             return self.name
         return f"{self.name} under {attack.suite}, {attack.norm} {attack.eps:.4g}"
 
+    @property
+    def label(self) -> str:
+        """The data that it was measured on, without their split."""
+        return (self.data.rpartition(", ")[0] or self.data).removeprefix("all of ")
+
     def shown(self, number: float) -> str:
         """A number of this kind as people read it."""
         return quantity(number, self.unit)

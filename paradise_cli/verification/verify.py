@@ -54,7 +54,8 @@ def verify(
     """Each metric of a model's card, measured again on the same images with the same seed.
 
     The model is one of the zoo, or of a repository that was pulled with its card. A metric holds
-    where the new value lies within the card's interval. `folders` say by label where data lie here.
+    where the new value lies within the card's interval. `folders` say by the label of the images
+    that a metric was measured on where they lie here.
     Robust accuracies are measured only with `attacks`: they take as long as they took. Raises
     UsageError or ParadiseError for a name without a card, a model that is not on this machine, and
     data that are not.
@@ -62,31 +63,36 @@ def verify(
     card = card_of(name)
     metrics = card.metrics
     loaded = load(name, device)
-    if folders and card.trained_on in folders:
-        overrides = [*_lying_in(folders[card.trained_on], loaded), *overrides]
-    plain = [each for each in metrics if each.attack is None]
+
+    def there(label: str) -> list[str]:
+        lying = _lying_in(folders[label], label, loaded) if folders and label in folders else []
+        return [*lying, *overrides]
+
+    plain = {(each.seed, each.label) for each in metrics if each.attack is None}
     found = {
-        seed: plain_numbers(loaded, overrides, seed=seed, bar=bar)
-        for seed in sorted({each.seed for each in plain})
+        (seed, label): plain_numbers(loaded, there(label), seed=seed, bar=bar)
+        for seed, label in sorted(plain)
     }
     checks = []
     for metric in metrics:
         if metric.attack is None:
-            same = [each for each in found[metric.seed] if each.name == metric.name]
+            measured = found[metric.seed, metric.label]
+            same = [each for each in measured if each.name == metric.name]
             checks.append(_check(metric, same[0] if same else None))
         elif attacks:
             with pulses() as pulse:
-                checks.append(_check(metric, _attacked(loaded, metric, overrides, device, pulse)))
+                again = _attacked(loaded, metric, there(metric.label), device, pulse)
+                checks.append(_check(metric, again))
         else:
             checks.append(Check(metric, None, None, NOT_ASKED))
     return checks
 
 
-def _lying_in(folder: str, loaded: LoadedModel) -> list[str]:
-    """The model's own data in another folder, which has their label where it has its own name."""
+def _lying_in(folder: str, label: str, loaded: LoadedModel) -> list[str]:
+    """Data of the model's kind in a folder, which has their label where it has its own name."""
     root = [f"data.root={folder}"]
     labelled = "label" in loaded.recipe.data.hyper
-    return [*root, f"data.label={loaded.info.label}"] if labelled else root
+    return [*root, f"data.label={label}"] if labelled else root
 
 
 def _attacked(

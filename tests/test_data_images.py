@@ -351,6 +351,9 @@ def test_folders_without_images_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(ParadiseError, match=r"no image among its 1 file; .*\.png"):
         list_images(tmp_path)
+    (tmp_path / "b.tar").touch()
+    with pytest.raises(ParadiseError, match=r"its 2 files; .* are the data set tar_shards"):
+        list_images(tmp_path)
     for hidden in (".a.png", ".cache/x.png"):
         folder = tmp_path / f"of{hidden.replace('/', '')}"
         (folder / hidden).parent.mkdir(parents=True)
@@ -412,5 +415,5 @@ def test_a_streamed_split_gives_the_same_pixels_whatever_its_workers(tmp_path: P
     assert torch.equal(plain, pixels(2, order, train=True, random_crop=False))
     assert not torch.equal(plain, drawn)
     (tmp_path / "4.png").write_bytes(b"")
-    with pytest.raises(UnreadableImage, match=r"4\.png.*empty"):
+    with pytest.raises(ParadiseError, match=r"4\.png.*empty"):
         pixels(2, order, train=False, random_crop=False)

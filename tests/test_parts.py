@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -147,6 +148,18 @@ def test_what_is_finished_is_not_computed_again(
     after = [path.stat().st_ino for path in paths]
     assert [k for k in range(5) if before[k] != after[k]] == [1]
     assert sum(counted) == COUNT
+
+
+@pytest.mark.parametrize(("more", "code"), [((), 143), (("--parts", "2"), 75)])
+def test_a_scheduler_is_told_that_parts_go_on_before_there_are_any(
+    more: tuple[str, ...], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ends(*given: Any, **named: Any) -> None:
+        raise SystemExit(128 + signal.SIGTERM)  # as the handler of SIGTERM does
+
+    monkeypatch.setattr("paradise_cli.cli.encode.load_and_say", ends)
+    words = ["encode", str(tmp_path), "--out", str(tmp_path / "z.npy"), *more]
+    assert CliRunner().invoke(app, words).exit_code == code
 
 
 def test_parts_of_another_result_are_refused(

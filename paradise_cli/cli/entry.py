@@ -59,7 +59,7 @@ class Command(TyperCommand):
             for each in value if isinstance(value, list | tuple) else [value]:
                 if why := _unusable(each):
                     raise typer.BadParameter(why, ctx, parameter)
-        shares = self.name in _SHARED or (self.name == "encode" and ctx.params.get("parts"))
+        shares = self.name in _SHARED or _in_parts(self, ctx)
         # What a training would take one process can say.
         shares = shares and not ctx.params.get("dry_run")
         # Under torchrun all would do the whole of it, and write the same files.
@@ -69,8 +69,14 @@ class Command(TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         begun = goes_on("before there was anything to keep; the same command begins again")
-        with begun if self.name in _RESUMED else nullcontext():
+        resumed = self.name in _RESUMED or _in_parts(self, ctx)
+        with begun if resumed else nullcontext():
             return super().invoke(ctx)
+
+
+def _in_parts(command: Command, ctx: Any) -> bool:
+    """Whether it is an encoding in parts, which several processes share, and which goes on."""
+    return command.name == "encode" and ctx.params.get("parts") is not None
 
 
 def _unusable(value: object) -> str | None:

@@ -37,9 +37,10 @@ def image_ids(folder: Path) -> list[str]:
         raise UsageError(f"{folder}: {kind}; name a folder of images")
     found: list[str] = []
     # Files that are no images: an empty answer is easier to understand with them.
-    others, hidden = 0, False
+    others, hidden, packed = 0, False, False
     for prefix, folders, files in _walk(folder):
         hidden |= any(name.startswith(".") for name in (*folders, *files))
+        packed |= any(name.lower().endswith(".tar") for name in files)
         shown = [name for name in files if not name.startswith(".")]
         images = [name for name in shown if name.lower().endswith(SUFFIXES) or not name]
         found += [prefix + name for name in images]
@@ -49,6 +50,7 @@ def image_ids(folder: Path) -> list[str]:
             f"{folder}: no image among its {counted(others, 'file')}"
             f"{', hidden ones left out' if hidden else ''}; readable suffixes:"
             f" {' '.join(SUFFIXES)}"
+            f"{'; images in tar files are the data set tar_shards' if packed else ''}"
         )
     return sorted(found)
 

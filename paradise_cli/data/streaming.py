@@ -34,6 +34,11 @@ _CHUNK = 2**24  # bytes that are read at a time
 
 _TOLD = 256  # images between two signs of life
 
+_REMEDY = (
+    "mend or move away such files, or leave them out of an image_folder or of tar_shards with"
+    " data.skip_unreadable"
+)
+
 
 def worker_count() -> int:
     """Threads that decode: one for each core this process may use."""
@@ -102,7 +107,7 @@ class FolderSplit:
         return self.packed[row] if self.packed else self.root / self.ids[row]
 
     def fetch(self, order: Tensor, batch_size: int, key: Key, train: bool) -> Iterator[Tensor]:
-        """See `Split.fetch`; raises UnreadableImage naming the first file that cannot be read."""
+        """See `Split.fetch`; raises ParadiseError naming the first file that cannot be read."""
 
         def load(row: int) -> Pixels:
             # Keyed by the row: the crop is the same whichever thread draws it, and when.
@@ -116,7 +121,7 @@ class FolderSplit:
             images = np.empty((size, *self.preprocessing.shape), np.uint8)
             for place, pixels in enumerate(islice(decoded, size)):
                 if isinstance(pixels, UnreadableImage):
-                    raise pixels
+                    raise ParadiseError(f"{pixels}; {_REMEDY}") from pixels
                 images[place] = pixels
             yield torch.from_numpy(images)
 
@@ -286,7 +291,4 @@ def not_all_read(bad: Sequence[UnreadableImage], total: int, where: str) -> Para
     """What is said where some of so many images, all of which are needed, cannot be read."""
     shown = "".join(f"\n  {error}" for error in bad[:5])
     shown += "\n  ..." if len(bad) > 5 else ""
-    return ParadiseError(
-        f"{where}: {len(bad)} of {total} images cannot be read; mend them, move them away, or leave"
-        f" them out of an image_folder with data.skip_unreadable:{shown}"
-    )
+    return ParadiseError(f"{where}: {len(bad)} of {total} images cannot be read; {_REMEDY}:{shown}")

@@ -184,11 +184,13 @@ def test_a_card_may_tell_of_other_images_than_the_model_learned_from(
     # Of the model's own kind, and one more image here than there.
     photos, others = (save_images(tmp_path / name, 12 + (name == "b")) for name in "ab")
     card = tmp_path / "mine.yaml"
-    card.write_text(yaml.dump(WORDS | {"recipe": "mine"}))
+    chosen = {"recipe": "mine", "default_for": ["any"], "default_to": ["encode"]}
+    card.write_text(yaml.dump(WORDS | chosen))
     given = [f"data.root={photos}", "data.label=photos"]
     sets = [word for text in given for word in ("--set", text)]
     done = CliRunner().invoke(app, ["zoo", "card", str(model), "--out", str(card), *sets])
     assert done.exit_code == 0, done.output
+    assert chosen.items() <= values(card).items()
     # Its own label is that of no images it was measured on.
     assert values(card)["trained_on"] == "image_folder"
     code, checks = verified("--data", f"photos={photos}")

@@ -23,6 +23,9 @@ from paradise_cli.verification.measure import Measured, plain_numbers, robust_nu
 WORDS = ("summary", "recipe", "licence", "intended_use", "limits")
 """What nobody can measure: taken from the card before, or left empty for its author."""
 
+CHOSEN = ("default_for", "default_to", "hub")
+"""What a card need not have, and keeps where it has it."""
+
 
 def drafted(
     loaded: LoadedModel,
@@ -39,10 +42,10 @@ def drafted(
 ) -> dict[str, Any]:
     """The card of a trained model as YAML's values, in the order of its schema.
 
-    `name` is what its commands call it, `before` the values of an earlier card, of which the words
-    and the Hub's part are kept. Raises ParadiseError in a checkout with changes, whose numbers
-    nobody could measure again, for images that give no number, and errors as of evaluating and
-    attacking.
+    `name` is what its commands call it, `before` the values of an earlier card, of which the words,
+    what it is the default for and the Hub's part are kept. Raises ParadiseError in a
+    checkout with changes, whose numbers nobody could measure again, for images that give no number,
+    and errors as of evaluating and attacking.
     """
     code = measured_by()
     plain = plain_numbers(loaded, overrides, seed=seed, bar=bar)
@@ -84,7 +87,7 @@ def _card(
             "sha256": file_digest(loaded.source),
             "bytes": loaded.source.stat().st_size,
         },
-        **({"hub": before["hub"]} if "hub" in before else {}),
+        **{key: before[key] for key in CHOSEN if key in before},
         "metrics": list(metrics),
     }
 

@@ -18,8 +18,9 @@ import torch
 import yaml
 
 from paradise_cli.build import build_info, build_model, build_objective, build_optimizer
-from paradise_cli.core import temporary
+from paradise_cli.core import locks, temporary
 from paradise_cli.core.errors import Interrupted, ParadiseError, UsageError
+from paradise_cli.core.locks import Busy
 from paradise_cli.core.signals import end_tidily
 from paradise_cli.core.storage import load_tensors
 from paradise_cli.models.weights import read_model
@@ -295,6 +296,31 @@ def test_two_trainings_cannot_share_a_folder(tmp_path: Path) -> None:
     ):
         run(tmp_path)
     run(tmp_path)
+
+
+def test_a_refused_training_leaves_no_folder_behind(tmp_path: Path) -> None:
+    cifar = [f"data={{name: cifar10, root: {tmp_path / 'nowhere'}}}", "model.latent_dim=2"]
+    with pytest.raises(ParadiseError, match="nowhere"):
+        run(tmp_path / "run", *cifar)
+    assert not (tmp_path / "run").exists()
+    # What was there, if only as an empty folder, is the user's.
+    (tmp_path / "own").mkdir()
+    with pytest.raises(ParadiseError, match="nowhere"):
+        run(tmp_path / "own", *cifar)
+    assert [path.name for path in (tmp_path / "own").iterdir()] == [".lock"]
+
+
+def test_a_lock_that_was_put_away_since_it_was_opened_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+
+    def late(handle: int, busy: str, *, shared: bool) -> None:
+        (folder.path / ".lock").unlink()  # as the training that held it does
+
+    monkeypatch.setattr(locks, "take", late)
+    with pytest.raises(Busy), folder.locked():
+        raise AssertionError
 
 
 def test_a_changed_recipe_refuses_with_the_difference(tmp_path: Path) -> None:

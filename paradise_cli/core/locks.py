@@ -3,12 +3,14 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.temporary import sweep_out
+
+_LOCK = ".lock"
 
 
 class Busy(ParadiseError):
@@ -21,25 +23,36 @@ def locked(folder: Path, kind: str, work: str, *, shared: bool = False) -> Itera
 
     What killed processes left unfinished there is removed: work that is done writes nothing more.
     Those that hold it `shared` hold it together, and remove nothing. `kind` and `work` say of which
-    kind the folder is and what is done there. Raises Busy where another process holds the lock,
-    ParadiseError where the folder cannot be written.
+    kind the folder is and what is done there. A new folder in which nothing was kept goes again
+    with an error. Raises Busy where another process holds the lock, ParadiseError where the folder
+    cannot be written.
     """
+    new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+        handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise ParadiseError(
             f"cannot write the {kind} folder {folder}: {error.strerror}; choose another with --out"
         ) from error
     try:
-        take(
-            handle,
-            f"another {work} is running in {folder}; wait for it, stop it, or choose another --out",
-            shared=shared,
+        busy = (
+            f"another {work} is running in {folder}; wait for it, stop it, or choose another --out"
         )
+        take(handle, busy, shared=shared)
+        # Put away since it was opened: who comes next would lock another file of the same name.
+        if os.fstat(handle).st_nlink == 0:
+            raise Busy(busy)
         if not shared:
             sweep_out(folder)
         yield
+    except BaseException:
+        # While it is locked, so that nobody else has begun there.
+        with suppress(OSError):
+            if new and not shared and os.listdir(folder) == [_LOCK]:
+                (folder / _LOCK).unlink()
+                folder.rmdir()
+        raise
     finally:
         os.close(handle)
 

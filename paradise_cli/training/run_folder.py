@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,13 @@ class RunFolder:
             # A training writes where it runs before its recipe, and everything else after it.
             later = [path.name for path in self._files() if path != self.environment]
             refuse_foreign(self.path, later, self.recipe.name, f"{self.checkpoints.name}/step-*")
-            yield
+            try:
+                yield
+            except BaseException:
+                # Of a training that was refused there is nothing to go on from.
+                with suppress(OSError):
+                    self.checkpoints.rmdir()  # if it is empty
+                raise
 
     def _files(self) -> list[Path]:
         """What a training reads and writes, but for checkpoints to go on from."""

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ SMALL = [
     "train.batch_size=100",
     "train.precision=fp32",
 ]
+CHANNELS_LAST = ("model.backbone={name: preact_resnet, depth: 8}", "train.channels_last=true")
 STEPS = 3 * (1293 // 100)  # 1,437 training images less a validation tenth
 
 
@@ -137,16 +139,19 @@ def test_the_same_command_after_the_end_changes_no_weight(
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "q"),
+    ("optimizer", "q", "more"),
     [
-        *itertools.product(sorted(OPTIMIZERS), ["batch", "fitted"]),
-        *itertools.product(["adamw"], ["bank, size: 150", "mixture", "vamp, components: 5"]),
+        *itertools.product(sorted(OPTIMIZERS), ["batch", "fitted"], [()]),
+        *itertools.product(["adamw"], ["bank, size: 150", "mixture", "vamp, components: 5"], [()]),
+        # What is kept must come back as the weights lie in memory.
+        *itertools.product(sorted(OPTIMIZERS), ["fitted"], [CHANNELS_LAST]),
     ],
 )
 def test_stopping_at_any_step_and_going_on_changes_no_bit(
-    tmp_path: Path, optimizer: str, q: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, optimizer: str, q: str, more: Sequence[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = [
+        *more,
         f"optim={{name: {optimizer}, lr: 0.01, schedule: one_cycle, clip: 1.0}}",
         f"objective.rate={{q: {q}}}",
     ]

@@ -136,7 +136,8 @@ def _outlined_state(optimizer: Optimizer) -> dict[str, Tensor]:
     twin = copy.copy(optimizer)
     twin.state = defaultdict(dict)
     twin.param_groups = [
-        group | {"params": [_outline(each) for each in group["params"]]}
+        # The kernel of CPUs has no twin there, and keeps the same.
+        group | {"params": [_outline(each) for each in group["params"]], "fused": False}
         for group in optimizer.param_groups
     ]
     twin.step()

@@ -277,6 +277,18 @@ def test_classes_of_shards_may_stand_beside_the_images(tmp_path: Path) -> None:
     assert found.train.labels[:, 0].tolist() == [1, 0, 1, -1]
 
 
+def test_images_whose_names_hold_dots_have_classes_of_their_own(tmp_path: Path) -> None:
+    (content, *_) = files_of(save_images(tmp_path / "photos", 1)).values()
+    classes = {"2024.05.01": b"owl", "2024.05.02": b"elk", "x": b"owl"}
+    images = ["2024.05.01.png", "2024.05.02.png", "2024.05.03.png", "x.left.png"]
+    files = [(name, content) for name in images]
+    files += [(f"{name}.cls", text) for name, text in classes.items()]
+    pack(tmp_path / "shards" / "a.tar", files)
+    found = DATASETS["tar_shards"](tmp_path / "shards", size=8)
+    assert found.info.targets[0].classes == ("elk", "owl")
+    assert found.train.labels[:, 0].tolist() == [1, 0, -1, 1]
+
+
 def test_an_image_in_a_shard_that_cannot_be_read_is_named_or_left_out(tmp_path: Path) -> None:
     shards = packed_tree(tree(tmp_path / "folder"), tmp_path / "shards")
     pack(shards / "train" / "bad.tar", [("cat/zz.png", b"no picture")])

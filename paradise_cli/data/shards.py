@@ -22,7 +22,8 @@ _LONGEST = 2**20
 class Packed:
     """An image file within a tar file, read where it lies there.
 
-    `class_name` is what the file of the same name with the suffix `.cls` holds, else the folder.
+    `class_name` is what the file of the same name with the suffix `.cls` holds, else the one of the
+    name up to its first dot, else the folder.
     """
 
     shard: Path
@@ -93,7 +94,7 @@ def packed_images(shard: Path, *, some: bool = True) -> list[Packed]:
                 found = Packed(shard, member.name, member.offset_data, member.size)
                 if member.name.lower().endswith(_CLASS) and member.size < _LONGEST:
                     text = found.read_bytes().decode(errors="backslashreplace")
-                    classes[_key(member.name)] = text.strip()
+                    classes[_stem(member.name)] = text.strip()
                 elif member.name.lower().endswith(SUFFIXES):
                     images.append(found)
             _check_end(file, archive.offset, len(images))
@@ -144,8 +145,14 @@ def _check_end(file: io.BufferedReader, offset: int, images: int) -> None:
 
 def _with_class(image: Packed, classes: dict[str, str]) -> Packed:
     folder = image.folders[-1] if image.folders else None
-    name = classes.get(_key(image.name)) or folder
+    # The whole name first: WebDataset takes 2024.05.01.jpg and 2024.05.02.jpg for one example.
+    name = classes.get(_stem(image.name)) or classes.get(_key(image.name)) or folder
     return replace(image, class_name=name)
+
+
+def _stem(name: str) -> str:
+    """A file's name without its suffix."""
+    return name.rpartition(".")[0]
 
 
 def _key(name: str) -> str:

@@ -75,6 +75,9 @@ def test_calibration_error_closed_forms():
     sure = torch.ones(10)
     assert calibration_error(sure, torch.arange(10) < 7) == pytest.approx(0.3)
     assert calibration_error(sure, torch.ones(10)) == 0
+    # Those that are sure lie in one bin with the nearly sure: 0.975 was said, 0.95 came true.
+    nearly = torch.cat([sure, torch.full((10,), 0.95)])
+    assert calibration_error(nearly, torch.arange(20) != 3) == pytest.approx(0.025)
     # Over- and underconfidence in different bins do not cancel.
     mixed = torch.tensor([0.9, 0.9, 0.6, 0.6])
     assert calibration_error(mixed, torch.tensor([1, 0, 1, 1])) == pytest.approx(0.4)

@@ -1,6 +1,7 @@
 """Cards are drafted from models, agree with them, and are found out where they do not."""
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from paradise_cli import library
 from paradise_cli.cli import app
 from paradise_cli.core import yaml
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.core.proportions import Proportion
+from paradise_cli.core.proportions import NORMAL_95, Proportion
 from paradise_cli.hub.cards import read_card
 from paradise_cli.verification import draft, measure
 from paradise_cli.verification.compare import accuracies, means
@@ -212,25 +213,28 @@ def test_changed_code_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_difference_of_accuracies_is_that_of_exact_mcnemar() -> None:
-    """Three images that only the first has right, of ten: p = 2 / 2^3, and of the second's share
-    of those three Clopper and Pearson's upper end is 1 - 0.025^(1/3).
+    """Three images that only the first has right, of ten: p = 2 / 2^3. At the upper end d > 0 of
+    the interval q = 0.3 of the first's gives way: its likeliest share is (sqrt(B^2 + 24 d (1 - d) n)
+    - B) / 4n with B = (2n + 3) d - 3, and (n d + 3)^2 = z^2 n (2 q + d (1 - d)).
     """
     first = torch.tensor([True] * 8 + [False] * 2)
     second = first.clone()
     second[:3] = False
     found = accuracies(first, second)
     assert found.difference == pytest.approx(-0.3) and found.p == pytest.approx(0.25)
-    high = (2 * (1 - 0.025 ** (1 / 3)) - 1) * 0.3
-    assert found.interval == pytest.approx((-0.3, high))
+    low, high = found.interval
+    n, b = 10, (2 * 10 + 3) * high - 3
+    q = (math.sqrt(b * b + 24 * high * (1 - high) * n) - b) / (4 * n)
+    assert (n * high + 3) ** 2 == pytest.approx(NORMAL_95**2 * n * (2 * q + high * (1 - high)))
     back = accuracies(second, first)
-    assert back.interval == pytest.approx((-high, 0.3)) and back.only == (0, 3)
+    assert back.interval == pytest.approx((-high, -low)) and back.only == (0, 3)
 
 
 def test_models_that_agree_on_all_images_may_still_differ() -> None:
     right = torch.ones(100, dtype=torch.bool)
     found = accuracies(right, right)
-    # None of 100: Clopper and Pearson's upper end is 1 - 0.025^(1/100).
-    most = 1 - 0.025 ** (1 / 100)
+    # Without a differing image q = 0, and n^2 d^2 = z^2 n d (1 - d).
+    most = NORMAL_95**2 / (100 + NORMAL_95**2)
     assert found.difference == 0 and found.p == 1
     assert found.interval == pytest.approx((-most, most))
 

@@ -44,6 +44,34 @@ def clopper_pearson(k: int, n: int, error: float = 0.05) -> tuple[float, float]:
     return lower_bound(k, n, error / 2), 1.0 - lower_bound(n - k, n, error / 2)
 
 
+def paired_difference(only_first: int, only_second: int, n: int) -> tuple[float, float]:
+    """95% score interval of p2 - p1, two shares of the same n, of which so many have the one alone.
+
+    Tango 1998: the differences that the data would not refute, where McNemar's test asks after 0
+    (method.md 7). With the images that only one has, how many they are is uncertain too.
+    """
+    from scipy.optimize import brentq
+
+    observed = (only_second - only_first) / n
+
+    def score(difference: float) -> float:
+        # The likeliest share that only the first has, if this is the difference.
+        a = 2 * n
+        b = (2 * n - only_second + only_first) * difference - only_second - only_first
+        c = -only_first * difference * (1 - difference)
+        share = (math.sqrt(max(b * b - 4 * a * c, 0.0)) - b) / (2 * a)
+        variance = n * (2 * share + difference * (1 - difference))
+        away = n * abs(observed - difference)
+        return away and (away / math.sqrt(variance) if variance > 0 else math.inf)
+
+    def end(limit: float) -> float:
+        if observed == limit:
+            return limit
+        return float(brentq(lambda d: score(d) - NORMAL_95, observed, limit))
+
+    return end(-1.0), end(1.0)
+
+
 def hypergeometric(k: int, m: int, size: int, error: float = 0.05) -> tuple[int, int]:
     """Exact interval of how many of `size` have a property, after k of m drawn had it.
 

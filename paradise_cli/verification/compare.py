@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from paradise_cli.core.errors import UsageError
-from paradise_cli.core.proportions import NORMAL_95, clopper_pearson
+from paradise_cli.core.proportions import NORMAL_95, paired_difference
 from paradise_cli.evaluation.evaluate import Bar, Measurement, measure_loaded, silent
 from paradise_cli.evaluation.evaluation_data import split_for
 from paradise_cli.evaluation.metrics import TaskScores
@@ -90,21 +90,14 @@ def compare(
 
 
 def accuracies(first: Tensor, second: Tensor) -> Paired:
-    """Two accuracies on the same images by exact McNemar; bool [n] each, whether it is right.
+    """Two accuracies on the same images; bool [n] each, whether it is right.
 
-    Only images on which the two differ say which is better; of those the share that the second
-    has right is binomial (method.md 7).
+    Only images on which the two differ say which is better: p is that of exact McNemar, and the
+    interval is Tango's (method.md 7).
     """
     n = len(first)
     only = int((first & ~second).sum()), int((second & ~first).sum())
-    apart = sum(only)
-    if apart:
-        low, high = clopper_pearson(only[1], apart)
-        interval = (2 * low - 1) * apart / n, (2 * high - 1) * apart / n
-    else:
-        # Two that agree on n images may still differ on others, on so many of them at most.
-        most = clopper_pearson(0, n)[1]
-        interval = -most, most
+    interval = paired_difference(*only, n)
     values = float(first.double().mean()), float(second.double().mean())
     return Paired("accuracy", "", values, (only[1] - only[0]) / n, interval, n, _p(*only), only)
 

@@ -17,6 +17,7 @@ from paradise_cli.core import yaml
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.proportions import NORMAL_95, Proportion
 from paradise_cli.hub.cards import read_card
+from paradise_cli.inference.find_model import card_of_run
 from paradise_cli.verification import draft, measure
 from paradise_cli.verification.compare import accuracies, means
 
@@ -176,6 +177,43 @@ def test_a_folder_is_for_models_of_its_label(carded: Path) -> None:
     assert result.exit_code == 2 and "--data nowhere: write LABEL=FOLDER" in result.stderr
 
 
+def test_a_card_drafted_anew_keeps_what_is_still_true(carded: Path, runs: Path) -> None:
+    def drafted(model: Path, *more: str) -> tuple[list[str], str]:
+        words = ["zoo", "card", str(model), "--out", str(carded), *more]
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, done.stderr
+        found = read_card(values(carded), "mine").metrics
+        return [metric.title for metric in found], done.stderr
+
+    quick, fast = (f"robust accuracy under {suite}, linf 0.1" for suite in ("quick", "fast"))
+    assert drafted(runs / "s0")[0][2:] == [quick]
+    both = drafted(runs / "s0", "--suites", "fast", "--eps", "0.1", "--n", "8")[0][2:]
+    assert both == [fast, quick]
+    # Measured anew it stands once.
+    again = drafted(runs / "s0", "--suites", "quick", "--eps", "0.1", "--n", "8")[0][2:]
+    assert again == [quick, fast]
+    titles, said = drafted(runs / "s1")
+    assert titles[2:] == [] and "left out: 2 numbers under attack, of the other weights" in said
+
+
+def test_a_card_replaces_nothing_but_a_card(runs: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_bytes((runs / "s0" / "recipe.yaml").read_bytes())
+    before = recipe.read_bytes()
+    for more, said in {
+        ("--out", str(recipe)): "is no card, it has 'data': choose another --out",
+        ("--eps", "0.1"): "--eps is for attacks: name them by --suites",
+        ("--n", "8"): "--n is for attacks",
+    }.items():
+        done = CliRunner().invoke(app, ["zoo", "card", str(runs / "s0"), *more])
+        assert done.exit_code == 2 and said in done.stderr
+    assert recipe.read_bytes() == before
+    # The card of a run is of its last weights.
+    assert card_of_run(runs / "s0" / "model.safetensors") == runs / "s0" / "card.yaml"
+    best = runs / "s0" / "checkpoints" / "best.safetensors"
+    assert card_of_run(best) == best.with_suffix(".yaml")
+
+
 def test_a_card_may_tell_of_other_images_than_the_model_learned_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -213,9 +251,9 @@ def test_changed_code_measures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_difference_of_accuracies_is_that_of_exact_mcnemar() -> None:
-    """Three images that only the first has right, of ten: p = 2 / 2^3. At the upper end d > 0 of
-    the interval q = 0.3 of the first's gives way: its likeliest share is (sqrt(B^2 + 24 d (1 - d) n)
-    - B) / 4n with B = (2n + 3) d - 3, and (n d + 3)^2 = z^2 n (2 q + d (1 - d)).
+    """Three images that only the first has right, of ten: p = 2 / 2^3. With d > 0 the upper end,
+    the likeliest share of such images is q = (sqrt(B^2 + 24 d (1 - d) n) - B) / 4n with
+    B = (2n + 3) d - 3, and (n d + 3)^2 = z^2 n (2 q + d (1 - d)).
     """
     first = torch.tensor([True] * 8 + [False] * 2)
     second = first.clone()

@@ -230,8 +230,10 @@ def card(
     suites: Annotated[
         str, typer.Option(help="Attacks of robust accuracies, by commas: paper,standard.")
     ] = "",
-    eps: Annotated[str, typer.Option(help="Their radius.")] = "8/255",
-    n: Annotated[int, typer.Option(help="Images that they attack.", min=1)] = 1000,
+    eps: Annotated[str | None, typer.Option(help="Their radius.", show_default="8/255")] = None,
+    n: Annotated[
+        int | None, typer.Option(help="Images that they attack.", min=1, show_default="1000")
+    ] = None,
     overrides: OverridesOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
@@ -243,30 +245,44 @@ def card(
     paradise zoo card runs/mine
     paradise zoo card runs/mine --suites paper,standard --eps 8/255
 
-    What is in the card already, as summary and limits, is kept; all numbers are measured anew.
+    What is in the card already, as summary and limits, is kept, and numbers under attacks that are
+    not asked for; all others are measured anew.
     """
+    if not suites and (eps is not None or n is not None):
+        raise UsageError(f"{'--eps' if eps else '--n'} is for attacks: name them by --suites")
     from paradise_cli.core.ranges import number
     from paradise_cli.core.storage import require_writable
-    from paradise_cli.hub.cards import card_values
+    from paradise_cli.hub.cards import Card, card_values
     from paradise_cli.inference.find_model import card_of_run, find_model
 
-    radius = number(eps, "--eps")
+    radius = number(eps or "8/255", "--eps")
     weights = find_model(model)
     path = out or card_of_run(weights)
     if path is None:
         raise UsageError("name the card by --out: only a run folder has a place for it")
     before = card_values(path) if path.exists() else {}
+    if foreign := sorted(before.keys() - Card.model_fields.keys()):
+        raise UsageError(
+            f"{path} is no card, it has {foreign[0]!r}: choose another --out, or move it away"
+        )
     # Asked before hours of attacks.
     require_writable(path)
     from paradise_cli.attacks.session.settings import AttackSettings
+    from paradise_cli.verification.draft import under_attack
 
     chosen = [
         AttackSettings(eps=radius, suite=suite, seed=seed) for suite in suites.split(",") if suite
     ]
     kept = f"{path} is as it was; attacks that had begun go on by the same command"
     with goes_on(kept if chosen else f"{path} is as it was"):
-        document = _drafted(str(weights), model, before, chosen, n, overrides or [], device, seed)
+        document = _drafted(
+            str(weights), model, before, chosen, n or 1000, overrides or [], device, seed
+        )
     _write_card(path, document, as_json)
+    attacked = under_attack(before)
+    if attacked and before.get("packaged") != document["packaged"]:
+        were = counted(len(attacked), "number")
+        note(f"left out: {were} under attack, of the other weights that {path.name} was of")
 
 
 def _drafted(

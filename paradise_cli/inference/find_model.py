@@ -62,9 +62,15 @@ def run_of(weights: Path) -> RunFolder | None:
 
 
 def card_of_run(weights: Path) -> Path | None:
-    """Where the card of a run's weights is; None for weights that lie in no run folder."""
+    """Where the card of a run's weights is; None for weights that lie in no run folder.
+
+    That of the run is of its last plain weights; others have theirs beside them.
+    """
     run = run_of(weights)
-    return None if run is None else run.path / CARD
+    if run is None:
+        return None
+    own = os.path.samefile(weights, run.model) if run.model.is_file() else False
+    return run.path / CARD if own else weights.with_suffix(".yaml")
 
 
 def short_name(weights: Path) -> str:

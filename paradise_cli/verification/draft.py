@@ -43,7 +43,8 @@ def drafted(
     """The card of a trained model as YAML's values, in the order of its schema.
 
     `name` is what its commands call it, `before` the values of an earlier card, of which the words,
-    what it is the default for and the Hub's part are kept. Raises ParadiseError in a
+    what it is the default for and the Hub's part are kept, and of the same weights the numbers
+    under attacks that are not asked for now. Raises ParadiseError in a
     checkout with changes, whose numbers nobody could measure again, for images that give no number,
     and errors as of evaluating and attacking.
     """
@@ -68,10 +69,25 @@ def drafted(
     return _card(loaded, before, metrics)
 
 
+def under_attack(card: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The robust accuracies of a card, or of a draft, which may hold anything."""
+    metrics = card.get("metrics")
+    listed = metrics if isinstance(metrics, list) else []
+    return [e for e in listed if isinstance(e, dict) and isinstance(e.get("attack"), dict)]
+
+
 def _card(
     loaded: LoadedModel, before: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     words = {key: before.get(key, "") for key in WORDS}
+    packaged = {
+        "sha256": file_digest(loaded.source),
+        "bytes": loaded.source.stat().st_size,
+    }
+    anew = [_threat(each) for each in under_attack({"metrics": metrics})]
+    # Hours of attacks are not thrown away; of other weights they say nothing.
+    earlier = under_attack(before) if before.get("packaged") == packaged else []
+    kept = [each for each in earlier if _threat(each) not in anew]
     work = work_of(loaded.recipe)
     epochs = loaded.recipe.train.epochs
     return {
@@ -83,13 +99,15 @@ def _card(
         "intended_use": words["intended_use"],
         "limits": words["limits"],
         "training": {"epochs": epochs, "forward": work.forward, "back": work.back},
-        "packaged": {
-            "sha256": file_digest(loaded.source),
-            "bytes": loaded.source.stat().st_size,
-        },
+        "packaged": packaged,
         **{key: before[key] for key in CHOSEN if key in before},
-        "metrics": list(metrics),
+        "metrics": [*metrics, *kept],
     }
+
+
+def _threat(metric: Mapping[str, Any]) -> list[Any]:
+    """What a robust accuracy was measured under, whatever came of it."""
+    return [metric["attack"].get(key) for key in ("suite", "norm", "eps")]
 
 
 def _recipe(name: str) -> str:

@@ -313,6 +313,9 @@ def test_what_is_long_is_broken_in_a_terminal_and_whole_in_a_pipe(
     words = "paradise attack cifar10-rn20 --suite standard --norm linf " * 3
     output.print_entry("by  ", words.strip(), " \\")
     assert capsys.readouterr().out == f"by  {words.strip()}\n"
+    # What somebody else wrote is no line of ours, and no command to the terminal.
+    output.print_entry("limits  ", "none\x1b[2J\nerror: a fault")
+    assert capsys.readouterr().out == "limits  none\\x1b[2J\\nerror: a fault\n"
     terminal = Console(force_terminal=True, width=60, height=20)
     monkeypatch.setattr(output, "console", terminal)
     output.print_entry("by  ", words.strip(), " \\")

@@ -22,8 +22,9 @@ from paradise_cli.core.storage import load_metadata
 from paradise_cli.core.yaml import dump
 from paradise_cli.hub import ask, client
 from paradise_cli.hub.cards import card, card_file, packaged_file, read_card, zoo_names
-from paradise_cli.hub.pull import cached, pull, remove
+from paradise_cli.hub.pull import cached, plan, pull
 from paradise_cli.hub.records import hub_cache
+from paradise_cli.hub.removal import remove
 from paradise_cli.recipe.files import shipped_recipes
 from tests.fake_hub import COMMIT, FakeHub, running
 from tests.tiny_model import save_tiny
@@ -64,7 +65,7 @@ def test_a_pull_is_verified_and_a_second_one_asks_nobody(hub: FakeHub, weights: 
     [
         ("truncated", "org/model cannot be reached (RemoteProtocolError): check the network"),
         ("reset", "org/model cannot be reached (ReadError): check the network"),
-        ("wrong bytes", "org/model: model.safetensors came twice with another content than it"),
+        ("wrong bytes", "org/model: config.json and model.safetensors came twice with another"),
         ("html", "org/model cannot be had: more comes than the 2 bytes it should have"),
         ("404", "org/model lacks the file; it is no model of PARADISE's"),
         ("gated", "org/model is gated: ask for access on its page, then `hf auth login`"),
@@ -74,7 +75,7 @@ def test_a_pull_is_verified_and_a_second_one_asks_nobody(hub: FakeHub, weights: 
         ("500", "org/model cannot be had: the Hub answers 500; try again later"),
         ("dropped", "org/model cannot be reached (RemoteProtocolError): check the network"),
         ("refused", "org/model cannot be reached (ConnectError): check the network"),
-        ("offline", "org/model cannot be reached (OfflineModeIsEnabled): check the network"),
+        ("offline", "org/model is not asked for where HF_HUB_OFFLINE is set; unset it"),
         ("portal", "org/model cannot be had: the Hub answers with something else than JSON; try"),
         ("redirect", "org/model cannot be had: more comes than the 2 bytes it should have"),
         ("no digest", "org/model cannot be had: the Hub's ETag is neither a digest nor a commit"),
@@ -108,6 +109,34 @@ def test_a_fault_is_one_message_and_the_next_pull_heals(
     assert not list(hub_cache().rglob("*.incomplete"))
     hub.fault = None
     assert pull("org/model").path.read_bytes() == weights
+
+
+def test_a_damaged_card_is_fetched_anew(hub: FakeHub, weights: bytes) -> None:
+    hub.files["card.yaml"] = b"summary: A model.\n"
+    path = pull("org/model").path
+    card_path = path.with_name("card.yaml")
+    card_path.write_bytes(b"summary: Another.\n")
+    with pytest.raises(ParadiseError, match=r"no whole card\.yaml, and --offline asks nobody"):
+        pull("org/model", offline=True)
+    # Whoever asks nobody takes nothing away either.
+    assert card_path.exists() and plan("org/model").origin == "hub"
+    assert pull("org/model").origin == "hub"
+    assert card_path.read_bytes() == hub.files["card.yaml"]
+    assert path.read_bytes() == weights
+
+
+def test_a_dry_run_keeps_nothing_of_what_it_asked(hub: FakeHub, tmp_path: Path) -> None:
+    assert (plan("org/model").origin, plan("org/model").revision) == ("hub", COMMIT)
+    assert not list(tmp_path.rglob("*.json"))
+    with pytest.raises(ParadiseError, match="was not pulled"):
+        remove("org/model")
+    # A pull that failed before its first file has recorded what the branch meant.
+    hub.fault = "404"
+    with pytest.raises(ParadiseError):
+        pull("org/model")
+    assert list(tmp_path.rglob(f"{COMMIT}.json"))
+    remove("org/model")
+    assert not list(tmp_path.rglob("*.json"))
 
 
 def test_one_drop_is_survived(hub: FakeHub, weights: bytes) -> None:
@@ -147,7 +176,7 @@ def test_what_a_killed_pull_left_is_gone_after_one_that_fetches_nothing(
 
 def test_a_commit_is_that_commit(hub: FakeHub) -> None:
     other = "f" * 40
-    with pytest.raises(ParadiseError, match=f"names no commit of 40 digits for {other}"):
+    with pytest.raises(ParadiseError, match=f"names another commit, or none, for {other}"):
         pull(f"org/model@{other}")
     assert not hub_cache().exists()
 
@@ -164,7 +193,7 @@ def test_a_cache_that_cannot_be_written_is_said(
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (OSError(errno.ENOSPC, "No space left", "/c/x"), "cannot be kept: free space for /c/x; or"),
+        (OSError(errno.ENOSPC, "No space left", "/c/x"), "is full, free space for /c/x; or"),
         (
             PermissionError(errno.EACCES, "denied", "/c/x"),
             "there is no permission to write to /c/x",

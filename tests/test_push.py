@@ -1,6 +1,7 @@
 """What is pushed is what the card and the weights say, in one commit; what cannot be is refused."""
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -217,6 +218,11 @@ def without_verdict(run: Path) -> None:
     edit(run / "card.yaml", metrics=metrics)
 
 
+def with_first_metric(run: Path, **changes: Any) -> None:
+    first, *rest = yaml.safe_load((run / "card.yaml").read_text())["metrics"]
+    edit(run / "card.yaml", metrics=[first | changes, *rest])
+
+
 def edit(path: Path, **changes: Any) -> None:
     path.write_text(dump(yaml.safe_load(path.read_text()) | changes), encoding="utf-8")
 
@@ -249,6 +255,11 @@ def unfinished(run: Path) -> None:
         (without_metrics, "a trained model has a file, metrics"),
         (without_verdict, "metrics.2: a robust accuracy, and nothing else, has an"),
         (untrained, "the card says 'not yet trained'; a model is pushed once it is"),
+        (lambda run: with_first_metric(run, command="rm -r x"), "metrics.0.command: should be a"),
+        (lambda run: with_first_metric(run, command="paradise evaluate x; rm -r x"),
+         "metrics.0.command: should be a command, paradise evaluate or paradise attack with"),
+        (lambda run: with_first_metric(run, interval=[-5.0, 9.0]),
+         "metrics.0: accuracies are shares, from 0 to 1, not -5.0 to 9.0"),
         (lambda run: save_tiny(run / "model.safetensors", decoder=False),
          "is the card of other weights than"),
         (lambda run: write_card(run, trained_on="cifar10"),
@@ -264,6 +275,11 @@ def test_what_is_not_ready_is_refused_and_nobody_asked(
     result = zoo("push", "runs/mine", "org/model")
     assert result.exit_code == 1 and message in result.stderr
     assert result.stderr.count("\n") == 1 and hub.asked == []
+
+
+def test_names_with_signs_of_the_shell_stand_in_quotes(run: Path) -> None:
+    with_first_metric(run, command=f"paradise evaluate {shlex.quote('a & b/it is; c')}")
+    assert prepare_push(run, "org/model").repo == "org/model"
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ def print_entry(first: str, text: str, broken: str = "") -> None:
     """`first` and a text on stdout, in one line; in a terminal as many as it takes, each beneath
     the text. `broken` ends those that go on, as a backslash those of a command.
     """
+    # Others may have written it: no line of theirs looks like one of ours.
+    text = printable(text, LONGEST_LINE)
     lines = [text]
     # In a pipe whole: grep and cut want an entry a line.
     if console.is_terminal:

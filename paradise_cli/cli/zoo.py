@@ -95,6 +95,8 @@ def pull(
 
     if data and not verify:
         raise UsageError("--data says where to measure again: add --verify")
+    if verify and dry_run:
+        raise UsageError("--verify measures what was pulled, and --dry-run pulls nothing")
     if dry_run:
         _show_plan(hub.plan(name, offline=offline), as_json)
         return
@@ -102,6 +104,8 @@ def pull(
         found = hub.pull(name, offline=offline, allow_imports=allow_imports, progress=progress)
     if not as_json:
         note(f"{name}: {_source(found)}, verified ({found.bytes / 1e6:.1f} MB)")
+    if found.origin == "cache" and found.revision and found.revision not in name:
+        note(f"the Hub was not asked for a newer one: `paradise zoo rm {found.repo}`, then pull")
     document, agree = found.to_json(), True
     if verify:
         again, agree = zoo_checks.measured_again([name], data or [], as_json=as_json)
@@ -122,8 +126,10 @@ def _show_plan(plan: "Plan", as_json: bool) -> None:
 
 
 def _source(found: "Pulled") -> str:
-    where = {"packaged": "comes with this package", "cache": "is in the cache already"}
-    return where.get(found.origin, f"pulled from {found.repo} at {found.revision}")
+    if found.origin == "packaged":
+        return "comes with this package"
+    how = "is in the cache already, from" if found.origin == "cache" else "pulled from"
+    return f"{how} {found.repo} at {found.revision}"
 
 
 def push(
@@ -180,9 +186,9 @@ def rm(
     \b
     paradise zoo rm org/repo
     """
-    from paradise_cli.hub import pull as hub
+    from paradise_cli.hub.removal import remove
 
-    removed = hub.remove(name)
+    removed = remove(name)
     if as_json:
         print_json({"name": name, "bytes": removed})
         return

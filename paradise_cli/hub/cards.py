@@ -37,6 +37,15 @@ Code: TypeAlias = Annotated[
     ),
 ]
 """The commit of the code that measured, or its version where it was installed without one."""
+Command: TypeAlias = Annotated[
+    str,
+    Written(
+        # It is shown to be typed: nothing in it, outside of quotes, may be another command.
+        r"""paradise (?:evaluate|attack) (?:[^;&|<>$`\\'"\x00-\x1f]|'[^'\x00-\x1f]*'|"'")+""",
+        "should be a command, paradise evaluate or paradise attack with its options, and no other",
+    ),
+]
+"""How anyone can measure a number again."""
 Words: TypeAlias = Annotated[str, Field(min_length=1)]
 """What a person has to write: an empty draft is no card."""
 MetricName: TypeAlias = Literal["accuracy", "distortion", "rate", "robust accuracy"]
@@ -84,7 +93,7 @@ class Metric(Strict):
     n: Annotated[int, Field(ge=1)]
     seed: int
     commit: Code
-    command: str
+    command: Command
     attack: Attack | None = None
 
     @property
@@ -109,6 +118,8 @@ class Metric(Strict):
         low, high = self.interval
         if not low <= self.value <= high:
             raise ValueError(f"{self.value} lies outside its interval, {low} to {high}")
+        if "accuracy" in self.name and not 0 <= low <= high <= 1:
+            raise ValueError(f"accuracies are shares, from 0 to 1, not {low} to {high}")
         # A robust accuracy without attack and verdict is no statement.
         if (self.name == "robust accuracy") != (self.attack is not None):
             raise ValueError("a robust accuracy, and nothing else, has an attack and its verdict")

@@ -24,8 +24,8 @@ TOKEN = "PARADISE_HUB_TOKEN"
 """The variable of a token given in Python; it comes before those that the client finds."""
 
 _OF_THE_CACHE = {
-    errno.ENOSPC: "free space for",
-    errno.EDQUOT: "free space for",
+    errno.ENOSPC: "the disk is full, free space for",
+    errno.EDQUOT: "your share of the disk is full, free space for",
     errno.EFBIG: "so large a file is not allowed in",
     errno.EACCES: "there is no permission to write to",
     errno.EROFS: "there is no permission to write to",
@@ -221,6 +221,8 @@ def said(error: BaseException, pushing: bool) -> str | None:
         ),
         (errors.RemoteEntryNotFoundError, "lacks the file; it is no model of PARADISE's"),
         (errors.HFValidationError, "is no name of a repository; write org/repo[@revision]"),
+        (errors.OfflineModeIsEnabled, "is not asked for where HF_HUB_OFFLINE is set; unset it"),
+        (httpx2.UnsupportedProtocol, "cannot be reached: HF_ENDPOINT is no address; unset it"),
     ]
     for kind, text in kinds:
         if isinstance(error, kind):
@@ -239,6 +241,9 @@ def said(error: BaseException, pushing: bool) -> str | None:
     # one to sign in answers with a page.
     if isinstance(error, json.JSONDecodeError):
         return f"{cannot}: the Hub answers with something else than JSON; try again later"
+    # What the client advises of a file of the wrong length is no option of ours.
+    if isinstance(error, OSError) and "Consistency check failed" in str(error):
+        return f"{cannot}: a file of another length came than it should have; try again later"
     if isinstance(error, OSError) or (pushing and isinstance(error, ValueError)):
         return f"{cannot}: {_line(error)}"
     return None

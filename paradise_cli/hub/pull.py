@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,7 +25,6 @@ from paradise_cli.hub.records import (
     COMMIT,
     HubFile,
     Record,
-    forget,
     hub_cache,
     keep,
     parse_record,
@@ -87,7 +85,7 @@ class Plan:
 
 def is_repository(name: str) -> bool:
     """Whether a name could be one of the Hub, as org/repo or org/repo@revision."""
-    return _place(name) is not None
+    return place_of(name) is not None
 
 
 @usable_cache()
@@ -116,58 +114,12 @@ def pull(
 
 @usable_cache()
 def plan(name: str, *, offline: bool = False) -> Plan:
-    """What `pull` would do, without any file; errors as `pull`."""
-    known = _record(name, offline)
+    """What `pull` would do, without any file, and nothing recorded; errors as `pull`."""
+    known = _record(name, offline, kept=False)
     if known is None:
         return Plan(name, "packaged", _packaged(name).stat().st_size)
-    there = (snapshot(known.repo, known.commit) / WEIGHTS).is_file()
     size = int(known.files[WEIGHTS]["bytes"])
-    return Plan(name, "cache" if there else "hub", size, known.repo, known.commit)
-
-
-@usable_cache()
-def remove(name: str) -> int:
-    """Delete what was pulled of `org/repo`, or of `org/repo@revision` that commit alone; how many
-    bytes that were.
-
-    Raises UsageError for a name that is none of a repository, and for what was never pulled.
-    """
-    place = _place(name)
-    if place is None:
-        raise UsageError(f"{name}: only what was pulled can be removed; name it as org/repo")
-    repo, revision = place
-    folder = snapshot(repo, "x").parents[1]
-    if not folder.is_dir():
-        raise UsageError(f"{name} was not pulled: there is no {folder}")
-    there = sorted(path.name for path in folder.glob("snapshots/*"))
-    commit = None
-    if "@" in name:
-        known = _recalled(repo, revision)
-        if known is None or known.commit not in there:
-            raise UsageError(
-                f"{name} was not pulled, only {', '.join(there) or 'nothing'} of {repo}; without"
-                " @revision all is removed"
-            )
-        commit = known.commit
-    before = _size(folder)
-    if commit is None or there == [commit]:
-        shutil.rmtree(folder)
-        forget(repo)
-        return before
-    shutil.rmtree(folder / "snapshots" / commit)
-    forget(repo, commit)
-    # Commits share their files: what another one still links to stays.
-    linked = {link.resolve() for link in folder.glob("snapshots/*/*")}
-    for path in (folder / "blobs").glob("*"):
-        if path.resolve() not in linked:
-            path.unlink()
-    return before - _size(folder)
-
-
-def _size(folder: Path) -> int:
-    """Bytes of all files in a folder; links to them count for nothing."""
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return sum(path.stat().st_size for path in files)
+    return Plan(name, "hub" if _lacking(known) else "cache", size, known.repo, known.commit)
 
 
 @usable_cache()
@@ -180,13 +132,13 @@ def cached(name: str) -> Path | None:
         on_hub = card(name).hub
         known = None if on_hub is None else _listed(on_hub)
     else:
-        place = _place(name)
-        known = None if place is None else _recalled(*place)
+        place = place_of(name)
+        known = None if place is None else recalled(*place)
     if known is None:
         return None
     path = snapshot(known.repo, known.commit) / WEIGHTS
     # A pull that was killed before it had looked at its file leaves one that nobody has verified.
-    return path if path.is_file() and _is(path, known.files[WEIGHTS]) else None
+    return path if _is(path, known.files[WEIGHTS]) else None
 
 
 def card_of(name: str) -> Card:
@@ -196,7 +148,7 @@ def card_of(name: str) -> Card:
     here. Raises UsageError for an unknown name, ParadiseError for what was not pulled and a
     repository without a card.
     """
-    place = _place(name)
+    place = place_of(name)
     if name not in zoo_names() and Path(name).exists():
         raise UsageError(
             f"{name} is a folder or file here, and only models of the zoo and of repositories have"
@@ -205,7 +157,7 @@ def card_of(name: str) -> Card:
         )
     if place is None:
         return card(name)
-    known = _recalled(*place)
+    known = recalled(*place)
     folder = None if known is None else snapshot(known.repo, known.commit)
     if known is None or folder is None or not (folder / WEIGHTS).is_file():
         raise ParadiseError(f"{name} was not pulled: paradise zoo pull {name}")
@@ -228,28 +180,35 @@ def _as_pulled(card: Card, known: Record) -> Card:
     return card.model_copy(update={"packaged": None, "hub": on_hub})
 
 
-def _place(name: str) -> tuple[str, str] | None:
+def place_of(name: str) -> tuple[str, str] | None:
     """The repository and the revision that `org/repo[@revision]` names; None for another name."""
     asked = _REPO.fullmatch(name)
     return (asked["repo"], asked["revision"] or "main") if asked else None
 
 
-def _recalled(repo: str, revision: str) -> Record | None:
+def recalled(repo: str, revision: str) -> Record | None:
     """What was recorded of a revision: a commit, or what a branch meant when it was asked for."""
     commit = revision if COMMIT.fullmatch(revision) else recall_branch(repo, revision)
     return recall(repo, commit) if commit else None
 
 
-def _record(name: str, offline: bool) -> Record | None:
-    """What is known of the files of a name on the Hub; None where they come with this package."""
-    place = _place(name)
+def _record(name: str, offline: bool, *, kept: bool = True) -> Record | None:
+    """What is known of the files of a name on the Hub; None where they come with this package.
+
+    What the Hub is asked for is `kept`, or not.
+    """
+    place = place_of(name)
     if place is None:
         return _of_the_zoo(name, card(name))
     if Path(name).exists():
         raise UsageError(
             f"{name} is a folder or file here: it needs no pulling; use it by its name"
         )
-    return _recalled(*place) or _looked_up(*place, offline)
+    known = recalled(*place)
+    if known is not None:
+        return known
+    found = _looked_up(*place, offline)
+    return keep(found, place[1]) if kept else found
 
 
 def _of_the_zoo(name: str, card: Card) -> Record | None:
@@ -281,7 +240,7 @@ def _packaged(name: str) -> Path:
 
 
 def _looked_up(repo: str, revision: str, offline: bool) -> Record:
-    """What the Hub says of a revision, which is recorded."""
+    """What the Hub says of a revision."""
     if offline:
         raise ParadiseError(
             f"{repo}@{revision} was not pulled yet, and --offline asks nobody; pull it where there"
@@ -291,50 +250,68 @@ def _looked_up(repo: str, revision: str, offline: bool) -> Record:
     commit = str(found["commit"])
     # It becomes the name of a folder, and who names a commit wants no other one.
     if not COMMIT.fullmatch(commit) or (COMMIT.fullmatch(revision) and commit != revision):
-        raise ParadiseError(f"{repo}: the Hub names no commit of 40 digits for {revision}")
+        raise ParadiseError(f"{repo}: the Hub names another commit, or none, for {revision}")
     if WEIGHTS not in found["files"]:
         raise ParadiseError(f"{repo} has no {WEIGHTS}; it is no model of PARADISE's")
     # What else lies there, and what it is called, is of no use here.
-    files = {name: found["files"][name] for name in _OURS if name in found["files"]}
+    files = {name: each for name, each in found["files"].items() if name in _OURS}
     try:
-        record = parse_record({"repo": repo, "commit": commit, "files": files})
+        return parse_record({"repo": repo, "commit": commit, "files": files})
     except ParadiseError as error:
         raise ParadiseError(f"{repo}: the Hub's answer makes no sense: {error}") from error
-    return keep(record, revision)
 
 
 def _from_hub(name: str, known: Record, offline: bool, progress: Progress | None) -> Pulled:
-    path, wanted = snapshot(known.repo, known.commit) / WEIGHTS, known.files[WEIGHTS]
+    path = snapshot(known.repo, known.commit) / WEIGHTS
 
     def pulled(origin: Literal["cache", "hub"]) -> Pulled:
         size = path.stat().st_size
         return Pulled(name, path, size, origin, known.repo, known.commit)
 
-    if path.is_file():
-        if _is(path, wanted):
-            return pulled("cache")
-        _remove(path)
+    lacking = _lacking(known)
+    if not lacking:
+        return pulled("cache")
     if offline:
-        raise ParadiseError(f"{known.repo} is not in the cache, and --offline asks nobody")
-    sizes = {file: known.files[file]["bytes"] for file in _OURS if file in known.files}
+        raise ParadiseError(
+            f"{known.repo}: the cache has no whole {lacking[0].name}, and --offline asks nobody"
+        )
+    sizes = {file: wanted["bytes"] for file, wanted in _ours(known).items()}
     for anew in (False, True):
+        for damaged in lacking:
+            _remove(damaged)
         ask(
             known.repo, "fetch", progress=progress,
             commit=known.commit, files=sizes, cache=str(hub_cache()), anew=anew,
         )  # fmt: skip
         # The client checks no content: what is of the right length is right to it, and stays.
-        if _is(path, wanted):
+        lacking = _lacking(known)
+        if not lacking:
             return pulled("hub")
-        _remove(path)
+    for damaged in lacking:
+        _remove(damaged)
+    named = " and ".join(path.name for path in lacking)
     raise ParadiseError(
-        f"{known.repo}: {WEIGHTS} came twice with another content than it should have; nothing was"
-        " kept. Try again later, or tell who published it"
+        f"{known.repo}: {named} came twice with another content than it should have; nothing of it"
+        " was kept. Try again later, or tell who published it"
     )
 
 
+def _ours(known: Record) -> dict[str, HubFile]:
+    """The files that are fetched of a commit, in that order."""
+    return {name: known.files[name] for name in _OURS if name in known.files}
+
+
+def _lacking(known: Record) -> list[Path]:
+    """Those that are not in the cache as they should be."""
+    folder = snapshot(known.repo, known.commit)
+    return [
+        folder / name for name, wanted in _ours(known).items() if not _is(folder / name, wanted)
+    ]
+
+
 def _is(path: Path, wanted: HubFile) -> bool:
-    """Whether a file is what a card or the Hub says of it."""
-    if path.stat().st_size != wanted["bytes"]:
+    """Whether a file is there, and what a card or the Hub says of it."""
+    if not path.is_file() or path.stat().st_size != wanted["bytes"]:
         return False
     if wanted["sha256"] is not None:
         return file_digest(path) == wanted["sha256"]

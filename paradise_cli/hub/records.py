@@ -67,10 +67,18 @@ def snapshot(repo: str, commit: str) -> Path:
 
 def keep(record: Record, branch: str | None = None) -> Record:
     """Remember what a commit holds, and that a branch means it."""
-    write_json(_folder(record.repo) / f"{record.commit}.json", asdict(record))
-    if branch is not None:
-        write_json(_branch(record.repo, branch), {"commit": record.commit})
+    try:
+        write_json(_folder(record.repo) / f"{record.commit}.json", asdict(record))
+        if branch is not None:
+            write_json(_branch(record.repo, branch), {"commit": record.commit})
+    except ParadiseError as error:
+        raise ParadiseError(f"{error}; or set PARADISE_CACHE to another folder") from error
     return record
+
+
+def knows(repo: str) -> bool:
+    """Whether anything is kept of a repository."""
+    return any(_folder(repo).glob("*.json"))
 
 
 def recall(repo: str, commit: str) -> Record | None:

@@ -58,6 +58,16 @@ def test_the_first_image_decides(zoo: None, images: str, expected: str) -> None:
     assert default_model([images, "elsewhere"])[0] == expected
 
 
+def test_of_an_array_it_is_one_that_reads_its_size(tmp_path: Path) -> None:
+    for name, shape in {"first": (4, 3, 32, 32), "last": (4, 32, 32, 3)}.items():
+        path = tmp_path / f"{name}.npy"
+        np.save(path, np.zeros(shape, np.uint8))
+        assert default_model([str(path)]) == ("cifar10-rn20", "3x32x32")
+    # A folder's images are resized.
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / "a.png")
+    assert default_model([str(tmp_path / "a.png")]) == ("photos-lite0", ANY)
+
+
 def test_without_images_it_is_the_one_for_any(zoo: None) -> None:
     assert default_model() == ("all", ANY)
 

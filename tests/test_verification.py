@@ -160,6 +160,28 @@ def test_a_model_that_cannot_be_verified_leaves_the_others(carded: Path) -> None
     assert "mine" in result.stdout
 
 
+def test_images_that_nobody_named_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["zoo", "verify", "cifar10-rn20"])
+    assert done.exit_code == 1
+    assert "measured on cifar10-jpeg75: say where that lies, --data cifar10-jpeg75=" in done.stderr
+    # What needs no images is compared all the same.
+    names = ["cifar10-rn20", "cifar10-rn20-paradise"]
+    done = CliRunner().invoke(app, ["zoo", "diff", *names, "--json"])
+    found = json.loads(done.stdout)
+    assert done.exit_code == 0 and found["paired"] == [] and not found["same_weights"]
+    assert found["recipe"] and "numbers are not compared: image_folder" in found["notes"][0]
+    done = CliRunner().invoke(app, ["zoo", "diff", *names, "--data", "nowhere"])
+    assert done.exit_code == 2
+    (tmp_path / "cifar10-rn20").mkdir()
+    done = CliRunner().invoke(app, ["predict", "a.png", "--model", "cifar10-rn20"])
+    assert done.exit_code == 1 and "it hides the zoo's model of that name" in done.stderr
+    done = CliRunner().invoke(app, ["zoo", "info", "cifar10-rn20@main"])
+    assert done.exit_code == 2 and "models of the zoo have no revisions" in done.stderr
+
+
 def test_a_folder_is_for_models_of_its_label(carded: Path) -> None:
     result = CliRunner().invoke(app, ["zoo", "verify", "mine", "--data", "digit=nowhere"])
     assert result.exit_code == 2 and "did you mean 'digits'?; their labels: digits" in result.stderr

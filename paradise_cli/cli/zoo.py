@@ -103,9 +103,7 @@ def pull(
     with _progress(name) as progress:
         found = hub.pull(name, offline=offline, allow_imports=allow_imports, progress=progress)
     if not as_json:
-        note(f"{name}: {_source(found)}, verified ({found.bytes / 1e6:.1f} MB)")
-    if found.origin == "cache" and found.revision and found.revision not in name:
-        note(f"the Hub was not asked for a newer one: `paradise zoo rm {found.repo}`, then pull")
+        _say_pulled(name, found)
     document, agree = found.to_json(), True
     if verify:
         again, agree = zoo_checks.measured_again([name], data or [], as_json=as_json)
@@ -125,11 +123,14 @@ def _show_plan(plan: "Plan", as_json: bool) -> None:
         note(str(plan))
 
 
-def _source(found: "Pulled") -> str:
-    if found.origin == "packaged":
-        return "comes with this package"
-    how = "is in the cache already, from" if found.origin == "cache" else "pulled from"
-    return f"{how} {found.repo} at {found.revision}"
+def _say_pulled(name: str, found: "Pulled") -> None:
+    how = {"packaged": "comes with this package", "cache": "is in the cache already, from"}
+    place = "" if found.repo is None else f" {found.repo} at {found.revision}"
+    source = how.get(found.origin, "pulled from") + place
+    note(f"{name}: {source}, verified ({found.bytes / 1e6:.1f} MB)")
+    # Of a branch: what it means may have changed since.
+    if found.origin == "cache" and found.revision and found.revision not in name:
+        note(f"the Hub was not asked for a newer one: `paradise zoo rm {found.repo}`, then pull")
 
 
 def push(

@@ -28,6 +28,9 @@ DataFolders = Annotated[
 ]
 Model = Annotated[str, typer.Argument(help="A run folder, a weights file, or a name of the zoo.")]
 
+EPS = "8/255"
+"""The radius of attacks on a card where none is named."""
+
 
 def verify(
     names: Names = None,
@@ -49,8 +52,8 @@ def verify(
     paradise zoo verify cifar10-rn20 --data cifar10-jpeg75=FOLDER
     paradise zoo verify --all --data cifar10-jpeg75=FOLDER
 
-    A number holds where the new one lies in the card's interval. A folder is for the numbers that
-    were measured on data of its label; --set is for all of them.
+    A number holds where the new one lies in the card's interval, whose ends are rounded by up to
+    0.1%. A folder is for the numbers that were measured on data of its label; --set is for all.
     """
     chosen = _chosen(names or [], everything)
     document, agree = measured_again(
@@ -230,7 +233,7 @@ def card(
     suites: Annotated[
         str, typer.Option(help="Attacks of robust accuracies, by commas: paper,standard.")
     ] = "",
-    eps: Annotated[str | None, typer.Option(help="Their radius.", show_default="8/255")] = None,
+    eps: Annotated[str | None, typer.Option(help="Their radius.", show_default=EPS)] = None,
     n: Annotated[
         int | None, typer.Option(help="Images that they attack.", min=1, show_default="1000")
     ] = None,
@@ -251,34 +254,50 @@ def card(
     if not suites and (eps is not None or n is not None):
         raise UsageError(f"{'--eps' if eps else '--n'} is for attacks: name them by --suites")
     from paradise_cli.core.ranges import number
-    from paradise_cli.core.storage import require_writable
-    from paradise_cli.hub.cards import Card, card_values
     from paradise_cli.inference.find_model import card_of_run, find_model
 
-    radius = number(eps or "8/255", "--eps")
+    number(eps or EPS, "--eps")  # refused before torch is loaded
     weights = find_model(model)
     path = out or card_of_run(weights)
     if path is None:
         raise UsageError("name the card by --out: only a run folder has a place for it")
-    before = card_values(path) if path.exists() else {}
-    if foreign := sorted(before.keys() - Card.model_fields.keys()):
-        raise UsageError(
-            f"{path} is no card, it has {foreign[0]!r}: choose another --out, or move it away"
-        )
-    # Asked before hours of attacks.
-    require_writable(path)
-    from paradise_cli.attacks.session.settings import AttackSettings
-    from paradise_cli.verification.draft import under_attack
-
-    chosen = [
-        AttackSettings(eps=radius, suite=suite, seed=seed) for suite in suites.split(",") if suite
-    ]
+    before = _card_before(path)
+    chosen = _attacks(suites, eps or EPS, seed)
     kept = f"{path} is as it was; attacks that had begun go on by the same command"
     with goes_on(kept if chosen else f"{path} is as it was"):
         document = _drafted(
             str(weights), model, before, chosen, n or 1000, overrides or [], device, seed
         )
     _write_card(path, document, as_json)
+    _say_left_out(before, document, path)
+
+
+def _attacks(suites: str, eps: str, seed: int) -> "list[AttackSettings]":
+    from paradise_cli.attacks.session.settings import AttackSettings
+    from paradise_cli.core.ranges import number
+
+    radius = number(eps, "--eps")
+    named = [suite for suite in suites.split(",") if suite]
+    return [AttackSettings(eps=radius, suite=suite, seed=seed) for suite in named]
+
+
+def _card_before(path: Path) -> dict[str, Any]:
+    """What the card says that is to be written anew; all is refused before hours of attacks."""
+    from paradise_cli.core.storage import require_writable
+    from paradise_cli.hub.cards import Card, card_values
+
+    before = card_values(path) if path.exists() else {}
+    if foreign := sorted(before.keys() - Card.model_fields.keys()):
+        raise UsageError(
+            f"{path} is no card, it has {foreign[0]!r}: choose another --out, or move it away"
+        )
+    require_writable(path)
+    return before
+
+
+def _say_left_out(before: dict[str, Any], document: dict[str, Any], path: Path) -> None:
+    from paradise_cli.verification.draft import under_attack
+
     attacked = under_attack(before)
     if attacked and before.get("packaged") != document["packaged"]:
         were = counted(len(attacked), "number")

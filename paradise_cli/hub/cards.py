@@ -187,12 +187,14 @@ class Card(Strict):
 
 def zoo_names() -> list[str]:
     """The names of the zoo, each of which has a card."""
-    return [path.stem for path in sorted(resource_dir("zoo").glob("*.yaml"))]
+    return sorted(path.stem for path in resource_dir("zoo").glob("*.yaml"))
 
 
 def card(name: str) -> Card:
     """The card of that name; raises UsageError for an unknown one, ParadiseError for a bad card."""
     known = zoo_names()
+    if name.partition("@")[0] in known and "@" in name:
+        raise UsageError(f"{name}: models of the zoo have no revisions; leave out what follows @")
     if name not in known:
         raise UsageError(
             f"{name}: no model of the zoo{did_you_mean(name, known)}; known: {', '.join(known)}"

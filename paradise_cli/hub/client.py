@@ -241,17 +241,16 @@ def said(error: BaseException, pushing: bool) -> str | None:
     # one to sign in answers with a page.
     if isinstance(error, json.JSONDecodeError):
         return f"{cannot}: the Hub answers with something else than JSON; try again later"
-    # What the client advises of a file of the wrong length is no option of ours.
-    if isinstance(error, OSError) and "Consistency check failed" in str(error):
-        return f"{cannot}: a file of another length came than it should have; try again later"
     if isinstance(error, OSError) or (pushing and isinstance(error, ValueError)):
         return f"{cannot}: {_line(error)}"
     return None
 
 
 def _line(text: object) -> str:
-    """What a server says, on one line that a terminal may show."""
-    return printable(" ".join(str(text).split()))
+    """What a server or the client says, on one line that a terminal may show."""
+    line = printable(" ".join(str(text).split()))
+    # What the client goes on to advise is no option of ours.
+    return line.partition(" Please retry with force_download")[0]
 
 
 def _end_with_parent() -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from paradise_cli.core.errors import UsageError
-from paradise_cli.hub.cards import Task, packaged_for
+from paradise_cli.core.storage import load_metadata
+from paradise_cli.hub.cards import Task, packaged_file, packaged_for
 
 if TYPE_CHECKING:
     from paradise_cli.data import ImageFile
 
+_ARRAYS = (".npy", ".npz")
 ANY = "any"
 """In a card's `default_for`: images for which there is no nearer model."""
 
@@ -39,7 +41,19 @@ def default_model(images: Sequence[str] = (), task: Task = "encode") -> tuple[st
             f"no packaged model can {task} such images; name one by --model: a run of yours, or of"
             f" the packaged ones: {', '.join(able)}"
         )
-    return models[kind], kind
+    # Nothing changes the size of an array: a model that reads others would refuse it.
+    fitting = [each for each in able if _is_array(images) and _shape(each) == found]
+    return (fitting[0], found) if kind == ANY and fitting else (models[kind], kind)
+
+
+def _is_array(images: Sequence[str]) -> bool:
+    return bool(images) and Path(images[0]).suffix in _ARRAYS
+
+
+def _shape(name: str) -> str:
+    """The images that a packaged model reads, as CxHxW."""
+    path = packaged_file(name)
+    return "" if path is None else "x".join(map(str, load_metadata(path)["data"]["shape"]))
 
 
 def _known(kind: str) -> bool:
@@ -54,7 +68,7 @@ def _kind(item: str) -> str:
         first = _first_file(Path(item).expanduser())
         if first is None:
             return item.partition(":")[0]
-        if isinstance(first, Path) and first.suffix in (".npy", ".npz"):
+        if isinstance(first, Path) and first.suffix in _ARRAYS:
             return _array_kind(first)
         return _image_kind(first)
     # Of a dozen kinds: whoever reads all of them says what is wrong with this one.

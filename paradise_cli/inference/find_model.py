@@ -101,6 +101,9 @@ def _finished(run: RunFolder) -> Path:
             f"{run.path}: the training has not finished (there is no {run.model.name}); go on with"
             f" the same `paradise train` command{best}"
         )
+    hides = str(run.path) in zoo_names()
+    hidden = "; it hides the zoo's model of that name: call that from another folder"
     raise ParadiseError(
         f"{run.path}: not a run folder of `paradise train`: it has no {run.model.name}"
+        f"{hidden if hides else ''}"
     )

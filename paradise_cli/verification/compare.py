@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paradise_cli.core.errors import UsageError
+from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.proportions import NORMAL_95, paired_difference
 from paradise_cli.evaluation.evaluate import Bar, Measurement, measure_loaded, silent
 from paradise_cli.evaluation.evaluation_data import split_for
@@ -64,9 +64,18 @@ def compare(
 ) -> Comparison:
     """Compare two models on the test split of `data`, or of the data of their recipes.
 
-    Raises UsageError where these are not the same images, and errors as of evaluating.
+    Without images that are named and found, recipes and weights alone. Raises UsageError where
+    these are not the same images, and errors as of evaluating.
     """
-    opened = [split_for(each, "test", data, overrides) for each in (first, second)]
+    recipe, same = tuple(_differences(first, second)), _equal(first, second)
+    weights = _weights(first), _weights(second)
+    try:
+        opened = [split_for(each, "test", data, overrides) for each in (first, second)]
+    except ParadiseError as error:
+        if data is not None or overrides:
+            raise
+        why = f"numbers are not compared: {error}"
+        return Comparison(recipe, weights, same, data="", paired=(), notes=(why,))
     places = [(each.label, list(each.split.ids)) for each in opened]
     if places[0] != places[1]:
         raise UsageError(
@@ -79,9 +88,9 @@ def compare(
     ]
     paired, lacking = _paired(*found)
     return Comparison(
-        recipe=tuple(_differences(first, second)),
-        weights=(_weights(first), _weights(second)),
-        same_weights=_equal(first, second),
+        recipe,
+        weights,
+        same,
         data=opened[0].label,
         paired=tuple(paired),
         # The two are told the same of images that both read alike.

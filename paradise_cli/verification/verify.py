@@ -7,6 +7,7 @@ from typing import Any
 
 from paradise_cli.attacks.session.phase import Pulse
 from paradise_cli.attacks.session.settings import AttackSettings
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.evaluation.evaluate import Bar, silent
 from paradise_cli.hub.cards import Metric
 from paradise_cli.hub.pull import card_of
@@ -55,18 +56,16 @@ def verify(
 
     The model is one of the zoo, or of a repository that was pulled with its card. A metric holds
     where the new value lies within the card's interval. `folders` say by the label of the images
-    that a metric was measured on where they lie here.
-    Robust accuracies are measured only with `attacks`: they take as long as they took. Raises
-    UsageError or ParadiseError for a name without a card, a model that is not on this machine, and
-    data that are not.
+    that a metric was measured on where they lie here. Robust accuracies are measured only with
+    `attacks`: they take as long as they took. Raises UsageError or ParadiseError for a name without
+    a card, a model that is not on this machine, and data that are not.
     """
     card = card_of(name)
     metrics = card.metrics
     loaded = load(name, device)
 
     def there(label: str) -> list[str]:
-        lying = _lying_in(folders[label], label, loaded) if folders and label in folders else []
-        return [*lying, *overrides]
+        return [*_lying_in((folders or {}).get(label), label, loaded, overrides), *overrides]
 
     plain = {(each.seed, each.label) for each in metrics if each.attack is None}
     found = {
@@ -88,11 +87,21 @@ def verify(
     return checks
 
 
-def _lying_in(folder: str, label: str, loaded: LoadedModel) -> list[str]:
-    """Data of the model's kind in a folder, which has their label where it has its own name."""
-    root = [f"data.root={folder}"]
-    labelled = "label" in loaded.recipe.data.hyper
-    return [*root, f"data.label={label}"] if labelled else root
+def _lying_in(
+    folder: str | None, label: str, loaded: LoadedModel, overrides: Sequence[str]
+) -> list[str]:
+    """Data of the model's kind in a folder, which has their label where it has its own name.
+
+    Raises ParadiseError for those of a folder where neither this one nor `overrides` name it.
+    """
+    data = loaded.recipe.data
+    labelled = "label" in data.hyper
+    if folder is not None:
+        return [f"data.root={folder}", *([f"data.label={label}"] if labelled else [])]
+    named = data.root or any(text.startswith("data.root=") for text in overrides)
+    if labelled and not named:
+        raise ParadiseError(f"measured on {label}: say where that lies, --data {label}=FOLDER")
+    return []
 
 
 def _attacked(

@@ -424,7 +424,7 @@ def test_verdict_of_one_failing_row(number: int) -> None:
 def test_while_calibration_or_a_decisive_row_is_open_nothing_is_decided(number: int) -> None:
     verdict, evidence = judged(audited({number: "inconclusive"}), False, 0.0)
     assert verdict == ("undecided" if number in {2, 3, 5, 8, 14, 16} else "not detected")
-    assert evidence == (f"inconclusive: rows {number}; audit more images, or allow more time",)
+    assert evidence == (f"inconclusive: row {number}; audit more images, or allow more time",)
     # What was seen to fail counts whatever else is open, and what does not apply is not open.
     both = judged(audited({number: "inconclusive", number % 16 + 1: "fail"}), False, 0.0)[0]
     assert VERDICTS.index(both) >= VERDICTS.index("suspect")

@@ -200,7 +200,8 @@ def judged(
     still_open = [row for row in rows if row.result == "inconclusive"]
     if still_open:
         numbers = ", ".join(str(row.number) for row in still_open)
-        evidence.append(f"inconclusive: rows {numbers}; audit more images, or allow more time")
+        word = "row" if len(still_open) == 1 else "rows"
+        evidence.append(f"inconclusive: {word} {numbers}; audit more images, or allow more time")
     # A sham would have had to fail one of these: while they are open, nothing was ruled out.
     if any(row.needed for row in still_open):
         return "undecided", tuple(evidence)

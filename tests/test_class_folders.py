@@ -392,3 +392,10 @@ def test_a_data_set_keeps_its_own_numbers() -> None:
     found = open_examples(eleven, "digits", n=5)
     assert found.notes == ("the classifier gives 11 logits, digits has 10 classes",)
     assert int(found.labels.max()) <= 9
+
+
+def test_a_class_of_any_name_stays_on_the_line_of_its_note() -> None:
+    endless = "cat\nerror: a fault\x1b[2J" + "x" * 10_000
+    found = match_classes(["a"], [endless], label="animals")
+    assert found is not None and found.note is not None
+    assert found.note.isprintable() and len(found.note) < 500

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError, printable
 
 _SHOWN = 10  # classes that a message names
 
@@ -181,4 +181,6 @@ def _as_numbers(names: Sequence[str]) -> list[int] | None:
 
 def _few(texts: Sequence[str]) -> str:
     more = len(texts) - _SHOWN
-    return ", ".join(texts[:_SHOWN]) + (f", and {more:,} more" if more > 0 else "")
+    # A weights file of somebody else's may call a class anything, at any length.
+    shown = ", ".join(map(printable, texts[:_SHOWN]))
+    return shown + (f", and {more:,} more" if more > 0 else "")

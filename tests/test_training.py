@@ -315,6 +315,18 @@ def test_a_refused_training_leaves_no_folder_behind(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "own").iterdir()] == [".lock"]
 
 
+def test_who_finds_a_folder_taken_takes_nothing_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RunFolder(tmp_path / "run").locked():
+        # The other one looked before there was a folder.
+        (tmp_path / "run" / "checkpoints").rmdir()
+        monkeypatch.setattr(Path, "exists", lambda path: False)
+        with pytest.raises(Busy), RunFolder(tmp_path / "run").locked():
+            raise AssertionError
+        assert os.listdir(tmp_path / "run") == [".lock"]
+
+
 def test_a_lock_that_was_put_away_since_it_was_opened_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

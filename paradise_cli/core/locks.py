@@ -43,16 +43,19 @@ def locked(folder: Path, kind: str, work: str, *, shared: bool = False) -> Itera
         # Put away since it was opened: who comes next would lock another file of the same name.
         if os.fstat(handle).st_nlink == 0:
             raise Busy(busy)
-        if not shared:
-            sweep_out(folder)
-        yield
-    except BaseException:
-        # While it is locked, so that nobody else has begun there.
-        with suppress(OSError):
-            if new and not shared and os.listdir(folder) == [_LOCK]:
-                (folder / _LOCK).unlink()
-                folder.rmdir()
-        raise
+        if shared:
+            yield
+            return
+        sweep_out(folder)
+        try:
+            yield
+        except BaseException:
+            # Only here, where the lock is ours: nobody else has begun there.
+            with suppress(OSError):
+                if new and os.listdir(folder) == [_LOCK]:
+                    (folder / _LOCK).unlink()
+                    folder.rmdir()
+            raise
     finally:
         os.close(handle)
 

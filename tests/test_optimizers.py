@@ -50,6 +50,19 @@ def test_every_optimiser_has_its_formula() -> None:
     assert STEPS.keys() == set(OPTIMIZERS)
 
 
+@pytest.mark.parametrize("name", STEPS)
+def test_a_parameter_that_is_not_dense_takes_the_same_step(name: str) -> None:
+    draw = torch.Generator().manual_seed(0)
+    wide = torch.randn(8, 4, generator=draw, dtype=torch.float64)
+    # Of its gradient autograd makes a dense one.
+    weights = nn.Parameter(wide[:, :2])
+    start, slope = weights.detach().numpy().copy(), torch.randn(8, 2, generator=draw)
+    (weights * slope).sum().backward()
+    OPTIMIZERS[name]([weights], lr=LR, weight_decay=DECAY).step()
+    expected = STEPS[name](start, [slope.double().numpy()])
+    np.testing.assert_allclose(weights.detach().numpy(), expected, rtol=1e-12)
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("grouped", [False, True])
 @pytest.mark.parametrize("name", STEPS)

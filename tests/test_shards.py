@@ -279,14 +279,16 @@ def test_classes_of_shards_may_stand_beside_the_images(tmp_path: Path) -> None:
 
 def test_images_whose_names_hold_dots_have_classes_of_their_own(tmp_path: Path) -> None:
     (content, *_) = files_of(save_images(tmp_path / "photos", 1)).values()
-    classes = {"2024.05.01": b"owl", "2024.05.02": b"elk", "x": b"owl"}
-    images = ["2024.05.01.png", "2024.05.02.png", "2024.05.03.png", "x.left.png"]
+    classes = {"2024.05.01": b"owl", "2024.05.02": b"elk", "x": b"owl", "y.label": b"owl"}
+    classes |= {"z.1.png": b"elk", "z.2.png": b"owl"}
+    images = ["2024.05.01.png", "2024.05.02.png", "2024.05.03.png", "x.left.png", "y.input.png"]
+    images += ["z.1.png", "z.2.png"]
     files = [(name, content) for name in images]
     files += [(f"{name}.cls", text) for name, text in classes.items()]
     pack(tmp_path / "shards" / "a.tar", files)
     found = DATASETS["tar_shards"](tmp_path / "shards", size=8)
     assert found.info.targets[0].classes == ("elk", "owl")
-    assert found.train.labels[:, 0].tolist() == [1, 0, -1, 1]
+    assert found.train.labels[:, 0].tolist() == [1, 0, -1, 1, 1, 0, 1]
 
 
 def test_an_image_in_a_shard_that_cannot_be_read_is_named_or_left_out(tmp_path: Path) -> None:

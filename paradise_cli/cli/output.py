@@ -39,7 +39,7 @@ def print_entry(first: str, text: str, broken: str = "") -> None:
     the text. `broken` ends those that go on, as a backslash those of a command.
     """
     # Others may have written it: no line of theirs looks like one of ours.
-    text = printable(text, LONGEST_LINE)
+    text = printable(text, len(text))
     lines = [text]
     # In a pipe whole: grep and cut want an entry a line.
     if console.is_terminal:

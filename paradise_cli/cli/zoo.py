@@ -128,9 +128,10 @@ def _say_pulled(name: str, found: "Pulled") -> None:
     place = "" if found.repo is None else f" {found.repo} at {found.revision}"
     source = how.get(found.origin, "pulled from") + place
     note(f"{name}: {source}, verified ({found.bytes / 1e6:.1f} MB)")
-    # Of a branch: what it means may have changed since.
-    if found.origin == "cache" and found.revision and found.revision not in name:
-        note(f"the Hub was not asked for a newer one: `paradise zoo rm {found.repo}`, then pull")
+    # Of a branch: what it means may have changed since. Cards of the zoo name a commit.
+    repo, revision = found.repo, found.revision
+    if found.origin == "cache" and repo and revision and repo in name and revision not in name:
+        note(f"the Hub was not asked for a newer one: `paradise zoo rm {name}`, then pull")
 
 
 def push(

@@ -176,6 +176,7 @@ def diff(
     paradise zoo diff cifar10-rn20 runs/mine --set data.root=FOLDER
 
     Accuracies are compared by the images that only one of the two has right (exact McNemar).
+    Where the images lie in a folder that nobody names, recipes and weights alone are compared.
     """
     from paradise_cli.inference.find_model import find_model
 
@@ -296,10 +297,10 @@ def _card_before(path: Path) -> dict[str, Any]:
 
 
 def _say_left_out(before: dict[str, Any], document: dict[str, Any], path: Path) -> None:
-    from paradise_cli.verification.draft import under_attack
+    from paradise_cli.verification.draft import is_of, under_attack
 
     attacked = under_attack(before)
-    if attacked and before.get("packaged") != document["packaged"]:
+    if attacked and not is_of(before, document["packaged"]):
         were = counted(len(attacked), "number")
         note(f"left out: {were} under attack, of the other weights that {path.name} was of")
 

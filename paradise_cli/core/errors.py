@@ -18,6 +18,10 @@ class UsageError(ParadiseError):
     exit_code = 2
 
 
+class NoFolder(ParadiseError):
+    """Nobody says in which folder the images lie."""
+
+
 class Refused(UsageError):
     """What a component of a recipe refuses, by its key."""
 

@@ -27,18 +27,18 @@ def locked(folder: Path, kind: str, work: str, *, shared: bool = False) -> Itera
     with an error. Raises Busy where another process holds the lock, ParadiseError where the folder
     cannot be written.
     """
+    busy = f"another {work} is running in {folder}; wait for it, stop it, or choose another --out"
     new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except FileNotFoundError as error:  # put away by another process since it was made
+        raise Busy(busy) from error
     except OSError as error:
         raise ParadiseError(
             f"cannot write the {kind} folder {folder}: {error.strerror}; choose another with --out"
         ) from error
     try:
-        busy = (
-            f"another {work} is running in {folder}; wait for it, stop it, or choose another --out"
-        )
         take(handle, busy, shared=shared)
         # Put away since it was opened: who comes next would lock another file of the same name.
         if os.fstat(handle).st_nlink == 0:

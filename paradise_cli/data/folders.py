@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from paradise_cli.core.errors import ParadiseError, UsageError, as_utf8
+from paradise_cli.core.errors import NoFolder, ParadiseError, UsageError, as_utf8
 from paradise_cli.data.base import DataBundle, DataInfo, Filter, Preprocessing, Target, dataset
 from paradise_cli.data.listing import image_ids
 from paradise_cli.data.shards import ImageFile
@@ -140,9 +140,9 @@ def _labels(images: Sequence[str], split: str, info: DataInfo) -> Tensor:
 
 
 def named_root(root: Path | None, name: str) -> Path:
-    """The folder of a data set of that name; raises ParadiseError where there is none."""
+    """The folder of a data set of that name; raises NoFolder where there is none."""
     if root is None:
-        raise ParadiseError(
+        raise NoFolder(
             f"{name}: name the folder: data.root in the recipe, or --set data.root=FOLDER"
         )
     return root

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from glob import escape
@@ -22,8 +23,8 @@ _LONGEST = 2**20
 class Packed:
     """An image file within a tar file, read where it lies there.
 
-    `class_name` is what the file of the same name with the suffix `.cls` holds, else the one of the
-    name up to its first dot, else the folder.
+    `class_name` is what the file of the same name with the suffix `.cls` holds, else the only such
+    file of the same name up to the first dot, else the folder.
     """
 
     shard: Path
@@ -107,7 +108,10 @@ def packed_images(shard: Path, *, some: bool = True) -> list[Packed]:
         ) from error
     if some and not images:
         raise ParadiseError(f"{shard}: no image in it; readable suffixes: {' '.join(SUFFIXES)}")
-    return [_with_class(image, classes) for image in images]
+    counts = Counter(map(_key, classes))
+    # Of 2024.05.01.cls and 2024.05.02.cls neither is that of all pictures of the year.
+    alone = {_key(name): text for name, text in classes.items() if counts[_key(name)] == 1}
+    return [_with_class(image, alone | classes) for image in images]
 
 
 def _files_of(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
@@ -146,8 +150,9 @@ def _check_end(file: io.BufferedReader, offset: int, images: int) -> None:
 def _with_class(image: Packed, classes: dict[str, str]) -> Packed:
     folder = image.folders[-1] if image.folders else None
     # The whole name first: WebDataset takes 2024.05.01.jpg and 2024.05.02.jpg for one example.
-    name = classes.get(_stem(image.name)) or classes.get(_key(image.name)) or folder
-    return replace(image, class_name=name)
+    names = [image.name, _stem(image.name), _key(image.name)]
+    found = next((classes[name] for name in names if classes.get(name)), None)
+    return replace(image, class_name=found or folder)
 
 
 def _stem(name: str) -> str:

@@ -73,7 +73,6 @@ def fetch(asked: dict[str, Any]) -> dict[str, Any]:
             file,
             revision=asked["commit"],
             cache_dir=asked["cache"],
-            force_download=asked["anew"],
             tqdm_class=Lines,
             library_name="paradise",
         )

@@ -20,22 +20,22 @@ def remove(name: str) -> int:
         raise UsageError(f"{name}: only what was pulled can be removed; name it as org/repo")
     repo, revision = place
     folder = snapshot(repo, "x").parents[1]
-    if not folder.is_dir():
-        # A pull that failed before its first file has recorded what the Hub said.
-        if knows(repo):
-            forget(repo)
-            return 0
-        raise UsageError(f"{name} was not pulled: there is no {folder}")
     there = sorted(path.name for path in folder.glob("snapshots/*"))
     commit = None
     if "@" in name:
         known = recalled(repo, revision)
-        if known is None or known.commit not in there:
+        if known is None:
             raise UsageError(
                 f"{name} was not pulled, only {', '.join(there) or 'nothing'} of {repo}; without"
                 " @revision all is removed"
             )
         commit = known.commit
+    elif not folder.is_dir() and not knows(repo):
+        raise UsageError(f"{name} was not pulled: there is no {folder}")
+    # A pull that failed before its first file has recorded what the Hub said, and no more.
+    if not folder.is_dir() or commit not in (None, *there):
+        forget(repo, commit)
+        return 0
     before = _size(folder)
     if commit is None or there == [commit]:
         shutil.rmtree(folder)

@@ -22,7 +22,8 @@ def default_model(images: Sequence[str] = (), task: Task = "encode") -> tuple[st
     """The packaged model for images as `open_images` takes them, and the kind that decided.
 
     Cards say for which data sets, shapes and tasks theirs is: the first image counts, and what
-    cannot be read is of no kind. Raises UsageError where there is none for a task.
+    cannot be read is of no kind. Of an array it is one that reads its size. Raises UsageError where
+    there is none for a task.
     """
     able = packaged_for(task)
     models = {
@@ -41,8 +42,10 @@ def default_model(images: Sequence[str] = (), task: Task = "encode") -> tuple[st
             f"no packaged model can {task} such images; name one by --model: a run of yours, or of"
             f" the packaged ones: {', '.join(able)}"
         )
-    # Nothing changes the size of an array: a model that reads others would refuse it.
+    # Nothing changes the size of an array: a model that reads others would refuse it. One that is a
+    # default for something comes first.
     fitting = [each for each in able if _is_array(images) and _shape(each) == found]
+    fitting.sort(key=lambda name: not able[name].default_for)
     return (fitting[0], found) if kind == ANY and fitting else (models[kind], kind)
 
 

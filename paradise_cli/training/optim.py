@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from paradise_cli.core.errors import UsageError
@@ -30,9 +31,8 @@ def sgd(
     weight_decay: float = 0.0,
 ) -> Optimizer:
     """Stochastic gradient descent with momentum; weight decay acts on every parameter."""
-    params, fused = _with_kernel(params)
-    return SGD(
-        params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, fused=fused
+    return _fused(
+        SGD(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
     )
 
 
@@ -46,8 +46,7 @@ def adam(
     weight_decay: float = 0.0,
 ) -> Optimizer:
     """Adam, with weight decay as an L2 term of the gradient."""
-    params, fused = _with_kernel(params)
-    return Adam(params, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay, fused=fused)
+    return _fused(Adam(params, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay))
 
 
 @OPTIMIZERS.register
@@ -60,21 +59,26 @@ def adamw(
     weight_decay: float = 0.01,
 ) -> Optimizer:
     """Adam with decoupled weight decay."""
-    params, fused = _with_kernel(params)
-    return AdamW(params, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay, fused=fused)
+    return _fused(AdamW(params, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay))
 
 
-def _with_kernel(params: Parameters) -> tuple[Parameters, bool | None]:
-    """The same parameters, and whether one kernel updates them; None: as torch chooses.
+def _fused(optimizer: Optimizer) -> Optimizer:
+    """The same, in one kernel on CPUs, where torch would make a dozen calls for each parameter.
 
-    It does on CPUs, where torch would make a dozen calls for each parameter, a third of a small
-    step's time. There a gradient laid out otherwise than its parameter would be read in the wrong
-    order (docs/pitfalls.md); those of `backward` are laid out alike.
+    That kernel reads in the order of memory: a gradient laid out otherwise than its parameter would
+    move the wrong weights (docs/pitfalls.md). Those of `backward` are laid out alike where the
+    parameter is dense.
     """
-    listed: list[Any] = list(params)  # once: it may be a generator
-    groups = [each["params"] if isinstance(each, dict) else [each] for each in listed]
-    on_cpu = all(each.device.type == "cpu" for group in groups for each in group)
-    return listed, True if on_cpu else None
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    if all(_is_plain(each) for each in parameters):
+        for group in optimizer.param_groups:
+            group["fused"] = True
+    return optimizer
+
+
+def _is_plain(parameter: Tensor) -> bool:
+    dense = torch.empty_like(parameter, device="meta").stride() == parameter.stride()
+    return dense and parameter.device.type == "cpu" and parameter.is_floating_point()
 
 
 @SCHEDULES.register

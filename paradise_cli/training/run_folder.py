@@ -57,20 +57,23 @@ class RunFolder:
                     f"cannot write the run folder {self.path}: {error.strerror}; choose another"
                     " with --out"
                 ) from error
-            sweep_out(self.checkpoints)
-            # What would be in the way of a result is found out before the work for it.
-            for path in self._files():
-                require_regular(path)
-            # A training writes where it runs before its recipe, and everything else after it.
-            later = [path.name for path in self._files() if path != self.environment]
-            refuse_foreign(self.path, later, self.recipe.name, f"{self.checkpoints.name}/step-*")
             try:
+                self._refuse_others()
                 yield
             except BaseException:
                 # Of a training that was refused there is nothing to go on from.
                 with suppress(OSError):
                     self.checkpoints.rmdir()  # if it is empty
                 raise
+
+    def _refuse_others(self) -> None:
+        """What would be in the way of a result is found out before the work for it."""
+        sweep_out(self.checkpoints)
+        for path in self._files():
+            require_regular(path)
+        # A training writes where it runs before its recipe, and everything else after it.
+        later = [path.name for path in self._files() if path != self.environment]
+        refuse_foreign(self.path, later, self.recipe.name, f"{self.checkpoints.name}/step-*")
 
     def _files(self) -> list[Path]:
         """What a training reads and writes, but for checkpoints to go on from."""

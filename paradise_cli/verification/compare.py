@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.errors import NoFolder, UsageError
 from paradise_cli.core.proportions import NORMAL_95, paired_difference
 from paradise_cli.evaluation.evaluate import Bar, Measurement, measure_loaded, silent
 from paradise_cli.evaluation.evaluation_data import split_for
@@ -64,16 +64,14 @@ def compare(
 ) -> Comparison:
     """Compare two models on the test split of `data`, or of the data of their recipes.
 
-    Without images that are named and found, recipes and weights alone. Raises UsageError where
-    these are not the same images, and errors as of evaluating.
+    Where nobody says in which folder those are, recipes and weights alone. Raises UsageError where
+    they are not the same images, and errors as of evaluating.
     """
     recipe, same = tuple(_differences(first, second)), _equal(first, second)
     weights = _weights(first), _weights(second)
     try:
         opened = [split_for(each, "test", data, overrides) for each in (first, second)]
-    except ParadiseError as error:
-        if data is not None or overrides:
-            raise
+    except NoFolder as error:
         why = f"numbers are not compared: {error}"
         return Comparison(recipe, weights, same, data="", paired=(), notes=(why,))
     places = [(each.label, list(each.split.ids)) for each in opened]

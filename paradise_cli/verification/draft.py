@@ -14,7 +14,7 @@ from paradise_cli.core.machine import commit
 from paradise_cli.core.storage import file_digest
 from paradise_cli.core.units import significant
 from paradise_cli.evaluation.evaluate import Bar, silent
-from paradise_cli.hub.cards import TRAINED
+from paradise_cli.hub.cards import TRAINED, WEIGHTS
 from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.recipe.files import shipped_recipes
 from paradise_cli.runs.work import work_of
@@ -76,6 +76,13 @@ def under_attack(card: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [e for e in listed if isinstance(e, dict) and isinstance(e.get("attack"), dict)]
 
 
+def is_of(card: Mapping[str, Any], packaged: Mapping[str, Any]) -> bool:
+    """Whether a card, or a draft, is of the weights with this digest and size."""
+    files = card["hub"].get("files") if isinstance(card.get("hub"), dict) else None
+    on_hub = files.get(WEIGHTS) if isinstance(files, dict) else None
+    return packaged in (card.get("packaged"), on_hub)
+
+
 def _card(
     loaded: LoadedModel, before: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
@@ -86,7 +93,7 @@ def _card(
     }
     anew = [_threat(each) for each in under_attack({"metrics": metrics})]
     # Hours of attacks are not thrown away; of other weights they say nothing.
-    earlier = under_attack(before) if before.get("packaged") == packaged else []
+    earlier = under_attack(before) if is_of(before, packaged) else []
     kept = [each for each in earlier if _threat(each) not in anew]
     work = work_of(loaded.recipe)
     epochs = loaded.recipe.train.epochs

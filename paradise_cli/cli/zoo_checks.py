@@ -257,13 +257,13 @@ def card(
     from paradise_cli.core.ranges import number
     from paradise_cli.inference.find_model import card_of_run, find_model
 
-    number(eps or EPS, "--eps")  # refused before torch is loaded
+    radius = number(eps or EPS, "--eps")
     weights = find_model(model)
     path = out or card_of_run(weights)
     if path is None:
         raise UsageError("name the card by --out: only a run folder has a place for it")
     before = _card_before(path)
-    chosen = _attacks(suites, eps or EPS, seed)
+    chosen = _attacks(suites, radius, seed)
     kept = f"{path} is as it was; attacks that had begun go on by the same command"
     with goes_on(kept if chosen else f"{path} is as it was"):
         document = _drafted(
@@ -273,11 +273,9 @@ def card(
     _say_left_out(before, document, path)
 
 
-def _attacks(suites: str, eps: str, seed: int) -> "list[AttackSettings]":
+def _attacks(suites: str, radius: float, seed: int) -> "list[AttackSettings]":
     from paradise_cli.attacks.session.settings import AttackSettings
-    from paradise_cli.core.ranges import number
 
-    radius = number(eps, "--eps")
     named = [suite for suite in suites.split(",") if suite]
     return [AttackSettings(eps=radius, suite=suite, seed=seed) for suite in named]
 

@@ -270,10 +270,8 @@ def _from_hub(name: str, known: Record, offline: bool, progress: Progress | None
         return Pulled(name, path, size, origin, known.repo, known.commit)
 
     lacking = _lacking(known)
-    if not lacking:
-        return pulled("cache")
-    # Whoever reads the card finds out for himself that it is damaged.
-    if offline and path not in lacking:
+    # Offline the weights will do: whoever reads the card finds out that it is damaged.
+    if not lacking or (offline and path not in lacking):
         return pulled("cache")
     if offline:
         raise ParadiseError(

@@ -42,15 +42,13 @@ def default_model(images: Sequence[str] = (), task: Task = "encode") -> tuple[st
             f"no packaged model can {task} such images; name one by --model: a run of yours, or of"
             f" the packaged ones: {', '.join(able)}"
         )
-    # Nothing changes the size of an array: a model that reads others would refuse it. One that is a
-    # default for something comes first.
-    fitting = [each for each in able if _is_array(images) and _shape(each) == found]
-    fitting.sort(key=lambda name: not able[name].default_for)
-    return (fitting[0], found) if kind == ANY and fitting else (models[kind], kind)
-
-
-def _is_array(images: Sequence[str]) -> bool:
-    return bool(images) and Path(images[0]).suffix in _ARRAYS
+    # Nothing changes the size of an array: a model that reads others would refuse it.
+    if kind == ANY and images and Path(images[0]).suffix in _ARRAYS:
+        # One that is a default for something comes first.
+        names = sorted(able, key=lambda name: not able[name].default_for)
+        if fitting := next((name for name in names if _shape(name) == found), None):
+            return fitting, found
+    return models[kind], kind
 
 
 def _shape(name: str) -> str:

@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import pytest
@@ -299,6 +300,33 @@ def test_a_step_compiles_whole_and_once(rate: str, monkeypatch: pytest.MonkeyPat
     assert all(bool(value.isfinite()) for value in terms.values())
     assert not counters["graph_break"]
     assert counters["stats"]["unique_graphs"] <= 2  # one, and at most one recompilation
+
+
+@pytest.mark.skipif(which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:`torch._prims_common.check`:FutureWarning")  # torch's own
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["objective.alpha=0", "model.stochastic=false"],
+        [
+            "objective.alpha=1",
+            "objective.matching={distance: {name: l1}, gamma: 1}",
+            "views=[image, image]",
+        ],
+    ],
+    ids=["distortion alone", "all terms"],
+)
+def test_a_compiled_step_is_the_step(more: list[str]) -> None:
+    """Weights of 1 and sums of one part are what a compiler may leave out."""
+    torch._dynamo.reset()
+    settings = ["model.backbone={name: mlp, hidden: [8]}", "optim={name: sgd, lr: 0.1}", *more]
+    found = []
+    for compiled in ("true", "false"):
+        chosen = recipe("{q: fixed}", f"train.compile={compiled}", *settings)
+        step, data = training(chosen)
+        terms = step(next(data), 0)
+        found.append([*step.model.parameters(), *terms.values()])
+    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("rate", RATES)

@@ -136,31 +136,32 @@ class Objective(nn.Module):
             if fit is not None:
                 loss = loss + (fit - fit.detach())  # trains q, whatever alpha, and adds nothing
             terms |= {"rate": rate, "sigma": share.mean(posterior.sigma)}
-        penalty, found = self._regularisers(posteriors, seen, images, views, labels, warm_up, share)
-        loss = loss + penalty
-        terms |= found
+        weights = self.warm_up(_WARM) if warm_up is None else warm_up
+        # Not even a zero is added where nothing compares two views: torch.compile removes such a
+        # sum, and then the loss comes back without a gradient (docs/pitfalls.md).
+        if weights is not None:
+            penalty, found = self._compared(posteriors, seen, images, views, labels, weights, share)
+            loss = loss + penalty
+            terms |= found
         abs_mu = share.mean(posterior.mu.abs())
         terms |= {"loss": loss, "distortion": distortion, "abs_mu": abs_mu}
         return loss, _totals(terms, share)
 
-    def _regularisers(
+    def _compared(
         self,
         posteriors: Sequence[Gaussian],
         outputs: Mapping[str, Sequence[Tensor]],
         images: Tensor,
         views: Sequence[Tensor],
         labels: Tensor,
-        warm_up: Tensor | None,
+        weights: Tensor,
         share: Share,
-    ) -> tuple[Tensor | float, dict[str, Tensor]]:
-        """What compares two views, weighted and summed, and its raw terms."""
-        penalty: Tensor | float = 0.0
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What compares two views, weighted by `warm_up` and summed, and its raw terms."""
+        penalties: list[Tensor] = []
         terms: dict[str, Tensor] = {}
         matching = self.matching
         linearity = self.linearity
-        weights = self.warm_up(_WARM) if warm_up is None else warm_up
-        if weights is None:
-            return penalty, terms
         gamma, warm = weights
         if matching is not None:
             judged = self.judged
@@ -168,7 +169,7 @@ class Objective(nn.Module):
             # by its form alone.
             apart = [each.marginals() for each in posteriors]
             terms |= matching.terms(apart, outputs[judged.name] if judged else [], share)
-            penalty = penalty + gamma * terms["matching"]
+            penalties.append(gamma * terms["matching"])
         if linearity is not None:
             task = self.tasks[0]  # the first decides, as in the choice of the best weights
             losses = [
@@ -177,8 +178,8 @@ class Objective(nn.Module):
             ]
             terms |= linearity.terms(losses, images, views, share)
             weighted = linearity.gamma * terms["linearity"] + linearity.slope * terms["slope"]
-            penalty = penalty + warm * weighted
-        return penalty, terms
+            penalties.append(warm * weighted)
+        return torch.stack(penalties).sum(), terms
 
     def _penalty(self, loss: Tensor, rate: Tensor, share: Share) -> Tensor:
         if self.lagrangian == "linear":

@@ -10,6 +10,7 @@ import json
 import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from results import FOLDER
@@ -65,9 +66,16 @@ def short_table() -> str:
     return "\n".join(["", *lines, "", how, ""])
 
 
+def kept_rows(file: Path) -> list[dict[str, Any]]:
+    """The rows of a file that `robust_training.py` has written."""
+    rows = json.loads(file.read_text("utf-8"))["rows"]
+    # Before there was a choice they did not say.
+    return [{"precision": "fp32"} | row for row in rows]
+
+
 def _read(wanted: str) -> list[dict[str, Any]]:
     paths = sorted((FOLDER / "robust" / wanted).glob("*.json"))
-    return [json.loads(path.read_text("utf-8")) for path in paths]
+    return [json.loads(path.read_text("utf-8")) | {"rows": kept_rows(path)} for path in paths]
 
 
 def _methods(wanted: str) -> dict[str, list[Row]]:
@@ -285,6 +293,7 @@ def _how(wanted: str, files: Sequence[Mapping[str, Any]]) -> str:
     commits = dict.fromkeys(file["commit"][:DIGITS] for file in files)
     machines = dict.fromkeys(file["machine"] for file in files)
     data = dict.fromkeys(row["data"] for row in rows if "data" in row)
+    precisions = _counted([row["precision"] for row in rows])
     ns = sorted({each["n"] for row in rows for each in row.get("suites", {}).values()})
     return (
         f"<sub>Robust training, L-infinity {eps}: mean ± sd over seeds, of the weights that"
@@ -293,7 +302,7 @@ def _how(wanted: str, files: Sequence[Mapping[str, Any]]) -> str:
         " backbone for each image of a step, counted by hooks."
         f" Data: {', '.join(data)}, test, n = {', '.join(f'{n:,}' for n in ns)}."
         f" Command: `python benchmarks/robust_training.py --set {wanted} --seeds N`."
-        f" Commit {', '.join(commits)}; {'; '.join(machines)}."
+        f" Commit {', '.join(commits)}; {'; '.join(machines)}; {precisions}."
         f" Numbers: `benchmarks/results/robust/{wanted}/`.</sub>"
     )
 

@@ -3,11 +3,13 @@
     python benchmarks/robust_training.py --set fashion_mnist --seeds 3
 
 The methods of a set are the shipped recipes `SET_robust_METHOD.yaml` that validate under attack.
-Each is trained in fp32 into a folder of `--runs` (a training that was begun there goes on), its
-best averaged weights by validation are attacked with each of `--suites` at the radius that its
+Each is trained into a folder of `--runs` (a training that was begun there goes on), its best
+averaged weights by validation are attacked with each of `--suites` at the radius that its
 validation uses, and the row is written to `results/robust/SET/METHOD-sSEED.json`. A row that is
 there is not made again, unless its recipe has changed since or a suite is lacking; whatever fails
 is a row that says so. All of seed 0 come first. `tables.py` shows the rows (robust_tables.py).
+
+`--precision bf16` trains and searches in bf16, where that is fast; fp32 decides every image.
 """
 
 import argparse
@@ -23,6 +25,7 @@ from typing import Any
 from results import FOLDER, save
 from robust_measures import local_behaviour
 from robust_runs import begin, chosen_weights, data_root, parser, plain_names, trained
+from robust_tables import kept_rows
 
 from paradise_cli import library
 from paradise_cli.attacks.run import Beside, attack_with
@@ -35,8 +38,6 @@ from paradise_cli.recipe.schema import Recipe, load_recipe
 from paradise_cli.robustness.classifiers import open_classifier
 from paradise_cli.robustness.examples import open_examples
 from paradise_cli.runs.work import work_of
-
-PRECISION = "fp32"
 
 MARK = "_robust_"
 """Between the name of a set and that of a method, in the name of a recipe."""
@@ -89,13 +90,20 @@ class Row:
         """What is kept of this row already, if its recipe is still the same."""
         if not self.file.exists():
             return {}
-        (row,) = json.loads(self.file.read_text(encoding="utf-8"))["rows"]
-        same = row["recipe_sha256"] == digest(self.path) and "failed" not in row
-        return row if same else {}
+        (row,) = kept_rows(self.file)
+        if "failed" in row or any(row[name] != said for name, said in self.named().items()):
+            return {}
+        return row
 
     def named(self) -> dict[str, Any]:
         """What a row says of itself before anything is measured."""
-        return {"method": self.method, "seed": self.seed, "recipe_sha256": digest(self.path)}
+        return {
+            "method": self.method,
+            "seed": self.seed,
+            # What `auto` means is the machine's, and rows are compared.
+            "precision": self.asked.precision,
+            "recipe_sha256": digest(self.path),
+        }
 
     def complete(self, row: Mapping[str, Any]) -> bool:
         """Whether nothing of what is asked for is lacking."""
@@ -108,8 +116,8 @@ class Row:
     def make(self, before: Mapping[str, Any]) -> None:
         """Train, measure and attack what is lacking before, and keep the row after each suite."""
         row = self.named() | before
-        # What `auto` means is the machine's, and rows are compared.
-        changes = [f"train.seed={self.seed}", f"train.precision={PRECISION}", *self.root]
+        precision = f"train.precision={self.asked.precision}"
+        changes = [f"train.seed={self.seed}", precision, *self.root]
         recipe = load_recipe(str(self.path), changes).recipe
         validate = recipe.train.validate
         assert validate is not None, "recipes without it are no methods of the set"
@@ -147,7 +155,8 @@ class Row:
         data = "" if asked.data is None else " --data FOLDER"
         return (
             f"python benchmarks/robust_training.py --set {asked.set} --only {self.method}"
-            f" --seeds {self.seed + 1} --suites {','.join(asked.suites)} --n {asked.n}{data}"
+            f" --seeds {self.seed + 1} --suites {','.join(asked.suites)} --n {asked.n}"
+            f" --precision {asked.precision}{data}"
         )
 
     def _trained(self, recipe: Recipe, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -190,7 +199,7 @@ class Row:
         examples = open_examples(target, n=self.asked.n, overrides=self.root)
         folder = self.attacks / f"{suite}-n{self.asked.n}"
         print(f"{self.label}: {suite} on {examples.label}, n = {self.asked.n:,}", flush=True)
-        settings = AttackSettings(eps=eps, suite=suite, precision=PRECISION)
+        settings = AttackSettings(eps=eps, suite=suite, precision=self.asked.precision)
         report = attack_with(
             settings,
             target.function,
@@ -277,6 +286,7 @@ def asked_for() -> argparse.Namespace:
     options.add_argument("--only", type=names, default=[], help="these methods, by commas")
     options.add_argument("--suites", type=names, default=["standard", "paper"], help="by commas")
     options.add_argument("--n", type=int, default=1000, help="test images that are attacked")
+    options.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     options.add_argument("--redo", action="store_true", help="measure rows again that are there")
     return options.parse_args()
 

@@ -47,7 +47,7 @@ def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 def asked(folder: Path, **changed: Any) -> argparse.Namespace:
     given = {
         "set": "digits", "seeds": 1, "only": [], "suites": ["quick"], "n": 20, "data": None,
-        "runs": folder / "runs", "device": "cpu",
+        "runs": folder / "runs", "device": "cpu", "precision": "fp32",
     }  # fmt: skip
     return argparse.Namespace(**given | changed)
 
@@ -81,6 +81,9 @@ def test_a_row_is_made_once_and_shown(
     # Made already: whatever would be done would fail.
     monkeypatch.setattr(bench, "attack_with", None)
     assert bench.made(row, redo=False)
+    # In another precision it would be another row.
+    (other,) = bench.rows(asked(tmp_path, precision="bf16"))
+    assert row.before() == kept and other.before() == {}
     # More images are another measurement, and its failure is said beside what was measured.
     (more,) = bench.rows(asked(tmp_path, n=21))
     assert not bench.made(more, redo=False)
@@ -125,7 +128,7 @@ def test_tables_give_means_over_seeds_and_say_what_is_lacking(
         " not detected | none | 2 + 2 | 3 | 0, 1 |"
     )
     assert lines[4].startswith("| `low` | 90.0% (82.6% to 94.5%) | 10.0% (5.5% to 17.4%) |  |")
-    assert "| rate at cap: 1 of 1, epoch 2 |" in lines[4] and "Commit abcdefg; M." in lines[6]
+    assert "| rate at cap: 1 of 1, epoch 2 |" in lines[4] and "Commit abcdefg; M; fp32." in lines[6]
     weights = tables.robust_table("robust_digits_weights").splitlines()
     assert weights[3] == (
         "| `high` | 25.0% ± 0.0 | 25.0% ± 0.0 | 25.0% ± 0.0 | 50.0% ± 0.0 |"

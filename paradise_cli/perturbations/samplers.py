@@ -90,10 +90,15 @@ def composition(*, of: Annotated[list[Sampler], Field(min_length=1), SAMPLERS]) 
 # Noise on each value. --------------------------------------------------------------------------
 
 
+def unchanged(images: Tensor, labels: Tensor, model: Encoder, keys: Tensor) -> Tensor:
+    """The images, whatever the keys are."""
+    return images
+
+
 @SAMPLERS.register
 def image() -> Sampler:
     """The image itself."""
-    return lambda images, labels, model, keys: images
+    return unchanged
 
 
 @SAMPLERS.register

@@ -16,6 +16,7 @@ from paradise_cli.models import StochasticEncoder
 from paradise_cli.models.encoder import EncoderWithHead
 from paradise_cli.objective.objective import Objective, Task
 from paradise_cli.perturbations import SAMPLERS, Sampler
+from paradise_cli.perturbations.samplers import unchanged
 from paradise_cli.training.average import Average
 from paradise_cli.training.optim import Schedule
 
@@ -77,6 +78,10 @@ def draw_views(
     drawn: list[Tensor] = []
     for number, view in enumerate(views):
         source = batch.images if view.around is None else drawn[view.around]
+        if view.sampler is unchanged:
+            # Keys that nobody reads would be a tenth of a small step.
+            drawn.append(source)
+            continue
         keys = image_keys(batch.index, "view", number, *key)
         drawn.append(view.sampler(source, labels, encoder, keys))
     return drawn

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from paradise_cli import __version__
 from paradise_cli.core.errors import UsageError
@@ -76,6 +76,14 @@ def choose_precision(name: Literal["auto", "fp32", "bf16"], device: torch.device
     if name != "auto":
         return name
     return "bf16" if fast_bf16(device) else "fp32"
+
+
+def whole_batch(rows: Tensor, size: int) -> Tensor:
+    """At most `size` rows [n, ...] as a batch of `size`, whose last rows are copies of the first.
+
+    Kernels round differently at other batch shapes, and some functions take one shape only.
+    """
+    return torch.cat([rows, rows[:1].expand(size - len(rows), *rows.shape[1:])])
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from paradise_cli.core.errors import UsageError
-from paradise_cli.core.machine import full_fp32
+from paradise_cli.core.machine import full_fp32, whole_batch
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.inference.batches import block_size
 from paradise_cli.inference.loading import LoadedModel
@@ -53,8 +53,7 @@ def _in_blocks(loaded: LoadedModel, fn: Map) -> Map:
         with torch.no_grad(), full_fp32(loaded.device):
             for first in range(0, len(rows), size):
                 part = rows[first : first + size]
-                padding = part[:1].expand(size - len(part), *part.shape[1:])
-                block = torch.cat([part, padding]).to(loaded.device)
+                block = whole_batch(part, size).to(loaded.device)
                 found.append(fn(block)[: len(part)].cpu())
         return torch.cat(found)
 

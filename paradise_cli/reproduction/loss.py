@@ -12,7 +12,7 @@ from paradise_cli.attacks.session.first_look import first_look
 from paradise_cli.attacks.session.inputs import checked_images, checked_labels, choose_compute
 from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.core.machine import full_fp32
+from paradise_cli.core.machine import full_fp32, whole_batch
 from paradise_cli.core.progress import tell
 
 ANSWERS_AT_RANDOM = (
@@ -82,7 +82,7 @@ class Loss:
             for first in range(0, len(points), compute.width):
                 # One shape: kernels round differently at others, and some functions take one only.
                 part = torch.arange(first, min(first + compute.width, len(points)))
-                rows = torch.cat([part, part[:1].expand(compute.width - len(part))])
+                rows = whole_batch(part, compute.width)
                 some, true = (each[rows].to(compute.device) for each in (points, labels))
                 found.append([each[: len(part)].cpu() for each in ask(some, true)])
                 self._asked += len(part)

@@ -20,7 +20,7 @@ from paradise_cli.attacks.engine.passes import Passes
 from paradise_cli.attacks.protocol.foreign import foreign
 from paradise_cli.attacks.protocol.lanes import Latent
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.core.machine import Precision, fast_layout
+from paradise_cli.core.machine import Precision, fast_layout, whole_batch
 from paradise_cli.information.gaussian import Gaussian
 
 T = TypeVar("T")
@@ -123,8 +123,7 @@ class Classifier:
                 return self._logits(images.to(self.device), self.ask)
             # Always one shape: how a point is decided must not depend on how many are asked about.
             for part in torch.split(images, self.width):
-                padding = part[:1].expand(self.width - len(part), *part.shape[1:])
-                batch = torch.cat([part, padding]).to(self.device)
+                batch = whole_batch(part, self.width).to(self.device)
                 found.append(self._decide(batch, draws)[: len(part)])
         return torch.cat(found)
 

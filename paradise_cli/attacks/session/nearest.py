@@ -8,6 +8,7 @@ from torch import Tensor
 from paradise_cli.attacks.protocol.lanes import input_gradient
 from paradise_cli.attacks.protocol.losses import others
 from paradise_cli.attacks.session.subject import Subject
+from paradise_cli.core.machine import whole_batch
 from paradise_cli.perturbations.threat import Threat
 
 CANDIDATES = 9
@@ -52,7 +53,7 @@ def _scores(subject: Subject, threat: Threat, rows: Tensor) -> Tensor:
     """The scores of rows that fit into one batch, [n, classes]."""
     width, device = subject.compute.width, subject.compute.device
     # Of one shape, as every batch of an attack: what is nearest depends on the image alone.
-    padded = torch.cat([rows, rows[:1].expand(width - len(rows))])
+    padded = whole_batch(rows, width)
     images, labels = subject.images[padded].to(device), subject.labels[padded].to(device)
     wrong = others(subject.logits[padded].to(device), labels)
     # Stable, as `jobs_of` ranks classes.

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from paradise_cli.core.machine import Precision
 from paradise_cli.core.modes import running_statistics
-from paradise_cli.core.randomness import generator, image_keys, seed_of
+from paradise_cli.core.randomness import image_keys, seed_of
 from paradise_cli.core.shares import Share
 from paradise_cli.data.base import Augmentation, Batch, on_device
 from paradise_cli.models import StochasticEncoder
@@ -71,6 +71,9 @@ def draw_views(
 
     What is drawn for an image is a function of its row, the key and the view.
     """
+    # Most trainings see the images alone: keys that nobody reads would be a tenth of a small step.
+    if all(view.sampler is unchanged for view in views):
+        return [batch.images] * len(views)
     encoder = EncoderWithHead(model, None if task is None else model.heads[task.name])
     # Data without labels have no column that could be read.
     unlabelled = torch.full_like(batch.index, -1)
@@ -78,10 +81,6 @@ def draw_views(
     drawn: list[Tensor] = []
     for number, view in enumerate(views):
         source = batch.images if view.around is None else drawn[view.around]
-        if view.sampler is unchanged:
-            # Keys that nobody reads would be a tenth of a small step.
-            drawn.append(source)
-            continue
         keys = image_keys(batch.index, "view", number, *key)
         drawn.append(view.sampler(source, labels, encoder, keys))
     return drawn
@@ -112,6 +111,7 @@ class Step:
         self.plan = plan
         self.device = device
         self.objective = objective
+        self._draw = torch.Generator()  # seeded anew by each step
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=plan.precision == "bf16")
 
         def loss_of(
@@ -154,26 +154,29 @@ class Step:
 
     def _backward(self, batch: Batch, number: int, share: Share) -> dict[str, Tensor]:
         """Add up the gradients of the batch's parts; the terms of the whole batch."""
-        parts = self.plan.accumulate
-        size = share.size // parts
-        part_share = Share(share.total // parts, share.rank, share.world)
         noise = self.noise(len(self.plan.views), share, number)
         warm_up = self.objective.warm_up(number)
         if warm_up is not None:
             warm_up = on_device(warm_up, self.device)
+
+        def terms_of(part: Batch, noise: Tensor, share: Share, parts: int) -> dict[str, Tensor]:
+            views = self.views(part, number)
+            loss, terms = self._loss_of(views, part.labels, noise.flatten(0, 1), warm_up, share)
+            (loss if parts == 1 else loss / parts).backward()  # type: ignore[no-untyped-call]
+            return terms
+
+        parts = self.plan.accumulate
+        if parts == 1:
+            return terms_of(batch, noise, share, 1)
+        size = share.size // parts
+        part_share = Share(share.total // parts, share.rank, share.world)
         found = []
         for first in range(0, size * parts, size):
             rows = slice(first, first + size)
             part = Batch(*(each[rows] for each in batch))
-            views = self.views(part, number)
-            drawn = noise[:, rows].flatten(0, 1)
-            loss, terms = self._loss_of(views, part.labels, drawn, warm_up, part_share)
-            (loss / parts).backward()  # type: ignore[no-untyped-call]
-            found.append(terms)
-        if parts == 1:
-            return terms
+            found.append(terms_of(part, noise[:, rows], part_share, parts))
         # Parts are equally large, and every term is a mean over images.
-        return {name: torch.stack([each[name] for each in found]).mean(0) for name in terms}
+        return {name: torch.stack([each[name] for each in found]).mean(0) for name in found[0]}
 
     def _agree(self, share: Share) -> None:
         """Give all processes the gradients of the whole batch, and the same running statistics."""
@@ -222,6 +225,6 @@ class Step:
         An image's is the same on every device and in every share.
         """
         # Drawn on the CPU: a GPU's generator would give other numbers.
-        draw = generator(self.plan.seed, "noise", number)
+        draw = self._draw.manual_seed(seed_of(self.plan.seed, "noise", number))
         drawn = torch.randn(views, share.total, self.model.latent_dim, generator=draw)
         return on_device(drawn[:, share.rows], self.device)

@@ -160,6 +160,12 @@ def test_a_model_that_cannot_be_verified_leaves_the_others(carded: Path) -> None
     assert "mine" in result.stdout
 
 
+def test_a_model_that_is_named_twice_is_measured_once(carded: Path) -> None:
+    result = CliRunner().invoke(app, ["zoo", "verify", "mine", "mine", "--json"])
+    (document,) = json.loads(result.stdout)
+    assert document["name"] == "mine" and "1 of 1 agree" in result.stderr
+
+
 def test_images_that_nobody_named_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

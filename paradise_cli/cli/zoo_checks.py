@@ -115,7 +115,8 @@ def _chosen(names: list[str], everything: bool) -> list[str]:
         raise UsageError("name models of the zoo, or say --all")
     for name in names:
         card_of(name)  # an unknown name is told before torch is loaded
-    return names or [name for name in zoo_names() if packaged_file(name) is not None]
+    # One that is named twice is measured once.
+    return list(dict.fromkeys(names)) or [name for name in zoo_names() if packaged_file(name)]
 
 
 def _folders(data: list[str], names: list[str]) -> dict[str, str]:

@@ -10,7 +10,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from paradise_cli.build import build_average, build_data, build_info, build_model
+from paradise_cli.build import (
+    build_average,
+    build_data,
+    build_info,
+    build_model,
+    build_objective,
+    build_optimizer,
+    build_plan,
+)
 from paradise_cli.core.randomness import permutation
 from paradise_cli.data import batches
 from paradise_cli.evaluation.validation import metrics_of
@@ -22,6 +30,7 @@ from paradise_cli.robustness.classifiers import open_classifier
 from paradise_cli.runs.estimate import dry_run
 from paradise_cli.training.average import Average
 from paradise_cli.training.run_folder import RunFolder
+from paradise_cli.training.step import SETTLING, Step
 
 from .test_device_ready import NoWaiting
 from .test_training import assert_same, recipe, run
@@ -155,6 +164,34 @@ def test_batch_norm_statistics_are_those_of_the_model() -> None:
     assert not torch.equal(average.model.mu.weight, model.mu.weight)
     assert not average.model.training
     assert not any(weight.requires_grad for weight in average.model.parameters())
+
+
+def test_settled_statistics_are_means_over_a_few_batches() -> None:
+    chosen = recipe(CONVOLUTIONS, AVERAGED, "views=[image, {name: corner, eps: 0.1}]")
+    data, info = build_data(chosen), build_info(chosen)
+    model, objective = build_model(chosen, info), build_objective(chosen, info)
+    average = build_average(chosen, model, len(data.train))
+    optimizer = build_optimizer(chosen, model.parameters())
+    step = Step(model, objective, optimizer, build_plan(chosen, model, CPU), CPU, average)
+    assert average is not None
+    seen: list[Tensor] = []
+    norm = average.model.get_submodule("backbone.norm")
+    norm.register_forward_pre_hook(lambda module, given: seen.append(given[0].double()))
+    plain = {name: each.clone() for name, each in model.named_buffers()}
+    given = batches(
+        data.train, order=torch.arange(len(data.train)), batch_size=16, device=CPU, train=True
+    )
+    step.settle(given, 7)
+    # Both views of 16 images, and no more batches than are needed.
+    assert [len(each) for each in seen] == [32] * SETTLING
+    assert int(next(given).index[0]) == 16 * SETTLING
+    found = dict(norm.named_buffers())
+    means = torch.stack([each.mean((0, 2, 3)) for each in seen]).mean(0)
+    variances = torch.stack([each.var((0, 2, 3)) for each in seen]).mean(0)
+    torch.testing.assert_close(found["running_mean"], means.float())
+    torch.testing.assert_close(found["running_var"], variances.float())
+    assert_same(dict(model.named_buffers()), plain)
+    assert not average.model.training and getattr(norm, "momentum", None) == 0.1
 
 
 def test_an_update_never_waits_for_the_device() -> None:

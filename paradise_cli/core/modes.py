@@ -38,6 +38,23 @@ def running_statistics_kept(model: nn.Module) -> Iterator[None]:
             norm.track_running_stats = True
 
 
+@contextmanager
+def running_statistics_anew(model: nn.Module) -> Iterator[None]:
+    """Running statistics that begin anew: means over all batches that pass inside, each once."""
+    norms = _norms(model)
+    before = [(norm.momentum, norm.training) for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's word for a plain mean
+        norm.train()
+    try:
+        yield
+    finally:
+        for norm, (momentum, training) in zip(norms, before, strict=True):
+            norm.momentum = momentum
+            norm.train(training)
+
+
 def _norms(model: nn.Module) -> list[_BatchNorm]:
     return [
         module

@@ -17,7 +17,8 @@ class Average:
     After t steps the window is t / 10, and at most `window`: the average moves by 1 / (that many)
     of the way to the weights. The first ten steps are copied, so that the random weights of the
     start have no part in it, and it is of use from the first epoch on (method.md 4.5). Statistics
-    of batch normalisation are copied from the model. `model` is the average itself, in eval mode.
+    of batch normalisation are copied from the model, until `Step.settle` estimates them anew.
+    `model` is the average itself, in eval mode.
     """
 
     # Not torch's AveragedModel: it keeps the number of steps in a tensor, and looks at its value in

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -94,10 +95,11 @@ class Fit:
             self.objective.train()
             order = permutation(len(train), plan.seed, "order", epoch)
             # The last, smaller batch is left out: the rate's cap depends on the size of a batch.
-            for batch in batches(
-                train, order=order, batch_size=batch_size, device=device, augment=plan.augment,
-                key=(plan.seed, epoch), train=True, drop_last=True, start=start, share=share,
-            ):  # fmt: skip
+            of_epoch = partial(
+                batches, train, order=order, batch_size=batch_size, device=device,
+                augment=plan.augment, key=(plan.seed, epoch), train=True, drop_last=True,
+            )  # fmt: skip
+            for batch in of_epoch(start=start, share=share):
                 # A function of the step, so that nothing of the schedule need be saved.
                 for group, rate in zip(self.optimizer.param_groups, base_rates, strict=True):
                     group["lr"] = rate * plan.schedule(state.step, per_epoch, total)
@@ -110,6 +112,7 @@ class Fit:
                 # The end of an epoch saves after its validation.
                 if state.step % per_epoch:
                     self._look_up(state, clock, total, clock.save_due())
+            step.settle(of_epoch(), state.step)
             self._end_epoch(state, epoch, per_epoch, batch_size, clock)
             due = state.step == total or clock.save_due(EPOCH_SECONDS)
             self._look_up(state, clock, total, due)

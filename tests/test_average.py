@@ -19,12 +19,14 @@ from paradise_cli.build import (
     build_optimizer,
     build_plan,
 )
+from paradise_cli.core.modes import running_statistics_anew
 from paradise_cli.core.randomness import permutation
 from paradise_cli.data import batches
 from paradise_cli.evaluation.validation import metrics_of
 from paradise_cli.inference.loading import load
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.models.base import Backbone, linear
+from paradise_cli.models.frozen import Frozen
 from paradise_cli.models.weights import read_model
 from paradise_cli.robustness.classifiers import open_classifier
 from paradise_cli.runs.estimate import dry_run
@@ -192,6 +194,18 @@ def test_settled_statistics_are_means_over_a_few_batches() -> None:
     torch.testing.assert_close(found["running_var"], variances.float())
     assert_same(dict(model.named_buffers()), plain)
     assert not average.model.training and getattr(norm, "momentum", None) == 0.1
+
+
+def test_frozen_statistics_are_not_estimated_anew() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4, affine=False), nn.Linear(4, 2))
+    backbone = Frozen(network.eval(), 2)
+    with running_statistics_anew(backbone):
+        backbone(5 + torch.rand(8, 1, 2, 2))
+    kept = dict(backbone.named_buffers())
+    assert_same(
+        {name: kept[f"network.1.{name}"] for name in ("running_mean", "running_var")},
+        {"running_mean": torch.zeros(4), "running_var": torch.ones(4)},
+    )
 
 
 def test_an_update_never_waits_for_the_device() -> None:

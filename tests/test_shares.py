@@ -180,6 +180,25 @@ def test_a_killed_training_goes_on_in_another_number_of_processes(tmp_path: Path
     assert (run / "recipe.yaml").read_bytes() == (whole / "recipe.yaml").read_bytes()
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="threads are listed in /proc")
+def test_no_thread_outlives_what_ends_the_group() -> None:
+    """One that lets go of a tensor while Python is taken down would abort the process."""
+    lines = [
+        "import os; from pathlib import Path; import torch",
+        "from paradise_cli.core.processes import any_process, join",
+        "join(); any_process(True)",
+        "named = lambda: [p.read_text() for p in Path('/proc/self/task').glob('*/comm')]",
+        "assert any('gloo' in name for name in named()), named()",
+        # To make one imports much of torch.
+        "torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)",
+        "torch.distributed.destroy_process_group()",
+        "assert not any('gloo' in name for name in named()), named()",
+        "os._exit(0)",
+    ]
+    done = together(2, ["-c", "\n".join(lines)])
+    assert [code for code, _ in done] == [0, 0], done
+
+
 def test_processes_that_would_train_different_things_are_told_apart(tmp_path: Path) -> None:
     port = free_port()
     one = command(tmp_path / "run")

@@ -90,6 +90,9 @@ def beside_main() -> bool:
 
 def join() -> None:
     """Wait for the other processes, so that `any_process` can be asked; once is enough."""
+    # Its functions have the group as a default: imported later, by an optimiser, they would keep it
+    # and its threads alive beyond the end, which aborts some processes (docs/pitfalls.md).
+    import torch.distributed.nn  # noqa: F401
     from torch import cuda, distributed
 
     if distributed.is_initialized():

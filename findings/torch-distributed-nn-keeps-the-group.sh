@@ -6,7 +6,7 @@
 # Seen on 2026-11-30, one process, gloo: imported before, no thread of gloo is left after
 #   destroy_process_group; imported after init_process_group, or by torch.optim.SGD, all are left.
 #   A thread of gloo that lets go of a tensor while Python is being taken down ends the process with
-#   SIGABRT and "terminate called without an active exception": so did about 1 process in 20 of our tests
+#   SIGABRT and "terminate called without an active exception": so did 2 of about 60 processes of our tests
 #   on a busy machine. (Of threads that run until then pytorch pull request 179291 tells.)
 # For a user: a training that was done well ends with exit code -6, and a launcher starts it again.
 # torch takes gigabytes: name a Python that has it in PYTHON to spare the installation.

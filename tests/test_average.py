@@ -196,6 +196,18 @@ def test_settled_statistics_are_means_over_a_few_batches() -> None:
     assert not average.model.training and getattr(norm, "momentum", None) == 0.1
 
 
+def test_no_more_images_settle_statistics_at_once_than_take_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(
+        Step, "settle", lambda self, train, number: sizes.append(len(next(train).images))
+    )
+    fixed = ["objective.rate={q: fixed}", "train.batch_size=64", "train.epochs=2"]
+    run(tmp_path, AVERAGED, *fixed, "train.accumulate=4")
+    assert sizes == [16, 16]
+
+
 def test_frozen_statistics_are_not_estimated_anew() -> None:
     network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(4, affine=False), nn.Linear(4, 2))
     backbone = Frozen(network.eval(), 2)

@@ -112,7 +112,9 @@ class Fit:
                 # The end of an epoch saves after its validation.
                 if state.step % per_epoch:
                     self._look_up(state, clock, total, clock.save_due())
-            step.settle(of_epoch(), state.step)
+            # As many images at once as a process takes in a step: more may not fit.
+            at_once = max(1, batch_size // (self.world * plan.accumulate))
+            step.settle(of_epoch(batch_size=at_once), state.step)
             self._end_epoch(state, epoch, per_epoch, batch_size, clock)
             due = state.step == total or clock.save_due(EPOCH_SECONDS)
             self._look_up(state, clock, total, due)

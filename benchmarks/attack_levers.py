@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
-from autoattack import Answers, opened
-from timing import finish, machine, options, pairs, ratio, report
+from autoattack import Answers, images_of, opened
+from timing import finish, machine, median, options, pairs, ratio, report
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
@@ -21,8 +21,6 @@ from paradise_cli.attacks.session.inputs import choose_compute
 from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.attacks.session.suite import SUITES, run_suite
-from paradise_cli.core.randomness import permutation
-from paradise_cli.data import DATASETS
 
 BATCH = 128  # of torchattacks, whose user chooses it
 CPU = torch.device("cpu")
@@ -108,7 +106,7 @@ def floor(name: str, images: Tensor, labels: Tensor, eps: float) -> None:
     spent = subject.classifier.passes.count.since(before)
     batch = laid_out(net, images[: compute.width], subject.classifier.layout)
     timed = pairs(partial(gradient, net, batch), partial(answer, net, batch), 15, time.process_time)
-    back, forward = (sum(pair[side] for pair in timed) / len(timed) / len(batch) for side in (0, 1))
+    back, forward = (median(timed, side) / len(batch) for side in (0, 1))
     bare = spent.back * back + (spent.forward - spent.back) * forward
     passes = f"{spent.forward / len(images):.0f} forward and {spent.back / len(images):.0f} back"
     report(f"bare network's share of `standard`, {passes} an image", bare / seconds, None,
@@ -119,12 +117,9 @@ if __name__ == "__main__":
     chosen = options(__doc__, images=None, net="cifar10-wrn-pm-adversarial", n=50, pairs=7, level=8)
     torch.set_num_threads(1)
     machine()
-    test = DATASETS["image_folder"](chosen.images, size=32, channels=3).test
-    assert test is not None
-    order = permutation(len(test), 0, "attack")[: max(chosen.n, BATCH)]
-    pixels = torch.cat(list(test.fetch(order, 64, (), False))).float() / 255
+    pixels, classes = images_of(chosen.images, max(chosen.n, BATCH))
     rates(chosen.net, pixels, chosen.pairs)
-    floor(chosen.net, pixels[: chosen.n], test.labels[order, 0][: chosen.n], chosen.level / 255)
+    floor(chosen.net, pixels[: chosen.n], classes[: chosen.n], chosen.level / 255)
     what = (
         f"Levers of a search on {chosen.net}, processor time of one thread, median of"
         f" {chosen.pairs} pairs; the suite on {chosen.n} images at {chosen.level}/255"

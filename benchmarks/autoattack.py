@@ -15,6 +15,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -54,6 +55,15 @@ def opened(name: str) -> nn.Module:
     net = target.function if target.loaded is None else Answers(target.loaded)
     assert isinstance(net, nn.Module)
     return net.eval().requires_grad_(False).to(DEVICE)
+
+
+def images_of(folder: Path, n: int, first: int = 0) -> tuple[Tensor, Tensor]:
+    """Test images [n, 3, 32, 32] of a folder and their classes, in the order of an attack."""
+    test = DATASETS["image_folder"](folder, size=32, channels=3).test
+    assert test is not None
+    order = permutation(len(test), 0, "attack")[first:][:n]
+    pixels = torch.cat(list(test.fetch(order, 64, (), False))).float() / 255
+    return pixels, test.labels[order, 0]
 
 
 def timed(work: Callable[..., Tensor], *given: Any) -> tuple[Tensor, float]:
@@ -215,11 +225,7 @@ if __name__ == "__main__":
         times=20,
     )
     machine()
-    test = DATASETS["image_folder"](chosen.images, size=32, channels=3).test
-    assert test is not None
-    order = permutation(len(test), 0, "attack")[chosen.first :][: max(chosen.n, chosen.restarted)]
-    pixels = torch.cat(list(test.fetch(order, 64, (), False))).float() / 255
-    classes = test.labels[order, 0]
+    pixels, classes = images_of(chosen.images, max(chosen.n, chosen.restarted), chosen.first)
     with full_fp32(DEVICE):  # on both sides
         for file in chosen.nets.split(","):
             all_of(file, pixels, classes, chosen)

@@ -60,9 +60,22 @@ def trained(recipe: Recipe, folder: Path, label: str, device: str = "auto") -> d
 
 
 def chosen_weights(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the weights that a training has left, those that are measured."""
+    """Of the weights that a training has left, those that are measured.
+
+    A training that withstands nothing has its best weights by chance, most often in its first
+    epoch: of those the last are measured.
+    """
     weights: dict[str, dict[str, Any]] = {each["weights"]: each for each in result["weights"]}
-    return weights[next(name for name in PREFERRED if name in weights)]
+    names = [name for name in PREFERRED if name in weights]
+    if not _withstands(result, weights[names[0]]):
+        names.sort(key=lambda name: name.startswith("best"))
+    return weights[names[0]]
+
+
+def _withstands(result: Mapping[str, Any], weights: Mapping[str, Any]) -> bool:
+    """Whether more images stand than with one answer to all; True where none was attacked."""
+    chance = 1 / result["test"]["classification"][0]["classes"]
+    return bool(plain_names(weights["validation"]).get("robust", 1.0) > chance)
 
 
 def plain_names(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -296,8 +296,9 @@ def _how(wanted: str, files: Sequence[Mapping[str, Any]]) -> str:
     precisions = _counted([row["precision"] for row in rows])
     ns = sorted({each["n"] for row in rows for each in row.get("suites", {}).values()})
     return (
-        f"<sub>Robust training, L-infinity {eps}: mean ± sd over seeds, of the weights that"
-        " validation under attack chose (the averaged ones). In brackets: Wilson 95% at the mean,"
+        f"<sub>Robust training, L-infinity {eps}: mean ± sd over seeds, of the averaged weights"
+        " that validation under attack chose, or the last where these withstand no more than one"
+        " answer to all would. In brackets: Wilson 95% at the mean,"
         " over images, not trainings. Natural accuracy is of all test images. Passes of the"
         " backbone for each image of a step, counted by hooks."
         f" Data: {', '.join(data)}, test, n = {', '.join(f'{n:,}' for n in ns)}."

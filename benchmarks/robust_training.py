@@ -4,8 +4,9 @@
 
 The methods of a set are the shipped recipes `SET_robust_METHOD.yaml` that validate under attack.
 Each is trained into a folder of `--runs` (a training that was begun there goes on), its best
-averaged weights by validation are attacked with each of `--suites` at the radius that its
-validation uses, and the row is written to `results/robust/SET/METHOD-sSEED.json`. A row that is
+averaged weights by validation (the last, where none withstands anything) are attacked with each of
+`--suites` at the radius that its validation uses, and the row is written to
+`results/robust/SET/METHOD-sSEED.json`. A row that is
 there is not made again, unless its recipe has changed since or a suite is lacking; whatever fails
 is a row that says so. All of seed 0 come first. `tables.py` shows the rows (robust_tables.py).
 
@@ -125,11 +126,14 @@ class Row:
         work = work_of(recipe)
         row["passes"] = {"forward": work.forward, "back": work.back}
         result = trained(recipe, self.run, self.label, self.asked.device)
-        row |= self._trained(recipe, result)
-        weights = self.run / row["weights_file"]
+        chosen = chosen_weights(result)
+        if row.get("weights_file") != chosen["file"]:
+            # What was measured before was measured of others.
+            row["suites"] = {}
+        row |= self._trained(recipe, result, chosen)
+        weights = self.run / chosen["file"]
         row["natural"] = self._natural(weights)
         row["local"] = self._local(weights, row["eps"])
-        row.setdefault("suites", {})
         for suite in self.asked.suites:
             if suite not in row["suites"] or not self._enough(row["suites"][suite]):
                 row["suites"][suite] = self._attacked(weights, suite, row["eps"])
@@ -159,11 +163,12 @@ class Row:
             f" --precision {asked.precision}{data}"
         )
 
-    def _trained(self, recipe: Recipe, result: Mapping[str, Any]) -> dict[str, Any]:
+    def _trained(
+        self, recipe: Recipe, result: Mapping[str, Any], chosen: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """What the training itself says: which weights it left, what they are worth, and what went
         wrong on the way.
         """
-        chosen = chosen_weights(result)
         validation = {
             each["weights"]: plain_names(each["validation"]) for each in result["weights"]
         }
@@ -197,7 +202,7 @@ class Row:
         """As `paradise attack` does: every run is on record, and the same call goes on from it."""
         target = open_classifier(str(weights), device=self.asked.device)
         examples = open_examples(target, n=self.asked.n, overrides=self.root)
-        folder = self.attacks / f"{suite}-n{self.asked.n}"
+        folder = self.attacks / weights.stem / f"{suite}-n{self.asked.n}"
         print(f"{self.label}: {suite} on {examples.label}, n = {self.asked.n:,}", flush=True)
         settings = AttackSettings(eps=eps, suite=suite, precision=self.asked.precision)
         report = attack_with(

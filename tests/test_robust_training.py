@@ -93,6 +93,21 @@ def test_a_row_is_made_once_and_shown(
     assert "0 failed: TypeError" in shown and "| `tiny` |" in shown
 
 
+@pytest.mark.parametrize(
+    ("robust", "chosen"),
+    [({"robust/task": 0.26}, "best averaged"), ({"robust/task": 0.25}, "last averaged"),
+     ({"accuracy/task": 0.2}, "best averaged")],
+)  # fmt: skip
+def test_weights_that_withstand_no_more_than_one_answer_to_all_are_not_chosen_by_it(
+    bench: ModuleType, robust: dict[str, float], chosen: str
+) -> None:
+    """Of four classes one answer is right for a quarter, however hard it is attacked."""
+    runs = importlib.import_module("robust_runs")
+    weights = [{"weights": name, "validation": robust} for name in runs.PREFERRED]
+    result = {"weights": weights, "test": {"classification": [{"classes": 4}]}}
+    assert runs.chosen_weights(result)["weights"] == chosen
+
+
 def row(method: str, seed: int, robust: float, **others: Any) -> dict[str, Any]:
     share = {"value": robust, "low": 0, "high": 1}
     standard = {"robust": share, "n": 100, "verdict": "not detected"}

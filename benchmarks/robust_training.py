@@ -89,12 +89,14 @@ class Row:
 
     def before(self) -> dict[str, Any]:
         """What is kept of this row already, if its recipe is still the same."""
-        if not self.file.exists():
-            return {}
-        (row,) = kept_rows(self.file)
-        if "failed" in row or any(row[name] != said for name, said in self.named().items()):
-            return {}
-        return row
+        row = self._kept()
+        return row if self._is_of_this(row) and "failed" not in row else {}
+
+    def _kept(self) -> dict[str, Any]:
+        return kept_rows(self.file)[0] if self.file.exists() else {}
+
+    def _is_of_this(self, row: Mapping[str, Any]) -> bool:
+        return all(row.get(name) == said for name, said in self.named().items())
 
     def named(self) -> dict[str, Any]:
         """What a row says of itself before anything is measured."""
@@ -152,6 +154,12 @@ class Row:
             seed=self.seed,
             command=self._command(),
         )
+
+    def keep_failure(self, text: str) -> None:
+        """Say that it failed beside what was measured; a row of another recipe stays as it is."""
+        kept = self._kept()
+        if not kept or self._is_of_this(kept):
+            self.keep(self.named() | kept | {"failed": text})
 
     def _command(self) -> str:
         """What makes this row, and those of the seeds before."""
@@ -275,8 +283,7 @@ def made(row: Row, *, redo: bool) -> bool:
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         print(f"{row.label}: FAILED {text}", flush=True)
-        # What was measured stays, beside the words that say that it is not whole.
-        row.keep(row.named() | row.before() | {"failed": text})
+        row.keep_failure(text)
         return False
     return True
 

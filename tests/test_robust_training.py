@@ -89,6 +89,9 @@ def test_a_row_is_made_once_and_shown(
     assert not bench.made(more, redo=False)
     (kept,) = json.loads(row.file.read_text())["rows"]
     assert "not callable" in kept["failed"] and kept["suites"]["quick"]["n"] == 20
+    # What is there of another recipe is not lost with this one.
+    assert not bench.made(other, redo=False)
+    assert json.loads(row.file.read_text())["rows"] == [kept]
     shown = importlib.import_module("robust_tables").robust_table("robust_digits")
     assert "0 failed: TypeError" in shown and "| `tiny` |" in shown
 

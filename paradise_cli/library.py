@@ -40,7 +40,8 @@ def train(
     """
     # A Recipe is checked and frozen: what it should say must be said before.
     if not isinstance(recipe, Recipe):
-        recipe = load_recipe(str(recipe), overrides).recipe
+        name = text_given(recipe, "recipe", "a file, the name of a shipped recipe, or a Recipe")
+        recipe = load_recipe(name, overrides).recipe
     elif overrides:
         raise UsageError("overrides are for a recipe given by its file or name, not for a Recipe")
     folder = None if out is None else path_given(out, "out")

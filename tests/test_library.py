@@ -153,6 +153,7 @@ def test_data_may_be_named_by_a_path(tiny: LoadedModel, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
+        ({"recipe": 5}, r"recipe must be text \(a file, .* or a Recipe\), not 5"),
         ({"out": 5}, r"out must be text \(a path\), not 5"),
         ({"out": ""}, "out: '' is no path"),
         ({"device": None}, "--device None: no such kind of device; allowed: auto"),
@@ -165,7 +166,7 @@ def test_a_training_is_not_begun_with_options_of_another_type(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError, match=message):
-        paradise_cli.train("digits", **given)
+        paradise_cli.train(**({"recipe": "digits"} | given))
     assert not list(tmp_path.iterdir())
 
 

@@ -260,13 +260,18 @@ def build_plan(recipe: Recipe, model: nn.Module, device: torch.device) -> Plan:
     )
 
 
+def epochs_of(recipe: Recipe, images: int) -> int:
+    """How many epochs a training on so many images takes."""
+    train = recipe.train
+    return epochs_for(train.epochs, train.min_steps, steps_per_epoch(images, train.batch_size))
+
+
 def build_average(recipe: Recipe, model: StochasticEncoder, images: int) -> Average | None:
     """The average of the model's weights that the recipe asks for, for so many training images."""
     train = recipe.train
     if train.average is None:
         return None
-    per_epoch = steps_per_epoch(images, train.batch_size)
-    steps = epochs_for(train.epochs, train.min_steps, per_epoch) * per_epoch
+    steps = epochs_of(recipe, images) * steps_per_epoch(images, train.batch_size)
     return Average(model, train.average.share * steps)
 
 

@@ -35,7 +35,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in (0, 1):
         # With three latents nothing is drawn.
         small = ["model.backbone.hidden=[8]", "model.latent_dim=3", "train.epochs=1"]
-        settings = [*small, f"train.seed={seed}"]
+        # Of an epoch of 1,293 images, which is 20 steps of 64, it takes two.
+        settings = [*small, "train.min_steps=21", f"train.seed={seed}"]
         library.train("digits", overrides=settings, out=folder / f"s{seed}", device="cpu")
     return folder
 
@@ -79,7 +80,8 @@ def test_a_drafted_card_is_whole_and_agrees_with_its_model(carded: Path) -> None
     assert found.metrics[0].n == 360 and found.metrics[2].n == 8
     assert found.metrics[2].value == 0.5 and found.metrics[2].attack is not None
     assert found.metrics[2].attack.suite == "quick" and found.metrics[2].attack.eps == 0.1
-    assert found.training is not None and found.training.forward == found.training.back == 1
+    assert found.training is not None and found.training.epochs == 2
+    assert found.training.forward == found.training.back == 1
     code, checks = verified("--attack")
     assert code == 0 and [check["holds"] for check in checks] == [True] * 3
     # The same model, images and seed: the same numbers, but for the card's rounding.

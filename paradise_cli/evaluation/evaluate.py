@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import torch
 from torch import Tensor
 
-from paradise_cli.build import build_objective
+from paradise_cli.build import build_objective, epochs_of
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import describe, fast_layout
 from paradise_cli.core.randomness import generator
@@ -30,7 +30,7 @@ from paradise_cli.information.rate_interval import FEWEST, RateInterval, rate_in
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.objective.rates import Rate
 from paradise_cli.recipe.schema import Recipe
-from paradise_cli.training.step import epochs_for, steps_per_epoch
+from paradise_cli.training.step import steps_per_epoch
 
 NO_RATE = (
     "not defined: the encoder is deterministic (z = mu), its information about distinct"
@@ -217,9 +217,9 @@ def _warnings(
     """Why the measurement should be doubted: collapse first, as it explains the rest."""
     nats = None if rate is None else rate.exact.nats
     supervised = [score for score in scores if score.task.distortion.supervised]
-    asked, per_epoch = recipe.train, steps_per_epoch(info.train_size, recipe.train.batch_size)
-    steps = epochs_for(asked.epochs, asked.min_steps, per_epoch) * per_epoch
-    training = f"train.epochs = {asked.epochs} ({counted(steps, 'step')})"
+    images = info.train_size
+    steps = epochs_of(recipe, images) * steps_per_epoch(images, recipe.train.batch_size)
+    training = f"train.epochs = {recipe.train.epochs} ({counted(steps, 'step')})"
     # A nat about the image is at most one about each label (data processing).
     of_labels = len(supervised) == len(scores) and recipe.objective.lagrangian == "linear"
     worth = sum(score.task.weight for score in supervised) if of_labels else math.inf

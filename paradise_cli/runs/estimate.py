@@ -17,6 +17,7 @@ from paradise_cli.build import (
     build_plan,
     check_validation,
     check_views,
+    epochs_of,
 )
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.machine import choose_device
@@ -27,7 +28,7 @@ from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.initial_weights import start_from
 from paradise_cli.runs.memory import check_memory
 from paradise_cli.runs.work import Work, work_of
-from paradise_cli.training.step import Plan, Step, epochs_for, steps_per_epoch
+from paradise_cli.training.step import Plan, Step, steps_per_epoch
 
 WARM_UP = 2  # steps that also allocate memory, choose kernels and compile
 
@@ -83,7 +84,7 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
     step = Step(model, objective, optimizer, plan, where, average)
     seconds = _seconds_a_step(step, plan, info, where, images, steps)
     per_epoch = steps_per_epoch(kept, plan.batch_size)
-    epochs = epochs_for(plan.epochs, plan.min_steps, per_epoch)
+    epochs = epochs_of(recipe, kept)
     work = work_of(recipe)
     return Estimate(
         parameters=sum(p.numel() for p in model.parameters()),

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from paradise_cli.build import build_info, build_model, build_objective
+from paradise_cli.build import build_info, build_model, build_objective, epochs_of
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.modes import running_statistics
 from paradise_cli.core.units import SUSTAINED
@@ -11,7 +11,7 @@ from paradise_cli.inference.features import behind_backbone
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.estimate import dry_run, require_division, trained_on
 from paradise_cli.runs.processes import require_enough_images, require_separable
-from paradise_cli.training.step import epochs_for, steps_per_epoch
+from paradise_cli.training.step import steps_per_epoch
 
 FLOAT = 4  # bytes of what is sent
 _ROW = 3 * 8  # bytes of the rate's matrix: itself, its exponentials and its gradient in float64
@@ -107,7 +107,7 @@ def forecast(recipe: Recipe, device: str, world: int) -> Forecast:
         images=images,
         batch_size=batch_size,
         steps=per_epoch,
-        epochs=epochs_for(train.epochs, train.min_steps, per_epoch),
+        epochs=epochs_of(recipe, kept),
         memory_bytes=trial.memory_bytes + _gathered(recipe, batch_size, images),
         memory_of=None if place is None else place.memory,
         bytes_sent=sent,

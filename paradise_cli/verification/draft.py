@@ -9,6 +9,7 @@ from typing import Any
 from paradise_cli import __version__
 from paradise_cli.attacks.session.phase import Pulse
 from paradise_cli.attacks.session.settings import AttackSettings
+from paradise_cli.build import epochs_of
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import commit
 from paradise_cli.core.storage import file_digest
@@ -96,7 +97,7 @@ def _card(
     earlier = under_attack(before) if is_of(before, packaged) else []
     kept = [each for each in earlier if _threat(each) not in anew]
     work = work_of(loaded.recipe)
-    epochs = loaded.recipe.train.epochs
+    epochs = epochs_of(loaded.recipe, loaded.info.train_size)
     return {
         "summary": words["summary"],
         "status": TRAINED,

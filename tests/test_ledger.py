@@ -12,6 +12,8 @@ from typer.testing import CliRunner
 from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.resources import resource_dir
+from paradise_cli.reproduction.ledger import bench as ledger_bench
+from paradise_cli.reproduction.ledger.bench import Bench
 from paradise_cli.reproduction.ledger.claims import (
     SCALES,
     Check,
@@ -24,6 +26,7 @@ from paradise_cli.reproduction.ledger.claims import (
 from paradise_cli.reproduction.ledger.page import pages, write_pages
 from paradise_cli.reproduction.ledger.plan import plan, recipe_of
 from paradise_cli.reproduction.ledger.results import keep
+from paradise_cli.reproduction.ledger.run import ledger_in
 from paradise_cli.reproduction.ledger.verdicts import agree, difference, over_seeds, verdict
 from paradise_cli.reproduction.quantities import Measured
 
@@ -71,6 +74,15 @@ def test_every_claim_with_a_check_can_be_run_at_some_scale(ledger: Ledger) -> No
     assert {each.claim for each in claims if each.check is not None} == run
 
 
+def test_stored_verdicts_are_those_of_their_numbers(ledger: Ledger) -> None:
+    results = [(claim.check, each) for claim in ledger.claims.values() for each in claim.results]
+    assert len(results) > 90
+    for check, each in results:
+        assert check is not None
+        decided = verdict(check, each.found, each.control, each.second)
+        assert decided == (each.verdict, each.note), each.command
+
+
 CHECK = Check.model_validate_json(
     '{"quantity": {"name": "accuracy"}, "of": ["a"], "supported": "> 0.5", "refuted": "< 0"}'
 )
@@ -89,7 +101,10 @@ def number(value: float, half: float = 0.1) -> Number:
         (CHECK, number(0.6), number(0.2), None, "undecided"),  # its end lies on the bound
         (CHECK, number(0.3), number(0.2), None, "differs"),
         (CHECK, number(-0.2), number(0.2), None, "refuted"),
+        (CHECK, number(-0.05), number(0.2), None, "undecided"),  # it may be refuted
         (CHECK, number(0.7), number(0.7), None, "void"),
+        (CHECK, number(0.7), number(0.55), None, "undecided"),  # the control may pass
+        (CHECK, number(0.7), number(0.45), None, "reproduced"),
         (CHECK, number(0.7), None, number(0.8), "reproduced"),
         (CHECK, number(0.7), None, number(0.9), "void"),
         (LESS, number(-0.7), number(-0.2), None, "reproduced"),
@@ -107,6 +122,11 @@ def test_verdicts(
 def test_what_would_decide_is_told() -> None:
     # An interval of 0.1 either side at 0.05 from the bound is halved by four times the data.
     assert "about 4 times" in verdict(CHECK, number(0.55), None, None)[1]
+    # Up to the bound it is 0.3, and down 0.1: where it is looked for counts.
+    skewed = Number(value=0.35, interval=(0.25, 0.65), n=100)
+    assert "bound > 0.5: about 4 times" in verdict(CHECK, skewed, None, None)[1]
+    # Twice the data still hold it, on the bound itself nothing less decides.
+    assert "bound < 0: about 2 times" in verdict(CHECK, number(0.1), None, None)[1]
     for value in (0.5, 0.5 + 1e-9):
         assert "lies on the bound" in verdict(CHECK, number(value), None, None)[1]
 
@@ -119,6 +139,9 @@ def test_intervals_over_seeds_are_students() -> None:
     assert 2 - found.interval[0] == pytest.approx(4.302653 / math.sqrt(3), rel=1e-5)
     alone = over_seeds([Measured(0.5, 0.4, 0.7, 10)])
     assert alone.interval == (0.4, 0.7) and alone.n == 10
+    # Seeds that agree by chance leave what the images leave.
+    same = over_seeds([Measured(0.5, 0.4, 0.7, 10)] * 3)
+    assert same.interval == pytest.approx((0.4, 0.7))
 
 
 def test_errors_of_a_difference_add_in_squares() -> None:
@@ -283,6 +306,52 @@ def test_what_cannot_be_reproduced_is_one_message(
     done = CliRunner().invoke(app, words)
     assert done.exit_code in (1, 2) and message in done.stderr
     assert done.stderr.count("error: ") == 1
+
+
+def test_without_its_control_a_claim_is_not_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be measured has not failed the check."""
+    monkeypatch.chdir(tmp_path)
+    wrong = "{name: fall, term: nothing}\n  of: []"
+    folder_of(tmp_path / "claims", GOOD.replace("{name: largest_rise, stretch: 15.0}", wrong))
+    done = CliRunner().invoke(app, ["reproduce", "C1", "--claims", "claims"])
+    assert done.exit_code == 1 and "not run" in done.stdout and "of one network" in done.stdout
+    assert open_ledger(Path("claims")).claims["C1"].results == []
+
+
+def test_the_copy_of_the_claims_is_whole_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(source: Path, to: Path) -> None:
+        to.mkdir()
+        (to / "C1.yaml").write_text(GOOD)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copytree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            ledger_in(tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert len(open_ledger(ledger_in(tmp_path)).claims) == sum(PARTS.values())
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ParadiseError, match=r"cannot write .*choose another --out"):
+        ledger_in(tmp_path / "file")
+
+
+def test_what_other_code_measured_is_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    check = open_ledger(folder_of(tmp_path / "claims")).claims["C1"].check
+    assert check is not None
+    measured = []
+    for code in ("a", "a", "b"):
+        monkeypatch.setattr(ledger_bench, "_code", lambda code=code: code)
+        bench = Bench(tmp_path, tmp_path / "measured", {}, {})
+        bench.number(check.quantity, (), (), 1)
+        measured.append(len(list((tmp_path / "measured").iterdir())))
+    assert measured == [1, 1, 2]
 
 
 def test_data_that_are_not_at_hand_are_told(

@@ -8,13 +8,25 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
+import paradise_cli
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.core.machine import commit
-from paradise_cli.core.storage import read_object, write_json
+from paradise_cli.core.storage import file_digest, read_object, write_json
 from paradise_cli.reproduction.ledger.claims import Number, Quantity
 from paradise_cli.reproduction.ledger.plan import run_name
 from paradise_cli.reproduction.ledger.verdicts import difference, over_seeds
 from paradise_cli.reproduction.quantities import QUANTITIES, Measured, Network
+
+
+@cache
+def _code() -> str:
+    """The sha256 of this package's code: a commit does not tell installed or changed ones apart."""
+    folder = Path(paradise_cli.__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(folder.rglob("*.py")):
+        digest.update(f"{file.relative_to(folder)} {file_digest(file)}\n".encode())
+    return digest.hexdigest()
 
 
 class Bench:
@@ -57,7 +69,8 @@ class Bench:
             "weights": [each.loaded.digest for each in networks],
             "settings": self._settings,
             # Another version may measure it in another way.
-            "commit": commit(),
+            "code": _code(),
+            "torch": torch.__version__,
         }
         text = json.dumps(asked, sort_keys=True)
         file = self._kept / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"

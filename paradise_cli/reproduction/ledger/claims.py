@@ -23,7 +23,9 @@ NETWORKS = "networks.yaml"
 """The file of a folder of claims that says how each network is trained."""
 
 Verdict: TypeAlias = Literal["reproduced", "refuted", "differs", "undecided", "void"]
-"""`differs`: between both bounds; `void`: the control passes, or two computations disagree."""
+"""`differs`: between both bounds; `void`: the control passes, or two computations disagree;
+`undecided`: whatever the errors leave open.
+"""
 Words: TypeAlias = Annotated[str, Field(min_length=1)]
 Names: TypeAlias = list[Annotated[str, Field(min_length=1)]]
 Bound: TypeAlias = Annotated[
@@ -79,7 +81,7 @@ class Second(Strict):
 
 
 class Cell(Strict):
-    """A number of the paper's, and the quantity of ours that stands beside it."""
+    """A share of the paper's, in percent, and the quantity of ours that stands beside it."""
 
     row: Words
     column: Words

@@ -1,7 +1,7 @@
 """The ledger as a page: which claims of the paper hold, and its tables beside ours."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -17,7 +17,7 @@ MEANING = {
     "reproduced": "the whole 95% interval lies beyond the bound that was set before",
     "differs": "it lies between what would support the claim and what would refute it",
     "refuted": "it lies beyond the bound that refutes the claim",
-    "undecided": "it holds the bound",
+    "undecided": "it holds one of the two bounds, or the control may pass as well",
     "void": "the control passes the check too, or a second computation disagrees",
     NOT_RUN: "and why",
 }
@@ -75,12 +75,12 @@ def status(claim: Claim, scale: Scale) -> str:
     return NOT_RUN if result is None else result.verdict
 
 
-def shown(number: Number) -> str:
+def shown(number: Number, write: Callable[[float], str] = significant) -> str:
     """A number with its interval."""
     low, high = number.interval
     if low == high:
-        return significant(number.value)
-    return f"{significant(number.value)} ({significant(low)} to {significant(high)})"
+        return write(number.value)
+    return f"{write(number.value)} ({write(low)} to {write(high)})"
 
 
 def _kinds(ledger: Ledger, scale: Scale) -> list[Table]:
@@ -94,13 +94,13 @@ def _kinds(ledger: Ledger, scale: Scale) -> list[Table]:
             if claim.kind == kind and result is not None:
                 rows.append(_row(claim, result))
         if rows:
-            columns = ["", "the paper says", "ours", "must be", "control", "second way", "verdict",
-                       "measured on"]  # fmt: skip
+            columns = ["", "the paper says", "ours", "must be", "refuted if", "control",
+                       "second way", "verdict", "measured on"]  # fmt: skip
             tables.append(Table(f"{kind.capitalize()}s", "", columns, rows))
     # Named with the reason, so that nobody takes silence for support.
     for claim in ledger.claims.values():
         if claim.newest(scale) is None:
-            command = f"`paradise reproduce {claim.claim} --scale {scale}` was not run"
+            command = f"`paradise reproduce {claim.claim} --scale {scale}` runs it or says why not"
             waiting.append([claim.claim, claim.says, missing.get(claim.claim, command)])
     if waiting:
         tables.append(Table("Not run", "", ["", "the paper says", "why"], waiting))
@@ -118,15 +118,16 @@ def _row(claim: Claim, result: Result) -> list[str]:
     second = "" if result.second is None else shown(result.second)
     verdict = result.verdict + (f": {result.note}" if result.note else "")
     return [
-        claim.claim, says, f"{what}: {shown(result.found)}", check.supported, control, second,
-        verdict, _origin(result),
+        claim.claim, says, f"{what}: {shown(result.found)}", check.supported, check.refuted,
+        control, second, verdict, _origin(result),
     ]  # fmt: skip
 
 
 def _origin(result: Result) -> str:
     """On what a number rests."""
     seeds = f"{counted(len(result.seeds), 'seed')}, " if result.seeds else ""
-    return f"{seeds}n = {result.found.n:,}, {result.commit[:7]}"
+    commit, plus, changes = result.commit.partition("+")
+    return f"{seeds}n = {result.found.n:,}, {commit[:7]}{plus}{changes}"
 
 
 def _named(quantity: str) -> str:
@@ -148,12 +149,15 @@ def _cells(ledger: Ledger, scale: Scale) -> list[Table]:
         # A table that was given more cells since then is empty until it is measured again.
         fits = result is not None and len(result.cells) == len(claim.cells)
         ours = result.cells if result is not None and fits else [None] * len(claim.cells)
+        # What the paper's tables hold are shares.
+        shares = any(cell.paper is not None for cell in claim.cells)
+        write = "{:.1%}".format if shares else significant
         rows = [
             [
                 cell.row,
                 cell.column,
-                "" if cell.paper is None else f"{cell.paper:g}",
-                shown(number) if number is not None else cell.why_not or "not run at this scale",
+                "" if cell.paper is None else f"{cell.paper:g}%",
+                cell.why_not or "not run at this scale" if number is None else shown(number, write),
             ]
             for cell, number in zip(claim.cells, ours, strict=True)
         ]

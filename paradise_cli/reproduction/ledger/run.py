@@ -10,7 +10,7 @@ from paradise_cli.core.locks import locked
 from paradise_cli.core.machine import choose_device, environment
 from paradise_cli.core.resources import resource_dir
 from paradise_cli.core.signals import goes_on
-from paradise_cli.core.temporary import sweep_out
+from paradise_cli.core.temporary import sweep_out, unfinished
 from paradise_cli.evaluation.evaluate import Bar, silent
 from paradise_cli.reproduction.ledger.bench import Bench
 from paradise_cli.reproduction.ledger.claims import Claim, Ledger, Number, Result
@@ -31,12 +31,21 @@ class Outcome:
 
 def ledger_in(out: Path) -> Path:
     """The folder of claims that a reproduction in `out` fills: a copy of what is shipped, at
-    first.
+    first. Raises ParadiseError where it cannot be written.
     """
     folder = out / "claims"
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(resource_dir("claims"), folder)
+    try:
+        if not folder.exists():
+            # A part of it would pass for a ledger of fewer claims.
+            with unfinished(folder, 0o600) as place:
+                whole = shutil.copytree(resource_dir("claims"), place.with_name(folder.name))
+                whole.rename(folder)
+    except OSError as error:
+        # Another process may have been faster.
+        if not folder.is_dir():
+            raise ParadiseError(
+                f"cannot write {folder}: {error.strerror}; choose another --out"
+            ) from error
     return folder
 
 
@@ -98,27 +107,22 @@ def _judged(claim: Claim, bench: Bench, chosen: Plan, device: str) -> Result:
     assert check is not None  # of every claim of a plan
     of, minus = check.of, check.minus
     found = bench.number(check.quantity, of, minus, claim.seeds)
-    beside, note = None, ""
+    beside = second = None
     if control is not None:
-        # A control may fail so badly that there is no number: that is a failure, too.
-        try:
-            beside = bench.number(
-                control.quantity or check.quantity,
-                of if control.of is None else control.of,
-                minus if control.minus is None else control.minus,
-                claim.seeds,
-            )
-        except ParadiseError as error:
-            note = f"the control gives no number: {error}"
-    second = None
+        beside = bench.number(
+            control.quantity or check.quantity,
+            of if control.of is None else control.of,
+            minus if control.minus is None else control.minus,
+            claim.seeds,
+        )
     if claim.second is not None:
         second = bench.number(claim.second.quantity, of, minus, claim.seeds)
-    decided, why = verdict(check, found, beside, second)
+    decided, note = verdict(check, found, beside, second)
     where = environment(choose_device(device))
     return Result(
         scale=chosen.scale,
         verdict=decided,
-        note="; ".join(text for text in (why, note) if text),
+        note=note,
         found=found,
         control=beside,
         second=second,

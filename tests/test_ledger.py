@@ -21,6 +21,7 @@ from paradise_cli.reproduction.ledger.claims import (
     Ledger,
     Number,
     Result,
+    Training,
     open_ledger,
 )
 from paradise_cli.reproduction.ledger.page import pages, write_pages
@@ -192,6 +193,13 @@ def folder_of(place: Path, text: str = GOOD) -> Path:
         ("stretch: 15.0", "strech: 15.0", "did you mean 'stretch'"),
         (GOOD[GOOD.index("control") :], "", "a check has a control, or says by `no_control` why"),
         (GOOD[GOOD.index("check") :], "", "has a check, or says by `unchecked` why there is none"),
+        ("claim: C1", "results: []\nclaim: C1", "'results' has to be its last key"),
+        (
+            "stretch: 15.0",
+            "steps: 0",
+            "control.quantity.steps: should be at least 1",
+        ),
+        ("largest_rise\n", "{name: nuisance_shift, sampler: foo}\n", "no nuisance 'foo'"),
         ("claim: C1", "claim: C2", "holds the claim C2: call the file by that"),
         ("  supported", "  of: [nobody]\n  supported", "no network 'nobody' in networks.yaml"),
     ],
@@ -201,6 +209,33 @@ def test_a_bad_claim_is_told_where(tmp_path: Path, old: str, new: str, message: 
     with pytest.raises(ParadiseError) as told:
         open_ledger(folder_of(tmp_path / "claims", GOOD.replace(old, new)))
     assert message in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("{smoke: 0.1,", "{smoke: 0,", "radius.smoke: should be greater than 0"),
+        ("networks: {}", "networks: {a: {smoke: {recipe: digits, using: [b]}}}", "no settings 'b'"),
+        (
+            "{smoke: 10, small: 10, paper: 10}\nnetworks: {}",
+            "{small: 10}\nnetworks: {a: {smoke: {recipe: digits}}}",
+            "networks.a: radius and attacked say nothing of smoke",
+        ),
+    ],
+)
+def test_bad_networks_are_told(tmp_path: Path, old: str, new: str, message: str) -> None:
+    folder = folder_of(tmp_path / "claims")
+    assert old in NETWORKS
+    (folder / "networks.yaml").write_text(NETWORKS.replace(old, new))
+    with pytest.raises(ParadiseError) as told:
+        open_ledger(folder)
+    assert message in str(told.value)
+
+
+def test_a_wrong_recipe_is_told_with_its_file(tmp_path: Path) -> None:
+    training = Training(recipe="digits", set=["foo.bar=1"])
+    with pytest.raises(ParadiseError, match=r"claims/networks.yaml: digits: --set foo.bar=1: "):
+        recipe_of(open_ledger(folder_of(tmp_path / "claims")), training, 0)
 
 
 def test_what_is_asked_for(ledger: Ledger) -> None:
@@ -244,13 +279,6 @@ def test_results_are_added_and_never_lost(tmp_path: Path) -> None:
     assert newest["smoke"] == result(0.1) and newest["small"] == result(0.2, "small")
     assert newest["paper"] is None
     assert path.read_text().startswith("# by hand\n" + GOOD)
-
-
-def test_results_above_other_keys_are_refused(tmp_path: Path) -> None:
-    folder = folder_of(tmp_path / "claims", "results: []\n" + GOOD)
-    claim = open_ledger(folder).claims["C1"]
-    with pytest.raises(ParadiseError, match="'results' has to be its last key"):
-        keep(folder / "C1.yaml", claim, result(0.1))
 
 
 def test_the_page_escapes_what_it_shows(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from paradise_cli.core.registry import did_you_mean
 from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:
-    from paradise_cli.reproduction.ledger.claims import Ledger
+    from paradise_cli.reproduction.ledger.claims import Claim, Ledger, Scale
     from paradise_cli.reproduction.ledger.plan import Plan
     from paradise_cli.reproduction.ledger.run import Outcome
 
@@ -33,7 +33,8 @@ ScaleOption = Annotated[
     str, typer.Option(help="smoke (minutes of a CPU), small (hours), paper (what the paper used).")
 ]
 List = Annotated[
-    bool, typer.Option("--list", help="Show all claims, with cost and verdict, and end.")
+    bool,
+    typer.Option("--list", help="Show these claims, or all, with cost and verdict."),
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be trained and measured, and end.")
@@ -85,13 +86,13 @@ def reproduce(
     shipped = looking and not (out / "claims").exists()
     folder = claims or (resource_dir("claims") if shipped else ledger_in(out))
     ledger = open_ledger(folder)
-    chosen = plan(ledger, ledger.chosen(what or ["all"]), asked)
+    wanted = ledger.chosen(what or ["all"])
     if show:
-        _list(ledger, chosen, as_json)
+        _list(ledger, wanted, asked, as_json)
     elif dry_run:
-        _dry_run(chosen, as_json)
+        _dry_run(plan(ledger, wanted, asked), as_json)
     else:
-        _carry_out(ledger, chosen, out, device, jobs, as_json)
+        _carry_out(ledger, plan(ledger, wanted, asked), out, device, jobs, as_json)
 
 
 def _check(scale: str, what: Sequence[str], show: bool) -> None:
@@ -159,22 +160,22 @@ def _json(outcome: "Outcome") -> dict[str, Any]:
     return {"claim": outcome.claim.claim, "result": found, "why_not": outcome.why_not or None}
 
 
-def _list(ledger: "Ledger", chosen: "Plan", as_json: bool) -> None:
+def _list(ledger: "Ledger", asked: Sequence["Claim"], scale: "Scale", as_json: bool) -> None:
     from paradise_cli.reproduction.ledger.page import status
     from paradise_cli.reproduction.ledger.plan import plan
 
     rows = []
-    for claim in ledger.claims.values():
-        own = plan(ledger, [claim], chosen.scale)
+    for claim in asked:
+        own = plan(ledger, [claim], scale)
         cost = own.missing.get(claim.claim) or _cost(own)
-        state = status(claim, chosen.scale)
+        state = status(claim, scale)
         rows.append({"claim": claim.claim, "says": claim.says, "status": state, "cost": cost})
     if as_json:
         print_json(rows)
         return
     # Sentences read best in the column that is left-aligned.
     cells = [[f"{row['claim']}: {row['says']}", row["status"], row["cost"]] for row in rows]
-    print_table(f"Claims at scale {chosen.scale}", ["claim", "verdict", "cost"], cells)
+    print_table(f"Claims at scale {scale}", ["claim", "verdict", "cost"], cells)
 
 
 def _dry_run(chosen: "Plan", as_json: bool) -> None:

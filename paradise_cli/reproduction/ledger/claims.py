@@ -13,12 +13,15 @@ from paradise_cli.core.yaml import Document, parse
 from paradise_cli.recipe.check import in_lines, validate
 from paradise_cli.recipe.components import Component, OneOf, Strict, Written, expand
 from paradise_cli.reproduction.quantities import QUANTITIES
+from paradise_cli.reproduction.quantities.base import Count, Radius
 
 M = TypeVar("M", bound=BaseModel)
 
 Scale: TypeAlias = Literal["smoke", "small", "paper"]
 SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")
 """Minutes on a CPU, hours on one, and what the paper used."""
+RESULTS = "results"
+"""The last key of a claim's file, below which runs write."""
 NETWORKS = "networks.yaml"
 """The file of a folder of claims that says how each network is trained."""
 
@@ -172,10 +175,20 @@ class Networks(Strict):
     may change a pixel at each, and how many images are attacked.
     """
 
-    radius: dict[Scale, float]
-    attacked: dict[Scale, int]
+    radius: dict[Scale, Radius]
+    attacked: dict[Scale, Count]
     settings: dict[str, Names] = Field({})
     networks: dict[str, dict[Scale, Training]]
+
+    @model_validator(mode="after")
+    def _named(self) -> "Networks":
+        trainings = [(name, *each) for name, of in self.networks.items() for each in of.items()]
+        for name, scale, training in trainings:
+            if lacking := {*training.using} - self.settings.keys():
+                raise ValueError(f"networks.{name}: no settings '{lacking.pop()}' to be using")
+            if scale not in self.radius or scale not in self.attacked:
+                raise ValueError(f"networks.{name}: radius and attacked say nothing of {scale}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -240,9 +253,20 @@ def open_ledger(folder: Path) -> Ledger:
             for name, claim in claims.items()
             for each in sorted(named(claim) - networks.networks.keys())
         ]
+    # Else it would be told when the first number is written, after hours.
+    problems += [
+        f"{path}: '{RESULTS}' has to be its last key: move it to the end"
+        for path, claim in read
+        if claim is not None and not _ends_in_results(path)
+    ]
     if problems or networks is None:
         raise ParadiseError("\n".join(problems))
     return Ledger(folder, claims, networks)
+
+
+def _ends_in_results(path: Path) -> bool:
+    keys = [*parse(path.read_text(encoding="utf-8"), str(path)).data]
+    return RESULTS not in keys or keys[-1] == RESULTS
 
 
 def named(claim: Claim) -> set[str]:

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from paradise_cli.build import build_data
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.resources import data_dir
 from paradise_cli.recipe.schema import Recipe, load_recipe
-from paradise_cli.reproduction.ledger.claims import Claim, Ledger, Scale, Training, named
+from paradise_cli.reproduction.ledger.claims import NETWORKS, Claim, Ledger, Scale, Training, named
 from paradise_cli.sweep.plan import SEED, SweepPoint
 
 
@@ -78,7 +78,10 @@ def recipe_of(ledger: Ledger, training: Training, seed: int) -> Recipe:
     """The recipe of a network with one seed."""
     changes = [text for name in training.using for text in ledger.networks.settings[name]]
     changes += [*training.set, f"{SEED}={training.first_seed + seed}"]
-    recipe = load_recipe(training.recipe, changes).recipe
+    try:
+        recipe = load_recipe(training.recipe, changes).recipe
+    except UsageError as error:
+        raise ParadiseError(f"{ledger.folder / NETWORKS}: {training.recipe}: {error}") from error
     if recipe.data.name != "image_folder" or recipe.data.root is not None:
         return recipe
     # No ledger knows where a user keeps a folder of images: where other data sets lie, too.

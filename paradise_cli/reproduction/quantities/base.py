@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import Annotated, TypeAlias
+
+from pydantic import Field
 
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.proportions import Proportion
@@ -103,6 +105,11 @@ class Network:
         """Its cross-entropy at and around images."""
         return Loss(self.classifier.function, examples.images, examples.labels, self.loaded.device)
 
+
+Count: TypeAlias = Annotated[int, Field(ge=1)]
+"""How many of something, in the settings of a quantity."""
+Radius: TypeAlias = Annotated[float, Field(gt=0, le=1)]
+"""How far a pixel in [0, 1] may be changed."""
 
 Quantity: TypeAlias = Callable[[Sequence[Network]], Measured]
 """What a check measures of the networks that it names."""

@@ -28,7 +28,12 @@ def edit_kept(*, plus: int, minus: int) -> Quantity:
 
     def of(networks: Sequence[Network]) -> Measured:
         network = only(networks)
-        split = network.opened.split
+        split, classes = network.opened.split, network.loaded.info.targets[0].classes
+        if not {plus, minus} <= {*range(len(classes))}:
+            raise ParadiseError(
+                f"{network.name}: plus {plus} and minus {minus} are to be classes by number,"
+                f" 0 to {len(classes) - 1}"
+            )
         latents = Latents(
             mu=network.posterior.mu,
             labels=split.labels[:, 0],
@@ -38,7 +43,7 @@ def edit_kept(*, plus: int, minus: int) -> Quantity:
         found = arithmetic(
             latents,
             lambda rows: pixels_of(split, torch.tensor(rows)),
-            network.loaded.info.targets[0].classes,
+            classes,
             plus,
             minus,
             shown=1,

@@ -12,6 +12,7 @@ from paradise_cli.reproduction.input_gradients import gradients, orthogonality
 from paradise_cli.reproduction.loss import Loss
 from paradise_cli.reproduction.quantities.base import (
     QUANTITIES,
+    Count,
     Measured,
     Network,
     Quantity,
@@ -25,7 +26,7 @@ STEP = 0.25 / 255
 
 
 @QUANTITIES.register
-def linearity_error(*, n: int | None = None) -> Quantity:
+def linearity_error(*, n: Count | None = None) -> Quantity:
     """How far the loss is from its tangent along the signed gradient, within the radius, as a share
     of its rise: the mean over images, each share cut at 1 (method.md 6).
     """
@@ -42,7 +43,7 @@ def linearity_error(*, n: int | None = None) -> Quantity:
 
 
 @QUANTITIES.register
-def wavering(*, n: int | None = None) -> Quantity:
+def wavering(*, n: Count | None = None) -> Quantity:
     """Mean deviation of the loss along a random line of signs, within the radius, in nats."""
 
     def of(networks: Sequence[Network]) -> Measured:
@@ -53,7 +54,7 @@ def wavering(*, n: int | None = None) -> Quantity:
 
 
 @QUANTITIES.register
-def gradient_cosine(*, n: int | None = None) -> Quantity:
+def gradient_cosine(*, n: Count | None = None) -> Quantity:
     """Mean cosine of two networks' input gradients at the same images."""
 
     def of(networks: Sequence[Network]) -> Measured:
@@ -68,7 +69,7 @@ def gradient_cosine(*, n: int | None = None) -> Quantity:
 
 
 @QUANTITIES.register
-def gradient_cosine_by_differences(*, n: int | None = None, draws: int = 256) -> Quantity:
+def gradient_cosine_by_differences(*, n: Count | None = None, draws: Count = 256) -> Quantity:
     """The same without a gradient: differences of the loss along random signs r give r.a and r.b,
     of which E (r.a)(r.b) = a.b.
     """
@@ -86,7 +87,7 @@ def gradient_cosine_by_differences(*, n: int | None = None, draws: int = 256) ->
 
 
 @QUANTITIES.register
-def gradient_alignment(*, n: int | None = None) -> Quantity:
+def gradient_alignment(*, n: Count | None = None) -> Quantity:
     """Mean |cosine| of the input gradient and the image, less its mean: how much of the gradient
     looks like the image (Etmann et al. 2019).
     """
@@ -119,7 +120,7 @@ def _projections(loss: Loss, examples: Examples, count: int) -> Tensor:
     return torch.stack(found, 1)
 
 
-def _smoothness(network: Network, n: int | None) -> tuple[Tensor, Tensor]:
+def _smoothness(network: Network, n: Count | None) -> tuple[Tensor, Tensor]:
     """Wavering and linearity error of each image."""
     examples = network.examples(n)
     images, labels, loss = examples.images, examples.labels, network.loss(examples)

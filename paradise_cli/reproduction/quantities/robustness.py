@@ -1,23 +1,28 @@
 """What attacks leave of a classifier, and how far its posteriors move under them."""
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.run import attack
 from paradise_cli.core.proportions import Proportion
+from paradise_cli.core.registry import did_you_mean
 from paradise_cli.evaluation.nuisance import STRENGTHS, Mean
 from paradise_cli.perturbations import SAMPLERS, Sampler
 from paradise_cli.reproduction.loss import Loss
 from paradise_cli.reproduction.posterior_shift import random_corner, shifts
 from paradise_cli.reproduction.quantities.base import (
     QUANTITIES,
+    Count,
     Measured,
     Network,
     Quantity,
+    Radius,
     only,
     pair,
 )
@@ -29,9 +34,19 @@ AUDITED = 40
 STEPS = 10
 
 
+def _known(sampler: str) -> str:
+    if sampler not in STRENGTHS:
+        hint = did_you_mean(sampler, STRENGTHS)
+        raise ValueError(f"no nuisance '{sampler}'{hint}; known: {', '.join(STRENGTHS)}")
+    return sampler
+
+
+Nuisance = Annotated[str, AfterValidator(_known)]
+
+
 @QUANTITIES.register
 def robust_accuracy(
-    *, suite: str = "standard", eps: float | None = None, n: int | None = None
+    *, suite: str = "standard", eps: Radius | None = None, n: Count | None = None
 ) -> Quantity:
     """Share of images that a suite of attacks leaves right within eps, under L-infinity; without
     eps, within the radius of the networks.
@@ -52,7 +67,7 @@ def robust_accuracy(
 
 
 @QUANTITIES.register
-def accuracy_after_steps(*, steps: int, n: int | None = None) -> Quantity:
+def accuracy_after_steps(*, steps: Count, n: Count | None = None) -> Quantity:
     """Share of images that are right after so many signed steps of the cross-entropy's gradient,
     from the image itself and within the radius: one step is FGSM.
     """
@@ -66,7 +81,7 @@ def accuracy_after_steps(*, steps: int, n: int | None = None) -> Quantity:
 
 
 @QUANTITIES.register
-def black_box_gain(*, steps: int = 40, n: int | None = None) -> Quantity:
+def black_box_gain(*, steps: Count = 40, n: Count | None = None) -> Quantity:
     """Of [target, source]: how many more of the target's images break by steps made on the source
     than by one step on the target itself, as a share. Above 0 the target's own gradients mislead.
     """
@@ -81,7 +96,7 @@ def black_box_gain(*, steps: int = 40, n: int | None = None) -> Quantity:
 
 
 @QUANTITIES.register
-def black_box_accuracy(*, steps: int = 40, n: int | None = None) -> Quantity:
+def black_box_accuracy(*, steps: Count = 40, n: Count | None = None) -> Quantity:
     """Of [target, source]: share of images on which the target is right after steps made on the
     source.
     """
@@ -95,7 +110,7 @@ def black_box_accuracy(*, steps: int = 40, n: int | None = None) -> Quantity:
 
 
 @QUANTITIES.register
-def hidden_by_sampling(*, steps: int = STEPS, n: int | None = None) -> Quantity:
+def hidden_by_sampling(*, steps: Count = STEPS, n: Count | None = None) -> Quantity:
     """How many more images stay right, at the mean of z, where each step took the gradient of one
     drawn z in place of that mean's: above 0 drawing hides what is there (Athalye et al. 2018).
     """
@@ -120,7 +135,7 @@ def hidden_by_sampling(*, steps: int = STEPS, n: int | None = None) -> Quantity:
 
 @QUANTITIES.register
 def targeted_success(
-    *, steps: int = 100, eps: float | None = None, n: int | None = None
+    *, steps: Count = 100, eps: Radius | None = None, n: Count | None = None
 ) -> Quantity:
     """Share of images that are led to a wrong class drawn for each, within eps or the radius."""
 
@@ -137,7 +152,7 @@ def targeted_success(
 
 
 @QUANTITIES.register
-def steps_worth(*, few: int = 1, many: int = STEPS, n: int | None = None) -> Quantity:
+def steps_worth(*, few: Count = 1, many: Count = STEPS, n: Count | None = None) -> Quantity:
     """Which share of the rise of the mean cross-entropy under `many` signed steps is there after a
     `few`: near 1 where more steps add nothing.
     """
@@ -162,7 +177,7 @@ def steps_worth(*, few: int = 1, many: int = STEPS, n: int | None = None) -> Qua
 
 
 @QUANTITIES.register
-def shift(*, n: int | None = None) -> Quantity:
+def shift(*, n: Count | None = None) -> Quantity:
     """Mean distance of the posterior of a random corner of the ball from that of the image, in
     deviations of mu over images.
     """
@@ -176,7 +191,7 @@ def shift(*, n: int | None = None) -> Quantity:
 
 
 @QUANTITIES.register
-def nuisance_shift(*, sampler: str, n: int | None = None) -> Quantity:
+def nuisance_shift(*, sampler: Nuisance, n: Count | None = None) -> Quantity:
     """The same under a nuisance, at the middle one of its strengths."""
 
     def of(networks: Sequence[Network]) -> Measured:

@@ -9,14 +9,14 @@ from paradise_cli.information.blahut_arimoto import DiscreteSource, blahut_arimo
 from paradise_cli.information.closed_forms import bernoulli as closed_form
 from paradise_cli.information.known_sources import bernoulli
 from paradise_cli.information.tabular import descend
-from paradise_cli.reproduction.quantities.base import QUANTITIES, Measured, Network, Quantity
+from paradise_cli.reproduction.quantities.base import QUANTITIES, Count, Measured, Network, Quantity
 
 P, OTHER = 0.3, 0.1  # of two coins
 ALPHA = 0.5
 
 
 @QUANTITIES.register
-def largest_rise(*, stretch: float = 1.0, steps: int = 400) -> Quantity:
+def largest_rise(*, stretch: float = 1.0, steps: Count = 400) -> Quantity:
     """Of F = D + alpha I by gradient steps on a table p(z|x) of a coin, the largest rise in a step
     as a share of its whole range; `stretch` multiplies a step that is known to be short enough
     (paper Eq. 5, method.md 2.2).
@@ -30,7 +30,7 @@ def largest_rise(*, stretch: float = 1.0, steps: int = 400) -> Quantity:
 
 
 @QUANTITIES.register
-def distance_from_optimum(*, stretch: float = 1.0, steps: int = 4000) -> Quantity:
+def distance_from_optimum(*, stretch: float = 1.0, steps: Count = 4000) -> Quantity:
     """How far above its least value the same F ends, in nats; that value is of the closed R(D)."""
 
     def of(networks: Sequence[Network]) -> Measured:

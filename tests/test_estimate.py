@@ -18,6 +18,7 @@ from paradise_cli.attacks import estimate as estimation
 from paradise_cli.attacks.audit.audit import Audit
 from paradise_cli.attacks.audit.canaries import network
 from paradise_cli.attacks.estimate import estimated
+from paradise_cli.attacks.search import Found, Sample
 from paradise_cli.attacks.session.settings import AttackSettings
 from paradise_cli.attacks.session.suite import SUITES, Stage, StageResult, Suite
 from paradise_cli.core.errors import ParadiseError, UsageError
@@ -104,6 +105,48 @@ def test_the_truth_lies_in_the_interval_and_most_of_the_work_is_saved(
     assert attacked / 200 <= 0.5 * standing
 
 
+def drawn(broken: set[int]) -> Found:
+    """Of 200 images 100 stand after the cheap suite, 0 to 99; of the first 20 three fell."""
+    entry: Any = None
+    everything = {*range(100, 200), 0, 1, 2} | broken
+    correct = frozenset(range(200))
+    sample = Sample(100, tuple(range(20)), 17, 1.0)
+    return Found(200, correct, [], dict.fromkeys(everything, entry), {}, (), 1, sample)
+
+
+def test_what_the_audit_broke_is_taken_off_image_by_image() -> None:
+    low, high = hypergeometric(17, 20, 100)
+    plain = drawn(set()).interval
+    assert (plain.value, plain.low, plain.high) == (0.85 / 2, low / 200, high / 200)
+    fewer = drawn({5, 6})
+    assert fewer.broken_otherwise == (2, 0)
+    expected = ((85 - 2) / 200, (low - 2) / 200, (high - 2) / 200)
+    assert (fewer.interval.value, fewer.interval.low, fewer.interval.high) == expected
+    # Of one outside nobody knows whether it would have stood: 0.85 of it at best guess.
+    beyond = drawn({5, 50})
+    assert beyond.broken_otherwise == (1, 1)
+    expected = ((0.85 * 99 - 1) / 200, (low - 2) / 200, (high - 1) / 200)
+    found = beyond.interval
+    assert (found.value, found.low, found.high) == pytest.approx(expected)
+    # What stands in the sample stands, and no more than stands at all.
+    all_but_one = drawn({*range(4, 20)}).interval
+    assert all_but_one.low >= 1 / 200 and all_but_one.high <= (100 - 3 - 16) / 200
+
+
+def test_the_truth_lies_in_the_interval_whatever_the_audit_breaks_in_the_sample() -> None:
+    """600 of 1,000 images stand, standard would break 12, and the audit breaks 14 of the sample."""
+    inside = 0
+    for repeat in range(400):
+        order = torch.randperm(600, generator=generator(repeat, "audited")).tolist()
+        rows, fall = order[:200], set(range(12))
+        left = [row for row in rows if row not in fall]
+        broken: dict[int, Any] = dict.fromkeys([*range(600, 1000), *(fall & {*rows}), *left[:14]])
+        sample = Sample(600, tuple(rows), len(left), 1.0)
+        found = Found(1000, frozenset(range(1000)), [], broken, {}, (), 1, sample).interval
+        inside += found.low <= (600 - 12 - 14) / 1000 <= found.high
+    assert inside >= 380
+
+
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Suites of few steps, of which the second breaks more, and no audit."""
@@ -146,9 +189,15 @@ def test_an_estimate_is_of_what_both_suites_leave_and_a_full_run_goes_on_from_it
     assert found.robust_accuracy.value == pytest.approx(share)
     # 100, 150, 225 and all of them: so many looks there may be.
     assert 225 < estimate.standing <= 337
-    assert found.interval == "hypergeometric 95% for these 340 images, over 4 looks"
+    assert found.interval == "hypergeometric 95% for these 340 images, over up to 4 looks"
     (note,) = [line for line in found.notes if "estimated" in line]
-    assert "100 were drawn for suite standard" in note
+    assert "100 were drawn for suite standard" in note and "audit broke" not in note
+    # The row of an attack on the sample says what it leaves of all, and so do 8-bit images.
+    before, after = (stage.share.value for stage in found.stages)
+    assert after == pytest.approx(share) and after < before
+    lattice = exact.lattice_accuracy
+    assert lattice.low == lattice.value == lattice.high
+    assert found.lattice_accuracy.low <= lattice.value <= found.lattice_accuracy.high
 
 
 @pytest.mark.parametrize(("standing", "wanted"), [(2500, 35), (5000, 35), (2500, 50), (900, 9)])

@@ -76,14 +76,37 @@ def stages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SUITES, "standard", Suite((Stage("pgd", {"steps": 9}, "PGD"),)))
 
 
-def judged(monkeypatch: pytest.MonkeyPatch, verdict: Verdict, function: Any = None) -> AttackReport:
+def judged(
+    monkeypatch: pytest.MonkeyPatch, verdict: Verdict, budget: float | None = None
+) -> AttackReport:
     """What `fast` finds where the audit says so whatever it is shown."""
     found = Audit(verdict, ("row 2: hidden",) if verdict != "not detected" else (), (), ())
     monkeypatch.setattr(run, "audit", lambda *_, **__: found)
     linear = Linear(4, 0)
     images, labels = linear.problem(40, 0)
     eps = 1.05 * float(linear.radius(images, labels, "linf").median())
-    return attack(function or linear, images, labels, eps=eps, suite="fast")
+    return attack(linear, images, labels, eps=eps, suite="fast", budget=budget)
+
+
+@pytest.mark.usefixtures("stages")
+@pytest.mark.parametrize(
+    ("verdict", "ends"),
+    [("not detected", [37.5, 50]), ("suspect", [37.5, 50, 87.5, 100])],
+)
+def test_a_budget_leaves_time_for_what_is_behind_the_suite(
+    monkeypatch: pytest.MonkeyPatch, verdict: Verdict, ends: list[float]
+) -> None:
+    """Half of it is for either, and of each half a quarter for the audit."""
+    asked: list[float] = []
+    after = run._Task._after
+
+    def noted(task: Any, share: float) -> float | None:
+        asked.append(100 * share)
+        return after(task, share)
+
+    monkeypatch.setattr(run._Task, "_after", noted)
+    judged(monkeypatch, verdict, budget=100.0)
+    assert asked == ends
 
 
 @pytest.mark.usefixtures("stages")
@@ -93,12 +116,10 @@ def test_where_the_audit_speaks_against_it_standard_goes_on_and_the_report_says_
 ) -> None:
     alone = judged(monkeypatch, "not detected")
     assert [stage.attack for stage in alone.stages] == ["FGSM"]
-    assert not any("went on" in note for note in alone.notes)
+    assert not any("goes on" in note for note in alone.notes)
     backed = judged(monkeypatch, verdict)
     assert [stage.attack for stage in backed.stages] == ["FGSM", "PGD"]
-    assert "suite fast was not enough (row 2: hidden): suite standard went on with what stood" in (
-        backed.notes
-    )
+    assert "suite fast is not enough (row 2: hidden): suite standard goes on" in backed.notes
     # What fell before has fallen, and of each image that broke first what broke it is kept.
     assert not (backed.standing & ~alone.standing).any()
     assert [by for by in backed.broken_by if by == "FGSM"] == [
@@ -110,8 +131,41 @@ def test_where_the_audit_speaks_against_it_standard_goes_on_and_the_report_says_
 
 
 @pytest.mark.usefixtures("stages")
+@pytest.mark.parametrize("place", [0, 69])
+def test_a_clean_image_without_numbers_is_misclassified_wherever_it_stands(
+    monkeypatch: pytest.MonkeyPatch, place: int
+) -> None:
+    monkeypatch.setattr(run, "audit", lambda *_, **__: Audit("not detected", (), (), ()))
+    linear = Linear(4, 0)
+    images, labels = linear.problem(70, 0)
+
+    def broken(x: Tensor) -> Tensor:
+        same = (x - images[place]).abs().amax((1, 2, 3)) < 1e-6
+        return torch.where(same[:, None], torch.nan, linear(x))
+
+    whole = attack(linear, images, labels, eps=1e-3, suite="fast")
+    found = attack(broken, images, labels, eps=1e-3, suite="fast")
+    assert found.standing.tolist() == [
+        stands and row != place for row, stands in enumerate(whole.standing.tolist())
+    ]
+    assert any("1 of all 70 clean images are NaN" in note for note in found.notes)
+
+
+@pytest.mark.usefixtures("stages")
 def test_an_answer_at_random_is_backed_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     linear = Linear(4, 0)
-    found = judged(monkeypatch, "not detected", lambda x: linear(x) + 1e-3 * torch.randn(len(x), 4))
-    assert [stage.attack for stage in found.stages] == ["FGSM", "PGD"]
+    audits = 0
+
+    def once(*_: Any, **__: Any) -> Audit:
+        nonlocal audits
+        audits += 1
+        return Audit("not detected", (), (), ())
+
+    monkeypatch.setattr(run, "audit", once)
+    images, labels = linear.problem(40, 0)
+    found = attack(
+        lambda x: linear(x) + 1e-3 * torch.randn(len(x), 4), images, labels, eps=0.1, suite="fast"
+    )
+    # The first suite alone is not audited: it could not be believed.
+    assert audits == 1 and [stage.attack for stage in found.stages] == ["FGSM", "PGD"]
     assert any("(the classifier answers at random)" in note for note in found.notes)

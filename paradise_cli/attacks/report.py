@@ -1,6 +1,6 @@
 """What an attack found: one object, and the JSON of it."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from paradise_cli.attacks.audit.audit import Audit
+from paradise_cli.attacks.search import Found, Sample
 from paradise_cli.attacks.session.settings import AttackSettings
-from paradise_cli.attacks.session.suite import StageResult
-from paradise_cli.core.proportions import Proportion
+from paradise_cli.core.proportions import Proportion, hypergeometric
 from paradise_cli.core.units import counted
 from paradise_cli.perturbations.threat import TOLERANCE, Threat
 
@@ -26,7 +26,8 @@ class StageRow:
 
     Its images were made on the classifier itself, or on another, the `source`. `share` is the
     accuracy under it and, where it went on with what stood, under all before it; for an attack
-    towards a target, the share of images on which it was reached.
+    towards a target, the share of images on which it was reached. Of one that time has `cut_short`
+    it is that so far, and of one on a sample an estimate.
     """
 
     attack: str
@@ -35,11 +36,13 @@ class StageRow:
     share: Proportion
     reaches_target: bool = False
     source: str | None = None
+    cut_short: bool = False
 
     @property
     def name(self) -> str:
-        """The attack, and where its images were made."""
-        return self.attack + (f" from {self.source}" if self.source else "")
+        """The attack, where its images were made, and whether time ended it."""
+        source = f" from {self.source}" if self.source else ""
+        return self.attack + source + (", cut short" if self.cut_short else "")
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ class Provenance:
 @dataclass(frozen=True)
 class Estimate:
     """What an estimated robust accuracy rests on: the `rows` that the whole suite attacked, drawn
-    from the `standing` images that a cheaper one left, of which `left` stood.
+    from the `standing` images that a cheaper one left, of which `left` stood; of those the audit
+    broke `broken_otherwise`.
 
     `in_general` is the share of all images of this kind, with the errors of both choices.
     """
@@ -82,6 +86,7 @@ class Estimate:
     standing: int
     rows: tuple[int, ...]
     left: int
+    broken_otherwise: int
     in_general: Proportion
 
 
@@ -222,16 +227,11 @@ class AttackReport:
         ]
 
 
-def stage_rows(
-    results: Sequence[StageResult], correct: Set[int], n: int, carried: Set[int]
-) -> tuple[StageRow, ...]:
-    """The stages of a suite on n images.
-
-    Rows `correct` are classified correctly, and those `carried` were broken at a smaller eps.
-    """
-    rows = []
-    broken = set(carried)
-    for result in results:
+def stage_rows(found: Found) -> tuple[StageRow, ...]:
+    """The stages of the suite."""
+    rows, correct, n = [], found.correct, found.n
+    broken = set(found.carried)
+    for result in found.results:
         # Where a target is to be reached, misclassified images are attacked too.
         broken |= result.broken.keys() & correct
         reached = result.stage.goal == "reach"
@@ -239,12 +239,21 @@ def stage_rows(
         if reached:
             # An attack towards a target reports on how many images it got there.
             share = Proportion.of(count, n)
+        elif found.sample is not None and {*result.attacked} <= {*found.sample.rows}:
+            share = _of_sample(found.sample, broken, n)
         else:
             left = len(correct) - (len(broken) if result.cumulative else count)
             share = Proportion.of(left, n)
-        attacked = len(result.attacked)
-        rows.append(StageRow(result.stage.name, attacked, count, share, reached, result.source))
+        shown = (result.stage.name, len(result.attacked), count, share)
+        rows.append(StageRow(*shown, reached, result.source, result.cut_short))
     return tuple(rows)
+
+
+def _of_sample(sample: Sample, broken: Set[int], n: int) -> Proportion:
+    """What stands of n images where these of the sample are broken, and as many elsewhere."""
+    left, size = sum(row not in broken for row in sample.rows), len(sample.rows)
+    low, high = hypergeometric(left, size, sample.standing)
+    return Proportion(sample.standing * left / size / n, low / n, high / n)
 
 
 def on_lattice(points: Tensor, images: Tensor, threat: Threat) -> Tensor:

@@ -52,6 +52,8 @@ from paradise_cli.core.processes import (
 # Without an audit no number can be believed: the suite must leave it time.
 FOR_SUITE = 0.75
 """Share of a time budget that the suite may take before the audit."""
+FOR_FIRST = 0.5
+"""Share of a time budget for a suite that another one is behind, and for its audit."""
 
 
 def attack(
@@ -196,36 +198,47 @@ class _Task:
     def _report(self, subject: Subject, ledger: Ledger) -> AttackReport:
         """Search, audit, report; raises TurnedRandom."""
         settings, suite = self.settings, self.suite
-        tell = self.beside.tell or _nobody
         hints = [*first_look(subject)]
         for hint in hints:
-            tell(hint)
+            (self.beside.tell or _nobody)(hint)
         session = Session(subject, ledger, pulse=self.beside.pulse, shard=self.shard)
+        if suite.backed_by and subject.behaviour.random:
+            suite = self._backed(suite, "the classifier answers at random", hints)
+        # What is behind the suite must be left time as well.
+        end = FOR_FIRST if suite.backed_by else 1.0
         # To classify the clean images is part of the suite.
-        found, audit_found, passes = self._judged(session, suite, FOR_SUITE, Count(0, 0))
-        if suite.backed_by and (doubt := _doubt(subject, audit_found)):
-            doubted = f"suite {settings.suite} was not enough ({doubt})"
-            tell(f"{doubted}: suite {suite.backed_by} goes on with what stands")
-            hints.append(f"{doubted}: suite {suite.backed_by} went on with what stood")
+        found, audit_found, passes = self._judged(session, suite, (0.0, end), Count(0, 0))
+        # Nor where too little was measured to tell: what few images stand is attacked in no time.
+        if suite.backed_by and audit_found.verdict != "not detected":
+            suite = self._backed(suite, "; ".join(audit_found.evidence), hints)
             since = subject.classifier.passes.count
-            found, audit_found, more = self._judged(session, suite.backed(), 1.0, since)
+            found, audit_found, more = self._judged(session, suite, (end, 1.0), since)
             passes = [one + other for one, other in zip(passes, more, strict=True)]
         spent = self._spent(passes, found.n)
         return summarised(session, suite, settings, self.rows, found, audit_found, hints, spent)
 
+    def _backed(self, suite: Suite, why: str, hints: list[str]) -> Suite:
+        """The suite with the one behind it, which is told and added to the hints."""
+        hint = f"suite {self.settings.suite} is not enough ({why}): suite {suite.backed_by} goes on"
+        (self.beside.tell or _nobody)(hint)
+        hints.append(hint)
+        return suite.backed()
+
     def _judged(
-        self, session: Session, suite: Suite, share: float, since: Count
+        self, session: Session, suite: Suite, part: tuple[float, float], since: Count
     ) -> tuple[Found, Audit, list[int]]:
-        """What a suite finds in that share of the time budget, what the audit says of it, and the
-        passes forward and back that each of the two took, `since` those before.
+        """What a suite finds in that part of the time budget, from one share of it to another, what
+        the audit says of it, and the passes forward and back that each of the two took, `since`
+        those before.
         """
+        begin, end = part
         counted = [since]
-        with session.phase(deadline=self._after(share)):
+        with session.phase(deadline=self._after(begin + FOR_SUITE * (end - begin))):
             found = self._search(session, suite)
         session.look_again(_points(found))
         counted.append(session.subject.classifier.passes.count)
         # Only the audit gets the time that the suite has left over.
-        with session.phase(deadline=self._after(1.0)):
+        with session.phase(deadline=self._after(end)):
             audit_found = self._audit(session, found)
         if not suite.transfer:
             # Under attackers who do not know the classifier, what the audit broke does not count.
@@ -288,14 +301,6 @@ def _siblings(
     # If the base turns random, that is no reason to attack the subject once more.
     known_to_break = Session(other, watched=False)
     return Siblings(known_to_break, reference, known, calibration.EPS, keep=True)
-
-
-def _doubt(subject: Subject, audit_found: Audit) -> str:
-    """Why a suite of few steps is not to be believed; empty if nothing speaks against it."""
-    if subject.behaviour.random:
-        return "the classifier answers at random"
-    # Nor where too little was measured to tell: what few images stand is attacked in no time.
-    return "" if audit_found.verdict == "not detected" else "; ".join(audit_found.evidence)
 
 
 def _points(found: Found) -> list[Tensor]:

@@ -67,11 +67,9 @@ class Found:
         By a sample it is that of these n images.
         """
         if self.sample is not None:
+            inside, outside = self.broken_otherwise
+            standing = self.sample.share * (self.sample.standing - outside) - inside
             low, high = self._by_sample(self.sample, 0.05)
-            # What the audit broke, in the sample or not, stands no longer.
-            most = len(self.correct) - len(self.broken)
-            standing = min(self.sample.share * self.sample.standing, most)
-            low, high = min(low, most), min(high, most)
             return Proportion(standing / self.n, low / self.n, high / self.n)
         standing = len(self.correct) - len(self.broken)
         if not self.looks:
@@ -81,10 +79,27 @@ class Found:
         ends = clopper_pearson(standing, self.n, 0.05 / self.looks)
         return Proportion(standing / self.n, *ends)
 
+    @property
+    def broken_otherwise(self) -> tuple[int, int]:
+        """How many images stood against the suites and were broken by the audit, or whatever else
+        is on record: inside the sample and outside it. Without a sample, none.
+        """
+        if self.sample is None:
+            return 0, 0
+        fell = len(self.sample.rows) - self.sample.left
+        inside = sum(row in self.broken for row in self.sample.rows) - fell
+        stand = len(self.correct) - len(self.broken)
+        return inside, self.sample.standing - fell - inside - stand
+
     def _by_sample(self, sample: Sample, error: float) -> tuple[int, int]:
         """The least and most of these images that stand, over all looks missed with that error."""
         given = sample.left, len(sample.rows), sample.standing
-        return hypergeometric(*given, error * sample.part)
+        low, high = hypergeometric(*given, error * sample.part)
+        inside, outside = self.broken_otherwise
+        # Each of those inside stood against the suites, and now does not. Of those outside nobody
+        # knows whether they would have.
+        least = max(low - inside - outside, sample.left - inside)
+        return least, min(high - inside, len(self.correct) - len(self.broken))
 
     @property
     def in_general(self) -> Proportion | None:
@@ -110,7 +125,7 @@ class Found:
     def kind(self) -> str:
         """The interval in words."""
         if self.sample is not None:
-            return f"hypergeometric 95% for these {self.n:,} images, over {self.looks} looks"
+            return f"hypergeometric 95% for these {self.n:,} images, over up to {self.looks} looks"
         return f"Clopper-Pearson 95%, over {self.looks} looks" if self.looks else "Wilson 95%"
 
 

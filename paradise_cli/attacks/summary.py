@@ -26,7 +26,7 @@ from paradise_cli.attacks.session.settings import AttackSettings
 from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.attacks.session.suite import Suite
 from paradise_cli.core.machine import describe
-from paradise_cli.core.proportions import Proportion
+from paradise_cli.core.proportions import Proportion, hypergeometric
 from paradise_cli.perturbations.threat import threat_model
 
 
@@ -59,7 +59,7 @@ def summarised(
         clean_accuracy=Proportion.of(len(found.correct), n),
         robust_accuracy=found.interval,
         interval=found.kind,
-        stages=stage_rows(found.results, found.correct, n, found.carried.keys()),
+        stages=stage_rows(found),
         curve=_curve(found, settings),
         verdict=audit_found.verdict,
         audit=audit_found,
@@ -70,13 +70,30 @@ def summarised(
         distance=threat.distance(points, images),
         predicted=found_there.argmax(1),
         lattice=lattice,
-        lattice_accuracy=Proportion.of(int((~wrong).sum()), n),
+        lattice_accuracy=_lattice_accuracy(found, rows, wrong),
         unfinished=session.unfinished,
         notes=(*hints, *notes, *_notes(subject, suite, settings, found, audit_found, estimate)),
         settings=replace(settings, audited=min(settings.audited, n)),
         provenance=_provenance(subject, spent),
         estimate=estimate,
     )
+
+
+def _lattice_accuracy(found: Found, rows: Sequence[int], wrong: Tensor) -> Proportion:
+    """The share of 8-bit images at these rows that are not wrong (bool [n]).
+
+    With a sample, those that stand outside it count as those in it do.
+    """
+    if found.sample is None:
+        return Proportion.of(int((~wrong).sum()), found.n)
+    drawn = {*found.sample.rows}
+    unknown = found.correct - found.broken.keys() - drawn
+    fine = {row for row, bad in zip(rows, wrong.tolist(), strict=True) if not bad}
+    known, all_open = len(fine - drawn - unknown), len(drawn) + len(unknown)
+    left = len(fine & drawn)
+    ends = hypergeometric(left, len(drawn), all_open)
+    values = (all_open * left / len(drawn), *ends)
+    return Proportion(*((known + value) / found.n for value in values))
 
 
 def _curve(found: Found, settings: AttackSettings) -> tuple[tuple[float, Proportion], ...]:
@@ -92,7 +109,8 @@ def _estimate(found: Found) -> Estimate | None:
     if found.sample is None or found.in_general is None:
         return None
     sample = found.sample
-    return Estimate(sample.standing, sample.rows, sample.left, found.in_general)
+    inside = found.broken_otherwise[0]
+    return Estimate(sample.standing, sample.rows, sample.left, inside, found.in_general)
 
 
 def _worst_points(
@@ -183,11 +201,13 @@ def _notes(
         )
     notes += _notes_on_behaviour(subject)
     if estimate is not None:
-        attacked, general = len(estimate.rows), estimate.in_general
+        attacked, general, fell = len(estimate.rows), estimate.in_general, estimate.broken_otherwise
+        audit_broke = f", of which the audit broke {fell:,}" if fell else ""
         notes.append(
             f"estimated: of the {estimate.standing:,} images that stand after the cheap suite"
-            f" {attacked:,} were drawn for suite {settings.suite}, and {estimate.left:,} stood; on"
-            f" all images of this kind {general.low:.2%} to {general.high:.2%} (95%, both errors)"
+            f" {attacked:,} were drawn for suite {settings.suite}, and {estimate.left:,} stood"
+            f"{audit_broke}; on all images of this kind {general.low:.2%} to {general.high:.2%}"
+            " (95%, both errors)"
         )
     ci = settings.ci
     # Asked for and not reached: the reader should not have to compare.

@@ -44,9 +44,10 @@ def print_report(report: "AttackReport", title: str, already_shown: Collection[s
     print_sections(
         f"{title}: {counted(len(report.rows), 'image')}, {settings.norm} {settings.eps_text}, suite"
         f" {settings.suite}",
-        ("what", "accuracy", f"interval, {report.interval}"),
+        ("what", "accuracy", "95% interval"),
         _sections(report),
     )
+    console.print(f"interval of robust accuracy: {report.interval}")
     rows = [(f"{row.number}. {row.name}", row.result, row.measured) for row in report.audit.rows]
     print_sections("audit", ("test", "result", "measured"), [rows])
     found = report.audit.summary

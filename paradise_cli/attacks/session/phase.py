@@ -51,6 +51,12 @@ class Phase:
     pulse: Pulse
     unfinished: list[str] = field(default_factory=list)
 
+    def cut_short_as(self, name: str) -> bool:
+        """Whether anything was cut short, which from here on is known by that name."""
+        if self.unfinished:
+            self.unfinished[:] = [self.title + name]
+        return bool(self.unfinished)
+
     def discard(self) -> None:
         """Take it as not entered: what it cut short is of no account."""
         self.unfinished.clear()

@@ -69,7 +69,8 @@ def _towards_nearest(first: int, steps: int, targets: int) -> tuple[Stage, ...]:
     """So many `first` steps of cross-entropy, then so many `steps` towards each nearest class."""
     hyper = {"steps": steps, "targets": targets, "loss": "margin"}
     return (
-        Stage("apgd", {"loss": "ce", "steps": first}, "APGD-CE"),
+        # Named apart from those of the suite behind it, which may stand in the same table.
+        Stage("apgd", {"loss": "ce", "steps": first}, f"APGD-CE, {first} steps"),
         Stage("apgd_targeted", hyper, "APGD-T, nearest", nearest=True),
     )
 
@@ -136,7 +137,7 @@ class StageResult:
     """One stage on the rows `attacked`, of which it broke those in `broken`.
 
     `source` names the other classifier on which its images were made, if there is one. What stands
-    after a `cumulative` one has stood against all before it too.
+    after a `cumulative` one has stood against all before it too; time has `cut_short` some.
     """
 
     stage: Stage
@@ -144,6 +145,7 @@ class StageResult:
     broken: Mapping[int, Entry]
     source: str | None = None
     cumulative: bool = False
+    cut_short: bool = False
 
     @property
     def name(self) -> str:
@@ -191,13 +193,18 @@ def run_suite(
                 # A target can be reached from any image, also one that is misclassified.
                 attacked = list(rows)
             hyper = stage.hyper_in(session.subject.norm)
-            broken = session.attack(
-                stage.attack, eps, attacked, hyper=hyper, goal=stage.goal,
-                # The audit goes on from where they ended, and would have to make them again.
-                keep_ends=stage.black_box, nearest=stage.nearest,
-            )  # fmt: skip
-            cumulative = not suite.independent
-            results.append(StageResult(stage, tuple(attacked), broken, cumulative=cumulative))
+            with session.phase() as phase:
+                broken = session.attack(
+                    stage.attack, eps, attacked, hyper=hyper, goal=stage.goal,
+                    # The audit goes on from where they ended, and would have to make them again.
+                    keep_ends=stage.black_box, nearest=stage.nearest,
+                )  # fmt: skip
+                late = phase.cut_short_as(stage.name)
+            results.append(
+                StageResult(
+                    stage, tuple(attacked), broken, cumulative=not suite.independent, cut_short=late
+                )
+            )
             standing = [row for row in standing if row not in broken]
     return results
 
@@ -212,10 +219,11 @@ def run_in_fp32(
     """
     if session.subject.compute.precision == "fp32" or suite.transfer:
         return []
-    with session.phase(denominator=denominator):
+    with session.phase(denominator=denominator) as phase:
         hyper = IN_FP32.hyper
         broken = session.attack(IN_FP32.attack, eps, standing, hyper=hyper, precision="fp32")
-    return [StageResult(IN_FP32, tuple(standing), broken, cumulative=True)]
+        late = phase.cut_short_as(IN_FP32.name)
+    return [StageResult(IN_FP32, tuple(standing), broken, cumulative=True, cut_short=late)]
 
 
 def _transferred(
@@ -228,8 +236,10 @@ def _transferred(
     """One stage, made on each source in turn."""
     hyper = stage.hyper_in(session.subject.norm)
     for source in sources:
-        broken = session.transfer(stage.attack, eps, rows, source, hyper=hyper)
-        yield StageResult(stage, tuple(rows), broken, source.name)
+        with session.phase() as phase:
+            broken = session.transfer(stage.attack, eps, rows, source, hyper=hyper)
+            late = phase.cut_short_as(f"{stage.name} from {source.name}")
+        yield StageResult(stage, tuple(rows), broken, source.name, cut_short=late)
 
 
 class Break(NamedTuple):

@@ -7,7 +7,7 @@
 #   frozen batch norm unless it calls train() again.
 # torch takes gigabytes: name a Python that has these packages in PYTHON to spare the installation.
 set -euo pipefail
-packages=(torch==2.14.1 adversarial-robustness-toolbox==1.20.1)
+packages=(torch==2.14.1 packaging==26.4 adversarial-robustness-toolbox==1.20.1)
 if [ -z "${PYTHON:-}" ]; then
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT

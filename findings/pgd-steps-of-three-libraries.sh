@@ -8,7 +8,8 @@
 # For a user: name the step, and compare robust accuracies of two libraries only at equal steps.
 # torch takes gigabytes: name a Python that has these packages in PYTHON to spare the installation.
 set -euo pipefail
-packages=(torch==2.14.1 torchattacks==3.5.1 foolbox==3.3.4 adversarial-robustness-toolbox==1.20.1)
+packages=(torch==2.14.1 torchattacks==3.5.1 foolbox==3.3.4 packaging==26.4
+    adversarial-robustness-toolbox==1.20.1)
 if [ -z "${PYTHON:-}" ]; then
     folder=$(mktemp -d)
     trap 'rm -rf "$folder"' EXIT

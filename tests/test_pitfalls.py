@@ -175,6 +175,49 @@ def test_ten_steps_of_pgd_reach_the_corner_at_any_eps(scale: float) -> None:
     assert torch.equal(fallen(outcomes, 16), radius < threat.eps)
 
 
+@pytest.mark.parametrize("name", ["pgd", "apgd", "apgd_targeted", "fab_targeted"])
+def test_log_probabilities_are_attacked_as_logits_are(name: str) -> None:
+    """They differ by a constant, below which every output may lie."""
+    linear = balanced(3, 0)
+    images, labels = linear.problem(16, 0)
+    radius = linear.radius(images, labels, "linf")
+    threat = eps_that_fells_half(radius, Linf)
+    found = [
+        fallen(attacked(ATTACKS[name](threat, steps=20), function, images, labels), 16)
+        for function in (linear, lambda x: linear(x).log_softmax(1))
+    ]
+    # Of the eight that can fall, cross-entropy leaves one: it does not aim at the nearest class.
+    assert torch.equal(*found) and found[0].sum() >= 7
+
+
+@pytest.mark.parametrize("name", ["pgd", "apgd", "apgd_targeted"])
+def test_black_and_white_pixels_are_searched(name: str) -> None:
+    """Between two classes each pixel moves as their weights differ, but for those at their end."""
+    linear = balanced(2, 0)
+    images = (linear.problem(16, 0)[0] > 0.5).float()
+    labels = linear(images).argmax(1)
+    outcomes = attacked(ATTACKS[name](Linf(1e-4), steps=10), linear, images, labels)
+    assert len(outcomes) >= 16 and not any(outcome.succeeded for outcome in outcomes)
+    for outcome in outcomes:
+        image, label = images[outcome.job.image], int(labels[outcome.job.image])
+        uphill = (linear.weight[1 - label] - linear.weight[label]).view_as(image).sign()
+        assert torch.equal(outcome.point != image, uphill == 1 - 2 * image)
+
+
+def test_what_the_caller_draws_goes_on_through_an_attack(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "audit", lambda *_, **__: Audit("not detected", (), (), ()))
+    monkeypatch.setitem(
+        SUITES, "quick", Suite((Stage("pgd_rand", {"steps": 2}), Stage("square", {"queries": 5})))
+    )
+    linear = balanced(3, 0)
+    images, labels = linear.problem(16, 0)
+    torch.manual_seed(3)
+    expected = torch.randn(4)
+    torch.manual_seed(3)
+    attack(linear, images, labels, eps=0.1, suite="quick")
+    assert torch.equal(torch.randn(4), expected)
+
+
 def test_bytes_of_adversarial_images_lie_in_the_ball() -> None:
     """Truncated, what float32 puts a hair below a level would lie 9 levels away."""
     draw = generator(0, "levels")

@@ -27,6 +27,7 @@ from paradise_cli.inference.features import behind_backbone
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.initial_weights import start_from
 from paradise_cli.runs.memory import check_memory
+from paradise_cli.runs.precision import in_sound_precision
 from paradise_cli.runs.work import Work, work_of
 from paradise_cli.training.step import Plan, Step, steps_per_epoch
 
@@ -75,6 +76,7 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
     init = None
     if recipe.train.init is not None:
         init = start_from(model, recipe, info, recipe.train.init)
+    recipe = in_sound_precision(recipe, model, info.shape, where)
     plan = build_plan(recipe, model, where)
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
     kept = trained_on(recipe, info)

@@ -32,6 +32,7 @@ from paradise_cli.recipe.schema import Recipe, load_recipe, parse_resolved
 from paradise_cli.runs.estimate import require_division
 from paradise_cli.runs.initial_weights import start_from
 from paradise_cli.runs.memory import check_memory
+from paradise_cli.runs.precision import in_sound_precision
 from paradise_cli.training.average import Average
 from paradise_cli.training.checkpoint import Checkpoints, Saved, trained_modules
 from paradise_cli.training.data_identity import differences, identity
@@ -118,6 +119,7 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
     # An average has the tensors of its model.
     modules = trained_modules(model, objective, None if recipe.train.average is None else model)
+    recipe = in_sound_precision(recipe, model, data.info.shape, device)
     plan = build_plan(recipe, model, device)
     recipe = settled(recipe, plan)
     stands_on = {"recipe": recipe.name, "settings": recipe.resolved(), "data": identity(data)}

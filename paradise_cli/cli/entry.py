@@ -17,11 +17,13 @@ from paradise_cli.cli.streams import Unwritable, checked_stdout, lasting_stderr
 from paradise_cli.core.errors import (
     Interrupted,
     ParadiseError,
+    UsageError,
     named,
     printable,
     shown,
 )
 from paradise_cli.core.processes import beside_main, keep_freed_memory
+from paradise_cli.core.registry import did_you_mean
 from paradise_cli.core.signals import end_tidily, goes_on, ignore_schedulers
 
 _SHARED = ("train", "attack", "certify", "evaluate")
@@ -92,7 +94,20 @@ def _unusable(value: object) -> str | None:
     return None
 
 
-class Group(TyperGroup):
+class Commands(TyperGroup):
+    """Says which commands there are where one is not known."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        known = self.list_commands(ctx)
+        # What begins with a hyphen is an unknown option, of which the library speaks.
+        if not ctx.resilient_parsing and args[0] not in known and not args[0].startswith("-"):
+            hint = did_you_mean(args[0], known)
+            words = f"{ctx.command_path} {args[0]}"
+            raise UsageError(f"{words}: no such command{hint}; there are: {', '.join(known)}")
+        return super().resolve_command(ctx, args)
+
+
+class Group(Commands):
     """Shows a user's mistake as one message and keeps tracebacks for --debug."""
 
     _debug = False
@@ -163,6 +178,9 @@ class Group(TyperGroup):
 
 class App(typer.Typer):
     """A group of commands, each a `Command`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"cls": Commands} | options)
 
     def command(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
         return super().command(*args, **{"cls": Command} | options)

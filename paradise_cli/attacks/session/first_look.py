@@ -6,13 +6,14 @@ from torch import Tensor
 from paradise_cli.attacks.protocol.lanes import input_gradient
 from paradise_cli.attacks.protocol.losses import others
 from paradise_cli.attacks.session.subject import Subject
-from paradise_cli.core.proportions import wilson
+from paradise_cli.core.proportions import lower_bound, wilson
 
 _IMAGES = 32  # whose gradient is looked at
 _NO_GRADIENT = (
     "no gradient of the logits comes back from the classifier (NumPy, no_grad, detach or argmax"
     " inside?): attacks that follow gradients can only guess"
 )
+_LUCK = 0.01  # the chance that some shift of the labels seems right and is not
 _PIXELS = 50  # of a kind, before their gradients say something of the kind
 
 
@@ -24,9 +25,11 @@ def first_look(subject: Subject) -> tuple[str, ...]:
 def _on_accuracy(subject: Subject) -> list[str]:
     n, classes = len(subject.labels), subject.behaviour.classes
     correct, chance = int(subject.correct.sum()), 1 / classes
-    if correct > chance * n:
+    most = wilson(correct, n)[1]
+    # A few images that are wrong say little: half way from chance to certainty may be its accuracy.
+    if correct > chance * n or most > (1 + chance) / 2:
         return []
-    level = "at chance" if wilson(correct, n)[1] >= chance else "below chance"
+    level = "at chance" if most >= chance else "below chance"
     start = f"clean accuracy is {correct / n:.1%}, {level} ({chance:.1%} for {classes} classes): "
     return [start + _cause(subject)]
 
@@ -41,8 +44,8 @@ def _cause(subject: Subject) -> str:
     counts = ((predicted - labels) % classes).bincount(minlength=classes)
     counts[0] = 0
     shift, shifted = int(counts.argmax()), int(counts.max())
-    # The lower end of the interval is well above chance: no luck.
-    if wilson(shifted, n)[0] > 1.5 / classes and classes > 2:
+    # Well above chance, although it is the best of so many shifts.
+    if classes > 2 and lower_bound(shifted, n, _LUCK / (classes - 1)) > 1.5 / classes:
         return (
             f"the labels look shifted: with {shift} added to each (modulo {classes}) it would be"
             f" {shifted / n:.1%}"

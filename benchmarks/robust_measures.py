@@ -12,7 +12,7 @@ from paradise_cli.core.randomness import image_keys
 from paradise_cli.evaluation.nuisance import Mean
 from paradise_cli.inference.loading import LoadedModel
 from paradise_cli.reproduction.posterior_shift import farthest, random_corner, shifts
-from paradise_cli.reproduction.surface import directions, smoothness
+from paradise_cli.reproduction.surface import directions, smoothness, typical
 
 CHUNK = 100  # images that pass the model at a time
 
@@ -46,7 +46,6 @@ def local_behaviour(
     return {
         "n": len(images),
         "wavering": asdict(Mean.of(torch.cat(wavering))),
-        # Of a share whose denominator may be next to 0 the mean says nothing.
-        "linearity": float(torch.cat(gaps).median()),
+        "linearity": typical(torch.cat(gaps)),
         **{name: asdict(Mean.of(found)) for name, found in zip(around, moved, strict=True)},
     }

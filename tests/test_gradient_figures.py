@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.randomness import generator
+from paradise_cli.evaluation.nuisance import Mean
+from paradise_cli.reproduction import surface_picture
 from paradise_cli.reproduction.input_gradients import (
     Gradients,
     gradients,
@@ -24,7 +27,15 @@ from paradise_cli.reproduction.input_gradients import (
     visible,
 )
 from paradise_cli.reproduction.loss import Loss
-from paradise_cli.reproduction.surface import GRID, POINTS, directions, smoothness, surface
+from paradise_cli.reproduction.surface import (
+    GRID,
+    POINTS,
+    Surface,
+    directions,
+    smoothness,
+    surface,
+    typical,
+)
 from paradise_cli.robustness.examples import Examples, open_examples
 
 CPU = torch.device("cpu")
@@ -187,6 +198,27 @@ def test_a_flat_loss_has_no_distance_from_its_tangent() -> None:
     assert surface(loss, images, labels, eps=0.01, shown=1).linearity is None
 
 
+def test_the_median_of_an_even_number_lies_between_the_two_in_the_middle() -> None:
+    assert typical(torch.tensor([0.75, 0.25, torch.inf, torch.nan])) == 0.5
+    assert typical(torch.tensor([1.0, 0.25, 0.5])) == 0.5 and typical(torch.tensor([])) is None
+
+
+def test_no_line_is_drawn_around_a_plain_at_the_lowest_loss() -> None:
+    """l = max(u, 0), for u from -1 to 1: of nine heights the first line stands at u = 1 / 9."""
+    offsets = torch.linspace(-1, 1, GRID)
+    loss = torch.stack([offsets.clamp(min=0).expand(GRID, GRID), torch.zeros(GRID, GRID)])
+    none = Mean(0.0, 0.0, 0.0)
+    found = Surface(1.0, offsets, loss, loss, torch.zeros(2), (0, 1), 2, none, None)
+    drawn = []
+    for plane in range(2):
+        axes = Figure().subplots()
+        surface_picture._heights(axes, found, plane, np.linspace(0, 1, 10))
+        drawn.append(axes.collections[1:])
+    ((lines,), flat) = drawn
+    steps = np.unique(np.concatenate([path.vertices for path in lines.get_paths()])[:, 0].round(6))
+    assert steps == pytest.approx(np.arange(1, 9) / 9, abs=1e-5) and not flat
+
+
 def test_a_gradient_is_shown_up_to_three_deviations() -> None:
     gradient = torch.zeros(2, 1, 10, 10)
     gradient[0, 0, 0, 0] = 100.0  # mean 1, deviation sqrt(99): 3 of them reach 30.8
@@ -287,6 +319,10 @@ def test_two_models_are_asked_about_the_same_images(own: Path) -> None:
     assert found["pixels"] == 64 and "|cosine|" in figure("orthogonality", *models, *DATA).stdout
     figure("gradients", *models, *DATA, "--shown", "4", "--out", "g.png")
     assert arrays_in("g.npz")["gradients"].shape == (2, 4, 1, 8, 8)
+    # As many as there are, where there are fewer than it would show.
+    few = {name: array[:1] for name, array in arrays_in("images.npz").items()}
+    np.savez("few.npz", **few)
+    assert json.loads(figure("gradients", *models, "--data", "few.npz", "--json").stdout)["n"] == 1
 
 
 def test_what_should_be_known_of_a_classifier_is_said(own: Path) -> None:
@@ -322,6 +358,11 @@ def test_what_should_be_known_of_a_classifier_is_said(own: Path) -> None:
         (["surface", "no-such-model", *DATA], 2, "no-such-model: no such run folder"),
         (["surface", "figure_nets:one", *DATA, "--out", "s.pdf"], 2, "end it in .png"),
         (["orthogonality", "figure_nets:one", *DATA], 2, "name two or more"),
+        (
+            ["gradients", "digits-2d", "fashion-mnist-2d-unsupervised"],
+            1,
+            "fashion-mnist-2d-unsupervised: this model has no classification head, only: squared",
+        ),
         (
             ["gradients", "digits-2d", "figure_nets:one", "--data", "digits"],
             1,

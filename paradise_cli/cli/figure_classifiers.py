@@ -48,7 +48,7 @@ Models = Annotated[
 Radius = Annotated[str, typer.Option(help="How far the plane goes, of pixels in [0, 1].")]
 Ball = Annotated[str, typer.Option(help="Largest change of a pixel.")]
 Steps = Annotated[int, typer.Option(min=1, max=MOST_STEPS, help="Of the attack.")]
-Shown = Annotated[int, typer.Option(min=1, max=MOST_SHOWN, help="Images in the picture.")]
+Shown = Annotated[int, typer.Option(min=1, max=MOST_SHOWN, help="Images in the picture, at most.")]
 Count = Annotated[
     int | None,
     typer.Option("--n", min=1, help="Images, drawn at random.", show_default="a few hundred"),
@@ -216,7 +216,7 @@ def gradients(
     Each is cut to its mean and three deviations either way. Those of robust models show what is in
     the image, those of others look like noise.
     """
-    asked = Asked(models, data, split, overrides or (), shown, shown, head, device, out, overwrite)
+    asked = Asked(models, data, split, overrides or (), None, shown, head, device, out, overwrite)
     with on_examples("gradients", asked) as opened:
         from paradise_cli.reproduction.gradient_pictures import draw_gradients
 

@@ -1,5 +1,6 @@
 """The loss around an image: a plane of it, and how far it is from flat (paper Fig. 5)."""
 
+import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -81,7 +82,6 @@ def surface(
     wavering, gaps = smoothness(
         lambda points: loss.at(points, labels)[0], images, gradient, steepest, random, eps
     )
-    shares = gaps[gaps.isfinite()]  # of 0, where the loss of an image is flat, there is none
     offsets = torch.linspace(-eps, eps, GRID)
     planes = [
         _plane(loss, images[row], labels[row], steepest[row], random[row], offsets) for row in rows
@@ -100,8 +100,7 @@ def surface(
         rows=tuple(rows),
         n=len(images),
         wavering=Mean.of(wavering),
-        # Of a share whose denominator may be next to 0 the mean says nothing.
-        linearity=float(shares.median()) if len(shares) else None,
+        linearity=typical(gaps),
     )
 
 
@@ -142,6 +141,14 @@ def smoothness(
         start, end = loss(images), loss(images + eps * steepest)
         gaps = [(loss(images + u * steepest) - start - u * rise).abs() for u in offsets]
     return wavering, torch.stack(gaps).amax(0) / (end - start).abs()
+
+
+def typical(gaps: Tensor) -> float | None:
+    """Median of the distances [B] that `smoothness` gives; None where no loss rises."""
+    shares = gaps[gaps.isfinite()].tolist()  # of 0, where the loss of an image is flat, is none
+    # Of a share whose denominator may be next to 0 the mean says nothing; and torch's median is the
+    # lower of the two in the middle.
+    return statistics.median(shares) if shares else None
 
 
 def _plane(

@@ -58,7 +58,10 @@ def draw_surface(
 def _heights(axes: Axes, found: Surface, place: int, levels: NDArray[np.float64]) -> ContourSet:
     u, values = found.offsets.numpy(), found.loss[place].numpy()
     heights = axes.contourf(u, u, values, levels, cmap="Blues")
-    axes.contour(u, u, values, levels, colors="white", linewidths=0.5)
+    # Not at the lowest loss itself: around a plain of it a line would look like a step.
+    crossed = levels[(levels > values.min()) & (levels < values.max())]
+    if len(crossed):
+        axes.contour(u, u, values, crossed, colors="white", linewidths=0.5)
     return heights
 
 

@@ -69,7 +69,10 @@ def open_classifier(
         raise UsageError(
             f"{loaded.source} is deterministic: there is no z to draw (leave out --sampled)"
         )
-    classifier = loaded.model.classifier(head=head)
+    try:
+        classifier = loaded.model.classifier(head=head)
+    except ParadiseError as error:  # a command may be given several models
+        raise type(error)(f"{name}: {error}") from error
     function: Function = SampledLatents(classifier) if sampled else classifier
     head = head or next(n for n, module in loaded.model.heads.items() if module.kind == "logits")
     return NamedClassifier(function, loaded.label, short_name(loaded.source), loaded, head)

@@ -109,6 +109,16 @@ def test_a_target_reached_is_a_wrong_class(digits: dict[str, Any]) -> None:
     assert int((~found.standing).sum()) >= found.stages[0].broken
 
 
+def test_what_is_called_its_target_already_is_not_led_there(digits: dict[str, Any]) -> None:
+    """Of one that always answers 7 about a ninth; none that is led gets anywhere."""
+
+    def sevens(images: torch.Tensor) -> torch.Tensor:
+        return 9 * torch.eye(10)[7].expand(len(images), 10) + 0 * images.flatten(1)[:, :1]
+
+    (stage,) = attack(sevens, suite="aimed", **digits).stages
+    assert (stage.broken, stage.share.value) == (0, 0) and 0 < stage.attacked < N
+
+
 def test_transfer_says_that_it_bounds_nothing(digits: dict[str, Any]) -> None:
     found = attack(
         network("robust"), suite="borrowed", sources={"a": network("standard")}, **digits

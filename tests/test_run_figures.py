@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import paradise_cli
+from paradise_cli.attacks.engine.jobs import digests, drawn_target
 from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.randomness import generator
@@ -177,6 +178,30 @@ def test_targets_are_reached_inside_the_ball_and_only_where_they_can_be() -> Non
     assert nothing.reached.value == 0 and not nothing.rows and len(nothing.attacked) == 0
 
 
+def sevens(images: Tensor) -> Tensor:
+    """Class 7 for whatever it is shown."""
+    return 9 * torch.eye(10)[7].expand(len(images), 10) + 0 * images.flatten(1)[:, :1]
+
+
+def test_images_that_are_called_their_target_as_they_are_do_not_count() -> None:
+    images = torch.rand(40, 1, 4, 4, generator=generator("sevens"))
+    labels = torch.arange(40) % 7
+    aims = [
+        drawn_target(label, 10, 0, digest)
+        for label, digest in zip(labels.tolist(), digests(images), strict=True)
+    ]
+    there = torch.tensor(aims) == 7
+    told: list[str] = []
+    found = targeted(
+        sevens, images, labels, CPU, eps=0.1, steps=2, shown=4,
+        pulse=lambda name, *_: told.append(name),
+    )  # fmt: skip
+    assert 0 < found.already == int(there.sum()) == 40 - found.n
+    assert found.reached.value == 0 and not found.rows and set(told) == {"pgd_rand"}
+    with pytest.raises(ParadiseError, match="there is nothing to lead"):
+        targeted(sevens, images[there], labels[there], CPU, eps=0.1, steps=2, shown=4)
+
+
 def test_pictures_of_targets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: None
 ) -> None:
@@ -185,7 +210,8 @@ def test_pictures_of_targets(
     found = json.loads(figure(*words, "--json").stdout)
     arrays = arrays_in(found["data"])
     assert len(arrays["rows"]) == len(found["rows"]) > 0
-    assert math.isclose(found["reached"]["value"] * 8, round(found["reached"]["value"] * 8))
+    led = found["reached"]["value"] * found["n"]
+    assert math.isclose(led, round(led)) and found["n"] + found["already"] == 8
     assert Path(found["picture"]).read_bytes().startswith(b"\x89PNG")
     few = ("targets", "digits-2d", "--eps", "1e-6", "--steps", "2", "--n", "4", "--out", "t.png")
     said = figure(*few, "--device", "cpu", code=1).stderr

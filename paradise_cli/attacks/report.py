@@ -10,7 +10,7 @@ from torch import Tensor
 from paradise_cli.attacks.audit.audit import Audit
 from paradise_cli.attacks.search import Found, Sample
 from paradise_cli.attacks.session.settings import AttackSettings
-from paradise_cli.core.proportions import Proportion, hypergeometric
+from paradise_cli.core.proportions import Proportion, hypergeometric, wilson
 from paradise_cli.core.units import counted
 from paradise_cli.perturbations.threat import TOLERANCE, Threat
 
@@ -26,8 +26,9 @@ class StageRow:
 
     Its images were made on the classifier itself, or on another, the `source`. `share` is the
     accuracy under it and, where it went on with what stood, under all before it; for an attack
-    towards a target, the share of images on which it was reached. Of one that time has `cut_short`
-    it is that so far, and of one on a sample an estimate.
+    towards a target, the share of the attacked images, none of which was given it before, that
+    reached it. Of one that time has `cut_short` it is that so far, and of one on a sample an
+    estimate.
     """
 
     attack: str
@@ -235,16 +236,16 @@ def stage_rows(found: Found) -> tuple[StageRow, ...]:
         # Where a target is to be reached, misclassified images are attacked too.
         broken |= result.broken.keys() & correct
         reached = result.stage.goal == "reach"
-        count = len(result.broken)
+        count, attacked = len(result.broken), len(result.attacked)
         if reached:
-            # An attack towards a target reports on how many images it got there.
-            share = Proportion.of(count, n)
+            # Of no image nothing is known: the interval says so.
+            share = Proportion(count / max(attacked, 1), *wilson(count, attacked))
         elif found.sample is not None and {*result.attacked} <= {*found.sample.rows}:
             share = _of_sample(found.sample, broken, n)
         else:
             left = len(correct) - (len(broken) if result.cumulative else count)
             share = Proportion.of(left, n)
-        shown = (result.stage.name, len(result.attacked), count, share)
+        shown = (result.stage.name, attacked, count, share)
         rows.append(StageRow(*shown, reached, result.source, result.cut_short))
     return tuple(rows)
 

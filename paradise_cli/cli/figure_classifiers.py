@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from paradise_cli.cli.attack_options import Classifier, Data, Head, Seed, Split
+from paradise_cli.cli.attack_output import attack_progress
 from paradise_cli.cli.figure_output import (
     Asked,
     Opened,
@@ -145,8 +146,9 @@ def targets(
     \b
     paradise figure targets runs/mine --eps 16/255
 
-    PGD from a random start leads each image to a wrong class that is drawn for it. `paradise attack
-    --suite targeted` measures how often that succeeds; here stand some images where it did.
+    PGD from a random start leads each image to a wrong class drawn for it, but for images that the
+    model calls that class already: they count neither as led nor as not. `paradise attack --suite
+    targeted` counts alike, and audits what it finds.
     """
     reach = _radius(eps)
     asked = Asked([model], data, split, overrides or (), n, TARGETS_N, head, device, out, overwrite)
@@ -155,10 +157,10 @@ def targets(
         from paradise_cli.robustness.classifiers import device_for
 
         target, examples = opened.targets[0], opened.examples
-        with saying_whose(target):
+        with saying_whose(target), attack_progress() as pulse:
             found = targeted(
                 target.function, examples.images, examples.labels, device_for(target, device),
-                eps=reach, steps=steps, shown=shown, seed=seed,
+                eps=reach, steps=steps, shown=shown, seed=seed, pulse=pulse,
             )  # fmt: skip
         title = title_of(opened, f"eps = {eps}")
         _draw_targets(found, examples, opened.picture, title)
@@ -191,8 +193,11 @@ def _draw_targets(found: "Targets", examples: "Examples", picture: Path, title: 
 
 def _print_targets(found: "Targets", title: str) -> None:
     share = found.reached
-    row = ("led to their target", f"{share.value:.1%}", f"{share.low:.1%} to {share.high:.1%}")
-    print_sections(title, (f"PGD of {found.steps} steps", "share", "95% interval"), [[row]])
+    led = f"led to their target, of {found.n:,}"
+    rows: list[Row] = [(led, f"{share.value:.1%}", f"{share.low:.1%} to {share.high:.1%}")]
+    if found.already:
+        rows.append(("called it already: left out", f"{found.already:,}", ""))
+    print_sections(title, (f"PGD of {found.steps} steps", "share", "95% interval"), [rows])
 
 
 def gradients(

@@ -120,7 +120,7 @@ def jobs_of(
         elif attack.aim == "each":
             targets = ranked[row]
         else:
-            targets = [_drawn(int(labels[row]), logits.shape[1], seed, ids[row])]
+            targets = [drawn_target(int(labels[row]), logits.shape[1], seed, ids[row])]
         runs = [(restart, target) for restart in range(attack.restarts) for target in targets]
         for run, (restart, target) in enumerate(runs):
             # The key names image and target, not row and run: noise survives another order.
@@ -129,8 +129,8 @@ def jobs_of(
     return found
 
 
-def _drawn(label: int, classes: int, seed: int, image: str) -> int:
-    """A wrong class, uniformly."""
+def drawn_target(label: int, classes: int, seed: int, image: str) -> int:
+    """The wrong class that an image of this `label` is led to, uniformly of those there are."""
     # A shift of 1 to classes - 1 never leads back to the label, so that none is drawn again.
     shift = int(torch.randint(1, classes, (), generator=generator(seed, image, "target")))
     return (label + shift) % classes

@@ -1,9 +1,11 @@
 """What is attacked: one classifier and its images, examined once and never changed after that."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from paradise_cli.attacks.engine.batches import Compute
@@ -18,7 +20,7 @@ from paradise_cli.attacks.engine.classifier import (
 from paradise_cli.attacks.engine.compiled import compiled
 from paradise_cli.attacks.engine.examination import examine
 from paradise_cli.attacks.engine.introspection import weights_digest
-from paradise_cli.attacks.engine.jobs import digests
+from paradise_cli.attacks.engine.jobs import digests, drawn_target, reached
 from paradise_cli.attacks.engine.passes import Passes
 from paradise_cli.core.errors import ParadiseError, UsageError
 
@@ -98,6 +100,20 @@ class Subject:
         """Rows of images that are classified correctly, the first `limit` of them."""
         rows: list[int] = self.correct.nonzero().flatten().tolist()
         return rows[:limit]
+
+    def not_there_yet(self, rows: Iterable[int]) -> list[int]:
+        """Those of the rows whose image is not given the class drawn as its target as it is."""
+        found = list(rows)
+        labels, classes = self.labels[found], self.logits.shape[1]
+        targets = torch.tensor(
+            [
+                drawn_target(label, classes, self.seed, self.ids[row])
+                for row, label in zip(found, labels.tolist(), strict=True)
+            ],
+            dtype=torch.int64,
+        )
+        there = reached("reach", self.logits[found], labels, targets).tolist()
+        return [row for row, done in zip(found, there, strict=True) if not done]
 
     def classifier_of(self, function: Function, asks: int = 1) -> Classifier:
         """Another function, asked at this subject's batch shape and as often as its classifier.

@@ -190,8 +190,8 @@ def run_suite(
                 continue
             attacked = correct if suite.independent else standing
             if stage.goal == "reach":
-                # A target can be reached from any image, also one that is misclassified.
-                attacked = list(rows)
+                # Also from an image that is misclassified, unless it is there as it is.
+                attacked = session.subject.not_there_yet(rows)
             hyper = stage.hyper_in(session.subject.norm)
             with session.phase() as phase:
                 broken = session.attack(

@@ -137,7 +137,9 @@ def hidden_by_sampling(*, steps: Count = STEPS, n: Count | None = None) -> Quant
 def targeted_success(
     *, steps: Count = 100, eps: Radius | None = None, n: Count | None = None
 ) -> Quantity:
-    """Share of images that are led to a wrong class drawn for each, within eps or the radius."""
+    """Share of images that are led to a wrong class drawn for each, within eps or the radius, of
+    those that are not called it as they are.
+    """
 
     def of(networks: Sequence[Network]) -> Measured:
         network = only(networks)

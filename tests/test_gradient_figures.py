@@ -389,4 +389,5 @@ def test_models_that_number_classes_in_another_way_are_not_compared(
 
     monkeypatch.setattr("paradise_cli.robustness.examples.open_examples", shifted)
     said = figure("gradients", "figure_nets:one", "figure_nets:other", *DATA, code=1).stderr
-    assert "figure_nets:one and figure_nets:other are judged on other images or classes" in said
+    data = "judged on images.npz"
+    assert f"figure_nets:one is {data}, and figure_nets:other on images.npz: these are not" in said

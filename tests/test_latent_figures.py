@@ -209,6 +209,20 @@ def test_ellipses_of_several_models_stand_side_by_side(tiny: Path, pictures: Non
         assert drawn.width == round((8.6 + 7.2) * 150)
 
 
+def test_posteriors_show_their_progress(
+    tiny: Path, pictures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paradise_cli.cli.progress.QUIET_SECONDS", 0.0)
+    save_tiny(tiny.with_name("plane.safetensors"), latent_dim=2)
+    classes = ("--plus", "dog", "--minus", "cat")
+    for words in (
+        ("ellipses", "plane.safetensors", "--data", "photos"),
+        ("serial", *MODEL),
+        ("arithmetic", *MODEL, *classes),
+    ):
+        assert "encoding: 12 of 12" in figure(*words).stderr, words
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -228,3 +242,12 @@ def test_what_cannot_be_drawn_is_one_message(
 ) -> None:
     said = figure(*words, code=code).stderr
     assert message in said and not Path("figures").exists()
+
+
+@pytest.mark.parametrize("name", ["ellipses", "plane"])
+def test_models_of_other_images_are_not_compared(tiny: Path, name: str) -> None:
+    save_tiny(tiny.with_name("plane.safetensors"), latent_dim=2, root="photos")
+    said = figure(name, "digits-2d", "plane.safetensors", "--split", "train", code=1).stderr
+    assert "digits-2d.safetensors is judged on digits, train, and " in said
+    assert "plane.safetensors on photos, train: these are not the same images and classes" in said
+    assert "name one data set for all, by --data" in said and not Path("figures").exists()

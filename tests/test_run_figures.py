@@ -206,8 +206,11 @@ def test_pictures_of_targets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: None
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("paradise_cli.cli.progress.QUIET_SECONDS", 0.0)
     words = ("targets", "digits-2d", "--eps", "0.5", "--steps", "20", "--n", "8", "--device", "cpu")
-    found = json.loads(figure(*words, "--json").stdout)
+    done = figure(*words, "--json")
+    assert "pgd_rand: " in done.stderr and "standing" in done.stderr
+    found = json.loads(done.stdout)
     arrays = arrays_in(found["data"])
     assert len(arrays["rows"]) == len(found["rows"]) > 0
     led = found["reached"]["value"] * found["n"]

@@ -14,6 +14,7 @@ from paradise_cli.cli.figure_latents import (
     names_of,
     open_images,
     origin_of,
+    posteriors_of,
 )
 from paradise_cli.cli.figure_output import (
     Picture,
@@ -98,12 +99,11 @@ def _latents(
     loaded: "LoadedModel", opened: "EvaluationData", column: int, decode: "Map"
 ) -> "Latents":
     """The means of all images, with their labels in that column, and the ways to and fro."""
-    from paradise_cli.evaluation.passes import posteriors
     from paradise_cli.reproduction.encoder_maps import encoder_of, namer_of
     from paradise_cli.reproduction.latent_walks import Latents
 
     return Latents(
-        mu=posteriors(loaded.model, opened.split, loaded.device).mu.cpu(),
+        mu=posteriors_of(loaded, opened).mu.cpu(),
         labels=opened.split.labels[:, column],
         encode=encoder_of(loaded),
         decode=decode,

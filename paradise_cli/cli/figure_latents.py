@@ -10,6 +10,7 @@ from paradise_cli.cli.figure_output import (
     Picture,
     beside,
     mean_words,
+    other_images,
     picture_at,
     save_arrays,
     tell,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from paradise_cli.evaluation.evaluation_data import EvaluationData
     from paradise_cli.inference.loading import LoadedModel
+    from paradise_cli.information.gaussian import Gaussian
     from paradise_cli.reproduction.latent_walks import Serial
 
 MOST_ROWS = 16
@@ -65,24 +67,14 @@ def ellipses(
         raise UsageError(f"{len(models)} models: at most {MOST_PLANES} fit into one picture")
     loaded = load_models(models, device)
     picture = picture_at(out, "ellipses", names_of(loaded))
-    opened = [open_images(each, picture, data, split, overrides or ()) for each in loaded]
+    opened = open_same_images(loaded, picture, data, split, overrides or ())
     labels = opened[0].split.labels
-    for model, other in zip(loaded, opened, strict=True):
-        if list(other.split.ids) != list(opened[0].split.ids):
-            raise ParadiseError(
-                f"{loaded[0].source} and {model.source} are of other images: name data that both"
-                " read, by --data"
-            )
     given = data_of(data, split, overrides or ())
     origin = origin_of("ellipses", loaded, given)
     with beside(picture, ".npz", origin, overwrite=overwrite) as arrays:
-        from paradise_cli.evaluation.passes import posteriors
         from paradise_cli.figures.posterior import MOST, draw_side_by_side
 
-        found = [
-            posteriors(model.model, each.split, model.device)
-            for model, each in zip(loaded, opened, strict=True)
-        ]
+        found = [posteriors_of(model, each) for model, each in zip(loaded, opened, strict=True)]
         titles = [
             f"{name} on {opened[0].label}, n = {min(len(labels), MOST):,}"
             for name in names_of(loaded)
@@ -126,12 +118,11 @@ def serial(
     with beside(
         picture, ".npz", origin_of("serial", [loaded], given), overwrite=overwrite
     ) as arrays:
-        from paradise_cli.evaluation.passes import posteriors
         from paradise_cli.figures.grid import draw_grid
         from paradise_cli.reproduction.latent_walks import RECONSTRUCTIONS
         from paradise_cli.reproduction.latent_walks import serial as walked
 
-        posterior = posteriors(loaded.model, opened.split, loaded.device)
+        posterior = posteriors_of(loaded, opened)
         found = walked(posterior, encoder_of(loaded), decode, rows, seed)
         title = f"{names_of([loaded])[0]}: a Gaussian fitted to {opened.label}, n = {found.n:,}"
         headings = ["sample", *(f"round {number}" for number in range(1, RECONSTRUCTIONS + 1))]
@@ -177,6 +168,34 @@ def open_images(
     """The images of one split, and what should be known of them on stderr."""
     refuse_among_read(picture, loaded, data, overrides)
     return open_and_say(loaded, data, split, overrides)
+
+
+def open_same_images(
+    loaded: Sequence["LoadedModel"],
+    picture: Any,
+    data: str | None,
+    split: str | None,
+    overrides: Sequence[str],
+) -> list["EvaluationData"]:
+    """`open_images` for each model; raises ParadiseError where two of them read other images."""
+    opened = [open_images(each, picture, data, split, overrides) for each in loaded]
+    first = opened[0]
+    for model, other in zip(loaded, opened, strict=True):
+        same = list(other.split.ids) == list(first.split.ids)
+        if not same or other.label != first.label:
+            raise ParadiseError(
+                other_images((str(loaded[0].source), first), (str(model.source), other))
+            )
+    return opened
+
+
+def posteriors_of(loaded: "LoadedModel", opened: "EvaluationData") -> "Gaussian":
+    """The posterior of every image, [N, K], with its progress on stderr."""
+    from paradise_cli.cli.progress import progress_bar
+    from paradise_cli.evaluation.passes import posteriors
+
+    with progress_bar(len(opened.split), "encoding") as advance:
+        return posteriors(loaded.model, opened.split, loaded.device, advance)
 
 
 def origin_of(

@@ -19,6 +19,7 @@ from paradise_cli.core.units import counted, significant
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from paradise_cli.evaluation.evaluation_data import EvaluationData
     from paradise_cli.evaluation.nuisance import Mean
     from paradise_cli.reproduction.loss import Loss
     from paradise_cli.robustness.classifiers import NamedClassifier
@@ -179,13 +180,19 @@ def same_examples(targets: Sequence["NamedClassifier"], asked: Asked) -> "Exampl
     for target, other in zip(targets[1:], others, strict=True):
         same = other.images.shape == first.images.shape and torch.equal(other.images, first.images)
         if not same or not torch.equal(other.labels, first.labels):
-            raise ParadiseError(
-                f"{targets[0].label} and {target.label} are judged on other images or classes"
-                f" ({first.label}, {other.label}): name data that both read, by --data"
-            )
+            raise ParadiseError(other_images((targets[0].label, first), (target.label, other)))
     for line in first.notes:
         note(f"note: {line}")
     return first
+
+
+def other_images(*pair: tuple[str, "Examples | EvaluationData"]) -> str:
+    """The message of two models, by name, whose data are not the same."""
+    (one, first), (other, second) = pair
+    return (
+        f"{one} is judged on {first.label}, and {other} on {second.label}: these are not the same"
+        " images and classes; name one data set for all, by --data"
+    )
 
 
 def losses_of(

@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from paradise_cli.cli.attack_options import Data, Split
-from paradise_cli.cli.figure_latents import Models, load_models, names_of, open_images, origin_of
+from paradise_cli.cli.figure_latents import (
+    Models,
+    load_models,
+    names_of,
+    open_same_images,
+    origin_of,
+)
 from paradise_cli.cli.figure_output import Picture, beside, picture_at, tell
 from paradise_cli.cli.images import data_of
 from paradise_cli.cli.options import (
@@ -91,7 +97,7 @@ def plane(
     loaded = load_models(models, device)
     names = names_of(loaded)
     picture = picture_at(out, "plane", names)
-    opened = [open_images(each, picture, data, split, overrides or ()) for each in loaded]
+    opened = open_same_images(loaded, picture, data, split, overrides or ())
     given = {**data_of(data, split, overrides or ()), "seed": seed}
     with beside(picture, ".csv", origin_of("plane", loaded, given), overwrite=overwrite) as table:
         from paradise_cli.cli.progress import progress_bar

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.machine import full_fp32, whole_batch
+from paradise_cli.core.progress import tell
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.inference.batches import block_size
 from paradise_cli.inference.loading import LoadedModel
@@ -55,6 +56,7 @@ def _in_blocks(loaded: LoadedModel, fn: Map) -> Map:
                 part = rows[first : first + size]
                 block = whole_batch(part, size).to(loaded.device)
                 found.append(fn(block)[: len(part)].cpu())
+                tell("images through the model", min(first + size, len(rows)), len(rows))
         return torch.cat(found)
 
     return asked

@@ -19,6 +19,7 @@ from paradise_cli.core.randomness import generator
 from paradise_cli.data.base import DataInfo, Preprocessing, Target
 from paradise_cli.figures import posterior as plane
 from paradise_cli.figures.beside import drawing
+from paradise_cli.figures.canvas import told_apart
 from paradise_cli.figures.captioned import Block, draw_captioned
 from paradise_cli.figures.posterior import WIDTH, draw_posteriors
 from paradise_cli.information.gaussian import DiagonalGaussian
@@ -82,6 +83,23 @@ def test_a_picture_is_the_same_whenever_it_is_drawn(tmp_path, classes):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png", "b.png"]
     assert (colours(tmp_path / "a.png") > 0) == (classes > 0)
+
+
+@pytest.mark.parametrize(
+    ("names", "short"),
+    [
+        (["a", "b", "a"], ["a (1)", "b", "a (2)"]),
+        (["long_folder/of/first", "long_folder/of/second"], ["first", "second"]),
+        (["long/folder/x/run", "long/folder/y/run"], ["x/run", "y/run"]),
+        (["long_folder/of_one/"], ["of_one"]),
+        (["a_model_of_alpha_1", "a_model_of_alpha_2"], ["…of_alpha_1", "…of_alpha_2"]),
+        (["1_of_the_long_names", "2_of_the_long_names"], ["1_of_the_l…", "2_of_the_l…"]),
+        (["a_1_of_the_long", "a_1_of_the_lung", "a_2_of_the_long"], ["a_1_o…_long", "a_1_o…_lung",
+         "a_2_o…_long"]),
+    ],
+)  # fmt: skip
+def test_names_are_cut_where_they_are_alike(names, short):
+    assert told_apart(names, 11) == short
 
 
 def test_every_picture_is_drawn_in_our_own_style():

@@ -22,7 +22,6 @@ from paradise_cli.reproduction import surface_picture
 from paradise_cli.reproduction.input_gradients import (
     Gradients,
     gradients,
-    names_of,
     orthogonality,
     visible,
 )
@@ -251,10 +250,6 @@ def test_what_has_no_loss_at_a_point_is_said() -> None:
     assert surface(loss, images, labels, eps=0.01, shown=1).n == 3
     with pytest.raises(ParadiseError, match=r"within eps = 0.1 of some images the loss is no"):
         surface(loss, images, labels, eps=0.1, shown=1)
-
-
-def test_models_of_one_name_are_told_apart() -> None:
-    assert names_of(["a", "b", "a"]) == ["a (1)", "b", "a (2)"]
 
 
 @pytest.fixture

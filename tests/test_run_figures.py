@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -19,8 +20,8 @@ from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.randomness import generator
 from paradise_cli.recipe.schema import load_recipe
-from paradise_cli.reproduction.curves import curves
-from paradise_cli.reproduction.plane import plane_of
+from paradise_cli.reproduction.curves import curves, draw_curves
+from paradise_cli.reproduction.plane import Place, Plane, draw_plane, plane_of
 from paradise_cli.reproduction.targets import targeted
 from paradise_cli.training.run_folder import RunFolder
 
@@ -80,6 +81,27 @@ def test_curves_are_what_the_trainings_wrote(runs: None, pictures: None) -> None
     )
     assert "made with other epochs" in figure("curves", "plain", "matched", code=2).stderr
     figure("curves", "plain", "matched", "--overwrite")
+
+
+def test_legends_tell_runs_and_models_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Figure] = []
+    for module in ("curves", "plane"):
+        monkeypatch.setattr(
+            f"paradise_cli.reproduction.{module}.save", lambda figure, path: drawn.append(figure)
+        )
+    found = {
+        f"a_rather_long_folder/of_experiments/{name}": a_run(tmp_path / name, {"distortion": 1.0})
+        for name in ("first", "second")
+    }
+    draw_curves(curves(found), tmp_path / "c.png", "")
+    places = tuple(Place(f"{'long_' * 7}{end}", 9, *[1.0] * 6, None) for end in "ab")
+    draw_plane(Plane("nats", places, ()), tmp_path / "p.png", "")
+    names = [
+        [text.get_text() for text in figure.axes[0].get_legend().get_texts()] for figure in drawn
+    ]
+    assert names == [["first", "second"], [f"…{'long_' * 6}{end}" for end in "ab"]]
 
 
 def test_runs_of_other_distortions_share_no_unit(tmp_path: Path) -> None:

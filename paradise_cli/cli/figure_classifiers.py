@@ -236,11 +236,11 @@ def gradients(
 
 
 def _gradients(opened: "Opened", device: str) -> "Gradients":
+    from paradise_cli.figures.canvas import numbered
     from paradise_cli.reproduction.input_gradients import gradients as computed
-    from paradise_cli.reproduction.input_gradients import names_of
 
     targets, examples = opened.targets, opened.examples
-    losses = losses_of(targets, names_of([name_of(each) for each in targets]), examples, device)
+    losses = losses_of(targets, numbered([name_of(each) for each in targets]), examples, device)
     return computed(losses, examples.images, examples.labels)
 
 

@@ -72,12 +72,13 @@ def ellipses(
     given = data_of(data, split, overrides or ())
     origin = origin_of("ellipses", loaded, given)
     with beside(picture, ".npz", origin, overwrite=overwrite) as arrays:
+        from paradise_cli.figures.canvas import numbered
         from paradise_cli.figures.posterior import MOST, draw_side_by_side
 
         found = [posteriors_of(model, each) for model, each in zip(loaded, opened, strict=True)]
         titles = [
             f"{name} on {opened[0].label}, n = {min(len(labels), MOST):,}"
-            for name in names_of(loaded)
+            for name in numbered(names_of(loaded))
         ]
         draw_side_by_side(list(zip(found, titles, strict=True)), labels, loaded[0].info, picture)
         save_arrays(arrays, _stacked(found, labels))

@@ -102,13 +102,14 @@ def plane(
     with beside(picture, ".csv", origin_of("plane", loaded, given), overwrite=overwrite) as table:
         from paradise_cli.cli.progress import progress_bar
         from paradise_cli.evaluation.evaluate import measure_loaded
+        from paradise_cli.figures.canvas import numbered
         from paradise_cli.reproduction.plane import draw_plane, plane_of
 
         measured = [
             measure_loaded(model, images, seed=seed, draws=1, bar=progress_bar).evaluation
             for model, images in zip(loaded, opened, strict=True)
         ]
-        found = plane_of(list(zip(names, measured, strict=True)))
+        found = plane_of(list(zip(numbered(names), measured, strict=True)))
         title = f"{opened[0].label}, n = {measured[0].n:,}"
         draw_plane(found, picture, title)
         found.save(table)

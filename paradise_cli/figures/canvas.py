@@ -1,6 +1,6 @@
 """From a figure to a file, and from images and names to what fits in one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -53,3 +53,34 @@ def pixels(images: Tensor) -> NDArray[np.float32]:
 def shortened(name: str, most: int = 18) -> str:
     """A name cut to `most` characters."""
     return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def told_apart(names: Sequence[str], most: int = 18) -> list[str]:
+    """Names cut to `most` characters where they are alike; those that still are have numbers.
+
+    Folders that all of them begin with are left out.
+    """
+    parts = [name.rstrip("/").split("/") for name in names]
+    shared = min(map(len, parts)) - 1
+    while len({tuple(each[:shared]) for each in parts}) > 1:
+        shared -= 1
+    own = ["/".join(each[shared:]) for each in parts]
+
+    def cut(head: int) -> list[str]:
+        """Each with so many letters of its beginning, and as many of its end as then fit."""
+        tail = most - 1 - head
+        return [
+            name if len(name) <= most else f"{name[:head]}…{name[len(name) - tail :]}"
+            for name in own
+        ]
+
+    # The beginning is what people look at first, where it is enough.
+    return numbered(max(map(cut, (most - 1, 0, most // 2)), key=lambda each: len(set(each))))
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """The names, with numbers where several are alike."""
+    return [
+        name if names.count(name) == 1 else f"{name} ({1 + names[:place].count(name)})"
+        for place, name in enumerate(names)
+    ]

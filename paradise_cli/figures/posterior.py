@@ -16,7 +16,7 @@ from torch import Tensor
 
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.data.base import DataInfo
-from paradise_cli.figures.canvas import own_style, save, shortened
+from paradise_cli.figures.canvas import own_style, save, told_apart
 from paradise_cli.information.gaussian import DiagonalGaussian, Gaussian
 
 MOST = 2000
@@ -158,10 +158,16 @@ def _frame(axes: Axes, mu: NDArray[np.float64], sigma: NDArray[np.float64], titl
 def _legend(
     axes: Axes, classes: Sequence[str], palette: NDArray[np.float64], unlabelled: bool
 ) -> None:
-    names = [*classes, *(["unlabelled"] if unlabelled else [])]
+    names = told_apart([*classes, *(["unlabelled"] if unlabelled else [])])
     handles = [
         Line2D(
-            [], [], linestyle="", marker="o", markersize=7, color=palette[i], label=_legible(name)
+            [],
+            [],
+            linestyle="",
+            marker="o",
+            markersize=7,
+            color=palette[i],
+            label=name.replace("$", r"\$"),
         )
         for i, name in enumerate(names)
     ]
@@ -169,7 +175,3 @@ def _legend(
         handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, fontsize=9,
         handletextpad=0.3, borderaxespad=0,
     )  # fmt: skip
-
-
-def _legible(name: str) -> str:
-    return shortened(name).replace("$", r"\$")

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.figures.canvas import own_style, save, shortened
+from paradise_cli.figures.canvas import own_style, save, told_apart
 from paradise_cli.figures.captioned import Block, draw_captioned
 from paradise_cli.reproduction.input_gradients import Gradients, Orthogonality, visible
 
@@ -55,7 +55,9 @@ def draw_orthogonality(found: Orthogonality, path: Path, title: str) -> None:
         xerr=[each.deviation for each in found.pairs], fmt="o", color=POINT, markersize=5,
         elinewidth=1.2, capsize=3, label="mean cosine, ± deviation over images",
     )  # fmt: skip
-    names = [" and ".join(shortened(name, 24) for name in each.models) for each in found.pairs]
+    models = list(dict.fromkeys(name for each in found.pairs for name in each.models))
+    short = dict(zip(models, told_apart(models, 24), strict=True))
+    names = [" and ".join(short[name] for name in each.models) for each in found.pairs]
     axes.set_yticks(places, [name.replace("$", r"\$") for name in names], fontsize=9, color=INK)
     axes.set_ylim(len(found.pairs) - 0.5, -0.5)
     ends = [abs(each.cosine.value) + each.deviation for each in found.pairs]

@@ -1,7 +1,7 @@
 """The loss's gradients in the pixels: what they show, and how alike those of two models are."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
@@ -146,11 +146,3 @@ def orthogonality(found: Gradients) -> Orthogonality:
             )
         )
     return Orthogonality(tuple(pairs), found.images[0].numel(), torch.stack(cosines))
-
-
-def names_of(models: Sequence[str]) -> list[str]:
-    """Names that tell models apart, where two are called alike."""
-    return [
-        name if models.count(name) == 1 else f"{name} ({1 + models[:place].count(name)})"
-        for place, name in enumerate(models)
-    ]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from paradise_cli.attacks.report import CLEAN, AttackReport, StageRow
 from paradise_cli.core.proportions import Proportion
-from paradise_cli.figures.canvas import own_style, save, shortened
+from paradise_cli.figures.canvas import own_style, save, shortened, told_apart
 from paradise_cli.figures.captioned import Block, draw_captioned
 
 WIDTH = 5.2  # inches: ten points stay legible where the picture is as wide as a phone
@@ -64,11 +64,12 @@ def draw_accuracy(report: AttackReport, path: Path) -> None:
 @own_style
 def draw_attacks(report: AttackReport, path: Path) -> None:
     """Publish a PNG of what each attack left, beside clean and robust accuracy."""
-    names = []
+    names, sources = [], _short_sources(report)
     for stage in report.stages:
         # How often a target was reached is no accuracy, and bounds none.
         bound = "" if stage.reaches_target else _bound(report)
-        names.append(f"{shortened(stage.name, 40)}: {stage.share.value:.1%}{bound}")
+        origin = f" from {sources[stage.source]}" if stage.source else ""
+        names.append(f"{shortened(stage.attack, 40)}{origin}: {stage.share.value:.1%}{bound}")
     figure, axes = _rows(names)
     # A colour in the legend only if some row has it.
     kinds = {}
@@ -117,7 +118,7 @@ def draw_transfer(report: AttackReport, path: Path) -> bool:
                 marker=marker, markersize=6, markerfacecolor=OTHER,
             )  # fmt: skip
     handles: list[Any] = []
-    for place, source in enumerate(sources):
+    for place, source in enumerate(_short_sources(report).values()):
         handle = Line2D([], [], linestyle="", marker=MARKERS[place % len(MARKERS)], color=INK)
         handle.set(markerfacecolor=OTHER, label=f"made on {_plain(source)}")
         handles.append(handle)
@@ -264,6 +265,12 @@ def _rows(names: Sequence[str]) -> tuple[Figure, Axes]:
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_yticks([])
     return figure, axes
+
+
+def _short_sources(report: AttackReport) -> dict[str, str]:
+    """What each other classifier is called in a picture, by its name."""
+    names = list(dict.fromkeys(stage.source for stage in report.stages if stage.source))
+    return dict(zip(names, told_apart(names, 32), strict=True)) if names else {}
 
 
 def _kind(stage: StageRow) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paradise_cli.figures.canvas import own_style, save, shortened
+from paradise_cli.figures.canvas import own_style, save, told_apart
 
 PANELS = {
     "loss": "loss",
@@ -91,7 +91,7 @@ def draw_confusion(table: Tensor, classes: Sequence[str], path: Path, title: str
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
     if len(classes) <= NAMED_CLASSES:
-        names = [_plain(shortened(name)) for name in classes]
+        names = [_plain(name) for name in told_apart(classes)]
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
         axes.set_yticks(range(len(names)), names)
     if len(classes) <= COUNTED_CLASSES:

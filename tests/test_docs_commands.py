@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from paradise_cli.cli import app
+from paradise_cli.core.errors import UsageError
 from tests.pages import ROOT, Block, blocks, pages
 
 ORDER = (
@@ -37,7 +38,7 @@ USAGE_ERROR = typer.BadParameter.__base__
 
 
 def parsed(words: list[str]) -> None:
-    """Raises USAGE_ERROR for a command, option or value that does not exist."""
+    """Raises USAGE_ERROR for an option or value that does not exist, UsageError for a command."""
     command = typer.main.get_command(app)
     context = command.make_context("paradise", list(words))
     while isinstance(command, TyperGroup):
@@ -53,9 +54,12 @@ def test_each_command_names_what_exists(words: list[str]) -> None:
     parsed(words)
 
 
-@pytest.mark.parametrize("words", [["trian", "digits"], ["train", "digits", "--epoch", "3"]])
-def test_a_command_that_does_not_exist_is_found(words: list[str]) -> None:
-    with pytest.raises(USAGE_ERROR):
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [(["trian", "digits"], UsageError), (["train", "digits", "--epoch", "3"], USAGE_ERROR)],
+)
+def test_a_command_that_does_not_exist_is_found(words: list[str], error: type) -> None:
+    with pytest.raises(error):
         parsed(words)
 
 

@@ -138,8 +138,10 @@ def _local(rows: Sequence[Row]) -> Iterator[str]:
         if not found:
             continue
         random, worst = _means(found, "random_shift"), _means(found, "worst_shift")
-        linearity = statistics.fmean(row["linearity"] for row in found)
-        cells = [_digits(_means(found, "wavering")), f"{linearity:.1%}", _digits(random)]
+        # None where the loss of no image rises along its gradient.
+        gaps = [row["linearity"] for row in found if row["linearity"] is not None]
+        linearity = f"{statistics.fmean(gaps):.1%}" if gaps else ""
+        cells = [_digits(_means(found, "wavering")), linearity, _digits(random)]
         yield _line([f"`{method}`", *cells, _digits(worst), f"{worst / random:.1f}"])
 
 

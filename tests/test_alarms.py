@@ -134,13 +134,8 @@ def test_the_probe_of_a_linear_encoder_measures_what_is_known() -> None:
     eps |s_1 + ... + s_64|, s_i = +-1, whose mean is 64 C(64, 32) / 2^64 = 6.36.
     """
     eps, apart = 0.01, 16.0
-    weights = torch.rand(64, generator=torch.Generator().manual_seed(0)).sub(0.5).sign()
-    # Alternately far to one side and to the other: two neighbours are two deviations apart.
-    split = images_at(apart * torch.tensor([1.0, -1.0]).repeat(100), weights)
-    objective = build_objective(recipe(), INFO)
-    found = probe_of(two_classes(weights), objective, split, CPU, eps)()
+    found = two_sides(apart, eps, torch.tensor([1.0, -1.0]).repeat(100))
     assert found["informative_latents"] == 1
-    assert found["shift/unrelated"] == pytest.approx(2, rel=1e-5)
     # A shift also spreads what it is divided by, by at most its own size.
     assert found["shift/adversarial"] == pytest.approx(64 * eps / apart, rel=64 * eps / apart)
     mean = 64 * math.comb(64, 32) / 2**64
@@ -148,6 +143,31 @@ def test_the_probe_of_a_linear_encoder_measures_what_is_known() -> None:
     assert found["shift/random"] == pytest.approx(mean * eps / apart, rel=4 * 0.76 / 200**0.5)
     # All images are far from the border: no attack changes an answer.
     assert found["accuracy/one_step"] == found["accuracy/multi_step"] == 1.0
+
+
+def two_sides(apart: float, eps: float, sides: torch.Tensor) -> dict[str, float]:
+    """What is probed of a linear encoder whose images lie so far to these sides."""
+    weights = torch.rand(64, generator=torch.Generator().manual_seed(0)).sub(0.5).sign()
+    split = images_at(apart * sides, weights)
+    return probe_of(two_classes(weights), build_objective(recipe(), INFO), split, CPU, eps)()
+
+
+def test_unrelated_images_are_drawn_at_random_whatever_the_order_of_the_data() -> None:
+    """Two of 200 lie on different sides with probability 100/199, two deviations apart: in folders
+    of classes as in any order.
+    """
+    alternating = torch.tensor([1.0, -1.0]).repeat(100)
+    by_class = alternating.sort().values
+    shuffled = alternating[torch.randperm(200, generator=torch.Generator().manual_seed(1))]
+    for sides in (alternating, by_class, shuffled):
+        found = two_sides(16.0, 0.1, sides)
+        # 200 pairs have a standard error of 2 * sqrt(1/4 / 200).
+        assert found["shift/unrelated"] == pytest.approx(200 / 199, abs=4 * 0.07)
+        (alarm,) = alarms([{"epoch": 1, "matching_views": "random", "probe": found}])
+        assert alarm.kind == RANDOM
+    # Of two images each is the other's; one image has none.
+    assert two_sides(16.0, 0.1, alternating[:2])["shift/unrelated"] == pytest.approx(2, rel=1e-5)
+    assert not any(name.startswith("shift/") for name in two_sides(16.0, 0.1, alternating[:1]))
 
 
 def test_one_step_and_several_break_the_same_images_of_a_linear_model() -> None:

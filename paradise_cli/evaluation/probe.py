@@ -6,7 +6,7 @@ import torch
 
 from paradise_cli.core.machine import full_fp32
 from paradise_cli.core.modes import eval_mode
-from paradise_cli.core.randomness import image_keys
+from paradise_cli.core.randomness import image_keys, permutation
 from paradise_cli.data.base import Split, batches
 from paradise_cli.evaluation.validation import judged_part, robust_accuracy
 from paradise_cli.inference.batches import block_size
@@ -35,10 +35,10 @@ def probe_of(
 
     `informative_latents`: how many tell these images apart. Within L-infinity `eps`, if there is
     one: `shift/random` and `shift/adversarial`, how far a corner of the ball and a search in it
-    move the posterior; `shift/unrelated`, how far those of two images are apart, all as scale-free
-    L1. Of a classifier, `accuracy/one_step` under FGSM from the image itself, and under PGD-10 as
-    `accuracy/multi_step`, unless not `multi_step`. In eval mode and fp32, on the same images with
-    the same noise in every epoch (method.md 4.6).
+    move the posterior; `shift/unrelated`, how far those of two images are apart, drawn at random;
+    all as scale-free L1, and none of a single image. Of a classifier, `accuracy/one_step` under
+    FGSM from the image itself, and under PGD-10 as `accuracy/multi_step`, unless not `multi_step`.
+    In eval mode and fp32, on the same images with the same noise in every epoch (method.md 4.6).
     """
     task = objective.judged
     part = judged_part(split, task, IMAGES).to(device)
@@ -77,10 +77,15 @@ def _posterior_facts(
     image = posteriors.pop("image")
     known = latents(image)
     found: dict[str, float] = {"informative_latents": known.active + known.concentric}
-    if eps is None:
+    # A single image has no other one, and a shift nothing to be held against.
+    if eps is None or len(part) < 2:
         return found
     # What a shift is to be held against: half of it, and an image is as near to another one.
-    posteriors["unrelated"] = DiagonalGaussian(image.mu.roll(1, 0), image.sigma.roll(1, 0))
+    order = permutation(len(part), "unrelated images")
+    partner = torch.empty_like(order)
+    # Not the next image: splits may be sorted by class, and neighbours alike. No image is its own.
+    partner[order] = order.roll(1)
+    posteriors["unrelated"] = DiagonalGaussian(image.mu[partner], image.sigma[partner])
     apart = DISTANCES["l1"]().scale_free
     shifts = {
         f"shift/{name}": float(apart(image, other).mean()) for name, other in posteriors.items()

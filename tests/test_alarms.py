@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from paradise_cli.build import build_info, build_objective
 from paradise_cli.cli import app
 from paradise_cli.evaluation.probe import probe_of
-from paradise_cli.recipe.views import watched_radius, watches
+from paradise_cli.recipe.views import matches_at_random, watched_radius, watches
 from paradise_cli.training.alarms import Alarm, alarms
 from paradise_cli.training.run_folder import RunFolder
 
@@ -71,6 +71,10 @@ def at_rates(*rates: float) -> list[dict[str, Any]]:
     ]
 
 
+COMPOSED = (
+    "{name: composition, of: [{name: corner, eps: 0.1}, {name: blur, sigma: 1.0},"
+    " {name: adversarial, eps: 0.2, loss: posterior}]}"
+)
 OVERFITTING, RANDOM = "catastrophic_overfitting", "random_directions_only"
 CONSTANT, CAP = "constant_posterior", "rate_at_cap"
 
@@ -193,6 +197,10 @@ def test_one_step_and_several_break_the_same_images_of_a_linear_model() -> None:
         ([], None),
         (["views=[{name: gaussian, sigma: 0.1}]"], None),
         (["views=[image, {name: adversarial, eps: 8/255}]"], 8 / 255),
+        # Each part of a composition starts where the one before ended; the whole range is 1.
+        ([f"views=[image, {COMPOSED}]"], 0.3),
+        (["views=[{name: composition, of: [" + 2 * "{name: corner, eps: 0.6}, " + "]}]"], 1.0),
+        (["views=[{name: composition, of: [image, {name: blur, sigma: 1.0}]}]"], None),
         (["train.validate={attack: {eps: 0.2}}", "views=[{name: corner, eps: 0.1}]"], 0.2),
     ],
 )
@@ -200,6 +208,13 @@ def test_a_recipe_is_watched_in_the_radius_it_names(
     overrides: list[str], expected: float | None
 ) -> None:
     assert watched_radius(recipe(*overrides)) == (expected and pytest.approx(expected))
+
+
+def test_a_search_within_a_composition_is_no_view_at_random() -> None:
+    matching = "objective.matching={distance: l1, gamma: 1}"
+    assert not matches_at_random(recipe(f"views=[image, {COMPOSED}]", matching))
+    noisy = "{name: composition, of: [{name: corner, eps: 0.1}, {name: blur, sigma: 1.0}]}"
+    assert matches_at_random(recipe(f"views=[image, {noisy}]", matching))
 
 
 def test_a_collapse_is_in_the_records_the_result_and_on_the_screen(
@@ -241,6 +256,7 @@ def test_the_attack_of_the_validation_is_not_repeated(tmp_path: Path) -> None:
 
 def test_only_a_robust_training_is_probed() -> None:
     assert not watches(recipe())
+    assert not watches(recipe("views=[{name: composition, of: [image, image]}]"))
     assert watches(recipe("views=[{name: gaussian, sigma: 0.1}]"))
     assert watches(recipe("train.validate={attack: {eps: 0.1}}"))
 

@@ -266,6 +266,28 @@ BAD = {
         ],
         "views.0.loss: 'cross_entropy' needs a task with labels",
     ),
+    "no head, in a composition": (
+        [
+            "objective.tasks=[{distortion: squared_error, head: {name: mlp_decoder, hidden: [8]}}]",
+            "views=[{name: composition, of: [image, {name: adversarial, eps: 0.1}]}]",
+        ],
+        "views.0.of.1.loss: 'cross_entropy' needs a task with labels",
+    ),
+    "a distance of outputs, in a composition": (
+        [
+            "views=[{name: composition, of: [{name: adversarial, eps: 0.1, loss: posterior,"
+            " distance: kl}]}]",
+        ],
+        "views.0.of.0.distance: kl is a distance of outputs, not of posterior; of posterior: ",
+    ),
+    "no density, in a composition": (
+        [
+            "views=[{name: composition, of: [{name: adversarial, eps: 0.1, loss: posterior}]}]",
+            "model.stochastic=false",
+            "objective.alpha=0",
+        ],
+        "views.0.of.0.distance: symmetric_kl is infinite where model.stochastic is false",
+    ),
     "no head for outputs": (
         [
             "objective.tasks=[{distortion: squared_error, head: {name: mlp_decoder, hidden: [8]}}]",

@@ -10,10 +10,11 @@ from paradise_cli.core.yaml import KeyPath
 from paradise_cli.information.distances import DISTANCES, Distance
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.objective.distortions import DISTORTIONS, Distortion
-from paradise_cli.recipe.views import only_images
+from paradise_cli.recipe.components import Component
+from paradise_cli.recipe.views import only_images, samplers
 
 if TYPE_CHECKING:
-    from paradise_cli.recipe.schema import Matching, Recipe, Task, View
+    from paradise_cli.recipe.schema import Matching, Recipe, Task
 
 MOST_CORRELATED = 64
 
@@ -119,12 +120,13 @@ def _in_views(recipe: "Recipe") -> Conflicts:
             allowed = f"allowed: 0 to {index - 1}" if index else "leave it out for the first view"
             problem = f"should be the number of an earlier view (got {view.around}); {allowed}"
             yield (*path, "around"), problem
-        if view.name == "adversarial":
-            yield from _in_adversarial(recipe, path, view)
+        for place, part in samplers(view, path):
+            if part.name == "adversarial":
+                yield from _in_adversarial(recipe, place, part)
 
 
-def _in_adversarial(recipe: "Recipe", path: KeyPath, view: "View") -> Conflicts:
-    loss, distance = view.hyper["loss"], view.hyper["distance"]
+def _in_adversarial(recipe: "Recipe", path: KeyPath, part: Component) -> Conflicts:
+    loss, distance = part.hyper["loss"], part.hyper["distance"]
     if loss != "posterior" and not _classifies(recipe):
         needed = "a task with labels, such as cross_entropy"
         problem = f"'{loss}' needs {needed}, and this recipe has none; use posterior"

@@ -1,10 +1,25 @@
 """What the views of a recipe say of its training: what it is watched for, and in which radius."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from paradise_cli.core.yaml import KeyPath
+from paradise_cli.recipe.components import Component
 
 # What a recipe is checked by asks here, too.
 if TYPE_CHECKING:
     from paradise_cli.recipe.schema import Recipe
+
+
+def samplers(view: Component, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Component]]:
+    """The samplers that draw a view, each with where it stands: those of a composition by
+    themselves.
+    """
+    if not view.parts:
+        yield path, view
+    for name in view.parts:
+        for index, part in enumerate(getattr(view, name)):
+            yield from samplers(part, (*path, name, index))
 
 
 def watches(recipe: "Recipe") -> bool:
@@ -14,15 +29,20 @@ def watches(recipe: "Recipe") -> bool:
 
 def only_images(recipe: "Recipe") -> bool:
     """Whether the model sees the images as they are, and nothing else."""
-    return all(view.name == "image" for view in recipe.views)
+    return all(part.name == "image" for view in recipe.views for _, part in samplers(view))
 
 
 def watched_radius(recipe: "Recipe") -> float | None:
     """The L-infinity radius in which the recipe wants its model robust; None: it names none."""
     if recipe.train.validate is not None:
         return recipe.train.validate.attack.eps
-    radii = [view.hyper["eps"] for view in recipe.views if "eps" in view.hyper]
-    return max(radii, default=None)
+    radii = [
+        [part.hyper["eps"] for _, part in samplers(view) if "eps" in part.hyper]
+        for view in recipe.views
+    ]
+    # The sum of a composition: each part starts from where the one before may have gone. More than
+    # 1 is no change of an image in [0, 1].
+    return max((min(sum(parts), 1.0) for parts in radii if parts), default=None)
 
 
 def matches_at_random(recipe: "Recipe") -> bool:
@@ -30,4 +50,7 @@ def matches_at_random(recipe: "Recipe") -> bool:
     matching = recipe.objective.matching
     if matching is None or matching.of != "posterior":
         return False
-    return all(recipe.views[number].name != "adversarial" for number in matching.between)
+    matched = [
+        part.name for number in matching.between for _, part in samplers(recipe.views[number])
+    ]
+    return "adversarial" not in matched

@@ -113,6 +113,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(empty_folder: Path) -> None:
         error = process.stderr.read()
     assert process.returncode == 130
     assert "the same command goes on from there" in error and "Traceback" not in error
+    assert error.count("stopping after this step; Ctrl-C again ends at once\n") == 1
     done = len(Path("runs/digits/metrics.jsonl").read_text().splitlines())
     assert 0 < done < 50
     assert paradise(*command).exit_code == 0
@@ -120,6 +121,13 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(empty_folder: Path) -> None:
         json.loads(line) for line in Path("runs/digits/metrics.jsonl").read_text().splitlines()
     ]
     assert [record["epoch"] for record in records] == list(range(1, 51))
+
+
+def test_a_slow_dry_run_says_what_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("paradise_cli.cli.progress.SLOW_SECONDS", 0.0)
+    result = paradise("train", "digits", "--dry-run", *SMALL)
+    assert result.exit_code == 0 and "passes per image" in result.stdout
+    assert "measuring a few steps on random data" in result.stderr
 
 
 def celeba(folder: Path, n: int = 24) -> Path:

@@ -259,6 +259,14 @@ BAD = {
     ),
     "eps 0": (["views=[{name: corner, eps: 0}]"], "views.0.eps: should be greater than 0"),
     "eps above 1": (["views=[{name: uniform, eps: 8}]"], "should be at most 1 (got 8)"),
+    "steps without end": (
+        ["views=[{name: adversarial, eps: 0.1, steps: 1001}]"],
+        "views.0.steps: should be at most 1000 (got 1001)",
+    ),
+    "steps without end, on validation images": (
+        ["train.validate={attack: {eps: 0.1, steps: 1001}}"],
+        "train.validate.attack.steps: should be at most 1000 (got 1001)",
+    ),
     "no head": (
         [
             "objective.tasks=[{distortion: squared_error, head: {name: mlp_decoder, hidden: [8]}}]",

@@ -1,5 +1,6 @@
 """Progress with a time to go: a bar on a terminal, a plain line now and then elsewhere."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from paradise_cli.core.progress import shown_work
 
 # Between two plain lines where stderr is not a terminal: a log is read, not watched.
 QUIET_SECONDS = 30.0
+SLOW_SECONDS = 2.0
 
 
 class ProgressLine:
@@ -115,6 +117,17 @@ def progress_bar(total: int | None, label: str) -> Iterator[Callable[[int], None
         yield advance
     finally:
         line.close()
+
+
+@contextmanager
+def noted_if_slow(text: str) -> Iterator[None]:
+    """Note a text where the body takes longer than `SLOW_SECONDS` and shows no progress."""
+    waiting = threading.Timer(SLOW_SECONDS, note, [text])
+    waiting.start()
+    try:
+        yield
+    finally:
+        waiting.cancel()
 
 
 def duration(seconds: float) -> str:

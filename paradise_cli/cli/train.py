@@ -81,15 +81,16 @@ def train(
 def _estimate(recipe: "Recipe", device: str, world: int | None, as_json: bool) -> None:
     import dataclasses
 
-    from paradise_cli.cli.progress import duration
+    from paradise_cli.cli.progress import duration, noted_if_slow
     from paradise_cli.core.units import SUSTAINED
     from paradise_cli.runs.estimate import dry_run
     from paradise_cli.runs.forecast import PLACES
 
-    if world is not None or device in PLACES:
-        _forecast(recipe, device, world or 1, as_json)
-        return
-    cost = dry_run(recipe, device)
+    with noted_if_slow("measuring a few steps on random data; a long step takes its time"):
+        if world is not None or device in PLACES:
+            _forecast(recipe, device, world or 1, as_json)
+            return
+        cost = dry_run(recipe, device)
     if as_json:
         print_json(dataclasses.asdict(cost))
         return

@@ -51,11 +51,12 @@ def ignore_schedulers() -> None:
 
 
 @contextmanager
-def stop_on_signal() -> Iterator[Callable[[], bool]]:
+def stop_on_signal(say: Callable[[str], None] | None = None) -> Iterator[Callable[[], bool]]:
     """Ctrl-C, SIGTERM and a closed terminal ask for a stop, after which everything is saved.
 
-    A second Ctrl-C is obeyed at once. After the others an Interrupted of the body is a Requeued, as
-    it is where no signal came: then another process of the same work got it.
+    The first Ctrl-C is acknowledged by `say`, since a step may be long, and a second one obeyed at
+    once. After the others an Interrupted of the body is a Requeued, as it is where no signal came:
+    then another process of the same work got it.
     """
     asked = threading.Event()
     requeue = True
@@ -69,6 +70,10 @@ def stop_on_signal() -> Iterator[Callable[[], bool]]:
 
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal requeue
+        if say is not None and number == signal.SIGINT and not asked.is_set():
+            # In a thread: the signal may have come in the middle of a line that is being written.
+            text = "stopping after this step; Ctrl-C again ends at once"
+            threading.Thread(target=say, args=[text]).start()
         # By the first one: what comes later changes nothing.
         requeue = requeue if asked.is_set() else number in _SCHEDULERS
         asked.set()

@@ -24,7 +24,7 @@ Start = Literal["image", "uniform", "gaussian"]
 Statistics = Literal["running", "batch"]
 Size = Annotated[float, Field(gt=0, le=2)]  # a start or step may leave the ball before it is cut
 Smoothing = Annotated[float, Field(ge=0, lt=1)]
-Count = Annotated[int, Field(ge=1)]
+Steps = Annotated[int, Field(ge=1, le=1000)]  # each is a pass forward and back
 
 _START = 1  # purpose of the noise of a start, among the draws of one key
 
@@ -37,7 +37,7 @@ def adversarial(
     loss: Loss = "cross_entropy",
     distance: str = "symmetric_kl",
     label_smoothing: Smoothing = 0.0,
-    steps: Count = 1,
+    steps: Steps = 1,
     step: Size | None = None,
     start: Start = "uniform",
     start_size: Size | None = None,

@@ -18,6 +18,7 @@ from paradise_cli.models import BACKBONES, HEADS
 from paradise_cli.objective.distortions import DISTORTIONS
 from paradise_cli.objective.rates import RATES
 from paradise_cli.perturbations import SAMPLERS
+from paradise_cli.perturbations.adversarial import Steps
 from paradise_cli.perturbations.samplers import Radius
 from paradise_cli.recipe.check import RecipeError, check_usable, in_a_line, validate
 from paradise_cli.recipe.components import (
@@ -178,7 +179,7 @@ class ValidationAttack(Strict):
     """Signed gradient steps on the margin from a random start, in L-infinity."""
 
     eps: Radius = Field(description="Largest change of a pixel")
-    steps: int = Field(10, ge=1, description="Passes forward and back for each image")
+    steps: Steps = Field(10, description="Passes forward and back for each image")
 
 
 class RobustChoice(Strict):

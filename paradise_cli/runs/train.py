@@ -61,7 +61,7 @@ def train(
         # at once, and nothing is lost.
         training = first_on_machine(lambda: prepare(recipe, folder, where, report))
         require_same_training(training)
-        stop = signals.enter_context(stop_on_signal())
+        stop = signals.enter_context(stop_on_signal(report.say))
         if is_main() and (moved := training.begin()):
             report.say(f"warning: {moved}")
         require_shared(folder)

@@ -34,13 +34,17 @@ def few(monkeypatch):
     monkeypatch.setattr(module, "STRENGTHS", FEW)
 
 
-def setting(recipe="digits", *overrides, n=50, labels=None):
-    """A freshly drawn model, n random images for it, and what it is worth on them."""
+def setting(recipe="digits", *overrides, n=50, labels=None, numbers=None):
+    """A freshly drawn model, n random images for it or those of some numbers among them, and what
+    it is worth on them.
+    """
     chosen = load_recipe(recipe, overrides).recipe
     info = build_info(chosen)
     split, model = synthetic(info, n).test, build_model(chosen, info)
     if labels is not None:
         split = split.relabel(labels(split.labels))
+    if numbers is not None:
+        split = split.select(torch.tensor(list(numbers)))
     return model, measure(model, chosen, info, split, device=CPU), split
 
 
@@ -138,8 +142,6 @@ def test_progress_counts_each_view(few):
 def test_a_mean_of_what_is_never_negative_is_not_below_0():
     assert Mean.of(torch.tensor([0.0, 0.0, 3.0])).low == 0
     assert Mean.of(torch.tensor([-1.0, 0.0, 3.0])).low < -1
-    one = Mean.of(torch.tensor([3.0]))
-    assert (one.low, one.value, one.high) == (3, 3, 3)
 
 
 def test_the_interval_of_a_mean():
@@ -151,6 +153,21 @@ def test_the_interval_of_a_mean():
     half = 3.182446 * math.sqrt(5 / 12)
     assert found.high - 2.5 == 2.5 - found.low == pytest.approx(half, rel=1e-4)
     assert Mean.of(torch.tensor([3.0])) == Mean(3, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "said"),
+    [
+        (range(1), "1 image hardly shows any;"),
+        (range(9), "9 images hardly show any;"),
+        ([3] * 12, "these images have one and the same mu;"),
+        (range(10), None),
+    ],
+)
+def test_so_few_images_that_mu_hardly_varies_are_told(few, numbers, said):
+    model, measured, split = setting(numbers=numbers)
+    found = measure_nuisance(model, measured, split, device=CPU)
+    assert (found.note is None) if said is None else (said in found.note)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +193,18 @@ def weights(path, recipe, *overrides):
 def run(*arguments):
     command = ["evaluate", *map(str, arguments), "--nuisance", "--device", "cpu"]
     return CliRunner().invoke(app, command)
+
+
+@pytest.mark.usefixtures("pictures")
+def test_one_image_has_no_interval(tmp_path, few):
+    path = weights(tmp_path / "model.safetensors", "digits")
+    np.savez(tmp_path / "one.npz", images=np.full((1, 8, 8), 9, np.uint8), labels=[3])
+    shown = run(path, "--data", tmp_path / "one.npz", "--out", tmp_path / "result.json")
+    assert shown.exit_code == 0, shown.output
+    assert "±" not in shown.stdout and (tmp_path / "result.nuisance.png").exists()
+    assert "note: the shift means little: it is in standard deviations of mu" in shown.stderr
+    rows = json.loads((tmp_path / "result.json").read_text())["nuisance"]["rows"]
+    assert {row["shift"]["low"] for row in rows} == {None}
 
 
 @pytest.mark.usefixtures("pictures")

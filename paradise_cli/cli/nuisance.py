@@ -67,10 +67,10 @@ def print_nuisance(found: "Nuisance") -> None:
     rows = []
     for row in found.rows:
         shares = [share for share in (row.flip_rate, row.accuracy) if share is not None]
-        # The interval of a mean is symmetric, that of a share is not.
-        half = (row.shift.high - row.shift.low) / 2
         cells = [f"{row.sampler}, {row.strength}", *map(_percent, shares)]
-        rows.append([*cells, f"{row.shift.value:.3f} ± {half:.3f}"])
+        # The interval of a mean is symmetric, that of a share is not; of one image there is none.
+        half = f" ± {(row.shift.high - row.shift.low) / 2:.3f}" if found.n > 1 else ""
+        rows.append([*cells, f"{row.shift.value:.3f}{half}"])
     clean = "" if found.accuracy is None else f"; accuracy without any: {_percent(found.accuracy)}"
     print_table(f"nuisance, {counted(found.n, 'image')}{clean}", columns, rows)
     note(

@@ -10,11 +10,13 @@ from torch import Tensor
 
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.proportions import NORMAL_95, Proportion
+from paradise_cli.core.units import counted
 from paradise_cli.data.base import Batch, DataInfo, Split
 from paradise_cli.evaluation.evaluate import Measurement
 from paradise_cli.evaluation.metrics import TaskScores
 from paradise_cli.evaluation.passes import Progress, one_pass
 from paradise_cli.information.distances import DISTANCES
+from paradise_cli.information.latents import Latents
 from paradise_cli.information.rate_interval import student
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.objective.objective import Task
@@ -24,6 +26,7 @@ from paradise_cli.training.step import View, draw_views
 
 Settings = Mapping[str, float]
 
+FEWEST = 10  # images, whose deviation is known to a quarter
 DISTANCE = "l1"  # the paper's, by which posteriors are matched in training
 # Weak is hardly seen. Strong is seen at once, and still no reason for another answer.
 STRENGTHS: dict[str, tuple[Settings, Settings, Settings]] = {
@@ -102,7 +105,8 @@ class NuisanceRow:
 class Nuisance:
     """A model under every sampler, on n images; `accuracy` is that without any change.
 
-    `task` names the classifier; with several it is the first. None, and a `note`, without any.
+    `task` names the classifier; with several it is the first, None without any. `note` says what is
+    missing, and where the shift means little.
     """
 
     data: str
@@ -115,8 +119,12 @@ class Nuisance:
     distance: str = f"{DISTANCE}, free of the scale of z"
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON object."""
-        return asdict(self)
+        """A JSON object; of one image the shifts have no interval."""
+        found = asdict(self)
+        if self.n == 1:
+            for row in found["rows"]:
+                row["shift"] |= {"low": None, "high": None}
+        return found
 
 
 def check_pictures(info: DataInfo) -> None:
@@ -171,7 +179,7 @@ def measure_nuisance(
         task=None if task is None else task.name,
         accuracy=accuracy,
         rows=tuple(rows),
-        note=_note(task, accuracy),
+        note=_note(task, accuracy, len(split), measured.evaluation.latents),
         seed=seed,
     )
 
@@ -208,8 +216,24 @@ def _accuracy(scores: TaskScores) -> Proportion | None:
     return Proportion.of(int((predicted == labels).sum()), known) if known else None
 
 
-def _note(task: Task | None, accuracy: Proportion | None) -> str | None:
-    """Why a column is missing, if one is."""
+def _note(task: Task | None, accuracy: Proportion | None, n: int, spread: Latents) -> str | None:
+    """Why a column is missing, or the shift says little, if so."""
+    notes = []
     if task is None:
-        return "this model has no classification head: only shifts of its posteriors are measured"
-    return "these images have no labels: no accuracy" if accuracy is None else None
+        notes.append(
+            "this model has no classification head: only shifts of its posteriors are measured"
+        )
+    elif accuracy is None:
+        notes.append("these images have no labels: no accuracy")
+    # Else the views themselves are most of what spreads mu, and the shift is measured by itself.
+    scale = None
+    if n < FEWEST:
+        scale = f"{counted(n, 'image')} hardly show{'s' if n == 1 else ''} any"
+    elif spread.relative_sigma is None:
+        scale = "these images have one and the same mu"
+    if scale is not None:
+        notes.append(
+            f"the shift means little: it is in standard deviations of mu, and {scale}; measure"
+            f" {FEWEST} different images or more"
+        )
+    return "; ".join(notes) or None

@@ -50,6 +50,22 @@ def test_one_answer_for_all_is_chance() -> None:
     assert "accuracy 40.00% is no better than always answering 'bird', 40.00%" in caution
 
 
+@pytest.mark.parametrize("answer", [0, 1])
+def test_labels_of_one_class_are_no_guess(answer: int) -> None:
+    """Always answering it is right for all; three wrong answers of four classes may be bad luck."""
+    assert (
+        label_caution(torch.full((3,), answer), torch.zeros(3, dtype=torch.int64), CLASSES) is None
+    )
+
+
+@pytest.mark.parametrize(("n", "told"), [(19, True), (20, False)])
+def test_few_images_are_a_cause_of_their_own(n: int, told: bool) -> None:
+    """Five a class are enough: half of them are of one class, which is always answered."""
+    labels = torch.tensor([0, 1]).repeat(10)[:n]
+    caution = label_caution(torch.zeros_like(labels), labels, CLASSES)
+    assert caution is not None and (f"{n} images are too few to tell, " in caution) == told
+
+
 def test_fewer_right_than_by_guessing_looks_shifted() -> None:
     """No renaming fits: the wrong answers are spread over the three other classes."""
     shift = 1 + torch.arange(100) // 4 % 3
@@ -97,6 +113,16 @@ def test_collapse_is_said_with_its_cause() -> None:
     assert "likelier" not in caution
     caution = collapse_caution(dead, None, 0.0, training)
     assert caution is not None and "all means of z are one" in caution and "optim.lr" in caution
+
+
+def test_a_weight_that_matches_views_is_a_cause_of_collapse() -> None:
+    dead = Latents(dimensions=3, active=0, concentric=0, relative_sigma=None)
+    training = "train.epochs = 2 (40 steps)"
+    caution = str(collapse_caution(dead, 0.001, 0.5, training, gamma=3.0))
+    assert "objective.alpha = 0.5 or objective.matching.gamma = 3 is too large" in caution
+    caution = str(collapse_caution(dead, None, 0.0, training, worth=0.0, gamma=3.0))
+    assert "Likely causes: objective.matching.gamma = 3 is too large" in caution
+    assert "alpha" not in caution and "likelier" not in caution and "diverged" not in caution
 
 
 @pytest.mark.parametrize(

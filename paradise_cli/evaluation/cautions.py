@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from paradise_cli.core.proportions import Proportion
+from paradise_cli.core.units import counted
 from paradise_cli.information.latents import Latents
 
 COLLAPSED = 0.05  # nats: a coin told right 58% of the time
@@ -19,12 +20,17 @@ SHOWN = 3
 
 
 def collapse_caution(
-    latents: Latents, rate: float | None, alpha: float, training: str, worth: float = math.inf
+    latents: Latents,
+    rate: float | None,
+    alpha: float,
+    training: str,
+    worth: float = math.inf,
+    gamma: float = 0.0,
 ) -> str | None:
     """Whether z says nothing of the image; `rate` in nats, None for a deterministic encoder.
 
     `training` is the setting that says how long it was, `worth` how much of the distortion a nat in
-    z can save.
+    z can save, `gamma` the weight of what is matched.
     """
     carried = latents.active + latents.concentric
     if (rate is None and carried > 0) or (rate is not None and rate >= COLLAPSED):
@@ -32,17 +38,19 @@ def collapse_caution(
     found = "all means of z are one"
     if rate is not None:
         found = f"z carries {max(0.0, rate):.3f} nats of the image"
-    # Without a rate term nothing pulls posteriors together but a training that went wrong.
-    if alpha == 0:
+    pulls = {"objective.alpha": alpha, "objective.matching.gamma": gamma}
+    settings = [f"{name} = {weight:g}" for name, weight in pulls.items() if weight > 0]
+    # With neither nothing pulls posteriors together but a training that went wrong.
+    if not settings:
         cause = "Likely cause: the training diverged or has hardly begun; lower optim.lr or"
         cause += f" raise {training}"
     else:
         cause = (
-            f"Likely causes: objective.alpha = {alpha:g} is too large for this distortion, or"
+            f"Likely causes: {' or '.join(settings)} is too large for this distortion, or"
             f" {training} is too small; lower the one or raise the other"
         )
         # Then the collapsed encoder is the best one, and no training leads away from it.
-        if alpha >= worth:
+        if alpha > 0 and alpha >= worth:
             cause += f". The first is likelier: a nat costs {alpha:g}, and saves at most {worth:g}"
     dimensions = f"{latents.active} of {latents.dimensions} dimensions are active"
     return f"collapsed: {found}, {dimensions}. {cause}"
@@ -73,10 +81,15 @@ def label_caution(predicted: Tensor, labels: Tensor, classes: Sequence[str]) -> 
             " labels look shifted or wrong. Compare the classes of these data, and their order,"
             " with those of the training"
         )
+    # Where all labels are one, to answer always the same is no guess but the whole truth.
+    if chance == 1:
+        return None
+    few = n < FEWEST_PER_CLASS * len(classes)
+    cause = f"{counted(n, 'image')} are too few to tell, " if few else ""
     return (
         f"accuracy {accuracy.value:.2%} is no better than always answering"
-        f" '{classes[int(commonest.argmax())]}', {chance:.2%}. Likely cause: the training failed or"
-        " has hardly begun, or these images and labels do not belong together"
+        f" '{classes[int(commonest.argmax())]}', {chance:.2%}. Likely cause: {cause}the training"
+        " failed or has hardly begun, or these images and labels do not belong together"
     )
 
 

@@ -15,7 +15,7 @@ from paradise_cli.core.machine import describe, fast_layout
 from paradise_cli.core.randomness import generator
 from paradise_cli.core.shares import ALONE, Processes
 from paradise_cli.core.units import counted, significant
-from paradise_cli.data.base import DataInfo, Split
+from paradise_cli.data.base import DataInfo, Split, batches
 from paradise_cli.evaluation.cautions import collapse_caution
 from paradise_cli.evaluation.evaluation_data import EvaluationData
 from paradise_cli.evaluation.metrics import Classification, Distortion, TaskScores
@@ -39,6 +39,11 @@ NO_RATE = (
 LEARNED_Q = (
     "not measured: q was learned in training and is not saved with the weights; see metrics.jsonl"
 )
+SAME = (
+    "all images are one and the same: what z carries of an image, and accuracy, cannot be told from"
+    " them; measure different images"
+)
+_COMPARED = 64  # images at once
 
 Bar: TypeAlias = Callable[[int, str], AbstractContextManager[Callable[[int], None]]]
 """Shows how far so many items are, under a label; see `cli.progress.progress_bar`."""
@@ -171,7 +176,7 @@ def measure(
         training_rate=_training_rate(objective.rate, recipe, posterior, seed),
         training_rate_note=LEARNED_Q if learned else None,
         latents=found,
-        warnings=_warnings(recipe, info, scores, found, rate, len(posterior.mu)),
+        warnings=_warnings(recipe, info, scores, found, rate, split),
         settings={"seed": seed, "precision": "fp32", **describe(device)},
     )
     return Measurement(evaluation, posterior, scores, rates)
@@ -212,7 +217,7 @@ def _warnings(
     scores: Sequence[TaskScores],
     found: Latents,
     rate: RateInterval | None,
-    n: int,
+    split: Split,
 ) -> tuple[str, ...]:
     """Why the measurement should be doubted: collapse first, as it explains the rest."""
     nats = None if rate is None else rate.exact.nats
@@ -223,11 +228,13 @@ def _warnings(
     # A nat about the image is at most one about each label (data processing).
     of_labels = len(supervised) == len(scores) and recipe.objective.lagrangian == "linear"
     worth = sum(score.task.weight for score in supervised) if of_labels else math.inf
-    collapsed = collapse_caution(found, nats, recipe.objective.alpha, training, worth)
+    alpha, matching = recipe.objective.alpha, recipe.objective.matching
+    gamma = 0.0 if matching is None else matching.gamma
+    collapsed = collapse_caution(found, nats, alpha, training, worth, gamma)
     # A classifier of a collapsed z is at chance: said twice, the cause would be lost. The mean of
     # one image is the only one there is.
-    if collapsed and n > 1:
-        return (collapsed,)
+    if collapsed and len(split) > 1:
+        return (SAME if _all_the_same(split) else collapsed,)
     cautions = []
     for score in supervised:
         # By the name of its task, where it could be another's.
@@ -235,6 +242,17 @@ def _warnings(
             task = f"{score.task.name}: " if len(supervised) > 1 else ""
             cautions.append(task + caution)
     return tuple(cautions)
+
+
+def _all_the_same(split: Split) -> bool:
+    """Whether there is one image, over and over; no more is read than up to another one."""
+    first = None
+    order = torch.arange(len(split))
+    for batch in batches(split, order=order, batch_size=_COMPARED, device=torch.device("cpu")):
+        first = batch.images[:1] if first is None else first
+        if not torch.equal(batch.images, first.expand_as(batch.images)):
+            return False
+    return True
 
 
 def _no_rate(model: StochasticEncoder, n: int) -> str | None:

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.cli import app
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.journal import Journal
 from paradise_cli.core.proportions import lower_bound
 from paradise_cli.core.randomness import generator
@@ -328,15 +328,37 @@ def test_another_certification_is_refused_and_harms_nothing(tmp_path: Path) -> N
     found_by(three, out=tmp_path)
     before = contents(tmp_path)
     images, labels = points(8), torch.arange(8) % 2
-    # A hair of sigma or alpha is another one: their rounding is no excuse.
-    for other in (replace(FEW, sigma=0.2501), replace(FEW, alpha=0.0009), replace(FEW, seed=1)):
-        with pytest.raises(ParadiseError, match="holds another certification, with other"):
+    # A hair of sigma is another one: its rounding is no excuse.
+    for other, named in (
+        (replace(FEW, sigma=0.2501), r"sigma \(0.25, now 0.2501\):"),
+        (replace(FEW, n0=21, seed=1), r"n0 \(20, now 21\), seed \(0, now 1\):"),
+    ):
+        message = f"holds another certification, with other {named}"
+        with pytest.raises(UsageError, match=message):
             certify_with(other, three, images, labels, out=tmp_path)
     with pytest.raises(ParadiseError, match="with other classifier"):
         found_by(linear, out=tmp_path)
     assert contents(tmp_path) == before
     certify_with(replace(FEW, seed=1), three, images, labels, out=tmp_path, fresh=True)
     assert contents(tmp_path) != before
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_another_alpha_judges_the_votes_on_record(older: bool, tmp_path: Path) -> None:
+    """Older versions wrote alpha into the header."""
+    images, labels = points(8), torch.arange(8) % 2
+    found_by(three, out=tmp_path)
+    path = tmp_path / "ledger.jsonl"
+    if older:
+        header, *lines = path.read_text().splitlines()
+        path.write_text("\n".join([json.dumps({**json.loads(header), "alpha": "0.5"}), *lines, ""]))
+    votes = path.read_bytes()
+    other, seen = replace(FEW, alpha=0.01), list[int]()
+    found = certify_with(other, three, images, labels, out=tmp_path, progress=seen.append)
+    assert path.read_bytes() == votes and seen == [8 * 170]
+    anew = certify_with(other, three, images, labels)
+    assert found.images == anew.images and found.settings.alpha == 0.01
+    assert found.images != certify_with(FEW, three, images, labels).images
 
 
 def test_a_journal_that_is_in_use_or_damaged_is_refused(tmp_path: Path) -> None:
@@ -466,9 +488,10 @@ def test_one_json_document_a_table_and_a_picture(folder: Path, model: str) -> No
         held = [row["correct"] == "True" and float(row["radius"]) > point["radius"] for row in rows]
         assert point["certified_accuracy"]["value"] == pytest.approx(sum(held) / 6)
     # Another of the same model goes to a folder of its own.
-    for clip in ([], ["--clip"]):
-        assert run(model, "--sigma", "64/255", *FAST, *clip).exit_code == 0
-    assert len(list(Path("certified").iterdir())) == 2
+    for given in ([], ["--clip"], ["--n0", 9], ["--alpha", 0.01]):
+        assert run(model, "--sigma", "64/255", *FAST, *given).exit_code == 0
+    # But for alpha, of which votes know nothing.
+    assert len(list(Path("certified").iterdir())) == 3
     again = run(model, "--sigma", "64/255", *FAST, "--out", "out")
     assert again.exit_code == 0 and "smoothed classifier" in again.stdout
     assert found == json.loads(Path("out/certificate.json").read_text())

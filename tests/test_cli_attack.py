@@ -224,9 +224,9 @@ def test_what_is_noticed_first_is_said_before_the_attack_and_once() -> None:
 def test_fresh_begins_again_in_the_same_folder() -> None:
     given = ["own:load", "--eps", EPS, "--out", "out", "--json"]
     document(attack(*given))
-    refused(attack(*given, "--seed", 1), 1, "with other seed")
+    refused(attack(*given, "--seed", 1), 2, "with other seed")
     document(attack(*given, "--seed", 1, "--fresh"))
-    refused(attack(*given), 1, "with other seed")
+    refused(attack(*given), 2, "with other seed")
 
 
 def test_help_teaches_by_example() -> None:
@@ -424,9 +424,9 @@ def test_a_folder_belongs_to_one_attack() -> None:
     given = ["--eps", EPS, "--out", "out", "--json"]
     first = document(attack("own:load", *given))
     refused(
-        attack("own:other", *given), 1, "out holds another attack, with other classifier", "--out"
+        attack("own:other", *given), 2, "out holds another attack, with other classifier", "--out"
     )
-    refused(attack("own:load", *given, "--seed", 1), 1, "with other seed")
+    refused(attack("own:load", *given, "--seed", 1), 2, "with other seed (0, now 1)")
     document(attack("own:load", "--eps", EPS / 2, "--out", "out", "--json"))
     assert document(attack("own:load", *given))["images"] == first["images"]
     Path("out/ledger.jsonl").write_bytes(b"{}}\n")

@@ -131,6 +131,8 @@ def _folder(
     data = re.sub(r"[^\w.]+", "-", examples.label.removesuffix(".npz")).strip("-")
     count = f"n{len(examples.images)}x{settings.samples}"
     parts = [target.name, data, f"sigma{sigma}", count, f"s{settings.seed}"]
+    # Only another than the usual one: else what stands under the older name would be lost.
+    parts += [f"n0={settings.n0}"] if settings.n0 != type(settings).n0 else []
     parts += ["clip"] if settings.clip else []
     return Path("certified") / "-".join(parts).replace("/", "_")
 

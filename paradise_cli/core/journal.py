@@ -5,12 +5,12 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from io import FileIO
 from pathlib import Path
 from typing import IO, Any
 
-from paradise_cli.core.errors import ParadiseError, printable
+from paradise_cli.core.errors import ParadiseError, UsageError, printable
 from paradise_cli.core.locks import take
 from paradise_cli.core.storage import require_regular
 
@@ -21,13 +21,20 @@ _SEAL = "seal"
 class Journal:
     """Entries in `<name>.jsonl` of a folder, and in `entries`, in the order they were added.
 
-    The first line is the `header`: what must be the same for the entries to count. `what` names the
-    work in messages. A line that was cut off is forgotten, so whenever the process dies, what the
-    file says is true. Raises ParadiseError where it is of other work, in use, damaged or not
-    writable.
+    The first line is the `header`: what must be the same for the entries to count, but for keys
+    that are `retired`, which older versions wrote. `what` names the work in messages. A line that
+    was cut off is forgotten, so whenever the process dies, what the file says is true. Raises
+    ParadiseError where it is of other work, in use, damaged or not writable.
     """
 
-    def __init__(self, folder: Path, name: str, header: Mapping[str, Any], what: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        header: Mapping[str, Any],
+        what: str,
+        retired: Collection[str] = (),
+    ) -> None:
         self._folder, self._path = folder, folder / f"{name}.jsonl"
         self.entries: list[dict[str, Any]] = []
         require_regular(self._path)
@@ -41,7 +48,7 @@ class Journal:
             ) from error
         try:
             lock(self._file, folder, what)
-            self._read(header, what)
+            self._read(header, what, retired)
         except BaseException:
             self.close()
             raise
@@ -60,10 +67,12 @@ class Journal:
         """Let others have the file."""
         self._file.close()
 
-    def _read(self, header: Mapping[str, Any], what: str) -> None:
+    def _read(self, header: Mapping[str, Any], what: str, retired: Collection[str]) -> None:
         lines = whole_lines(self._path)
         if lines:
-            compare(parsed(self._path, 1, lines[0]), header, self._folder, what)
+            found = parsed(self._path, 1, lines[0])
+            found = {key: value for key, value in found.items() if key not in retired}
+            compare(found, header, self._folder, what)
             numbered = enumerate(lines[1:], start=2)
             self.entries = [unsealed(self._path, number, line) for number, line in numbered]
         # Only what is ours is mended.
@@ -150,18 +159,25 @@ def damaged(path: Path, number: int) -> str:
 
 
 def compare(found: Mapping[str, Any], header: Mapping[str, Any], folder: Path, what: str) -> None:
-    """Raise ParadiseError where a header is of other work; numbers that are no integers may differ
-    by 0.001.
+    """Raise UsageError where a header is of other work; numbers that are no integers may differ by
+    0.001.
     """
     # Through JSON, as theirs went: tuples become lists there, and numbers the nearest double.
     ours = json.loads(json.dumps(dict(header)))
     other = [key for key in {**found, **ours} if not _alike(found.get(key), ours.get(key))]
     if other:
-        named = printable(", ".join(sorted(other)))
-        raise ParadiseError(
-            f"{folder} holds another {what}, with other {named}: repeat its"
+        named = ", ".join(_difference(key, found.get(key), ours.get(key)) for key in sorted(other))
+        raise UsageError(
+            f"{folder} holds another {what}, with other {printable(named)}: repeat its"
             " settings to go on with it, choose another folder (--out), or begin again (--fresh)"
         )
+
+
+def _difference(key: str, before: Any, now: Any) -> str:
+    """`seed (0, now 1)`; of digests and lists, which tell nobody anything, the key alone."""
+    told = ["none" if each is None else str(each) for each in (before, now)]
+    plain = not isinstance(before, list | dict) and not isinstance(now, list | dict)
+    return f"{key} ({told[0]}, now {told[1]})" if plain and len("".join(told)) < 60 else key
 
 
 def _alike(ours: Any, theirs: Any) -> bool:

@@ -50,6 +50,7 @@ from paradise_cli.evaluation.certificates import (
 from paradise_cli.evaluation.lattice_noise import STEPS, noisy, sampling_error, to_lattice
 
 _LEDGER, _WHAT = "ledger", "certification"
+_RETIRED = ("alpha",)  # by which votes are judged, and not cast
 _Class = Annotated[str, Field(pattern=r"^[0-9]{1,9}$")]
 
 
@@ -102,10 +103,11 @@ def certify_with(
     """The certification that the settings describe, of images [N, C, H, W] with labels [N].
 
     `ids` name the images, by default their numbers. With `out` the votes on each image are recorded
-    there, and the same call goes on from there; `fresh` forgets them. `width` noisy images pass the
-    classifier together, a matter of speed and rounding. `progress` gets the number of noisy images
-    since its last call. Under `torchrun` each process takes its share of the images, and all find
-    the same; the main one writes. Raises UsageError, ParadiseError.
+    there, and the same call goes on from there, with another alpha as well; `fresh` forgets them.
+    `width` noisy images pass the classifier together, a matter of speed and rounding. `progress`
+    gets the number of noisy images since its last call. Under `torchrun` each process takes its
+    share of the images, and all find the same; the main one writes. Raises UsageError,
+    ParadiseError.
     """
     if world_size() > 1:
         join()
@@ -161,7 +163,7 @@ def _recorded_votes(
     progress: Callable[[int], None],
 ) -> list[Votes]:
     """The votes on each image: those on record, and the others, which are recorded."""
-    with closing(Journal(out, _LEDGER, _header(subject, settings), _WHAT)) as journal:
+    with closing(Journal(out, _LEDGER, _header(subject, settings), _WHAT, _RETIRED)) as journal:
         known = _recorded(journal, subject, settings)
 
         def record(votes: Votes) -> None:
@@ -200,9 +202,8 @@ def _header(subject: Subject, settings: CertifySettings) -> dict[str, Any]:
     return {
         "classifier": fingerprint(subject),
         "images_sha256": images_digest(subject),
-        # As text: numbers in a header may differ by rounding, and these may not.
+        # As text: numbers in a header may differ by rounding, and this one may not.
         "sigma": repr(settings.sigma),
-        "alpha": repr(settings.alpha),
         "samples": settings.samples,
         "n0": settings.n0,
         "seed": settings.seed,

@@ -338,8 +338,8 @@ def _target(info: DataInfo, task: TaskSpec) -> int:
 
 
 def _head(recipe: Recipe, info: DataInfo, task: TaskSpec, target: int, shape: Shape) -> Head:
-    # Data without labels have no classes, and decoders need none.
-    classes = len(info.targets[target].classes) if info.targets else 0
+    # Decoders need no classes, and data without labels have none: torch warns of a layer to none.
+    classes = len(info.targets[target].classes) if info.targets else 1
     head = HEADS[task.head.name](recipe.model.latent_dim, classes, shape, **task.head.hyper)
     wanted = DISTORTIONS[task.distortion.name](**task.distortion.hyper).reads
     if head.kind != wanted:

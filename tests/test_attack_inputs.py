@@ -306,7 +306,7 @@ def answering_through(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor]
         ),
         (
             answering(lambda logits: logits[:, :1]),
-            "1 class apart; an attack needs two or more logits",
+            r"gives logits \[N, 1\], and two or more are needed",
         ),
         (
             answering(lambda logits: logits.mean(0, keepdim=True)),

@@ -432,7 +432,7 @@ def test_a_pipe_in_place_of_a_journal_is_not_waited_for(fresh: bool, tmp_path: P
     [
         (lambda x: linear(x + torch.rand_like(x)), "answers at random"),
         (lambda x: linear(x) - linear(x).mean(0), "depends on the others in its batch"),
-        (lambda x: linear(x)[:, :1], "two or more logits"),
+        (lambda x: linear(x)[:, :1], r"gives logits \[N, 1\], and two or more are needed"),
     ],
 )
 def test_what_is_no_function_to_classes_has_no_certificate(

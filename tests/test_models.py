@@ -11,10 +11,12 @@ from torch import nn
 from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from paradise_cli.build import build_info, build_model
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.randomness import generator
 from paradise_cli.models import BACKBONES, HEADS, StochasticEncoder
 from paradise_cli.models.resnet import PadShortcut, PreActBlock
+from paradise_cli.recipe.schema import load_recipe
 
 # name, hyper-parameters, input shape, features
 BACKBONE_ROWS = [
@@ -287,3 +289,10 @@ def test_compiles_to_one_graph(backbone, hyper, shape, features):
         out = compiled(images(shape), torch.zeros(4, 3))[2]
         sum(o.sum() for o in out.values()).backward()
     assert counter.frame_count == 1
+
+
+def test_a_classifier_of_data_without_labels_is_refused_without_a_warning() -> None:
+    """Torch has a warning of its own for a layer that leads to nothing."""
+    chosen = load_recipe("gaussian_source", ["objective.tasks.0.head=linear"]).recipe
+    with pytest.raises(UsageError, match="squared_error cannot read head linear"):
+        build_model(chosen, build_info(chosen))

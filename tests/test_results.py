@@ -77,6 +77,15 @@ def test_only_the_same_command_replaces_a_result(
     refused(run(*given(model, photos)), "made with other model")
 
 
+def test_data_that_are_not_named_are_those_of_the_recipe(tmp_path: Path) -> None:
+    out = tmp_path / "e.json"
+    with replacing(out, {"data": "one.npz"}):
+        write_json(out, {})
+    message = r"made with other data \(one.npz, now those of the recipe\): "
+    with pytest.raises(UsageError, match=message), replacing(out, {"data": None}):
+        pytest.fail("replaced")
+
+
 def test_what_nobody_knows_the_origin_of_is_kept(model: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "z.npy"
     given = ["encode", photos, "--model", model, "--out", out]

@@ -259,6 +259,25 @@ BAD = {
     ),
     "eps 0": (["views=[{name: corner, eps: 0}]"], "views.0.eps: should be greater than 0"),
     "eps above 1": (["views=[{name: uniform, eps: 8}]"], "should be at most 1 (got 8)"),
+    "a start of a size at the image itself": (
+        ["views=[{name: adversarial, eps: 0.1, start: image, start_size: 0.1}]"],
+        "views.0: sampler 'adversarial': start image lies at no distance: leave start_size out",
+    ),
+    "labels smoothed in a margin": (
+        ["views=[{name: adversarial, eps: 0.1, loss: margin, label_smoothing: 0.1}]"],
+        "views.0: sampler 'adversarial': loss margin reads no label_smoothing: leave it out",
+    ),
+    "a distance of labels": (
+        ["views=[{name: adversarial, eps: 0.1, distance: l1}]"],
+        "views.0: sampler 'adversarial': loss cross_entropy reads no distance: leave it out,",
+    ),
+    "a view twice": (
+        [
+            "views=[image, {name: corner, eps: 0.1}]",
+            "objective.tasks=[{distortion: cross_entropy, head: linear, views: [1, 0, 1]}]",
+        ],
+        "objective.tasks.0.views: names a view twice (got [1, 0, 1]): each number once",
+    ),
     "steps without end": (
         ["views=[{name: adversarial, eps: 0.1, steps: 1001}]"],
         "views.0.steps: should be at most 1000 (got 1001)",

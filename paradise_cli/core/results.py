@@ -175,14 +175,18 @@ def _refuse_another(path: Path, written: Path, origin: Mapping[str, Any], remedy
     differing = [key for key in wanted | known if known.get(key) != wanted.get(key)]
     if known and stamp == _stamp(written) and differing:
         reason = "made with other " + " and ".join(
-            f"{key} ({_shown(known.get(key))}, now {_shown(wanted.get(key))})" for key in differing
+            f"{key} ({_shown(key, known)}, now {_shown(key, wanted)})" for key in differing
         )
     else:
         reason = "which this command did not make"
     raise UsageError(f"{path} holds another result, {reason}: {remedy}")
 
 
-def _shown(value: object) -> str:
+def _shown(key: str, origin: Mapping[str, Any]) -> str:
+    value = origin.get(key)
+    # A command that judges a model takes the data of its recipe where none are named.
+    if key == "data" and key in origin and value is None:
+        return "those of the recipe"
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(map(str, value)) or "none"
     return "none" if value is None else str(value)

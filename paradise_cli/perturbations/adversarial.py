@@ -26,6 +26,7 @@ Size = Annotated[float, Field(gt=0, le=2)]  # a start or step may leave the ball
 Smoothing = Annotated[float, Field(ge=0, lt=1)]
 Steps = Annotated[int, Field(ge=1, le=1000)]  # each is a pass forward and back
 
+_USUAL_DISTANCE = "symmetric_kl"
 _START = 1  # purpose of the noise of a start, among the draws of one key
 
 
@@ -35,7 +36,7 @@ def adversarial(
     *,
     eps: Radius,
     loss: Loss = "cross_entropy",
-    distance: str = "symmetric_kl",
+    distance: str = _USUAL_DISTANCE,
     label_smoothing: Smoothing = 0.0,
     steps: Steps = 1,
     step: Size | None = None,
@@ -54,14 +55,8 @@ def adversarial(
     binds. Batch normalisation by `running` statistics or those of the crafted `batch`; the running
     ones are never changed.
     """
-    if start == "image" and loss in ("outputs", "posterior", "linearity"):
-        raise UsageError(
-            f"sampler 'adversarial': loss {loss} has no slope at the image itself; use start:"
-            " uniform"
-        )
-    if start == "gaussian" and start_size is None:
-        raise UsageError("sampler 'adversarial': start gaussian needs start_size, its deviation")
     search = Search(DISTANCES[distance](), label_smoothing)
+    _require_effect(loss, distance, label_smoothing, start, start_size)
     threat = Linf(eps)
     # Enough to cross the ball from anywhere, as Madry et al. have it.
     size = step if step is not None else eps if steps == 1 else 2.5 * eps / steps
@@ -80,6 +75,30 @@ def adversarial(
         return x
 
     return sampler
+
+
+def _require_effect(
+    loss: Loss, distance: str, label_smoothing: float, start: Start, start_size: float | None
+) -> None:
+    """Raise UsageError for settings that do not go together, or of which one changes nothing."""
+    flat = loss in ("outputs", "posterior", "linearity")
+    of_labels = loss in ("cross_entropy", "both", "linearity")
+    # A resolved recipe has the usual values everywhere.
+    compares = loss in ("posterior", "both") or distance == _USUAL_DISTANCE
+    wrong = {
+        f"loss {loss} has no slope at the image itself; use start: uniform": flat
+        and start == "image",
+        "start gaussian needs start_size, its deviation": start == "gaussian"
+        and start_size is None,
+        "start image lies at no distance: leave start_size out": start == "image"
+        and start_size is not None,
+        f"loss {loss} reads no label_smoothing: leave it out": label_smoothing > 0
+        and not of_labels,
+        f"loss {loss} reads no distance: leave it out, or use posterior or both": not compares,
+    }
+    for problem, found in wrong.items():
+        if found:
+            raise UsageError(f"sampler 'adversarial': {problem}")
 
 
 def _direction(start: Start, images: Tensor, keys: Tensor) -> Tensor:

@@ -107,6 +107,8 @@ def _in_tasks(recipe: "Recipe") -> Conflicts:
             yield (*path, "name"), problem
         views = objective.tasks[index].views
         yield from _missing_views(recipe, (*path, "views"), views or [])
+        if views is not None and len(set(views)) < len(views):
+            yield (*path, "views"), f"names a view twice (got {views}): each number once"
         seen = range(len(recipe.views)) if views is None else views
         if _distortion(objective.tasks[index]).between and len(set(seen)) != 2:
             name = objective.tasks[index].distortion.name

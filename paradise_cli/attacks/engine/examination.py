@@ -99,7 +99,8 @@ def _check_classes(logits: Tensor, labels: Tensor) -> None:
     classes = logits.shape[1]
     if classes < 2:
         raise ParadiseError(
-            f"the classifier tells {classes} class apart; an attack needs two or more logits"
+            f"the classifier gives logits [N, {classes}], and two or more are needed, one for each"
+            " class: of a single logit x return 0 and x"
         )
     if _are_probabilities(logits):
         raise ParadiseError(

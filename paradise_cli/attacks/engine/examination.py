@@ -46,11 +46,7 @@ def examine(
     way = _way_of(function, some, device, precision)
     door = Classifier(function, device=device, width=len(some), behaviour=way)
     with torch.no_grad():
-        answer = door.ask(some)
-        # Some clean images may have no numbers, wherever they stand: they count as misclassified.
-        if (there := answer.float().amax(1).isfinite().to(some.device)).any() and not there.all():
-            some = some[there]
-            answer = door.ask(some)
+        some, answer = _with_numbers(door, some)
         whole = _clean(answer)
         # From here on an answer with another number of logits is refused.
         way = door.behaviour = replace(way, classes=whole.shape[1])
@@ -194,6 +190,16 @@ def _gradient(door: Classifier, images: Tensor, in_bf16: bool) -> Gradient | Non
         with torch.no_grad():
             answers = if_it_works(lambda: [door.ask(images)])
     return None if answers is None else "refused"
+
+
+def _with_numbers(door: Classifier, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The images [N, C, H, W] whose logits are numbers, or all where none are, and those logits."""
+    answer = door.ask(images)
+    there = answer.float().amax(1).isfinite().to(images.device)
+    if there.all() or not there.any():
+        return images, answer
+    # Wherever they stand, some others count as misclassified; that is no reason to refuse a model.
+    return images[there], door.ask(images[there])
 
 
 def _clean(answer: Tensor) -> Tensor:

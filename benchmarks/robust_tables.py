@@ -121,9 +121,10 @@ def _weights(rows: Sequence[Row]) -> Iterator[str]:
         found = [row["validation"] for row in each if "validation" in row]
         if not found:
             continue
-        columns = [[row[name]["robust"] for row in found if _robust_of(row, name)]
-                   for name in WEIGHTS]  # fmt: skip
-        highest = [max(WEIGHTS, key=lambda name: _robust_of(row, name)) for row in found]
+        columns = [[row[name]["robust"] for row in found if name in row] for name in WEIGHTS]
+        highest = [
+            max(filter(row.get, WEIGHTS), key=lambda name: row[name]["robust"]) for row in found
+        ]
         yield _line([f"`{method}`", *map(mean_and_sd, columns), ", ".join(highest)])
 
 
@@ -191,10 +192,6 @@ def _means(found: Sequence[Row], name: str) -> float:
 
 def _digits(value: float) -> str:
     return f"{value:.3g}"
-
-
-def _robust_of(validation: Mapping[str, Mapping[str, float]], name: str) -> float:
-    return validation.get(name, {}).get("robust", 0.0)
 
 
 def _values(rows: Sequence[Row], suite: str) -> list[float]:

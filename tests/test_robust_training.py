@@ -133,6 +133,7 @@ def test_tables_give_means_over_seeds_and_say_what_is_lacking(
     for name in ("robust_digits_weights", "robust_short"):
         assert "Nothing was measured yet" in tables.robust_table(name)
     low = row("low", 0, 0.1, alarms=[{"kind": "rate_at_cap", "epoch": 2}])
+    low["validation"]["last plain"] = {"robust": 0.0}
     natural = {"natural": {"value": 0.9, "n": 100}}
     for each in (low, row("high", 0, 0.3), row("high", 1, 0.5)):
         path = tmp_path / "results" / "robust" / "digits" / f"{each['method']}-{each['seed']}.json"
@@ -152,6 +153,8 @@ def test_tables_give_means_over_seeds_and_say_what_is_lacking(
         "| `high` | 25.0% ± 0.0 | 25.0% ± 0.0 | 25.0% ± 0.0 | 50.0% ± 0.0 |"
         " best averaged, best averaged |"
     )
+    # Nothing that withstands is a number, too.
+    assert weights[4].startswith("| `low` | 0.0% | 25.0% |")
     local = tables.robust_table("robust_digits_local").splitlines()
     assert local[3] == "| `high` | 0.01 | 25.0% | 0.1 | 0.5 | 5.0 |"
     short = tables.robust_table("robust_short").splitlines()

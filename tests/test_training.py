@@ -26,7 +26,7 @@ from paradise_cli.core.signals import end_tidily
 from paradise_cli.core.storage import load_tensors
 from paradise_cli.models.weights import read_model
 from paradise_cli.recipe.schema import Recipe, load_recipe
-from paradise_cli.runs.estimate import dry_run
+from paradise_cli.runs.estimate import dry_run, planned_epochs
 from paradise_cli.runs.train import train
 from paradise_cli.training import loop
 from paradise_cli.training.checkpoint import Checkpoints, NonFinite, State
@@ -353,9 +353,11 @@ def test_a_changed_recipe_refuses_with_the_difference(tmp_path: Path) -> None:
 def test_epochs_are_added_until_there_are_enough_steps(
     tmp_path: Path, epochs: int, steps: int
 ) -> None:
-    """12 steps an epoch: 25 are reached by three."""
-    run(tmp_path / "run", f"train.epochs={epochs}", "train.min_steps=25")
+    """12 steps an epoch: 25 are reached by three, which progress over several runs counts on."""
+    changes = (f"train.epochs={epochs}", "train.min_steps=25")
+    run(tmp_path / "run", *changes)
     assert json.loads((tmp_path / "run/result.json").read_text())["steps"] == steps
+    assert 12 * planned_epochs(recipe(*changes)) == steps
 
 
 def test_fresh_starts_beside_the_old_run(tmp_path: Path) -> None:

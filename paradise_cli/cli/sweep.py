@@ -87,6 +87,7 @@ def sweep(
     from paradise_cli.cli.progress import progress_bar
     from paradise_cli.data import check_split
     from paradise_cli.recipe.schema import load_recipe
+    from paradise_cli.runs.estimate import planned_epochs
     from paradise_cli.sweep.plan import plan
     from paradise_cli.sweep.run import run_points
 
@@ -98,7 +99,7 @@ def sweep(
     folder = out or Path("sweeps") / points[0].recipe.name
     note(f"{folder}: {counted(len(points), 'run')}")
     # In epochs: runs are few and long, and do not end one after the other.
-    with progress_bar(sum(each.recipe.train.epochs for each in points), "epochs") as advance:
+    with progress_bar(sum(planned_epochs(each.recipe) for each in points), "epochs") as advance:
         finished = run_points(
             points, folder, split=split, device=device, jobs=jobs, worker=worker,
             progress=advance, say=note,

@@ -193,10 +193,11 @@ def _frontier(
     if not recipe.train.frontier or trained.split is None:
         return None
     from paradise_cli.cli.progress import progress_bar
+    from paradise_cli.runs.estimate import planned_epochs
     from paradise_cli.sweep.beside import frontier_beside
 
     others = set(recipe.train.frontier) - {recipe.objective.alpha}
-    epochs = len(others) * recipe.train.epochs
+    epochs = len(others) * planned_epochs(recipe)
     with progress_bar(epochs, "epochs at other alphas") as advance:
         return frontier_beside(
             trained.folder, recipe, trained.split, device=device, progress=advance, say=note

@@ -112,6 +112,15 @@ def require_division(parts: int, batch_size: int, world: int) -> None:
         )
 
 
+def planned_epochs(recipe: Recipe) -> int:
+    """How many epochs the recipe takes on its data, which are looked at only if that depends on
+    them.
+    """
+    if recipe.train.min_steps == 0:
+        return recipe.train.epochs
+    return epochs_of(recipe, trained_on(recipe, build_info(recipe)))
+
+
 def trained_on(recipe: Recipe, info: DataInfo) -> int:
     """How many images are trained on."""
     # Data with a validation split of their own are trained on whole, as in `hold_out`.

@@ -26,6 +26,7 @@ from paradise_cli.core.signals import stop_on_signal
 from paradise_cli.core.storage import file_digest, read_object
 from paradise_cli.recipe.imports import module_folders
 from paradise_cli.recipe.schema import load_recipe
+from paradise_cli.runs.estimate import planned_epochs
 from paradise_cli.sweep.data import refuse_other_data
 from paradise_cli.sweep.plan import SweepPoint
 from paradise_cli.training.run_folder import RunFolder
@@ -127,8 +128,7 @@ def _run_all(
 
     `errors` gets the reasons of the points that failed.
     """
-    # Where there are few images, more epochs may be taken than were asked for.
-    planned = [(run, point.recipe.train.epochs) for point, run in waiting.points]
+    planned = [(run, planned_epochs(point.recipe)) for point, run in waiting.points]
     reported = 0  # epochs
     running: list[_Running] = []
     with stop_on_signal() as stop:

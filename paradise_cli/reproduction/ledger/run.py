@@ -17,6 +17,7 @@ from paradise_cli.reproduction.ledger.claims import Claim, Ledger, Number, Resul
 from paradise_cli.reproduction.ledger.plan import Plan, points
 from paradise_cli.reproduction.ledger.results import keep
 from paradise_cli.reproduction.ledger.verdicts import verdict
+from paradise_cli.runs.estimate import planned_epochs
 from paradise_cli.sweep.run import run_points
 
 
@@ -70,7 +71,7 @@ def reproduce(
         sweep_out(measured)
         wanted, absent = points(ledger, chosen)
         if wanted:
-            epochs = sum(each.recipe.train.epochs for each in wanted)
+            epochs = sum(planned_epochs(each.recipe) for each in wanted)
             with bar(epochs, "epochs") as advance:
                 finished = run_points(
                     wanted, runs, device=device, jobs=jobs, progress=advance, say=say

@@ -98,6 +98,11 @@ def test_a_pull_verifies_if_it_is_asked_to(carded: Path) -> None:
     assert result.exit_code == 2 and "add --verify" in result.stderr
 
 
+def test_a_mistake_in_the_command_is_one(carded: Path) -> None:
+    result = CliRunner().invoke(app, ["zoo", "verify", "mine", "--set", "data.nonsense=1"])
+    assert result.exit_code == 2 and result.stderr.startswith("error: --set data.nonsense=1: ")
+
+
 def test_robust_accuracies_are_measured_again_only_if_asked_for(carded: Path) -> None:
     code, checks = verified()
     assert code == 0 and [check["holds"] for check in checks] == [True, True, None]

@@ -86,6 +86,9 @@ def measured_again(
             try:
                 checks = _verified(name, overrides, folders, attack, device)
             except ParadiseError as error:
+                # With one model it is the command that is wrong, with several it may fit some.
+                if isinstance(error, UsageError) and len(names) == 1:
+                    raise
                 # The others are verified all the same.
                 failed += 1
                 note(f"{name}: cannot be verified: {error}")

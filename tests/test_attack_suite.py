@@ -335,7 +335,7 @@ def test_out_of_time_it_ends_and_goes_on_to_the_same_result(
     # What is named is in the table, and there it says so.
     assert {*cut.unfinished} <= {stage.name for stage in TINY.stages}
     assert {each.attack for each in cut.stages if each.cut_short} == {*cut.unfinished}
-    assert all(each.name.endswith(", cut short") == each.cut_short for each in cut.stages)
+    assert all(each.shown.endswith(", cut short") == each.cut_short for each in cut.stages)
     assert not (whole.standing & ~cut.standing).any()
     assert int(cut.standing.sum()) > int(whole.standing.sum())
     on = attack(network("standard"), IMAGES, LABELS, out=tmp_path, **given)

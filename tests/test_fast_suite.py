@@ -8,6 +8,7 @@ from torch import Tensor
 
 from paradise_cli.attacks import AttackReport, attack, run
 from paradise_cli.attacks.audit.audit import Audit, Verdict
+from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.session.nearest import CANDIDATES, Nearness
 from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.attacks.session.suite import SUITES, Stage, Suite
@@ -128,6 +129,23 @@ def test_where_the_audit_speaks_against_it_standard_goes_on_and_the_report_says_
     assert backed.stages[1].attacked == int(alone.standing.sum())
     # The first suite is not made again, and both count as the suite's.
     assert backed.provenance.spent.suite[1] > alone.provenance.spent.suite[1]
+
+
+@pytest.mark.usefixtures("stages")
+def test_what_time_cut_short_is_gone_on_with_by_the_suite_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The time of the first is over at once, and the audit saw nothing against it."""
+    first = Suite((Stage("pgd", {"steps": 5}, "PGD-5"),), backed_by="standard")
+    monkeypatch.setitem(SUITES, "fast", first)
+    # In several batches, between which the clock is looked at.
+    monkeypatch.setattr(run, "choose_compute", lambda *_: Compute(torch.device("cpu"), 8))
+    times = iter([0.0, 0.0, None, None])
+    monkeypatch.setattr(run._Task, "_after", lambda *_: next(times))
+    found = judged(monkeypatch, "not detected", budget=100.0)
+    assert [stage.attack for stage in found.stages] == ["PGD-5", "PGD"]
+    assert found.unfinished == () and found.verdict == "not detected"
+    assert not any(stage.cut_short for stage in found.stages)
 
 
 @pytest.mark.usefixtures("stages")

@@ -281,6 +281,23 @@ def test_results_are_added_and_never_lost(tmp_path: Path) -> None:
     assert path.read_text().startswith("# by hand\n" + GOOD)
 
 
+def test_what_was_written_below_the_results_since_is_not_lost(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "claims", GOOD + "\nresults: []\n")
+    claim = open_ledger(folder).claims["C1"]
+    (folder / "C1.yaml").write_text(GOOD + "\nresults: []\npaper: more\n")
+    with pytest.raises(ParadiseError, match="'results' has to be its last key"):
+        keep(folder / "C1.yaml", claim, result(0.1))
+    assert "paper: more" in (folder / "C1.yaml").read_text()
+
+
+def test_a_scale_that_the_networks_do_not_name_is_not_run(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "claims")
+    text = "radius: {smoke: 0.1}\nattacked: {smoke: 10}\nnetworks: {}\n"
+    (folder / "networks.yaml").write_text(text)
+    found = open_ledger(folder)
+    assert "no radius" in plan(found, [*found.claims.values()], "small").missing["C1"]
+
+
 def test_the_page_escapes_what_it_shows(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "claims", GOOD.replace("Something.", '"a | b <script>"'))
     keep(folder / "C1.yaml", open_ledger(folder).claims["C1"], result(0.25))

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from paradise_cli.build import build_info, build_model
 from paradise_cli.core import machine
@@ -36,6 +37,15 @@ def test_bf16_is_chosen_where_every_weight_sees_a_pixel(
     info = build_info(asked)
     found = in_sound_precision(asked, build_model(asked, info), info.shape, CPU)
     assert found.train.precision == chosen
+
+
+def test_padding_in_words_is_none() -> None:
+    asked = recipe(strided([2, 2]), "train.precision=bf16")
+    info = build_info(asked)
+    model = build_model(asked, info)
+    model.backbone.layers = nn.Sequential(nn.Conv2d(1, 4, 8, stride=2, padding="valid"))
+    found = in_sound_precision(asked, model, info.shape, CPU)
+    assert found.train.precision == "bf16"
 
 
 def test_bf16_is_refused_where_a_weight_sees_padding_alone() -> None:

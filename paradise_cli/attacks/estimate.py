@@ -58,7 +58,7 @@ def estimated(
                 break
         broken = worst_case(results, session.subject.correct)
         left = sum(row not in broken for row in rows)
-        sample = Sample(len(standing), tuple(rows), left, _part(place))
+        sample = Sample(frozenset(standing), tuple(rows), left, _part(place))
         last = _found(session, order, [*first, *results], sample, len(sizes))
         if last.half_width <= settings.ci:
             break

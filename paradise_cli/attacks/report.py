@@ -10,12 +10,14 @@ from torch import Tensor
 from paradise_cli.attacks.audit.audit import Audit
 from paradise_cli.attacks.search import Found, Sample
 from paradise_cli.attacks.session.settings import AttackSettings
-from paradise_cli.core.proportions import Proportion, hypergeometric, wilson
+from paradise_cli.core.proportions import Proportion, wilson
 from paradise_cli.core.units import counted
 from paradise_cli.perturbations.threat import TOLERANCE, Threat
 
 CLEAN = "clean"
 """What broke an image that is misclassified as it is."""
+CUT_SHORT = ", cut short"
+"""The words behind an attack that time ended."""
 UPPER_BOUND = "upper bound"
 """The words beside every accuracy under attack that an audit has shown to be too high."""
 
@@ -41,9 +43,13 @@ class StageRow:
 
     @property
     def name(self) -> str:
-        """The attack, where its images were made, and whether time ended it."""
-        source = f" from {self.source}" if self.source else ""
-        return self.attack + source + (", cut short" if self.cut_short else "")
+        """The attack, and where its images were made."""
+        return self.attack + (f" from {self.source}" if self.source else "")
+
+    @property
+    def shown(self) -> str:
+        """The same, and whether time ended it."""
+        return self.name + (CUT_SHORT if self.cut_short else "")
 
 
 @dataclass(frozen=True)
@@ -252,9 +258,9 @@ def stage_rows(found: Found) -> tuple[StageRow, ...]:
 
 def _of_sample(sample: Sample, broken: Set[int], n: int) -> Proportion:
     """What stands of n images where these of the sample are broken, and as many elsewhere."""
-    left, size = sum(row not in broken for row in sample.rows), len(sample.rows)
-    low, high = hypergeometric(left, size, sample.standing)
-    return Proportion(sample.standing * left / size / n, low / n, high / n)
+    left = sum(row not in broken for row in sample.rows)
+    found = sample.scaled(sample.standing, left, len(sample.rows))
+    return Proportion(found.value / n, found.low / n, found.high / n)
 
 
 def on_lattice(points: Tensor, images: Tensor, threat: Threat) -> Tensor:

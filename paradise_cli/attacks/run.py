@@ -204,16 +204,19 @@ class _Task:
         session = Session(subject, ledger, pulse=self.beside.pulse, shard=self.shard)
         if suite.backed_by and subject.behaviour.random:
             suite = self._backed(suite, "the classifier answers at random", hints)
-        # What is behind the suite must be left time as well.
+        # What is behind the suite must be left time; to classify the clean images is part of it.
         end = FOR_FIRST if suite.backed_by else 1.0
-        # To classify the clean images is part of the suite.
-        found, audit_found, passes = self._judged(session, suite, (0.0, end), Count(0, 0))
-        # Nor where too little was measured to tell: what few images stand is attacked in no time.
-        if suite.backed_by and audit_found.verdict != "not detected":
-            suite = self._backed(suite, "; ".join(audit_found.evidence), hints)
+        with session.phase() as first:
+            found, audit_found, passes = self._judged(session, suite, (0.0, end), Count(0, 0))
+            # Nor where too little was measured to tell: what few images stand is attacked at once.
+            doubtful = bool(first.unfinished) or audit_found.verdict != "not detected"
+            if suite.backed_by and doubtful:
+                first.discard()  # what time cut short is gone on with
+        if suite.backed_by and doubtful:
+            suite = self._backed(suite, "; ".join(audit_found.evidence) or "time ended", hints)
             since = subject.classifier.passes.count
-            found, audit_found, more = self._judged(session, suite, (end, 1.0), since)
-            passes = [one + other for one, other in zip(passes, more, strict=True)]
+            found, audit_found, again = self._judged(session, suite, (end, 1.0), since)
+            passes = [one + other for one, other in zip(passes, again, strict=True)]
         spent = self._spent(passes, found.n)
         return summarised(session, suite, settings, self.rows, found, audit_found, hints, spent)
 
@@ -242,7 +245,7 @@ class _Task:
             audit_found = self._audit(session, found)
         if not suite.transfer:
             # Under attackers who do not know the classifier, what the audit broke does not count.
-            found = with_all_else(session, found, self.settings.eps, self.rows)
+            found = with_all_else(session, found, self.settings, self.rows)
         session.look_again(_points(found))
         counted.append(session.subject.classifier.passes.count)
         passes = [count for earlier, later in pairwise(counted) for count in later.since(earlier)]
@@ -299,8 +302,7 @@ def _siblings(
     except ParadiseError as error:
         raise type(error)(f"base: {error}") from error
     # If the base turns random, that is no reason to attack the subject once more.
-    known_to_break = Session(other, watched=False)
-    return Siblings(known_to_break, reference, known, calibration.EPS, keep=True)
+    return Siblings(Session(other, watched=False), reference, known, calibration.EPS, keep=True)
 
 
 def _points(found: Found) -> list[Tensor]:

@@ -24,16 +24,29 @@ Broken = dict[int, Break]
 
 @dataclass(frozen=True)
 class Sample:
-    """Of images that stand after a cheap suite, the `rows` that the whole one attacked too; of
+    """Of images that `stood` against a cheap suite, the `rows` that the whole one attacked too; of
     those `left` stood that as well.
 
     With more than one look at the interval each has a `part` of the error.
     """
 
-    standing: int
+    stood: frozenset[int]
     rows: tuple[int, ...]
     left: int
     part: float
+
+    @property
+    def standing(self) -> int:
+        """How many stood against the cheap suite."""
+        return len(self.stood)
+
+    def scaled(self, among: int, left: int, size: int) -> Proportion:
+        """How many of `among` images have what `left` of `size` drawn from them have, by this
+        look's part of the error; of none drawn, none.
+        """
+        if size == 0:
+            return Proportion(0.0, 0.0, 0.0)
+        return Proportion(among * left / size, *hypergeometric(left, size, among, 0.05 * self.part))
 
     @property
     def share(self) -> float:
@@ -67,8 +80,9 @@ class Found:
         By a sample it is that of these n images.
         """
         if self.sample is not None:
-            inside, outside = self.broken_otherwise
-            standing = self.sample.share * (self.sample.standing - outside) - inside
+            # What was broken outside of the sample is in the part that does not stand already.
+            standing = self.sample.share * self.sample.standing - self.broken_otherwise[0]
+            standing = min(standing, len(self.correct) - len(self.broken))
             low, high = self._by_sample(self.sample, 0.05)
             return Proportion(standing / self.n, low / self.n, high / self.n)
         standing = len(self.correct) - len(self.broken)
@@ -86,10 +100,9 @@ class Found:
         """
         if self.sample is None:
             return 0, 0
-        fell = len(self.sample.rows) - self.sample.left
-        inside = sum(row in self.broken for row in self.sample.rows) - fell
-        stand = len(self.correct) - len(self.broken)
-        return inside, self.sample.standing - fell - inside - stand
+        broken, drawn = self.sample.stood & self.broken.keys(), {*self.sample.rows}
+        fell = len(drawn) - self.sample.left
+        return len(broken & drawn) - fell, len(broken - drawn)
 
     def _by_sample(self, sample: Sample, error: float) -> tuple[int, int]:
         """The least and most of these images that stand, over all looks missed with that error."""
@@ -184,10 +197,13 @@ def _at_every_eps(
     return Found(len(rows), correct, *here, tuple(curve))
 
 
-def with_all_else(session: Session, found: Found, eps: float, order: Sequence[int]) -> Found:
+def with_all_else(
+    session: Session, found: Found, settings: AttackSettings, order: Sequence[int]
+) -> Found:
     """The same with the images that stood against the suite and were broken otherwise.
 
-    That is by the audit, or by any attack at another eps whose point lies close enough.
+    That is by the audit, which looks at the first of the order, or by any other attack on record
+    whose point lies close enough.
     """
     # By distance and not by the eps it was looked for at: row 4 of the audit searches larger balls.
     nearest = {}
@@ -201,8 +217,10 @@ def with_all_else(session: Session, found: Found, eps: float, order: Sequence[in
 
     # The suite keeps the credit for what it broke.
     broken = dict(found.broken)
-    for row in within(eps) - broken.keys():
+    looked_at = {*order[: settings.audited]}
+    for row in within(settings.eps) - broken.keys():
         attack = nearest[row].label.partition(" {")[0]
-        broken[row] = Break(f"audit: {attack}", nearest[row], False)
+        name = f"audit: {attack}" if row in looked_at else attack
+        broken[row] = Break(name, nearest[row], False)
     curve = tuple((level, before | within(level)) for level, before in found.curve)
     return replace(found, broken=broken, curve=curve)

@@ -26,7 +26,7 @@ from paradise_cli.attacks.session.settings import AttackSettings
 from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.attacks.session.suite import Suite
 from paradise_cli.core.machine import describe
-from paradise_cli.core.proportions import Proportion, hypergeometric
+from paradise_cli.core.proportions import Proportion
 from paradise_cli.perturbations.threat import threat_model
 
 
@@ -86,14 +86,12 @@ def _lattice_accuracy(found: Found, rows: Sequence[int], wrong: Tensor) -> Propo
     """
     if found.sample is None:
         return Proportion.of(int((~wrong).sum()), found.n)
-    drawn = {*found.sample.rows}
-    unknown = found.correct - found.broken.keys() - drawn
+    sample = found.sample
     fine = {row for row, bad in zip(rows, wrong.tolist(), strict=True) if not bad}
-    known, all_open = len(fine - drawn - unknown), len(drawn) + len(unknown)
-    left = len(fine & drawn)
-    ends = hypergeometric(left, len(drawn), all_open)
-    values = (all_open * left / len(drawn), *ends)
-    return Proportion(*((known + value) / found.n for value in values))
+    stand = sample.scaled(sample.standing, len(fine & {*sample.rows}), len(sample.rows))
+    # Of all that stood against the cheap suite, and of the others, which are known.
+    known = len(fine - sample.stood)
+    return Proportion(*((known + each) / found.n for each in (stand.value, stand.low, stand.high)))
 
 
 def _curve(found: Found, settings: AttackSettings) -> tuple[tuple[float, Proportion], ...]:

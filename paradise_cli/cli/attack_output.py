@@ -71,9 +71,9 @@ def _sections(report: "AttackReport") -> list[list[Row]]:
     stages = []
     for stage in report.stages:
         if stage.reaches_target:
-            stages.append(_row(f"{stage.name}, reached", stage.share))
+            stages.append(_row(f"{stage.shown}, reached", stage.share))
         else:
-            stages.append(_row(stage.name, stage.share, report.bound))
+            stages.append(_row(stage.shown, stage.share, report.bound))
     transferred = []
     if lowest is not None:
         transferred.append(_row(f"lowest mean: {lowest.name}", lowest.share, report.bound))

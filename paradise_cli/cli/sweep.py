@@ -98,7 +98,6 @@ def sweep(
     points = plan(recipe, axes, seeds=seeds, overrides=overrides or ())
     folder = out or Path("sweeps") / points[0].recipe.name
     note(f"{folder}: {counted(len(points), 'run')}")
-    # In epochs: runs are few and long, and do not end one after the other.
     with progress_bar(sum(planned_epochs(each.recipe) for each in points), "epochs") as advance:
         finished = run_points(
             points, folder, split=split, device=device, jobs=jobs, worker=worker,

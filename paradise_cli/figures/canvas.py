@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from itertools import count
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -55,23 +56,24 @@ def shortened(name: str, most: int = 18) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
-def told_apart(names: Sequence[str], most: int = 18) -> list[str]:
-    """Names cut to `most` characters where they are alike; those that still are have numbers.
-
-    Folders that all of them begin with are left out.
-    """
+def paths_apart(names: Sequence[str], most: int = 18) -> list[str]:
+    """As `told_apart`, without the folders that all of the paths begin with."""
     parts = [name.rstrip("/").split("/") for name in names]
     shared = min(map(len, parts)) - 1
     while len({tuple(each[:shared]) for each in parts}) > 1:
         shared -= 1
-    own = ["/".join(each[shared:]) for each in parts]
+    return told_apart(["/".join(each[shared:]) for each in parts], most)
+
+
+def told_apart(names: Sequence[str], most: int = 18) -> list[str]:
+    """Names cut to `most` characters where they are alike; those that still are have numbers."""
 
     def cut(head: int) -> list[str]:
         """Each with so many letters of its beginning, and as many of its end as then fit."""
         tail = most - 1 - head
         return [
             name if len(name) <= most else f"{name[:head]}…{name[len(name) - tail :]}"
-            for name in own
+            for name in names
         ]
 
     # The beginning is what people look at first, where it is enough.
@@ -79,8 +81,12 @@ def told_apart(names: Sequence[str], most: int = 18) -> list[str]:
 
 
 def numbered(names: Sequence[str]) -> list[str]:
-    """The names, with numbers where several are alike."""
-    return [
-        name if names.count(name) == 1 else f"{name} ({1 + names[:place].count(name)})"
-        for place, name in enumerate(names)
-    ]
+    """The names, with numbers where several are alike; no two of the result are."""
+    taken = {name for name in names if names.count(name) == 1}
+    found = []
+    for name in names:
+        free = (f"{name} ({number})" for number in count(1))
+        own = name if names.count(name) == 1 else next(each for each in free if each not in taken)
+        taken.add(own)
+        found.append(own)
+    return found

@@ -36,13 +36,14 @@ def watched_radius(recipe: "Recipe") -> float | None:
     """The L-infinity radius in which the recipe wants its model robust; None: it names none."""
     if recipe.train.validate is not None:
         return recipe.train.validate.attack.eps
-    radii = [
-        [part.hyper["eps"] for _, part in samplers(view) if "eps" in part.hyper]
-        for view in recipe.views
-    ]
-    # The sum of a composition: each part starts from where the one before may have gone. More than
-    # 1 is no change of an image in [0, 1].
-    return max((min(sum(parts), 1.0) for parts in radii if parts), default=None)
+    radii: list[float] = []
+    for view in recipe.views:
+        parts = [part.hyper["eps"] for _, part in samplers(view) if "eps" in part.hyper]
+        # Each part starts from where the one before, or the view that it lies around, may have
+        # gone. More than 1 is no change of an image in [0, 1].
+        around = 0.0 if view.around is None else radii[view.around]
+        radii.append(min(around + sum(parts), 1.0))
+    return max(radii, default=0.0) or None
 
 
 def matches_at_random(recipe: "Recipe") -> bool:

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.storage import publish_text
-from paradise_cli.figures.canvas import own_style, save, told_apart
+from paradise_cli.figures.canvas import own_style, paths_apart, save
 from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.recipe.tasks import named_tasks
 from paradise_cli.training.run_folder import RunFolder
@@ -111,7 +111,7 @@ def draw_curves(found: Curves, path: Path, title: str) -> None:
     figure = Figure(figsize=(4.0 * len(panels) + 0.6, 3.6), facecolor="white", layout="constrained")
     figure.suptitle(title.replace("$", r"\$"), fontsize=11, x=0.01, ha="left")
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
-    names = told_apart(list(found.epochs), 32)
+    names = paths_apart(list(found.epochs), 32)
     for axes, (label, times, values) in zip(grid, panels, strict=True):
         runs = zip(COLOURS, names, found.epochs.items(), strict=False)
         for colour, name, (run, epochs) in runs:

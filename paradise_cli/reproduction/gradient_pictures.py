@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from paradise_cli.core.errors import ParadiseError
-from paradise_cli.figures.canvas import own_style, save, told_apart
+from paradise_cli.figures.canvas import own_style, paths_apart, save
 from paradise_cli.figures.captioned import Block, draw_captioned
 from paradise_cli.reproduction.input_gradients import Gradients, Orthogonality, visible
 
@@ -56,7 +56,7 @@ def draw_orthogonality(found: Orthogonality, path: Path, title: str) -> None:
         elinewidth=1.2, capsize=3, label="mean cosine, ± deviation over images",
     )  # fmt: skip
     models = list(dict.fromkeys(name for each in found.pairs for name in each.models))
-    short = dict(zip(models, told_apart(models, 24), strict=True))
+    short = dict(zip(models, paths_apart(models, 24), strict=True))
     names = [" and ".join(short[name] for name in each.models) for each in found.pairs]
     axes.set_yticks(places, [name.replace("$", r"\$") for name in names], fontsize=9, color=INK)
     axes.set_ylim(len(found.pairs) - 0.5, -0.5)

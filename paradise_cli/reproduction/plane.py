@@ -13,7 +13,7 @@ from paradise_cli.core.proportions import NORMAL_95
 from paradise_cli.core.storage import publish_text
 from paradise_cli.core.units import BITS
 from paradise_cli.evaluation.evaluate import Evaluation
-from paradise_cli.figures.canvas import own_style, save, told_apart
+from paradise_cli.figures.canvas import own_style, paths_apart, save
 
 COLOURS = ("#3b6fb6", "#c9403f", "#3f8f5b", "#8a5fb0", "#b07d2b", "#4f9da6")
 WIDEST = 2.0  # times the largest rate: an upper end beyond runs out of the picture
@@ -110,7 +110,7 @@ def draw_plane(found: Plane, path: Path, title: str) -> None:
     size = min(11.0, 950 / max(len(title), 1))
     figure.suptitle(title.replace("$", r"\$"), fontsize=size, x=0.01, ha="left")
     axes = figure.subplots()
-    names = told_apart([each.model for each in found.places], 32)
+    names = paths_apart([each.model for each in found.places], 32)
     for number, (name, each) in enumerate(zip(names, found.places, strict=True)):
         axes.errorbar(
             each.distortion, each.rate, fmt="o", markersize=5, elinewidth=1.2, capsize=3,

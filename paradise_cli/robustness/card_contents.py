@@ -208,7 +208,7 @@ def _attacks(report: AttackReport) -> Table:
         if stage.reaches_target:
             left = f"{_percent(stage.share.value)} reached their target"
         counts = (f"{stage.attacked:,}", f"{stage.broken:,}")
-        rows.append((stage.name, *counts, left, _span(stage.share), _gloss(stage)))
+        rows.append((stage.shown, *counts, left, _span(stage.share), _gloss(stage)))
     return Table(
         ("Attack", "Made on", "Broke", "Accuracy left", "95% interval", "What it does"), rows
     )

@@ -12,9 +12,9 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 from torch import Tensor
 
-from paradise_cli.attacks.report import CLEAN, AttackReport, StageRow
+from paradise_cli.attacks.report import CLEAN, CUT_SHORT, AttackReport, StageRow
 from paradise_cli.core.proportions import Proportion
-from paradise_cli.figures.canvas import own_style, save, shortened, told_apart
+from paradise_cli.figures.canvas import own_style, paths_apart, save, shortened
 from paradise_cli.figures.captioned import Block, draw_captioned
 
 WIDTH = 5.2  # inches: ten points stay legible where the picture is as wide as a phone
@@ -69,6 +69,7 @@ def draw_attacks(report: AttackReport, path: Path) -> None:
         # How often a target was reached is no accuracy, and bounds none.
         bound = "" if stage.reaches_target else _bound(report)
         origin = f" from {sources[stage.source]}" if stage.source else ""
+        origin += CUT_SHORT if stage.cut_short else ""
         names.append(f"{shortened(stage.attack, 40)}{origin}: {stage.share.value:.1%}{bound}")
     figure, axes = _rows(names)
     # A colour in the legend only if some row has it.
@@ -270,7 +271,7 @@ def _rows(names: Sequence[str]) -> tuple[Figure, Axes]:
 def _short_sources(report: AttackReport) -> dict[str, str]:
     """What each other classifier is called in a picture, by its name."""
     names = list(dict.fromkeys(stage.source for stage in report.stages if stage.source))
-    return dict(zip(names, told_apart(names, 32), strict=True)) if names else {}
+    return dict(zip(names, paths_apart(names, 32), strict=True)) if names else {}
 
 
 def _kind(stage: StageRow) -> tuple[str, str]:

@@ -36,6 +36,9 @@ def _undefined(model: StochasticEncoder, shape: tuple[int, ...]) -> str | None:
     found = list[str]()
 
     def look(layer: nn.Conv2d, given: tuple[Tensor]) -> None:
+        # In words it is none: torch refuses "same" where there are strides.
+        if isinstance(layer.padding, str):
+            return
         sides = zip(given[0].shape[2:], layer.stride, layer.padding, strict=True)
         if any(side < stride and padding for side, stride, padding in sides):
             found.append(names[layer])

@@ -119,7 +119,8 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
     # An average has the tensors of its model.
     modules = trained_modules(model, objective, None if recipe.train.average is None else model)
-    recipe = in_sound_precision(recipe, model, data.info.shape, device)
+    if started is None:  # else it goes on in what it began in, bit for bit
+        recipe = in_sound_precision(recipe, model, data.info.shape, device)
     plan = build_plan(recipe, model, device)
     recipe = settled(recipe, plan)
     stands_on = {"recipe": recipe.name, "settings": recipe.resolved(), "data": identity(data)}

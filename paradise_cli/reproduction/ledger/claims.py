@@ -22,6 +22,7 @@ SCALES: tuple[Scale, ...] = ("smoke", "small", "paper")
 """Minutes on a CPU, hours on one, and what the paper used."""
 RESULTS = "results"
 """The last key of a claim's file, below which runs write."""
+RESULTS_LAST = "{}: 'results' has to be its last key: move it to the end"
 NETWORKS = "networks.yaml"
 """The file of a folder of claims that says how each network is trained."""
 
@@ -255,16 +256,17 @@ def open_ledger(folder: Path) -> Ledger:
         ]
     # Else it would be told when the first number is written, after hours.
     problems += [
-        f"{path}: '{RESULTS}' has to be its last key: move it to the end"
+        RESULTS_LAST.format(path)
         for path, claim in read
-        if claim is not None and not _ends_in_results(path)
+        if claim is not None and not ends_in_results(path)
     ]
     if problems or networks is None:
         raise ParadiseError("\n".join(problems))
     return Ledger(folder, claims, networks)
 
 
-def _ends_in_results(path: Path) -> bool:
+def ends_in_results(path: Path) -> bool:
+    """Whether nothing stands below the results of a claim's file, which writing them would lose."""
     keys = [*parse(path.read_text(encoding="utf-8"), str(path)).data]
     return RESULTS not in keys or keys[-1] == RESULTS
 

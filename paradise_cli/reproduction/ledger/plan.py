@@ -50,6 +50,8 @@ def _why_not(ledger: Ledger, claim: Claim, scale: Scale) -> str | None:
         return claim.unchecked
     if scale in claim.not_run:
         return claim.not_run[scale]
+    if scale not in ledger.networks.radius or scale not in ledger.networks.attacked:
+        return f"{NETWORKS} has no radius, or no number of attacked images, at this scale"
     # A cell of a table may stay empty, a check may not.
     needed = named(claim.model_copy(update={"cells": []}))
     lacking = [name for name in sorted(needed) if scale not in ledger.networks.networks[name]]

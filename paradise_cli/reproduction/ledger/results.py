@@ -2,18 +2,27 @@
 
 from pathlib import Path
 
+from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.storage import publish_text
 from paradise_cli.core.yaml import dump
-from paradise_cli.reproduction.ledger.claims import RESULTS, Claim, Result
+from paradise_cli.reproduction.ledger.claims import (
+    RESULTS,
+    RESULTS_LAST,
+    Claim,
+    Result,
+    ends_in_results,
+)
 
 
 def keep(path: Path, claim: Claim, result: Result) -> bool:
     """Add a result to the file of a claim, unless the newest at its scale is the same.
 
-    Returns whether it was added.
+    Returns whether it was added. Raises ParadiseError where by now other keys stand below them.
     """
     if claim.newest(result.scale) == result:
         return False
+    if not ends_in_results(path):
+        raise ParadiseError(RESULTS_LAST.format(path))
     # As text, so that comments and the order of keys stay as people wrote them.
     text = path.read_text(encoding="utf-8")
     above = text.partition(f"\n{RESULTS}:")[0].rstrip()

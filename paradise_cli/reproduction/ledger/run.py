@@ -44,9 +44,9 @@ def ledger_in(out: Path) -> Path:
     except OSError as error:
         # Another process may have been faster.
         if not folder.is_dir():
-            raise ParadiseError(
-                f"cannot write {folder}: {error.strerror}; choose another --out"
-            ) from error
+            # Of several files shutil says what went wrong with each, and has no word of its own.
+            why = error.strerror or error.args[0][0][2]
+            raise ParadiseError(f"cannot write {folder}: {why}; choose another --out") from error
     return folder
 
 

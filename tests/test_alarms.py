@@ -200,6 +200,7 @@ def test_one_step_and_several_break_the_same_images_of_a_linear_model() -> None:
         # Each part of a composition starts where the one before ended; the whole range is 1.
         ([f"views=[image, {COMPOSED}]"], 0.3),
         (["views=[{name: composition, of: [" + 2 * "{name: corner, eps: 0.6}, " + "]}]"], 1.0),
+        (["views=[{name: corner, eps: 0.1}, {name: corner, eps: 0.2, around: 0}]"], 0.3),
         (["views=[{name: composition, of: [image, {name: blur, sigma: 1.0}]}]"], None),
         (["train.validate={attack: {eps: 0.2}}", "views=[{name: corner, eps: 0.1}]"], 0.2),
     ],

@@ -19,7 +19,7 @@ from paradise_cli.core.randomness import generator
 from paradise_cli.data.base import DataInfo, Preprocessing, Target
 from paradise_cli.figures import posterior as plane
 from paradise_cli.figures.beside import drawing
-from paradise_cli.figures.canvas import told_apart
+from paradise_cli.figures.canvas import paths_apart, told_apart
 from paradise_cli.figures.captioned import Block, draw_captioned
 from paradise_cli.figures.posterior import WIDTH, draw_posteriors
 from paradise_cli.information.gaussian import DiagonalGaussian
@@ -89,6 +89,7 @@ def test_a_picture_is_the_same_whenever_it_is_drawn(tmp_path, classes):
     ("names", "short"),
     [
         (["a", "b", "a"], ["a (1)", "b", "a (2)"]),
+        (["a", "a", "a (1)"], ["a (2)", "a (3)", "a (1)"]),
         (["long_folder/of/first", "long_folder/of/second"], ["first", "second"]),
         (["long/folder/x/run", "long/folder/y/run"], ["x/run", "y/run"]),
         (["long_folder/of_one/"], ["of_one"]),
@@ -99,7 +100,12 @@ def test_a_picture_is_the_same_whenever_it_is_drawn(tmp_path, classes):
     ],
 )  # fmt: skip
 def test_names_are_cut_where_they_are_alike(names, short):
-    assert told_apart(names, 11) == short
+    assert paths_apart(names, 11) == short
+
+
+@pytest.mark.parametrize("names", [["w/o mask", "w/ mask"], ["yes/no"], ["/", "x"], ["a/", "a"]])
+def test_of_names_that_are_no_paths_nothing_is_left_out(names):
+    assert told_apart(names) == names
 
 
 def test_every_picture_is_drawn_in_our_own_style():

@@ -1,5 +1,8 @@
 """In which precision a training computes, where torch leaves gradients undefined in bf16."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -7,9 +10,10 @@ from torch import nn
 from paradise_cli.build import build_info, build_model
 from paradise_cli.core import machine
 from paradise_cli.core.errors import UsageError
+from paradise_cli.runs import prepare
 from paradise_cli.runs.precision import in_sound_precision
 
-from .test_training import recipe
+from .test_training import recipe, run
 
 CPU = torch.device("cpu")
 
@@ -37,6 +41,15 @@ def test_bf16_is_chosen_where_every_weight_sees_a_pixel(
     info = build_info(asked)
     found = in_sound_precision(asked, build_model(asked, info), info.shape, CPU)
     assert found.train.precision == chosen
+
+
+def test_what_began_in_one_precision_goes_on_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, "train.epochs=1")
+    monkeypatch.setattr(prepare, "in_sound_precision", None)  # nobody asks
+    run(tmp_path, "train.epochs=2")
+    assert json.loads((tmp_path / "result.json").read_text())["steps"] == 24
 
 
 def test_padding_in_words_is_none() -> None:

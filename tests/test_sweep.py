@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,15 @@ from typer.testing import CliRunner
 
 from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError, UsageError
-from paradise_cli.core.locks import locked
+from paradise_cli.core.locks import Busy, locked
 from paradise_cli.core.parent import WATCHED
 from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.sweep import data as sweep_data
 from paradise_cli.sweep.axes import alpha_axis, parse_axis
 from paradise_cli.sweep.plan import SweepPoint, plan
+from paradise_cli.sweep.processes import Running
 from paradise_cli.sweep.run import (
     FinishedRun,
-    _reason,
-    _Running,
     _to_do,
     _Waiting,
     environments,
@@ -397,29 +397,50 @@ def test_every_run_gets_its_share_of_the_machine(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_point_whose_training_was_killed_says_so(tmp_path: Path, number: int) -> None:
-    (tmp_path / "log.txt").write_text("note: the data are read\n")
     killed = subprocess.Popen([sys.executable, "-c", WAITING], stdout=subprocess.PIPE)
     assert killed.stdout is not None and killed.stdout.readline() == b"ready\n"
     killed.send_signal(number)
     killed.communicate()
+    with job_of(tmp_path, killed, "note: the data are read\n") as job:
+        assert job.reason == f"killed by signal {number}"
+
+
+@contextmanager
+def job_of(folder: Path, process: "subprocess.Popen[bytes]", said: str) -> Iterator[Running]:
+    """A process of a point that has ended, and what it said in its log."""
+    process.wait()
     point = SweepPoint("a", {}, load_recipe("digits").recipe)
-    assert _reason(_Running(point, RunFolder(tmp_path), killed, 0)) == f"killed by signal {number}"
+    with (folder / "log.txt").open("w+b") as log:
+        log.write(said.encode())
+        yield Running(point, RunFolder(folder), process, 0, log)
+
+
+def ended(code: int) -> "subprocess.Popen[bytes]":
+    return subprocess.Popen([sys.executable, "-c", f"raise SystemExit({code})"])
 
 
 def test_a_point_that_was_stopped_says_that_it_goes_on(tmp_path: Path) -> None:
-    (tmp_path / "log.txt").write_text("stopped: at step 3 of 9\n")
-    stopped = subprocess.Popen([sys.executable, "-c", "raise SystemExit(75)"])
-    stopped.wait()
-    point = SweepPoint("a", {}, load_recipe("digits").recipe)
-    assert "the same command goes on" in _reason(_Running(point, RunFolder(tmp_path), stopped, 0))
+    with job_of(tmp_path, ended(75), "stopped: at step 3 of 9\n") as job:
+        assert "the same command goes on" in job.reason
 
 
 def test_an_exit_code_that_is_no_signal_leaves_the_last_message(tmp_path: Path) -> None:
-    (tmp_path / "log.txt").write_text("error: an older one\nerror: a (os error: 28)\nmend it\n")
-    ended = subprocess.Popen([sys.executable, "-c", "raise SystemExit(255)"])
-    ended.wait()
-    point = SweepPoint("a", {}, load_recipe("digits").recipe)
-    assert _reason(_Running(point, RunFolder(tmp_path), ended, 0)) == "a (os error: 28)\nmend it"
+    said = "error: an older one\nerror: a (os error: 28)\nmend it\n"
+    with job_of(tmp_path, ended(255), said) as job:
+        assert job.reason == "a (os error: 28)\nmend it" and not job.found_taken
+
+
+def test_a_point_that_another_process_had_is_begun_again(tmp_path: Path) -> None:
+    """However often: whoever had it may have been stopped before it was asked whether it has it."""
+    with pytest.raises(Busy) as taken, ExitStack() as stack:
+        for _ in range(2):
+            stack.enter_context(RunFolder(tmp_path).locked())
+    waiting = _Waiting([], "test", "cpu", None)
+    with job_of(tmp_path, ended(1), f"error: {taken.value}\n") as job:
+        # Another process of the point writes a log of its own.
+        (tmp_path / "log.txt").unlink()
+        (tmp_path / "log.txt").write_text("stopped: at step 40\n")
+        assert job.found_taken and all(waiting.goes_on(job) for _ in range(5))
 
 
 def test_a_process_ends_with_its_parent_however_that_ends() -> None:
@@ -524,17 +545,15 @@ def test_a_killed_training_goes_on_and_ends_with_its_killed_worker(tmp_path: Pat
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
-def test_a_training_that_is_killed_each_time_is_a_point_that_failed() -> None:
+def test_a_training_that_is_killed_each_time_is_a_point_that_failed(tmp_path: Path) -> None:
     killed = subprocess.Popen(["sleep", "600"])
     killed.kill()
     killed.wait()
-    (point,) = plan("digits", [alpha_axis("1")])
-    job = _Running(point, RunFolder(Path()), killed, 0)
     waiting = _Waiting([], "test", "cpu", None)
-    assert [waiting.goes_on(job) for _ in range(5)] == [True, True, True, False, False]
-    failed = subprocess.Popen(["false"])
-    failed.wait()
-    assert not _Waiting([], "test", "cpu", None).goes_on(replace(job, process=failed))
+    with job_of(tmp_path, killed, "") as job:
+        assert [waiting.goes_on(job) for _ in range(5)] == [True, True, True, False, False]
+    with job_of(tmp_path, ended(1), "error: something\n") as job:
+        assert not _Waiting([], "test", "cpu", None).goes_on(job)
 
 
 def test_a_point_that_somebody_trains_is_waited_for(folder: Path) -> None:

@@ -17,6 +17,11 @@ class Busy(ParadiseError):
     """Another process works there."""
 
 
+def in_use(work: str, folder: Path) -> str:
+    """The message of one that finds a folder taken."""
+    return f"another {work} is running in {folder}; wait for it, stop it, or choose another --out"
+
+
 @contextmanager
 def locked(folder: Path, kind: str, work: str, *, shared: bool = False) -> Iterator[None]:
     """Hold the operating system's lock on a folder, which even a killed process frees.
@@ -27,7 +32,7 @@ def locked(folder: Path, kind: str, work: str, *, shared: bool = False) -> Itera
     with an error. Raises Busy where another process holds the lock, ParadiseError where the folder
     cannot be written.
     """
-    busy = f"another {work} is running in {folder}; wait for it, stop it, or choose another --out"
+    busy = in_use(work, folder)
     new = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,6 @@
 """The runs of a sweep, side by side: each is an ordinary training in a process of its own."""
 
 import os
-import re
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,31 +10,23 @@ from typing import Any
 
 import torch
 
-import paradise_cli
 from paradise_cli.build import build_data, listed_folders
 from paradise_cli.core.errors import Interrupted, ParadiseError, Requeued, UsageError
 from paradise_cli.core.locks import Busy, locked
 from paradise_cli.core.machine import choose_device
-from paradise_cli.core.parent import WATCHED
-from paradise_cli.core.processes import without_others
 from paradise_cli.core.results import refuse_among, refuse_foreign
 from paradise_cli.core.signals import stop_on_signal
 from paradise_cli.core.storage import file_digest, read_object
-from paradise_cli.recipe.imports import module_folders
 from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.runs.estimate import planned_epochs
 from paradise_cli.sweep.data import refuse_other_data
 from paradise_cli.sweep.plan import SweepPoint
+from paradise_cli.sweep.processes import Running, interrupt, start
 from paradise_cli.training.run_folder import RunFolder
 
 POLL_SECONDS = 0.2
 MOST_KILLS = 3
 """How often a point goes on that was killed: what takes too much memory is killed each time."""
-
-LOG = "log.txt"
-# With -P, a file of the user's current folder cannot stand in for a module.
-COMMAND = (sys.executable, "-P", "-m", "paradise_cli")
-PACKAGE_PATH = str(Path(paradise_cli.__file__).resolve().parents[1])
 
 
 @dataclass(frozen=True)
@@ -49,21 +37,6 @@ class FinishedRun:
     folder: Path
     evaluation: dict[str, Any] | None
     error: str | None = None
-
-
-@dataclass
-class _Running:
-    """The process of a point's run, and the slot that it takes."""
-
-    point: SweepPoint
-    run: RunFolder
-    process: subprocess.Popen[bytes]
-    slot: int
-
-    def close(self) -> None:
-        """Let go of its stdin, by which it sees that this process is there."""
-        if self.process.stdin is not None:
-            self.process.stdin.close()
 
 
 def run_points(
@@ -130,7 +103,7 @@ def _run_all(
     """
     planned = [(run, planned_epochs(point.recipe)) for point, run in waiting.points]
     reported = 0  # epochs
-    running: list[_Running] = []
+    running: list[Running] = []
     with stop_on_signal() as stop:
         try:
             while (waiting.points or running) and not stop():
@@ -139,13 +112,13 @@ def _run_all(
                         running.append(job)
                 for job in [job for job in running if job.process.poll() is not None]:
                     running.remove(job)
-                    job.close()
                     # There may be an evaluation to do, or somebody else was faster.
                     ended = job.process.returncode == 0 or waiting.is_elsewhere(job.run)
                     if ended or waiting.goes_on(job):
                         waiting.points.insert(0, (job.point, job.run))
                     else:
-                        errors[job.point.name] = _reason(job)
+                        errors[job.point.name] = job.reason
+                    job.close()
                 done = sum(min(_epochs(run), most) for run, most in planned)
                 # A resumed run takes some epochs again: progress never goes back.
                 if progress and done > reported:
@@ -155,7 +128,7 @@ def _run_all(
                     time.sleep(POLL_SECONDS)
         # Also after an error of our own: no process may be left behind.
         finally:
-            _interrupt(running)
+            interrupt(running)
         if stop():
             raise Interrupted("every run is saved, and the same command goes on from there")
 
@@ -175,7 +148,7 @@ class _Waiting:
         self._told = set[str]()
         self._kills = Counter[str]()
 
-    def start_next(self, slot: int, environment: dict[str, str]) -> _Running | None:
+    def start_next(self, slot: int, environment: dict[str, str]) -> Running | None:
         """Start what is to do for the first point that is not finished and that nobody trains."""
         for item in list(self.points):
             point, run = item
@@ -186,7 +159,7 @@ class _Waiting:
                 continue
             self.points.remove(item)
             if arguments is not None:
-                return _start(point, run, arguments, slot, environment)
+                return start(point, run, arguments, slot, environment)
         return None
 
     # Of two that begin at once one finds the folder taken: that is no failure of the point.
@@ -194,10 +167,14 @@ class _Waiting:
         """Whether another process trains the run, or has just finished it."""
         return _busy(run) or _to_do(run, self._split, self._device) is None
 
-    def goes_on(self, job: _Running) -> bool:
-        """Whether a run that a signal ended is to be started again."""
-        code = job.process.returncode
-        if code != Requeued.exit_code and _signal_of(code) is None:
+    def goes_on(self, job: Running) -> bool:
+        """Whether a run is to be started again, since a signal ended it or another process had it.
+
+        That one may have ended since, without a result.
+        """
+        if job.found_taken:
+            return True
+        if job.process.returncode != Requeued.exit_code and job.signal is None:
             return False
         self._kills[job.point.name] += 1
         return self._kills[job.point.name] <= MOST_KILLS
@@ -206,25 +183,6 @@ class _Waiting:
         if self._say is not None and point.name not in self._told:
             self._told.add(point.name)
             self._say(f"{point.name}: another process trains it; waiting for that")
-
-
-def _start(
-    point: SweepPoint,
-    run: RunFolder,
-    arguments: Sequence[str],
-    slot: int,
-    environment: dict[str, str],
-) -> _Running:
-    own = environment | {"PYTHONPATH": _python_path(point), WATCHED: "1"}
-    inherited = without_others(os.environ)
-    with (run.path / LOG).open("wb") as log:
-        process = subprocess.Popen(
-            [*COMMAND, *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=log, env=inherited | own,
-            # Ctrl-C reaches the sweep alone, which passes it on once
-            start_new_session=True,
-        )  # fmt: skip
-    return _Running(point, run, process, slot)
 
 
 def _to_do(run: RunFolder, split: str, device: str) -> list[str] | None:
@@ -281,34 +239,6 @@ def _busy(run: RunFolder) -> bool:
         return False  # the training itself says what is wrong there
 
 
-def _interrupt(running: Sequence[_Running]) -> None:
-    # First all, then wait: they save their state at the same time.
-    for job in running:
-        job.process.terminate()
-    for job in running:
-        job.process.wait()
-        job.close()
-
-
-def _reason(job: _Running) -> str:
-    """The last message of a failed run."""
-    code = job.process.returncode
-    if code == Requeued.exit_code:
-        return "stopped by a signal, and saved: the same command goes on"
-    if (number := _signal_of(code)) is not None:
-        return f"killed by signal {number}"
-    log = (job.run.path / LOG).read_text(encoding="utf-8", errors="replace").strip()
-    # The command line ends with one message behind this word, in which it may come again.
-    return re.split(r"^error: ", log, flags=re.MULTILINE)[-1] or "it ended without a message"
-
-
-def _signal_of(code: int) -> int | None:
-    """The signal that ended a process, if one did."""
-    # A command that was still able to tidy up ends as a shell reports it, with 128 + the number.
-    number = -code if code < 0 else code - 128
-    return number if number in signal.valid_signals() else None
-
-
 def _epochs(run: RunFolder) -> int:
     try:
         return run.metrics.read_bytes().count(b"\n")
@@ -340,11 +270,3 @@ def environments(points: int, device: str, jobs: int | None) -> list[dict[str, s
     # one each.
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores // slots)))
     return [{"OMP_NUM_THREADS": threads}] * slots
-
-
-def _python_path(point: SweepPoint) -> str:
-    """Where this very package is found first, and modules that the recipe imports are found too."""
-    named = os.environ.get("PYTHONPATH")
-    return os.pathsep.join(
-        filter(None, [PACKAGE_PATH, named, *module_folders(point.recipe.imports)])
-    )

@@ -258,8 +258,7 @@ def stage_rows(found: Found) -> tuple[StageRow, ...]:
 
 def _of_sample(sample: Sample, broken: Set[int], n: int) -> Proportion:
     """What stands of n images where these of the sample are broken, and as many elsewhere."""
-    left = sum(row not in broken for row in sample.rows)
-    found = sample.scaled(sample.standing, left, len(sample.rows))
+    found = sample.scaled(sum(row not in broken for row in sample.rows))
     return Proportion(found.value / n, found.low / n, found.high / n)
 
 

@@ -40,13 +40,15 @@ class Sample:
         """How many stood against the cheap suite."""
         return len(self.stood)
 
-    def scaled(self, among: int, left: int, size: int) -> Proportion:
-        """How many of `among` images have what `left` of `size` drawn from them have, by this
-        look's part of the error; of none drawn, none.
+    def scaled(self, count: int) -> Proportion:
+        """How many of those that stood have what so many of the sample have, by this look's part of
+        the error; of none drawn, none.
         """
+        size, among = len(self.rows), self.standing
         if size == 0:
             return Proportion(0.0, 0.0, 0.0)
-        return Proportion(among * left / size, *hypergeometric(left, size, among, 0.05 * self.part))
+        ends = hypergeometric(count, size, among, 0.05 * self.part)
+        return Proportion(among * count / size, *ends)
 
     @property
     def share(self) -> float:

@@ -88,7 +88,7 @@ def _lattice_accuracy(found: Found, rows: Sequence[int], wrong: Tensor) -> Propo
         return Proportion.of(int((~wrong).sum()), found.n)
     sample = found.sample
     fine = {row for row, bad in zip(rows, wrong.tolist(), strict=True) if not bad}
-    stand = sample.scaled(sample.standing, len(fine & {*sample.rows}), len(sample.rows))
+    stand = sample.scaled(len(fine & {*sample.rows}))
     # Of all that stood against the cheap suite, and of the others, which are known.
     known = len(fine - sample.stood)
     return Proportion(*((known + each) / found.n for each in (stand.value, stand.low, stand.high)))

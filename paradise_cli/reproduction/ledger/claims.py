@@ -10,10 +10,11 @@ from pydantic import BaseModel, Field, model_validator
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.core.yaml import Document, parse
+from paradise_cli.perturbations.samplers import Radius
 from paradise_cli.recipe.check import in_lines, validate
 from paradise_cli.recipe.components import Component, OneOf, Strict, Written, expand
 from paradise_cli.reproduction.quantities import QUANTITIES
-from paradise_cli.reproduction.quantities.base import Count, Radius
+from paradise_cli.reproduction.quantities.base import Count
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -254,21 +255,14 @@ def open_ledger(folder: Path) -> Ledger:
             for name, claim in claims.items()
             for each in sorted(named(claim) - networks.networks.keys())
         ]
-    # Else it would be told when the first number is written, after hours.
-    problems += [
-        RESULTS_LAST.format(path)
-        for path, claim in read
-        if claim is not None and not ends_in_results(path)
-    ]
     if problems or networks is None:
         raise ParadiseError("\n".join(problems))
     return Ledger(folder, claims, networks)
 
 
-def ends_in_results(path: Path) -> bool:
-    """Whether nothing stands below the results of a claim's file, which writing them would lose."""
-    keys = [*parse(path.read_text(encoding="utf-8"), str(path)).data]
-    return RESULTS not in keys or keys[-1] == RESULTS
+def ends_in_results(data: Mapping[str, Any]) -> bool:
+    """Whether nothing stands below the results in a file, which writing them would lose."""
+    return RESULTS not in data or [*data][-1] == RESULTS
 
 
 def named(claim: Claim) -> set[str]:
@@ -287,6 +281,9 @@ def _read(path: Path, kind: type[M], problems: list[str]) -> M | None:
         document: Document = parse(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
         raise ParadiseError(f"{path}: cannot be read: {error}") from error
+    # Else it would be told when the first number is written, after hours.
+    if not ends_in_results(document.data):
+        problems.append(RESULTS_LAST.format(path))
     data: Any = expand(kind, document.data)
     document.data = data
     found = None if document.problems else validate(kind, document)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.storage import publish_text
-from paradise_cli.core.yaml import dump
+from paradise_cli.core.yaml import dump, parse
 from paradise_cli.reproduction.ledger.claims import (
     RESULTS,
     RESULTS_LAST,
@@ -21,10 +21,10 @@ def keep(path: Path, claim: Claim, result: Result) -> bool:
     """
     if claim.newest(result.scale) == result:
         return False
-    if not ends_in_results(path):
-        raise ParadiseError(RESULTS_LAST.format(path))
     # As text, so that comments and the order of keys stay as people wrote them.
     text = path.read_text(encoding="utf-8")
+    if not ends_in_results(parse(text, str(path)).data):
+        raise ParadiseError(RESULTS_LAST.format(path))
     above = text.partition(f"\n{RESULTS}:")[0].rstrip()
     every = [each.model_dump(mode="json", exclude_defaults=True) for each in claim.results]
     new = result.model_dump(mode="json", exclude_defaults=True)

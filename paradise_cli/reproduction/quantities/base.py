@@ -108,8 +108,6 @@ class Network:
 
 Count: TypeAlias = Annotated[int, Field(ge=1)]
 """How many of something, in the settings of a quantity."""
-Radius: TypeAlias = Annotated[float, Field(gt=0, le=1)]
-"""How far a pixel in [0, 1] may be changed."""
 
 Quantity: TypeAlias = Callable[[Sequence[Network]], Measured]
 """What a check measures of the networks that it names."""

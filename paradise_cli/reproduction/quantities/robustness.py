@@ -14,6 +14,7 @@ from paradise_cli.core.proportions import Proportion
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.evaluation.nuisance import STRENGTHS, Mean
 from paradise_cli.perturbations import SAMPLERS, Sampler
+from paradise_cli.perturbations.samplers import Radius
 from paradise_cli.reproduction.loss import Loss
 from paradise_cli.reproduction.posterior_shift import random_corner, shifts
 from paradise_cli.reproduction.quantities.base import (
@@ -22,7 +23,6 @@ from paradise_cli.reproduction.quantities.base import (
     Measured,
     Network,
     Quantity,
-    Radius,
     only,
     pair,
 )

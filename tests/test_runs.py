@@ -174,9 +174,28 @@ def test_other_data_are_refused_with_the_difference(tmp_path: Path) -> None:
     shutil.rmtree(root / "ant")
     with pytest.raises(UsageError, match=r"data\.size: 8 -> 9"):
         fit(folder_recipe(root, "data.size=9"), tmp_path / "run")
+    elsewhere = pictures(tmp_path / "elsewhere", "bird", "cat", "dog", seed=1)
+    with pytest.raises(UsageError, match="have other names or labels than before"):
+        fit(folder_recipe(elsewhere), tmp_path / "run")
     now = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert now == before
     fit(chosen, tmp_path / "run")
+
+
+def test_data_that_were_moved_and_settings_that_decide_no_number_may_change(
+    tmp_path: Path,
+) -> None:
+    root = pictures(tmp_path / "data", "bird", "cat", "dog")
+    constant = "optim.schedule={name: constant}"
+    fit(folder_recipe(root, constant, "train.epochs=2"), tmp_path / "whole")
+    fit(folder_recipe(root, constant), tmp_path / "run")
+    moved = root.rename(tmp_path / "moved")
+    changed = folder_recipe(moved, constant, "train.epochs=2", "train.checkpoint_minutes=1")
+    fit(changed, tmp_path / "run")
+    assert_same(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+    recorded = flat(yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text()))
+    assert recorded["data.root"] == str(moved)
+    assert recorded["train.checkpoint_minutes"] == 1
 
 
 # Weights to start from

@@ -103,7 +103,7 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
     if folder.recipe.exists():
         # Read as a recipe, so that a default of a newer version is no change.
         started = load_recipe(str(folder.recipe)).recipe
-        folder.refuse_change(started.resolved(), recipe.resolved(), longer=True)
+        folder.refuse_change(started.resolved(), recipe.resolved(), going_on=True)
         # A GPU must not go on in bf16 with what a CPU began in fp32.
         recipe = _decided_as(started, recipe)
     info = build_info(recipe)
@@ -235,7 +235,7 @@ def _refuse_other_recipe(folder: RunFolder, saved: Saved, checkpoints: Checkpoin
     imports = {"imports": before.get("imports")}
     folder.refuse_change(imports, {"imports": now["imports"]}, source=saved.path)
     started = parse_resolved(before, str(saved.path)).resolved()
-    folder.refuse_change(started, now, longer=True, source=saved.path)
+    folder.refuse_change(started, now, going_on=True, source=saved.path)
 
 
 def _with_best_there(saved: Saved, folder: RunFolder, report: Reporter) -> Saved:

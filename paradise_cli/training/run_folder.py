@@ -17,6 +17,10 @@ PLAIN, AVERAGED = "plain", "averaged"
 """Kinds of weights: as the optimiser left them, and their average over the last steps."""
 ABSENT = "(absent)"
 EPOCHS = "train.epochs"
+FREE = ("data.root", "train.checkpoint_minutes", "train.log")
+"""What may change when a training goes on: it decides no number. Data are compared, wherever they
+lie, by what they hold.
+"""
 
 
 class RunFolder:
@@ -85,21 +89,22 @@ class RunFolder:
         started: dict[str, Any],
         recipe: dict[str, Any],
         remedy: str = "choose another --out, or start over beside it with --fresh",
-        longer: bool = False,
+        going_on: bool = False,
         source: Path | None = None,
     ) -> None:
         """Raise UsageError with the difference where the resolved recipe is not that of the start.
 
-        What one of the two leaves to the machine is no difference; nor are more epochs, where going
-        on `longer` is allowed. `source` is where the start is known from, if not from the folder.
+        What one of the two leaves to the machine is no difference; nor, for a training that is
+        `going_on`, are more epochs or what is FREE. `source` is where the start is known from, if
+        not from the folder.
         """
         before, now = flat(started), flat(recipe)
         changes = []
         for key in sorted(before.keys() | now.keys()):
             old, new = before.get(key, ABSENT), now.get(key, ABSENT)
             # The steps already taken are the same, so more of them change nothing.
-            extended = longer and key == EPOCHS and new > old
-            if old != new and "auto" not in (old, new) and not extended:
+            allowed = going_on and (key in FREE or (key == EPOCHS and new > old))
+            if old != new and "auto" not in (old, new) and not allowed:
                 changes.append(f"  {key}: {old} -> {new}")
         if changes:
             raise UsageError(

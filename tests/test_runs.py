@@ -105,6 +105,15 @@ def test_going_on_keeps_what_the_machine_decided(
         run(tmp_path, "train.precision=fp32", "train.epochs=1")
 
 
+def test_fewer_images_than_a_batch_are_told(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "data", "bird", "cat", "dog")  # 27 to train on
+    told = "one step an epoch (27 images are no full batch of 28)"
+    for batch, expected in ((28, True), (27, False)):
+        recipe = folder_recipe(root, f"train.batch_size={batch}")
+        (opening,) = fit(recipe, tmp_path / str(batch)).said
+        assert (told in opening) == expected
+
+
 def test_an_older_folder_that_says_auto_goes_on(tmp_path: Path) -> None:
     run(tmp_path)
     path = tmp_path / "recipe.yaml"

@@ -95,6 +95,9 @@ def _opening(training: Training) -> str:
     parts = [f"{training.folder.path}: {training.device}", training.plan.precision]
     if world_size() > 1:
         parts.append(f"{world_size()} processes")
+    images, batch = len(training.data.train), training.plan.batch_size
+    if images < batch:
+        parts.append(f"one step an epoch ({images} images are no full batch of {batch})")
     if training.saved is not None:
         parts.append(f"going on from step {training.step:,}")
     if training.extended is not None:

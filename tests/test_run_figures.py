@@ -127,6 +127,12 @@ def test_what_is_no_run_is_named(runs: None, words: list[str], message: str) -> 
     assert message in figure(*words, code=2).stderr
 
 
+def test_of_several_models_the_one_that_does_not_fit_is_named(runs: None) -> None:
+    models = ["digits-2d", "fashion-mnist-2d-supervised"]
+    stderr = figure("plane", *models, "--data", "digits", code=1).stderr
+    assert "fashion-mnist-2d-supervised.safetensors: digits has images 1x8x8" in stderr
+
+
 def test_the_plane_has_the_numbers_of_evaluate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pictures: None
 ) -> None:

@@ -179,7 +179,12 @@ def open_same_images(
     overrides: Sequence[str],
 ) -> list["EvaluationData"]:
     """`open_images` for each model; raises ParadiseError where two of them read other images."""
-    opened = [open_images(each, picture, data, split, overrides) for each in loaded]
+    opened = []
+    for model in loaded:
+        try:
+            opened.append(open_images(model, picture, data, split, overrides))
+        except ParadiseError as error:
+            raise type(error)(f"{model.source}: {error}") from error
     first = opened[0]
     for model, other in zip(loaded, opened, strict=True):
         same = list(other.split.ids) == list(first.split.ids)

@@ -1,7 +1,10 @@
 """What a training step asks of a machine, counted, against what its formulas say."""
 
 import pytest
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 
+from paradise_cli.models.mlp import MLPBackbone
 from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.runs.work import Work, work_of
 
@@ -49,6 +52,18 @@ def test_operations_are_those_of_the_layers(steps: int) -> None:
     step = 3 * LAYERS - 64 * 8
     expected = 2 * (step + steps * 2 * LAYERS)
     assert counted(f"views=[{view}]").operations == expected
+
+
+def test_attention_is_counted_as_its_two_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = MLPBackbone.forward
+
+    def attentive(self: MLPBackbone, images: Tensor) -> Tensor:
+        tokens = plain(self, images).view(-1, 1, 4, 2)
+        return scaled_dot_product_attention(tokens, tokens, tokens).flatten(1)
+
+    monkeypatch.setattr(MLPBackbone, "forward", attentive)
+    products = 2 * (4 * 2 * 4)  # of 4 tokens of 2 entries: weights, and what they weigh
+    assert counted().operations == 2 * (3 * LAYERS - 64 * 8 + 3 * products)
 
 
 def test_a_batch_in_parts_takes_what_a_whole_one_does() -> None:

@@ -204,6 +204,9 @@ def test_what_should_be_known_of_the_data_is_kept_with_the_number(
     notes = document("evaluate", model.source, "--data", holiday, "--device", "cpu")["notes"]
     assert notes[0] == "holiday has no test split: all of its 24 images are taken"
     assert "holiday has 2 of the model's 3 classes ('cat', 'dog')" in notes[1]
+    # Whoever asks for what was held out of the training must not be given all.
+    with pytest.raises(ParadiseError, match=r"holiday has no validation split; it has: "):
+        opened(model, data=str(holiday), split="validation")
 
 
 def test_an_archive_is_judged_by_the_models_numbers(model: LoadedModel, tmp_path: Path) -> None:

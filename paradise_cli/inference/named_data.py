@@ -178,10 +178,11 @@ def _archive_for_model(data: str, info: DataInfo) -> NamedData:
 def _chosen(bundle: DataBundle, split: str, way: str, *, own: bool) -> NamedData:
     """The split asked for; of data that have no splits, and taught the model nothing, all.
 
-    A split that is not there is refused with the others, named in the user's own `way`.
+    A split that is not there is refused with the others, named in the user's own `way`; so is what
+    would be held out, of which only the training's own data have a part.
     """
     there, label = bundle.splits(), bundle.info.label
-    if not own and list(there) == ["train"]:
+    if not own and list(there) == ["train"] and split != "validation":
         images = there["train"]
         whole = f"{label} has no {split} split: all of its {len(images):,} images are taken"
         return NamedData(images, bundle.info, f"all of {label}", (whole, *bundle.notes))

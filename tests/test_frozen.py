@@ -337,6 +337,19 @@ def test_photos_end_with_a_measurement_and_the_frontier_beside_it(
     assert Path("run/frontier/points/alpha=0.1/log.txt").stat().st_mtime_ns == log
 
 
+def test_other_photos_under_the_same_names_are_refused(photos: Path) -> None:
+    """A training on features stands on the photos themselves."""
+    shorter = ["train.frontier=[]", "train.min_steps=2", "train.epochs=1", "data.validation=0.2"]
+    more = [word for each in shorter for word in ("--set", each)]
+    command = ["train", "photos", "--set", f"data.root={photos}", *SIZED, *more, "--out", "run"]
+    run(*command)
+    for path in photos.rglob("*.png"):
+        Image.new("RGB", (SIZE, SIZE), "red").save(path)
+    refused = run(*command, code=2).stderr
+    assert "the training images have other pixels than before" in refused
+    assert "the validation images have other pixels than before" in refused
+
+
 def test_photos_without_classes_are_learnt_from_their_features(photos: Path) -> None:
     """Squared error of features: no bits leave their variance, and z has to explain some of it."""
     plain, draw = photos.parent / "plain", np.random.default_rng(1)

@@ -26,6 +26,7 @@ from paradise_cli.recipe.schema import Recipe, load_recipe
 from paradise_cli.runs.estimate import dry_run
 from paradise_cli.runs.pictures import draw_confusion, draw_curves
 from paradise_cli.runs.train import train
+from paradise_cli.training.data_identity import differences, identity
 from paradise_cli.training.run_folder import flat
 
 from .test_training import STEPS, Listener, assert_same, run, weights
@@ -189,6 +190,44 @@ def test_other_data_are_refused_with_the_difference(tmp_path: Path) -> None:
     now = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert now == before
     fit(chosen, tmp_path / "run")
+
+
+def test_other_validation_and_test_images_are_refused_by_the_name_of_their_split(
+    tmp_path: Path,
+) -> None:
+    """The first decide which weights are best, the second are what a sweep compares."""
+    root = tmp_path / "data"
+    for part in ("train", "val", "test"):
+        pictures(root / part, "bird", "cat", count=3)
+    chosen = folder_recipe(root, "train.batch_size=3", "data.validation=0")
+    fit(chosen, tmp_path / "run")
+
+    def refused() -> list[str]:
+        with pytest.raises(UsageError, match="was started with other data") as error:
+            fit(chosen, tmp_path / "run")
+        return str(error.value).splitlines()[1:-1]
+
+    Image.new("RGB", (8, 8)).save(root / "val" / "cat" / "0-001.png")
+    assert refused() == ["  the validation images have other pixels than before"]
+    (root / "test" / "cat" / "0-001.png").rename(root / "test" / "bird" / "0-004.png")
+    renamed = "  the test images have other names or labels than before"
+    assert refused() == ["  the validation images have other pixels than before", renamed]
+    (root / "test" / "bird" / "0-004.png").unlink()
+    assert refused()[1:] == ["  test images: 6 -> 5"]
+    shutil.rmtree(root / "test")
+    assert refused()[-1] == "  test images: 6 -> 0"
+
+
+def test_a_checkpoint_that_knows_of_training_images_alone_is_taken() -> None:
+    data = build_data(load_recipe("digits").recipe)
+    now = identity(data)
+    older = {name: value for name, value in now.items() if name not in ("validation", "test")}
+    assert now["test"]["images"] == len(data.splits()["test"])
+    assert differences(older, now) == []
+    # And one that stood on features, which have a shape of their own and no pixels.
+    features = older | {"shape": [1280, 1, 1], "pixels": None}
+    assert differences(features, now) == []
+    assert differences(features | {"images": 1}, now) == ["  training images: 1 -> 1,293"]
 
 
 def test_data_that_were_moved_and_settings_that_decide_no_number_may_change(

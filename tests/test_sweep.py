@@ -209,6 +209,10 @@ def test_points_that_were_trained_on_other_data_are_refused(
     text = sweep(folder, "--alpha", "0.1,1,2", code=2)
     assert "alpha=0.1 was trained on other data:\n  training images: 1,437 -> 7\n" in text
     assert (folder / "sweep.csv").read_bytes() == before
+    # Nor are points compared that were measured on other images.
+    monkeypatch.setattr(sweep_data, "identity", lambda data: known(data) | {"test": None})
+    text = sweep(folder, "--alpha", "0.1,1,2", code=2)
+    assert "alpha=0.1 was trained on other data:\n  test images: 360 -> 0\n" in text
 
 
 def test_a_point_that_diverges_leaves_the_others(folder: Path) -> None:

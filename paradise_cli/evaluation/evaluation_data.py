@@ -122,8 +122,10 @@ def _learned_notes(data: DataBundle, source: Path | str) -> list[str]:
     before = None if run is None else Checkpoints(run.checkpoints, {}).data()
     if before is None:
         return []
-    # To read pixels that nothing is compared with takes seconds.
-    changes = differences(before, identity(data, pixels=before.get("pixels") is not None))
+    # To read pixels that nothing is compared with takes seconds; and of what a training only
+    # measured the model has learned nothing.
+    seen = before.get("pixels") is not None
+    changes = differences(before, identity(data, pixels=seen, splits=("train",)))
     if not changes:
         return []
     shown = "; ".join(line.strip() for line in changes)

@@ -110,11 +110,11 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
     check_memory(recipe, info, device)
     check_views(recipe, info)
     check_validation(recipe, info)
-    data = _data(recipe, report)
+    images = _data(recipe, report)
     # A damaged record would stop the training only at its end.
     folder.records()
-    pictured = data.info
-    model, data = _behind_backbone(build_model(recipe, pictured).to(device), data, recipe)
+    pictured = images.info
+    model, data = _behind_backbone(build_model(recipe, pictured).to(device), images, recipe)
     objective = build_objective(recipe, data.info).to(device)
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
     # An average has the tensors of its model.
@@ -123,7 +123,8 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
         recipe = in_sound_precision(recipe, model, data.info.shape, device)
     plan = build_plan(recipe, model, device)
     recipe = settled(recipe, plan)
-    stands_on = {"recipe": recipe.name, "settings": recipe.resolved(), "data": identity(data)}
+    # Of the images, also where it learns from features of them: those are rounded elsewhere.
+    stands_on = {"recipe": recipe.name, "settings": recipe.resolved(), "data": identity(images)}
     checkpoints = Checkpoints(folder.checkpoints, stands_on)
     saved = _saved(folder, checkpoints, modules, optimizer, report)
     # A checkpoint replaces all weights: those of the start may be gone by now.

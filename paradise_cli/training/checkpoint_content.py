@@ -44,12 +44,17 @@ class _OlderState(_Sums):
     best_step: Count
 
 
-class _Data(Strict):
-    shape: list[Count]
-    classes: dict[_Name, list[_Name]]
+class _Images(Strict):
     images: Count
     sha256: str
     pixels: str | None = None
+
+
+class _Data(_Images):
+    shape: list[Count]
+    classes: dict[_Name, list[_Name]]
+    validation: _Images | None = None
+    test: _Images | None = None
 
 
 class _Metadata(Strict):

@@ -308,6 +308,28 @@ def test_a_head_for_other_classes_starts_anew(tmp_path: Path) -> None:
     assert load(tmp_path / "second").classes() == {"cross_entropy": ("ant", "dog")}
 
 
+def test_pixels_are_normalised_as_the_recipe_says_whatever_it_starts_from(tmp_path: Path) -> None:
+    root = pictures(tmp_path / "data", "bird", "cat")
+    theirs = ["model.mean=[0.25, 0.5, 0.75]", "model.std=[0.5, 0.5, 0.5]"]
+    fit(folder_recipe(root, *theirs), tmp_path / "first")
+    init = [f"train.init={tmp_path / 'first'}", "train.epochs=0"]
+    ours = ["model.mean=[0.5, 0.5, 0.5]", "model.std=[0.25, 0.25, 0.25]"]
+    started = fit(folder_recipe(root, *ours, *init), tmp_path / "second").said[0]
+    assert started.endswith(
+        "takes the encoder, head cross_entropy; not its normalisation: pixels are normalised as"
+        " this recipe says, there by model.mean=[0.25, 0.5, 0.75] and model.std=[0.5, 0.5, 0.5]"
+    )
+    first, second = weights(tmp_path / "first"), weights(tmp_path / "second")
+    assert second.pop("mean").flatten().tolist() == [0.5] * 3
+    assert second.pop("std").flatten().tolist() == [0.25] * 3
+    assert_same(second, {name: first[name] for name in second})
+    # Without one there is none: what is saved is what the recipe says.
+    fit(folder_recipe(root, *init), tmp_path / "third")
+    assert weights(tmp_path / "third")["mean"].flatten().tolist() == [0.0] * 3
+    started = fit(folder_recipe(root, *theirs, *init), tmp_path / "fourth").said[0]
+    assert started.endswith("takes the encoder, head cross_entropy")
+
+
 def test_as_many_but_other_classes_are_other_classes(tmp_path: Path) -> None:
     fit(folder_recipe(pictures(tmp_path / "old", "bird", "cat")), tmp_path / "first")
     new = pictures(tmp_path / "new", "cat", "dog")

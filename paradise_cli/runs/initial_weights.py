@@ -13,6 +13,7 @@ from paradise_cli.models.weights import fill
 from paradise_cli.recipe.schema import Recipe
 
 HEADS = "heads."
+NORMALISATION = ("mean", "std")
 
 
 def start_from(model: StochasticEncoder, recipe: Recipe, info: DataInfo, path_or_name: str) -> str:
@@ -20,8 +21,9 @@ def start_from(model: StochasticEncoder, recipe: Recipe, info: DataInfo, path_or
 
     The encoder must be of the same architecture. A head is taken where its weights fit and, of a
     classifier, where it tells the same classes apart in the same order; else it stays as it was
-    drawn. Says in one sentence what was taken. Raises ParadiseError for weights of another
-    architecture, and what `find_model` and `read_trained` raise.
+    drawn. Pixels are normalised as the recipe says. Says in one sentence what was taken. Raises
+    ParadiseError for weights of another architecture, and what `find_model` and `read_trained`
+    raise.
     """
     path = find_model(path_or_name)
     found = read_trained(path)
@@ -39,10 +41,27 @@ def start_from(model: StochasticEncoder, recipe: Recipe, info: DataInfo, path_or
     for name, tensor in own.items():
         if name.startswith(HEADS):
             kept[name] = tensors[name] if name.split(".")[1] in taken else tensor
+    normal = {name: tensor.clone() for name, tensor in own.items() if name in NORMALISATION}
     fill(model, kept, path)
     fresh = [_fresh(head, ours, theirs) for head in model.heads if head not in taken]
     parts = [f"the encoder{''.join(f', head {head}' for head in taken)}"]
-    return f"starting from {path}: takes {'; '.join(parts + fresh)}"
+    parts += fresh + _other_normalisation(normal, model.state_dict())
+    # The recipe says how pixels are normalised, and what is saved says so after it.
+    model.load_state_dict(normal, strict=False)
+    return f"starting from {path}: takes {'; '.join(parts)}"
+
+
+def _other_normalisation(own: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> list[str]:
+    """What to say where weights were trained under another normalisation than the recipe's."""
+    # Half precision is a way to store weights, and rounds.
+    if all(tensor.allclose(theirs[name], rtol=1e-3) for name, tensor in own.items()):
+        return []
+    told = " and ".join(f"model.{name}={_numbers(theirs[name])}" for name in NORMALISATION)
+    return [f"not its normalisation: pixels are normalised as this recipe says, there by {told}"]
+
+
+def _numbers(values: Tensor) -> str:
+    return f"[{', '.join(f'{value:.5g}' for value in values.flatten().tolist())}]"
 
 
 def _fits(head: str, own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> bool:

@@ -6,6 +6,7 @@ import resource
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -451,8 +452,32 @@ def test_an_archive_is_encoded_with_its_labels(model: LoadedModel, tmp_path: Pat
     found = model.encode(tmp_path / "a.npz")
     assert np.array_equal(found.mean, model.encode(pixels).mean)
     assert found.labels[:, 0].tolist() == [2, 0, 1, -1, 2]
+    assert found.class_names == ()
     with pytest.raises(UsageError, match="cannot be mixed"):
         model.open([str(tmp_path / "a.npz"), str(tmp_path / "a.npz")])
+
+
+@pytest.mark.parametrize("classes", [True, False])
+def test_labels_of_an_archive_are_numbers_whatever_the_model_knows(
+    model: LoadedModel, tmp_path: Path, classes: bool
+) -> None:
+    """Of three classes or none: the user's number 7 is neither, and 0 need not be a cat."""
+    if not classes:
+        model = replace(model, info=replace(model.info, targets=()))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 12, 12), np.uint8)
+    np.savez(tmp_path / "a.npz", images=pixels, labels=np.array([7, -1, 0]))
+    for kind in ("parquet", "npz"):
+        write(model, tmp_path / "a.npz", tmp_path / f"z.{kind}")
+    table = parquet.read_table(tmp_path / "z.parquet").to_pydict()
+    assert table["class"] == ["7", None, "0"]
+    with np.load(tmp_path / "z.npz") as z:
+        assert z["labels"].tolist() == [[7], [-1], [0]]
+        # Without that member the numbers would be those of the model's classes.
+        assert ("class_names" in z) is classes
+        assert not classes or z["class_names"].shape == (0,)
+    np.savez(tmp_path / "a.npz", images=pixels, labels=np.array([7, -5, 0]))
+    with pytest.raises(ParadiseError, match=r"labels run from -5 to 7: .* or -1 for an image"):
+        model.open(tmp_path / "a.npz")
 
 
 @contextmanager

@@ -21,7 +21,7 @@ class Encoding:
     `ids` say which image a row is, `labels` int64 [N, T] are -1 where unknown, `samples` are
     float32 [N, K, latent_dim] where asked for, and `skipped` are the files that could not be read.
     The first column of `labels` numbers `class_names`: the model's classes, and after them the
-    class folders that it does not know.
+    class folders that it does not know; there are none for the labels of an archive.
     """
 
     mean: NDArray[np.float32]

@@ -130,7 +130,10 @@ WRITERS: dict[str, Callable[[Path, Embeddings], None]] = {
 
 def _class(source: ImageSource, row: int) -> str | None:
     label = int(source.labels[row, 0]) if source.labels.shape[1] else -1
-    return as_utf8(source.class_names[label]) if label >= 0 else None
+    if label < 0:
+        return None
+    # An archive says by numbers alone what its images are.
+    return as_utf8(source.class_names[label]) if source.class_names else str(label)
 
 
 def _list_type(shape: tuple[int, ...]) -> Any:

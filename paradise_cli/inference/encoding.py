@@ -51,8 +51,9 @@ def encode_to_file(
 
     `.npy` holds the means, float32 [N, latent_dim], or with `samples` K draws instead, [N, K,
     latent_dim]. `.npz` holds mean, log_variance, labels [N, T], ids and, with `samples`, the draws;
-    and where images lie in class folders that the model does not know, class_names, which the first
-    column of the labels numbers. Of full posteriors there is `scale_tril` too: see `Encoding`.
+    and class_names, which the first column of the labels numbers, where they are not the model's:
+    as of class folders that it does not know, or none at all where labels are those of an archive.
+    Of full posteriors there is `scale_tril` too: see `Encoding`.
     `.safetensors` holds the same numbers and no texts, `.parquet` a row of path, class and these
     arrays for each image. With `features` there is one array in place of the posterior's: what its
     backbone gives, [N, F].

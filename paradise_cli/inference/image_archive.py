@@ -110,4 +110,9 @@ def _labels(labels: NDArray[Any] | None, n: int, path: Path) -> Tensor | None:
             f"{path}: labels of type {type_of(labels)} and shape {list(labels.shape)};"
             f" {n} integers are needed"
         )
+    if labels.size and labels.min() < -1:
+        raise ParadiseError(
+            f"{path}: labels run from {labels.min()} to {labels.max()}: class numbers, which begin"
+            " at 0, are needed, or -1 for an image without label"
+        )
     return torch.from_numpy(as_int64(labels, f"{path}:"))

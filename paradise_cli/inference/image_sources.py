@@ -50,7 +50,7 @@ class ImageSource:
     `dtype` says; it raises UnreadableImage for a file that is no image. `stride` is how many rows
     to read at a time. Labels are int64 [N, T], -1 where unknown; the first column numbers
     `class_names`: of a data set its own, else the model's and after them those of class folders
-    that the model does not know.
+    that the model does not know. Labels of an archive have no names: what they number is unknown.
     """
 
     ids: Sequence[str]
@@ -240,7 +240,7 @@ def _of_archive(path: Path, info: DataInfo) -> ImageSource:
     if archive.labels is None:
         return source
     labels = archive.labels if archive.labels.ndim == 2 else archive.labels[:, None]
-    return dataclasses.replace(source, labels=labels.numpy())
+    return dataclasses.replace(source, labels=labels.numpy(), class_names=())
 
 
 def _of_file(path: Path, info: DataInfo) -> ImageSource:

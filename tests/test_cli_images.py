@@ -38,6 +38,34 @@ def test_encode(model: str, photos: Path, tmp_path: Path) -> None:
     assert np.load(tmp_path / "z.npy").shape == (6, LATENT)
 
 
+def test_one_index_is_never_of_two_lists_of_images(
+    model: str, photos: Path, tmp_path: Path
+) -> None:
+    """Of z.npy and z.npz: what a new image would do to the rows of the one that stands."""
+
+    def encode(name: str, *more: str) -> Result:
+        return run("encode", photos, "-o", tmp_path / name, "-m", model, *more)
+
+    def listed() -> list[str]:
+        with (tmp_path / "z.index.csv").open(newline="") as file:
+            return [row["path"] for row in csv.DictReader(file)]
+
+    assert encode("z.npy").exit_code == 0
+    before = listed()
+    (photos / "000-new.png").write_bytes(min(photos.rglob("*.png")).read_bytes())
+    done = encode("z.npz")
+    assert done.exit_code == 2 and not (tmp_path / "z.npz").exists() and listed() == before
+    assert "z.index.csv holds another result, made with other listing (6 images, " in done.stderr
+    assert ", now 7 images, " in done.stderr
+    # Alone, the same command follows its folder.
+    assert encode("z.npy").exit_code == 0
+    assert listed() == sorted([*before, str(photos / "000-new.png")])
+    assert encode("z.npz").exit_code == 0 and len(np.load(tmp_path / "z.npy")) == 7
+    (photos / "000-new.png").unlink()
+    assert encode("z.npy").exit_code == 2
+    assert encode("z.npy", "--overwrite").exit_code == 0 and listed() == before
+
+
 def test_file_names_need_not_be_text(model: str, photos: Path, tmp_path: Path) -> None:
     first = min(photos.rglob("*.png"))
     strange = Path(os.fsdecode(os.fsencode(photos) + b"/caf\xe9 \xff, \n.png"))

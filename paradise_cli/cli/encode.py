@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from paradise_cli.cli.images import (
+    SHOWN_DIGITS,
     AheadOption,
     ImagesArgument,
     ModelOption,
@@ -20,12 +21,13 @@ from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption, 
 from paradise_cli.cli.output import note, print_json
 from paradise_cli.core.errors import UsageError
 from paradise_cli.core.ranges import MOST_DRAWS
-from paradise_cli.core.results import EMBEDDINGS, REMEDY, replacing
+from paradise_cli.core.results import EMBEDDINGS, REMEDY, origin_at, replacing
 from paradise_cli.core.signals import goes_on
 from paradise_cli.core.units import counted
 
 if TYPE_CHECKING:
     from paradise_cli.inference.encoding import Encoded
+    from paradise_cli.inference.image_sources import ImageSource
     from paradise_cli.inference.loading import LoadedModel
 
 
@@ -130,14 +132,26 @@ def write_embeddings(
                 loaded, source, out, origin, size=parts, overwrite=overwrite,
                 progress=advance, say=note, **asked,
             )  # fmt: skip
-    # The index is that of z.npy and of z.npz, whatever the model and the draws.
-    rows = {"images": origin["images"]}
+    index, rows = index_path(out), _rows(source, origin)
+    # That of the same command and of no other output may list what its images are now.
+    own = (origin_at(index) or {}).get("images") == rows["images"] and not _shares_index(out)
     with (
         replacing(out, origin, overwrite=overwrite, remedy=remedy),
-        replacing(index_path(out), rows, overwrite=overwrite, remedy=remedy),
+        replacing(index, rows, overwrite=overwrite or own, remedy=remedy),
         progress_bar(len(source.ids), "encoding") as advance,
     ):
         return encode_to_file(loaded, source, out, progress=advance, **asked)
+
+
+def _rows(source: "ImageSource", origin: dict[str, Any]) -> dict[str, Any]:
+    """What decides an index, that of z.npy and of z.npz, whatever the model and the draws."""
+    number = counted(len(source.ids), "image")
+    return {"images": origin["images"], "listing": f"{number}, {source.listing[:SHOWN_DIGITS]}"}
+
+
+def _shares_index(out: Path) -> bool:
+    """Whether the index of this output is that of another, too."""
+    return any(out.with_suffix(kind).is_file() for kind in EMBEDDINGS if kind != out.suffix)
 
 
 def _refuse_itself(out: Path, read: Sequence[str]) -> None:

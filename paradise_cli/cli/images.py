@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from paradise_cli.inference.loading import LoadedModel
 
 _SHOWN = 20  # unreadable files that are named
-_SHOWN_DIGITS = 16  # of a digest, which a message may show
+SHOWN_DIGITS = 16  # of a digest, which a message may show
 _LONGEST_PATH = 1000  # characters of one; Linux opens none of more than 4,095
 
 ImagesArgument = Annotated[
@@ -75,7 +75,7 @@ def model_of(loaded: "LoadedModel") -> dict[str, str]:
     """Which model decides a result; a file or a run may hold other weights by the next time."""
     from paradise_cli.core.results import place
 
-    return {"model": place(str(loaded.source)), "weights": loaded.digest[:_SHOWN_DIGITS]}
+    return {"model": place(str(loaded.source)), "weights": loaded.digest[:SHOWN_DIGITS]}
 
 
 def data_of(data: str | None, split: str | None, overrides: Sequence[str]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import glob
+import hashlib
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -60,6 +61,11 @@ class ImageSource:
     stride: int
     read: Callable[[int, int], NDArray[Any]]
     class_names: tuple[str, ...] = ()
+
+    @property
+    def listing(self) -> str:
+        """Hex sha256 of the ids: a folder of one name may hold other images by the next time."""
+        return hashlib.sha256("\0".join(self.ids).encode(errors="surrogateescape")).hexdigest()
 
 
 def open_images(images: Images, recipe: Recipe, info: DataInfo) -> ImageSource:

@@ -1,6 +1,5 @@
 """Embeddings as numbered files, which any number of processes write together; docs/use.md."""
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -131,8 +130,7 @@ def _whole_origin(
     model: LoadedModel, source: ImageSource, origin: Mapping[str, Any], size: int, suffix: str
 ) -> dict[str, Any]:
     """What decides every part: a folder may have got more images, a file other weights."""
-    names = hashlib.sha256("\0".join(source.ids).encode(errors="surrogateescape"))
-    whole = {**origin, "listing": names.hexdigest(), "weights": model.digest, "size": size}
+    whole = {**origin, "listing": source.listing, "weights": model.digest, "size": size}
     # One manifest is for z.npy and for z.npz.
     whole["kind"] = suffix
     return dict(json.loads(json.dumps(whole)))

@@ -449,6 +449,14 @@ def test_a_part_of_images_that_have_changed_is_not_taken_for_what_was_held_out(
     # Of other data the model has learned nothing, wherever they lie.
     copied = shutil.copytree(tmp_path / "photos", tmp_path / "copied")
     assert "since the training" not in run(tmp_path / "run", "--data", copied).stderr
+    # Of its own it has, wherever they lie now: what was held out is the same ten of 40.
+    (copied / path.relative_to(tmp_path / "photos")).unlink()
+    found = run(tmp_path / "run", "--data", copied)
+    assert found.exit_code == 1
+    assert "copied, which the model learned from, has no test split" in found.stderr
+    for named in (["--data", copied], ["--set", f"data.root={copied}"]):
+        held_out = run(tmp_path / "run", *named, "--split", "validation").stdout
+        assert "copied, validation: 10 images" in held_out
 
 
 @pytest.mark.parametrize(

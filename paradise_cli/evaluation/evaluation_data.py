@@ -1,18 +1,21 @@
 """The split that a model is judged on, and whether it fits the model."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from paradise_cli.build import build_data
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.data import DataBundle, DataInfo, Split, Target, match_classes
 from paradise_cli.inference.find_model import run_of
 from paradise_cli.inference.loading import LoadedModel
-from paradise_cli.inference.named_data import open_for_model
-from paradise_cli.recipe.schema import Recipe
+from paradise_cli.inference.named_data import open_for_model, root_given
+from paradise_cli.recipe.schema import Recipe, parse_resolved
 from paradise_cli.training.checkpoint import Checkpoints
 from paradise_cli.training.data_identity import differences, identity
 
@@ -39,6 +42,7 @@ def open_split(
 
     Raises also ParadiseError where the data do not fit the model, described by `info`.
     """
+    recipe = _where_its_data_lie(recipe, data or root_given(overrides), source)
     found = open_for_model(recipe, info, data, split=split, overrides=overrides, source=source)
     labels, notes = fit_labels(found.split.labels, found.info, info)
     learned = [] if found.own is None else _learned_notes(found.own, source)
@@ -116,10 +120,37 @@ def _fit_classes(
     return found.relabelled(column), found.note
 
 
+def _learned_from(source: Path | str) -> dict[str, Any] | None:
+    """The identity of what the run of these weights was trained on, where that is known."""
+    run = run_of(Path(source))
+    return None if run is None else Checkpoints(run.checkpoints, {}).data()
+
+
+def _where_its_data_lie(recipe: Recipe, folder: str | None, source: Path | str) -> Recipe:
+    """The recipe, with its data in the `folder` that is named if those lie there now.
+
+    A copy of its training images would else be measured as images that it has never seen.
+    """
+    own = recipe.resolved()["data"]
+    named = folder is not None and os.path.isdir(folder) and own["name"] == "image_folder"
+    before = _learned_from(source) if named else None
+    if before is None:
+        return recipe
+    # Without memory images are not read, and their names and labels are enough.
+    there = own | {"root": folder, "memory_gib": 0.0}
+    moved = parse_resolved({**recipe.resolved(), "data": there}, str(source))
+    try:
+        found = identity(build_data(moved), pixels=False, splits=("train",))
+    except ParadiseError:
+        return recipe
+    if differences(before | {"pixels": None}, found):
+        return recipe
+    return parse_resolved({**recipe.resolved(), "data": own | {"root": folder}}, str(source))
+
+
 def _learned_notes(data: DataBundle, source: Path | str) -> list[str]:
     """What to know where a run was trained on other images than are there now."""
-    run = run_of(Path(source))
-    before = None if run is None else Checkpoints(run.checkpoints, {}).data()
+    before = _learned_from(source)
     if before is None:
         return []
     # To read pixels that nothing is compared with takes seconds; and of what a training only

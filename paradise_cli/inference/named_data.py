@@ -225,10 +225,9 @@ def _section(
     own: dict[str, Any] = recipe.resolved()["data"]
     name = "image_folder" if folder is not None else data or recipe.data.name
     # The root decides whether the data are the recipe's own: it is looked up before --set applies.
-    root = folder or next(
-        (Path(text.partition("=")[2].strip()) for text in overrides if _key(text) == "data.root"),
-        recipe.data.root if name == recipe.data.name else None,
-    )
+    given = root_given(overrides)
+    own_root = recipe.data.root if name == recipe.data.name else None
+    root = folder or (own_root if given is None else Path(given))
     if _is_own(recipe, name, root):
         return own
     if name == recipe.data.name:
@@ -263,6 +262,11 @@ def _is_own(recipe: Recipe, name: str, root: Path | None) -> bool:
     if name != "image_folder" or root is None or there is None:
         return name != "image_folder" or root is there
     return os.path.realpath(root) == os.path.realpath(there)
+
+
+def root_given(overrides: Sequence[str]) -> str | None:
+    """The folder that `data.root=FOLDER` among these names, if any."""
+    return next((t.partition("=")[2].strip() for t in overrides if _key(t) == "data.root"), None)
 
 
 def _key(override: str) -> str:

@@ -113,8 +113,7 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
     images = _data(recipe, report)
     # A damaged record would stop the training only at its end.
     folder.records()
-    pictured = images.info
-    model, data = _behind_backbone(build_model(recipe, pictured).to(device), images, recipe)
+    model, data = _behind_backbone(build_model(recipe, images.info).to(device), images, recipe)
     objective = build_objective(recipe, data.info).to(device)
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
     # An average has the tensors of its model.
@@ -133,7 +132,7 @@ def prepare(recipe: Recipe, folder: RunFolder, device: torch.device, report: Rep
     return Training(
         recipe=recipe,
         folder=folder,
-        pictured=pictured,
+        pictured=images.info,
         data=data,
         model=model,
         average=build_average(recipe, model, len(data.train)),

@@ -4,7 +4,7 @@ import csv
 import os
 import resource
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -444,6 +444,14 @@ def test_a_folder_above_is_no_class(model: LoadedModel, tmp_path: Path) -> None:
     assert set(model.encode(save_images(tmp_path / "x" / "dog", 1) / "cat").labels[:, 0]) == {0}
     rename_classes(folder, lion="dog")
     assert set(model.encode(folder / "dog").labels[:, 0]) == {1}
+    # Of files and patterns it is the same: cat/ is in all their paths.
+    shots = save_images(tmp_path / "cat" / "dog" / "shots", 9)
+    given: dict[str, Sequence[int]] = {"*.png": [-1], "**/*.png": [-1, 0, 1], "*/*.png": [0, 1]}
+    for pattern, labels in given.items():
+        assert set(model.open(str(shots / pattern)).labels[:, 0]) == set(labels)
+    assert set(model.open(str(tmp_path / "cat" / "d*" / "shots" / "*.png")).labels[:, 0]) == {1}
+    one, *_ = shots.glob("*.png")
+    assert model.open([one, shots / "cat" / "000.png"]).labels[:, 0].tolist() == [-1, 0]
 
 
 def test_an_archive_is_encoded_with_its_labels(model: LoadedModel, tmp_path: Path) -> None:

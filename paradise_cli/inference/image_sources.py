@@ -127,7 +127,14 @@ def _paths(item: str, info: DataInfo) -> list[_Labelled]:
         files = matching(item)
         if not files:
             raise UsageError(f"{item}: no file matches this pattern")
-        return [each for file in files for each in _at(file, known)]
+        parts = Path(os.path.expanduser(item)).parts
+        fixed = next(place for place, part in enumerate(parts) if glob.has_magic(part))
+        # Only what the pattern matched, as in `_below`, and the folder that the file lies in.
+        return [
+            each
+            for file in files
+            for each in _at(file, known, folders=max(1, len(file.parts) - 1 - fixed))
+        ]
     name = item.partition(":")[0]
     if name in DATASETS:
         raise UsageError(f"{item}: a data set cannot be mixed with other images; give it alone")
@@ -138,10 +145,10 @@ def _paths(item: str, info: DataInfo) -> list[_Labelled]:
     )
 
 
-def _at(path: Path, known: set[str]) -> list[_Labelled]:
-    """The image of a file, or those of a tar file."""
+def _at(path: Path, known: set[str], folders: int = 1) -> list[_Labelled]:
+    """The image of a file, of which the last `folders` may be the class, or those of a tar file."""
     if path.suffix != SHARD:
-        return [_Labelled(path, _innermost(path.parts[:-1], known))]
+        return [_Labelled(path, _innermost(path.parts[:-1][-folders:], known))]
     return [
         _Labelled(image, _innermost(image.folders, known) or image.class_name)
         for image in packed_images(path)

@@ -1,10 +1,8 @@
 """What a user may call images: a folder, files, a pattern, an array, an .npz, or a data set."""
 
 import dataclasses
-import glob
 import hashlib
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,24 +16,18 @@ from torch import Tensor
 from paradise_cli.core.arrays import check_pixels, map_array, type_of
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.given import plain_array
-from paradise_cli.core.registry import did_you_mean
-from paradise_cli.core.units import counted
 from paradise_cli.data import (
     DATASETS,
-    SHARD,
     DataInfo,
     FolderSplit,
     ImageFile,
     Preprocessing,
     Split,
-    class_folders_of,
     decode,
-    ids_and_shards,
-    matching,
     numbers_of,
-    packed_images,
 )
 from paradise_cli.inference.image_archive import is_archive, read_images
+from paradise_cli.inference.labelled_files import LabelledFile, labelled_files
 from paradise_cli.inference.named_data import open_for_model
 from paradise_cli.recipe.schema import Recipe
 
@@ -101,89 +93,10 @@ def open_images(images: Images, recipe: Recipe, info: DataInfo) -> ImageSource:
             return _of_file(Path(only), info)
         if is_archive(only):
             return _of_archive(Path(os.path.expanduser(only)), info)
-    return _of_paths([path for item in given for path in _paths(str(item), info)], info)
+    return _of_paths([path for item in given for path in labelled_files(str(item), info)], info)
 
 
-@dataclass(frozen=True)
-class _Labelled:
-    """An image file and the class it lies in, None where nothing tells it."""
-
-    path: ImageFile
-    class_name: str | None
-
-
-def _paths(item: str, info: DataInfo) -> list[_Labelled]:
-    if not item:
-        raise UsageError("images: an empty name; the current folder is '.'")
-    known = set(info.targets[0].classes) if info.targets else set[str]()
-    path = Path(os.path.expanduser(item))
-    if path.is_dir():
-        return _below(path, known)
-    if path.exists():
-        if path.suffix in (".npy", ".npz"):
-            raise UsageError(f"{path}: an array cannot be mixed with other images; give it alone")
-        return _at(path, known)
-    if glob.has_magic(item):
-        files = matching(item)
-        if not files:
-            raise UsageError(f"{item}: no file matches this pattern")
-        parts = Path(os.path.expanduser(item)).parts
-        fixed = next(place for place, part in enumerate(parts) if glob.has_magic(part))
-        # Only what the pattern matched, as in `_below`, and the folder that the file lies in.
-        return [
-            each
-            for file in files
-            for each in _at(file, known, folders=max(1, len(file.parts) - 1 - fixed))
-        ]
-    name = item.partition(":")[0]
-    if name in DATASETS:
-        raise UsageError(f"{item}: a data set cannot be mixed with other images; give it alone")
-    raise UsageError(
-        f"{item}: no such file or folder, and no data set of that"
-        f" name{did_you_mean(name, list(DATASETS))}"
-        f"\ndata sets: {', '.join(DATASETS)}; add :train or :validation for another split than test"
-    )
-
-
-def _at(path: Path, known: set[str], folders: int = 1) -> list[_Labelled]:
-    """The image of a file, of which the last `folders` may be the class, or those of a tar file."""
-    if path.suffix != SHARD:
-        return [_Labelled(path, _innermost(path.parts[:-1][-folders:], known))]
-    return [
-        _Labelled(image, _innermost(image.folders, known) or image.class_name)
-        for image in packed_images(path)
-    ]
-
-
-def _below(folder: Path, known: set[str]) -> list[_Labelled]:
-    """All images in a folder, each with the class that its place below the folder tells.
-
-    Where there is none, those of the tar files in it.
-    """
-    ids, shards = ids_and_shards(folder)
-    if not ids:
-        return [each for shard in shards for each in _at(shard, known)]
-    if shards:
-        warnings.warn(
-            f"{folder}: {counted(len(shards), 'tar file')} beside its images are left out; name"
-            " them to read them",
-            stacklevel=2,
-        )
-    found = []
-    for image, class_folder in zip(ids, class_folders_of(folder, ids), strict=True):
-        # Only what lies below: a folder above, such as /home/cat, is no class. The folder itself
-        # may be one.
-        inside = _innermost(image.split("/")[:-1], known) or class_folder
-        found.append(_Labelled(folder / image, inside or _innermost([folder.name], known)))
-    return found
-
-
-def _innermost(folders: Sequence[str], known: set[str]) -> str | None:
-    """The last of these folders that is a class of the model."""
-    return next((name for name in reversed(folders) if name in known), None)
-
-
-def _of_paths(files: Sequence[_Labelled], info: DataInfo) -> ImageSource:
+def _of_paths(files: Sequence[LabelledFile], info: DataInfo) -> ImageSource:
     own = info.targets[0].classes if info.targets else ()
     # After the model's classes, so that the numbers of those stay what the model means by them.
     given = sorted({file.class_name for file in files if file.class_name})

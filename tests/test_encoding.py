@@ -275,6 +275,7 @@ def test_arrays_of_every_layout_agree(model: LoadedModel, tmp_path: Path) -> Non
         (np.full((2, 12, 12), 255.0), r"rows 0 to 1: pixels run from 255 to 255.*divide by 255"),
         (np.full((2, 12, 12), np.nan), "rows 0 to 1: NaN in place of pixels"),
         (np.full((2, 12, 12), np.inf), "infinite values in place of pixels"),
+        (np.arange(100 * 144).reshape(100, 12, 12).astype(np.uint8) % 2, "from 0 to 1 of 255"),
     ],
 )
 def test_arrays_that_do_not_fit(

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from paradise_cli.core.arrays import check_pixels, map_array, type_of
+from paradise_cli.core.arrays import check_bytes, check_pixels, map_array, type_of
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.given import plain_array
 from paradise_cli.data import (
@@ -204,6 +204,8 @@ def _of_array(
         raise ParadiseError(f"{where}: pixels of type {type_of(array)}; {_wanted(info)}")
     arrange = _arrangement(array.shape[1:], info, where)
     floating = array.dtype.kind == "f"
+    if not floating:
+        _check_bytes(fetch, len(array), where)
 
     def read(start: int, stop: int) -> NDArray[Any]:
         part = arrange(fetch(start, stop))
@@ -218,6 +220,16 @@ def _of_array(
     names = info.targets[0].classes if info.targets else ()
     kind = np.float32 if floating else np.uint8
     return ImageSource(ids, labels, info.shape, kind, _ARRAY_STRIDE, read, names)
+
+
+def _check_bytes(fetch: Callable[[int, int], NDArray[Any]], rows: int, where: str) -> None:
+    """Raise ParadiseError for bytes that are all 0 or 1; reads rows until one is not."""
+    high = 0
+    for start in range(0, rows, _ARRAY_STRIDE):
+        high = max(high, int(fetch(start, min(start + _ARRAY_STRIDE, rows)).max()))
+        if high > 1:
+            return
+    check_bytes(high, f"{where}:")
 
 
 def _arrangement(

@@ -262,6 +262,9 @@ def test_arrays_of_every_layout_agree(model: LoadedModel, tmp_path: Path) -> Non
         written.add(write(model, array, tmp_path / "z.npy").out.read_bytes())
     written.add(write(model, torch.from_numpy(pixels), tmp_path / "z.npy").out.read_bytes())
     assert len(written) == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(tmp_path))
+        assert np.array_equal(model.open("~/grey.npy").read(0, 9), pixels[:9, None])
     assert model.open(pixels).ids == [str(row) for row in range(COUNT)]
 
 

@@ -84,16 +84,18 @@ def open_images(images: Images, recipe: Recipe, info: DataInfo) -> ImageSource:
         raise UsageError(
             "no images: name a folder, files, a pattern, an .npy or .npz array, or a data set"
         )
+    # Once for all: a quoted ~/x.npy is a file like any other.
+    names = [os.path.expanduser(each) for each in given]
     # These stand for a whole list of images, and have labels of their own: never two at once.
-    if len(given) == 1:
-        only = str(given[0])
+    if len(names) == 1:
+        only = names[0]
         if not os.path.exists(only) and only.partition(":")[0] in DATASETS:
             return _of_data_set(only, recipe, info)
         if only.endswith(".npy") and os.path.isfile(only):
             return _of_file(Path(only), info)
         if is_archive(only):
-            return _of_archive(Path(os.path.expanduser(only)), info)
-    return _of_paths([path for item in given for path in labelled_files(str(item), info)], info)
+            return _of_archive(Path(only), info)
+    return _of_paths([path for item in names for path in labelled_files(item, info)], info)
 
 
 def _of_paths(files: Sequence[LabelledFile], info: DataInfo) -> ImageSource:

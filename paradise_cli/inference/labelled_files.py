@@ -1,7 +1,6 @@
 """Image files that a user names, each with the class that its place tells."""
 
 import glob
-import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,7 +34,7 @@ def labelled_files(item: str, info: DataInfo) -> list[LabelledFile]:
     if not item:
         raise UsageError("images: an empty name; the current folder is '.'")
     known = set(info.targets[0].classes) if info.targets else set[str]()
-    path = Path(os.path.expanduser(item))
+    path = Path(item)
     if path.is_dir():
         return _below(path, known)
     if path.exists():
@@ -46,7 +45,7 @@ def labelled_files(item: str, info: DataInfo) -> list[LabelledFile]:
         files = matching(item)
         if not files:
             raise UsageError(f"{item}: no file matches this pattern")
-        parts = Path(os.path.expanduser(item)).parts
+        parts = Path(item).parts
         fixed = next(place for place, part in enumerate(parts) if glob.has_magic(part))
         # Only what the pattern matched, as in `_below`, and the folder that the file lies in.
         return [

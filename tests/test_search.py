@@ -183,6 +183,23 @@ def test_neighbours_of_images_in_the_folder_and_elsewhere(model: str, album: Pat
     assert again["queries"] == [elsewhere] and Path("z.npz").stat() == before
 
 
+@pytest.mark.usefixtures("pictures")
+@pytest.mark.parametrize(("option", "name"), [("--out", "near.csv"), ("--picture", "near.png")])
+def test_a_result_of_another_search_is_not_replaced(
+    model: str, album: Path, option: str, name: str
+) -> None:
+    words = (album, album / "copy-1.png", "-i", "z.npz", option, name)
+    found(*words, "-m", model, "--top", 3)
+    before = Path(name).read_bytes()
+    done = run(*words, "--top", 2)
+    assert done.exit_code == 2 and "made with other top (3, now 2)" in done.stderr
+    changed_weights(model, Path("other.safetensors"), 2.0)
+    done = run(*words, "--top", 3, "-m", "other.safetensors", "--reindex")
+    assert done.exit_code == 2 and "made with other index model (" in done.stderr
+    assert Path(name).read_bytes() == before
+    found(*words, "--top", 3, "--reindex", "-m", model)
+
+
 def test_near_duplicates_and_their_groups(model: str, album: Path) -> None:
     Path("photos/copy-3.png").write_bytes((album / "dog/001.png").read_bytes())
     words = (album, "-i", "z.npz", "-m", model, "--duplicates", "--overlap", 0.999999)

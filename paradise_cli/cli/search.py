@@ -105,7 +105,8 @@ def search(
         table = _duplicates(opened, loaded, model, overlap, device)
     else:
         table = _neighbours(opened, loaded, model, wanted, distance, top, device)
-    deliver_table(table, out, picture, as_json=as_json, overwrite=overwrite)
+    asked = None if duplicates else top
+    deliver_table(table, out, picture, top=asked, as_json=as_json, overwrite=overwrite)
     report_skipped(opened.skipped, len(opened.ids) + len(opened.skipped), None)
 
 

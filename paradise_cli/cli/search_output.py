@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from paradise_cli.cli.output import note, print_json, print_table
 from paradise_cli.core.errors import as_utf8
-from paradise_cli.core.results import place, replacing
+from paradise_cli.core.results import origin_at, place, replacing
 from paradise_cli.core.storage import publish_text, write_json
 from paradise_cli.core.units import counted, significant
 from paradise_cli.figures.beside import drawing
@@ -137,13 +137,20 @@ def say_limit(limit: Limit) -> None:
 
 
 def deliver_table(
-    table: Table, out: Path | None, picture: Path | None, *, as_json: bool, overwrite: bool
+    table: Table,
+    out: Path | None,
+    picture: Path | None,
+    *,
+    top: int | None,
+    as_json: bool,
+    overwrite: bool,
 ) -> None:
-    """Print what was found, and write it and its contact sheet where asked for."""
-    asked = {name: table.document.get(name) for name in ("distance", "overlap")}
-    queries = [place(each["path"]) for each in table.document.get("queries", [])]
-    origin = {"command": "search", "index": place(table.document["index"]), "queries": queries}
-    with replacing(out, origin | asked, overwrite=overwrite):
+    """Print what was found, and write it and its contact sheet where asked for.
+
+    `top` is how many neighbours of each query were asked for, None where pairs were.
+    """
+    origin = _origin(table.document, top)
+    with replacing(out, origin, overwrite=overwrite):
         if out is not None:
             _write(table, out)
             note(f"{out}: {counted(len(table.rows), 'row')}")
@@ -153,13 +160,28 @@ def deliver_table(
         _print(table)
     if picture is not None and table.sheet:
         with (
-            replacing(picture, origin | asked, overwrite=overwrite),
+            replacing(picture, origin, overwrite=overwrite),
             drawing(picture, note),
         ):
             draw_sheet(table.sheet, picture, table.title)
             note(f"{picture}: {table.entries}")
     elif picture is not None:
         note(f"{picture} is not drawn: nothing was found")
+
+
+def _origin(document: dict[str, Any], top: int | None) -> dict[str, Any]:
+    """What decides the result of a search: see `core.results`."""
+    index = document["index"]
+    # An index that was made anew may be of another model, or of other images.
+    made = origin_at(Path(index)) or {}
+    return {
+        "command": "search",
+        "index": place(index),
+        **{f"index {name}": made.get(name) for name in ("model", "weights", "images")},
+        "queries": [place(each["path"]) for each in document.get("queries", [])],
+        **{name: document.get(name) for name in ("distance", "overlap")},
+        "top": top,
+    }
 
 
 def _write(table: Table, out: Path) -> None:

@@ -551,7 +551,7 @@ def test_predict_and_reconstruct_from_python(model: LoadedModel, photos: Path) -
 def test_an_index_never_stands_beside_pictures_of_another_run(
     model: LoadedModel, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped at the second picture of a new run, the folder holds pictures of both."""
+    """Stopped at the second picture of a new run, the folder holds the first alone."""
     save, index = reconstruction._save, tmp_path / "index.csv"
     reconstruct_to_files(model, model.open(photos), tmp_path)
     assert index.exists()
@@ -565,6 +565,18 @@ def test_an_index_never_stands_beside_pictures_of_another_run(
     with pytest.raises(KeyboardInterrupt):
         reconstruct_to_files(model, model.open(photos), tmp_path)
     assert not index.exists()
+    assert [path.name[:7] for path in tmp_path.glob("0*.png")] == ["000000-"]
+
+
+def test_pictures_of_a_larger_run_go(model: LoadedModel, photos: Path, tmp_path: Path) -> None:
+    for name in ("mine.png", "20240501-1.png"):
+        (tmp_path / name).write_text("the user's own")
+    files = sorted((photos / "cat").iterdir())
+    for given in (files, files[1:3]):
+        reconstruct_to_files(model, model.open(given), tmp_path)
+    new = [f"{number:06d}-{file.name}" for number, file in enumerate(files[1:3])]
+    others = ["20240501-1.png", "grid.png", "index.csv", "mine.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*new, *others])
 
 
 def test_threads_are_given_back(model: LoadedModel, tmp_path: Path) -> None:

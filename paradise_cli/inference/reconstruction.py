@@ -1,5 +1,6 @@
 """Pictures of images and of what a model's decoders make of them."""
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -41,7 +42,8 @@ def reconstruct_to_files(
     """Reconstruct images from the mean of z into a folder, or the first 32 into `out.png`.
 
     The folder gets a PNG for each image, `index.csv` with row, path and error, and `grid.png`,
-    where each row of originals stands over its reconstructions. Raises ParadiseError for a model
+    where each row of originals stands over its reconstructions; pictures of an earlier run, whose
+    names begin with six digits and a hyphen, go. Raises ParadiseError for a model
     without decoder, for images of which none is readable, and where `out` cannot be written.
     """
     heads = model.decoders()  # first: without one, nothing is read
@@ -76,6 +78,8 @@ def _folder(
         for block in blocks:
             # Away while the pictures change: where it stands, it belongs to them.
             withdraw(path)
+            if not index.kept:
+                _remove_pictures(out)
             for number, (row, strip) in enumerate(_strips(block, heads), len(index.kept)):
                 # The number keeps two images of one name apart; names have a limit of 255 bytes.
                 stem = f"{number:06d}-{Path(source.ids[row]).stem[:60]}"
@@ -87,6 +91,13 @@ def _folder(
             index.add(source, block)
         _save(_grid(shown), grid)
     return Reconstructed(grid, path, len(index.kept), index.skipped)
+
+
+def _remove_pictures(out: Path) -> None:
+    """Remove those of an earlier run, which may have been more or had other names."""
+    for path in out.glob("*.png"):
+        if re.match(r"\d{6}-", path.name):
+            withdraw(path)
 
 
 def _strips(block: Results, heads: list[str]) -> Iterator[tuple[int, list[Pixels]]]:

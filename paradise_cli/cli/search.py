@@ -211,7 +211,7 @@ def _neighbours(
     if distance is None:
         distance = "overlap" if index.stochastic else "wasserstein"
     if distance == "overlap":
-        require_widths(index)
+        require_widths(index, "--distance wasserstein, or ")
     loaded = _loaded(index, loaded, model, device)
     with progress_bar(len(queries), "searching") as advance:
         found = neighbours(loaded, index, queries, distance, top, advance)

@@ -79,10 +79,13 @@ def duplicates(
     return Duplicates(pairs, [[index.ids[row] for row in group] for group in groups(rows)])
 
 
-def require_widths(index: PosteriorIndex) -> None:
-    """Raise UsageError where posteriors have no width, and so no overlap."""
+def require_widths(index: PosteriorIndex, remedy: str = "") -> None:
+    """Raise UsageError where posteriors have no width, and so no overlap.
+
+    `remedy` is what else than another index helps, ending in " or ".
+    """
     if not index.stochastic:
         raise UsageError(
-            f"{index.path}: its model is deterministic, and points do not overlap; take --distance"
-            " wasserstein, or an index of a stochastic model"
+            f"{index.path}: its model is deterministic, and points do not overlap; take"
+            f" {remedy}an index of a stochastic model"
         )

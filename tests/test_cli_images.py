@@ -88,16 +88,19 @@ def test_file_names_need_not_be_text(model: str, photos: Path, tmp_path: Path) -
 
 
 def test_of_images_that_nobody_looked_at_nothing_is_said(model: str, tmp_path: Path) -> None:
-    """The first of 52 is broken, and so is the last, which a terminal does not come to."""
-    photos = save_images(tmp_path / "photos", 52)
+    """The first 60 of 120 are broken, and so is the last, which a terminal does not come to."""
+    photos = save_images(tmp_path / "photos", 120)
     files = sorted(photos.rglob("*.png"))
-    for broken in (files[0], files[-1]):
+    for broken in (*files[:60], files[-1]):
         broken.write_text("hello")
-    assert "\n1 of 50 images cannot be read" in run("predict", photos, "-m", model).stderr
+    done = run("predict", photos, "-m", model)
+    assert "\n60 of 110 images cannot be read" in done.stderr
+    assert "the first 110 of 120 images; " in done.stderr
+    for shown, file in enumerate(files):
+        assert (str(file) in done.stdout) is (60 <= shown < 110)
     for more in (["--json"], ["-o", tmp_path / "p.csv"]):
-        assert (
-            "\n2 of 52 images cannot be read" in run("predict", photos, "-m", model, *more).stderr
-        )
+        told = run("predict", photos, "-m", model, *more).stderr
+        assert "\n61 of 120 images cannot be read" in told
 
 
 def test_the_order_of_arguments_does_not_matter(model: str, photos: Path, tmp_path: Path) -> None:

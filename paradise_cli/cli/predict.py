@@ -1,8 +1,7 @@
 """`paradise predict`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -73,7 +72,7 @@ def predict(
         closing(predict_each(loaded, source, top=top, ahead=batch_size, progress=advance)) as found,
     ):
         if out is None:
-            shown = list(islice(found, None if as_json else _SHOWN))
+            shown = list(found if as_json else _first_readable(found))
             count, skipped = len(shown), [image for image in shown if image.error is not None]
         else:
             count, skipped = write_predictions(found, out)
@@ -86,6 +85,16 @@ def predict(
         where = {"out": str(out)} if out else {"images": [image.to_json() for image in shown]}
         print_json({"model": str(loaded.source), **where})
     report_skipped([(image.path, image.error or "") for image in skipped], count, out)
+
+
+def _first_readable(found: "Iterable[ImagePrediction]") -> "Iterator[ImagePrediction]":
+    """Up to the last image that a terminal shows; whatever cannot be read comes along."""
+    readable = 0
+    for image in found:
+        yield image
+        readable += image.error is None
+        if readable == _SHOWN:
+            return
 
 
 def _print(shown: "Sequence[ImagePrediction]", total: int, title: str) -> None:

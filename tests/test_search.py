@@ -308,6 +308,20 @@ def test_an_index_is_made_anew_when_asked(model: str, album: Path) -> None:
         assert near[0]["path"] == "photos/new.png" and near[0]["distance"] < 1e-6
 
 
+def test_weights_that_were_trained_again_are_noticed(model: str, album: Path) -> None:
+    Path("m.safetensors").write_bytes(Path(model).read_bytes())
+    words = (album, "-i", "z.npz", "--duplicates", "--overlap", 0.999999)
+    before = found(*words, "-m", "m.safetensors")
+    # So little that posteriors, as they are compared, are the same.
+    changed_weights(model, Path("m.safetensors"), 1 + 1e-6)
+    done = run(*words, "-m", "m.safetensors")
+    assert done.exit_code == 2 and done.stdout == ""
+    assert "z.npz was made by other weights than m.safetensors holds now" in done.stderr
+    # Without a model there is nothing to compare: the pairs are those of the index.
+    assert found(*words) == before
+    assert run(album, album / "copy-1.png", "-i", "z.npz").exit_code == 2
+
+
 def test_points_have_no_overlap(album: Path, tmp_path: Path) -> None:
     weights = save_tiny(tmp_path / "m.safetensors", stochastic=False)
     words = (album, "-i", "z.npz", "-m", weights)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from paradise_cli.cli.encode import write_embeddings
-from paradise_cli.cli.images import AheadOption, ModelOption, load_and_say, report_skipped
+from paradise_cli.cli.images import AheadOption, ModelOption, load_and_say, model_of, report_skipped
 from paradise_cli.cli.options import DeviceOption, JsonOption, OverwriteOption, written
 from paradise_cli.cli.output import note
 from paradise_cli.core.errors import UsageError
@@ -158,6 +158,8 @@ def _opened(
     opened = read_index(path)
     if loaded is None:
         check_files(opened, folder, list_images(Path(folder).expanduser()))
+        if model is not None:
+            loaded = _loaded(opened, None, model, device)
     return opened, loaded
 
 
@@ -180,7 +182,7 @@ def _own_model(path: Path, model: str | None) -> str | None:
 def _loaded(
     index: "PosteriorIndex", loaded: "LoadedModel | None", model: str | None, device: str
 ) -> "LoadedModel":
-    """The model of an index."""
+    """The model of an index; UsageError where it is unknown, or has other weights by now."""
     if loaded is not None:
         return loaded
     name = model or _own_model(index.path, None)
@@ -190,9 +192,18 @@ def _loaded(
             " another program): name it by --model"
         )
 
+    from paradise_cli.core.results import origin_at
     from paradise_cli.inference.loading import load
 
-    return load(name, device)
+    found = load(name, device)
+    weights = (origin_at(index.path) or {}).get("weights")
+    # A run that was trained again has other weights in the same place.
+    if weights not in (None, model_of(found)["weights"]):
+        raise UsageError(
+            f"{index.path} was made by other weights than {found.source} holds now: make the index"
+            " anew by --reindex, or name another --index"
+        )
+    return found
 
 
 def _neighbours(

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -292,6 +293,16 @@ def test_mistakes_are_one_message(
     assert done.exit_code in (1, 2), done.output
     assert done.stderr.startswith("error: ") and message in done.stderr
     assert done.stdout == "" and not Path("table.csv").exists()
+
+
+def test_a_folder_of_tar_files_is_refused_before_an_index_is_made(model: str, album: Path) -> None:
+    Path("packed").mkdir()
+    with tarfile.open("packed/a.tar", "w") as archive:
+        archive.add(album / "copy-1.png", "1.png")
+    for more in (["--duplicates"], [album / "copy-1.png"]):
+        done = run("packed", *more, "-i", "z.npz", "-m", model)
+        assert done.exit_code == 2 and not Path("z.npz").exists()
+        assert "packed: search reads image files, no tar files; unpack those" in done.stderr
 
 
 def test_an_index_is_made_anew_when_asked(model: str, album: Path) -> None:

@@ -141,6 +141,14 @@ def _opened(
     folder: str, path: Path, model: str | None, ahead: int | None, device: str, reindex: bool
 ) -> "tuple[PosteriorIndex, LoadedModel | None]":
     """The index of a folder, checked, or made; and the model, where it was needed for that."""
+    from paradise_cli.data import ids_and_shards
+
+    images, _ = ids_and_shards(Path(folder).expanduser())
+    if not images:
+        raise UsageError(
+            f"{folder}: search reads image files, no tar files; unpack those in it, and name the"
+            " folder of their images"
+        )
     own = _own_model(path, None if reindex else model)
     loaded = None
     if reindex or not path.exists():

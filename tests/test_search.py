@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -293,6 +294,39 @@ def test_mistakes_are_one_message(
     assert done.exit_code in (1, 2), done.output
     assert done.stderr.startswith("error: ") and message in done.stderr
     assert done.stdout == "" and not Path("table.csv").exists()
+
+
+@pytest.mark.parametrize("subfolders", [True, False])
+def test_an_index_is_of_its_folder_from_wherever_it_is_asked(
+    model: str, album: Path, monkeypatch: pytest.MonkeyPatch, subfolders: bool
+) -> None:
+    if not subfolders:  # all in one, so that nothing in the names tells where the folder begins
+        for path in [*album.glob("*.png"), *album.glob("cat/*")]:
+            path.unlink()
+    (album / "bad.jpg").write_text("hello")
+    query = album / "dog/001.png"
+    done = run(album, query, "-i", "z.npz", "-m", model, "--json")
+    near = [n["path"] for n in json.loads(done.stdout)["queries"][0]["neighbours"]]
+    (shots := album.parent / "elsewhere" / "photos").mkdir(parents=True)
+    Path("link").symlink_to("photos")
+    root = Path.cwd()
+    for where, folder in (
+        (root, "link"), (root, "./photos/"), (root, root / "photos"), (shots.parent, "../photos"),
+        (root / "photos", "."),
+    ):  # fmt: skip
+        monkeypatch.chdir(root / where)
+        done = run(folder, root / query, "-i", root / "z.npz", "--json")
+        assert done.exit_code == 1 and f"skipped {Path(folder) / 'bad.jpg'}: " in done.stderr
+        again = json.loads(done.stdout)["queries"][0]["neighbours"]
+        here = [str(Path(folder) / Path(path).relative_to(album)) for path in near]
+        assert [n["path"] for n in again] == here and Path(here[0]).exists()
+    # The same names in another place are other images.
+    monkeypatch.chdir(root)
+    shutil.copytree("photos", shots, dirs_exist_ok=True)
+    monkeypatch.chdir(shots.parent)
+    done = run("photos", root / query, "-i", root / "z.npz")
+    assert done.exit_code == 2
+    assert f"z.npz was made of images in {root / 'photos'}, not in photos: make" in done.stderr
 
 
 def test_a_folder_of_tar_files_is_refused_before_an_index_is_made(model: str, album: Path) -> None:

@@ -143,7 +143,8 @@ def _opened(
     """The index of a folder, checked, or made; and the model, where it was needed for that."""
     from paradise_cli.data import ids_and_shards
 
-    images, _ = ids_and_shards(Path(folder).expanduser())
+    where = Path(folder).expanduser()
+    images, _ = ids_and_shards(where)
     if not images:
         raise UsageError(
             f"{folder}: search reads image files, no tar files; unpack those in it, and name the"
@@ -160,12 +161,11 @@ def _opened(
         )  # fmt: skip
         note(f"{path}: the posteriors of {done.rows:,} images, by {loaded.source}")
 
-    from paradise_cli.data import list_images
-    from paradise_cli.inference.posterior_index import check_files, read_index
+    from paradise_cli.inference.posterior_index import of_folder, read_index
 
     opened = read_index(path)
     if loaded is None:
-        check_files(opened, folder, list_images(Path(folder).expanduser()))
+        opened = of_folder(opened, where, images)
         if model is not None:
             loaded = _loaded(opened, None, model, device)
     return opened, loaded

@@ -3,7 +3,7 @@
 import csv
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 
 from paradise_cli.core.arrays import read_archive
 from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.results import origin_at
 from paradise_cli.core.units import counted
 from paradise_cli.inference.encoding import index_path
 from paradise_cli.inference.loading import LoadedModel, joined
@@ -64,31 +65,62 @@ def read_index(path: Path) -> PosteriorIndex:
     )
 
 
-def check_files(index: PosteriorIndex, folder: str, files: Sequence[Path]) -> None:
-    """Raise UsageError where the images of a folder are not those that the index was made of.
+def of_folder(index: PosteriorIndex, folder: Path, images: Sequence[str]) -> PosteriorIndex:
+    """The index, its images named as they lie below `folder`, where `images` are there now.
 
-    What the index lists as unreadable is known to it. A file counts as changed whose content or
-    name has changed since the index was written.
+    Raises UsageError where it was made of another folder, or of other images of this one. What it
+    lists as unreadable is known to it. A file counts as changed whose content or name has changed
+    since the index was written.
     """
-    known = {os.path.abspath(name) for name in index.ids}
-    skipped = {os.path.abspath(name) for name, _ in index.skipped}
-    there = {os.path.abspath(file): file for file in files}
+    names = [*index.ids, *(name for name, _ in index.skipped)]
+    there = set(images)
+    below = _names_below(names, there)
+    _require_same(index.path, folder, names[0].removesuffix(below[0]))
+    known, skipped = below[: len(index.ids)], below[len(index.ids) :]
     written = index.path.stat().st_mtime_ns
-    new = [file for name, file in there.items() if name not in known | skipped]
-    gone = sorted(known - there.keys())
-    changed = [
-        file for name, file in there.items() if name in known and _changed_at(file) > written
-    ]
+    read, listed = set(known), set(below)
     for what, found in (
-        (f"lacks images of {folder}", new),
-        (f"has images that are not in {folder}", gone),
-        (f"is older than images of {folder}", changed),
+        (f"lacks images of {folder}", [i for i in images if i not in listed]),
+        (f"has images that are not in {folder}", sorted(read - there)),
+        (
+            f"is older than images of {folder}",
+            [i for i in images if i in read and _changed_at(folder / i) > written],
+        ),
     ):
         if found:
             raise UsageError(
-                f"{index.path} {what}: {counted(len(found), 'image')}, such as {found[0]};"
-                f" {_AGAIN}, or name another --index"
+                f"{index.path} {what}: {counted(len(found), 'image')}, such as"
+                f" {folder / found[0]}; {_AGAIN}, or name another --index"
             )
+    errors = [error for _, error in index.skipped]
+    return replace(
+        index,
+        ids=[str(folder / name) for name in known],
+        skipped=[(str(folder / n), error) for n, error in zip(skipped, errors, strict=True)],
+    )
+
+
+def _names_below(names: Sequence[str], there: set[str]) -> list[str]:
+    """Names of images without the way to their folder, which need not lead there from here.
+
+    All begin with the same one: so many folders that most of what is left of them is `there`.
+    """
+    depths = range(min(name.count("/") for name in names) + 1)
+    below = ([name.split("/", depth)[depth] for name in names] for depth in depths)
+    return max(below, key=lambda left: sum(name in there for name in left))
+
+
+def _require_same(path: Path, folder: Path, way: str) -> None:
+    """Raise UsageError where an index says, by its record or the names in it, that it was made of
+    another folder.
+    """
+    made = (origin_at(path) or {}).get("images", [])
+    own = made[0] if len(made) == 1 and os.path.isdir(made[0]) else os.path.realpath(way or ".")
+    if own != os.path.realpath(folder):
+        raise UsageError(
+            f"{path} was made of images in {own}, not in {folder}: {_AGAIN}, or name another"
+            " --index"
+        )
 
 
 def _changed_at(file: Path) -> int:

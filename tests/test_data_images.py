@@ -121,6 +121,14 @@ def test_transparency_lies_on_white(tmp_path: Path, mode: str) -> None:
     assert (got[:, :, :8] == 40).all() and (got[:, :, 8:] == 255).all()
 
 
+def test_the_grey_of_lab_is_that_of_its_colours(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
+    Image.fromarray(values, "LAB").save(tmp_path / "a.tif")
+    colours = decode(tmp_path / "a.tif", WHOLE).astype(float)
+    grey = np.tensordot([0.299, 0.587, 0.114], colours, 1)
+    assert np.abs(decode(tmp_path / "a.tif", GREY)[0] - grey).max() <= 1 < np.ptp(grey)
+
+
 def test_the_transparent_grey_of_sixteen_bits_lies_on_white(tmp_path: Path) -> None:
     """Of two greys the darker is transparent, and the other 257 * 40."""
     values = np.full((12, 16), 257 * 40, np.uint16)

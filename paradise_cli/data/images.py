@@ -203,6 +203,8 @@ def _flat(image: Image.Image, channels: int) -> Image.Image:
     elif image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
+    if image.mode == "LAB":  # which Pillow makes RGB of, and nothing else
+        image = image.convert("RGB")
     return image.convert("L" if channels == 1 else "RGB")
 
 

@@ -539,6 +539,9 @@ def test_predict_and_reconstruct_from_python(model: LoadedModel, photos: Path) -
     assert prediction.probabilities["animal"].shape == (COUNT, 3)
     np.testing.assert_allclose(prediction.probabilities["animal"].sum(1), 1, rtol=1e-5)
     assert prediction.labels() == [CLASSES[i] for i in prediction.probabilities["animal"].argmax(1)]
+    assert prediction.labels("animal") == prediction.labels()
+    with pytest.raises(UsageError, match=r"no classification head 'nope'; .*: animal$"):
+        prediction.labels("nope")
     pixels = np.random.default_rng(0).integers(0, 256, (5, 1, 12, 12), np.uint8)
     found = model.reconstruct(pixels)
     assert np.array_equal(found.originals, pixels / np.float32(255))

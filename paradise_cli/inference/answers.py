@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from paradise_cli.core.errors import UsageError
 from paradise_cli.core.units import counted
 from paradise_cli.data import UnreadableImage
 
@@ -60,8 +61,16 @@ class Prediction:
         return f"Prediction({counted(len(self.ids), 'image')}; {heads}{_skipped(self.skipped)})"
 
     def labels(self, head: str | None = None) -> list[str]:
-        """The most probable class of each image, by the head of that name, else by the first."""
+        """The most probable class of each image, by the head of that name, else by the first.
+
+        Raises UsageError for a name of none.
+        """
         name = next(iter(self.probabilities)) if head is None else head
+        if name not in self.probabilities:
+            raise UsageError(
+                f"no classification head '{name}'; those of this prediction: "
+                + ", ".join(self.probabilities)
+            )
         return [self.classes[name][i] for i in self.probabilities[name].argmax(1).tolist()]
 
 

@@ -281,6 +281,22 @@ def test_best_weights_that_are_gone_are_no_best_weights(tmp_path: Path) -> None:
     assert read_model(best)[1]["provenance"]["step"] == last["step"]
 
 
+def test_validation_images_without_labels_leave_no_best_weights(tmp_path: Path) -> None:
+    pictures(tmp_path / "data" / "train", "bird", "cat")
+    pictures(tmp_path / "data" / "rest", "ant", count=3)
+    (tmp_path / "data" / "rest" / "ant").rename(tmp_path / "data" / "val")
+    said = fit(folder_recipe(tmp_path / "data", "data.validation=0"), tmp_path / "run").said
+    assert [line for line in said if "validation image" in line] == [
+        "note: no validation image has a label for cross_entropy: its scores are left out, and no"
+        " best weights are chosen"
+    ]
+    found = kept(tmp_path / "run", "result.json")
+    assert found["judged_on"] == {"split": "validation", "n": 3, "labelled": 0}
+    (row,) = found["weights"]
+    assert row["weights"] == "last plain" and row["validation"] == {}
+    assert not (tmp_path / "run" / "checkpoints" / "best.safetensors").exists()
+
+
 def test_a_measurement_that_is_no_number_costs_no_result(tmp_path: Path) -> None:
     run(tmp_path, "train.epochs=1")
     (record,) = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())

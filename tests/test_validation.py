@@ -13,18 +13,23 @@ from paradise_cli.cli import app
 from paradise_cli.core.errors import UsageError
 from paradise_cli.data import synthetic
 from paradise_cli.data.base import MemorySplit
-from paradise_cli.evaluation.validation import robust_accuracy, validation_of
+from paradise_cli.evaluation.validation import robust_accuracy, unlabelled_note, validation_of
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.models.base import Backbone, linear
 from paradise_cli.perturbations import SAMPLERS
 from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.runs.estimate import dry_run
+from paradise_cli.training.loop import Validation
 from paradise_cli.training.run_folder import RunFolder
 
 from .test_training import recipe
 
 CPU = torch.device("cpu")
 ATTACK = "train.validate={attack: {eps: 0.1, steps: 3}, images: 50}"
+BOTH = (
+    "objective.tasks=[{distortion: {name: cross_entropy}, head: {name: linear}},"
+    " {distortion: {name: squared_error}, head: {name: mlp_decoder, hidden: [4]}, weight: 0.5}]"
+)
 INFO = build_info(recipe())
 
 
@@ -176,3 +181,29 @@ def test_eps_may_be_written_as_a_fraction() -> None:
     chosen = recipe("train.validate={attack: {eps: 8/255}}").train.validate
     assert chosen is not None and chosen.attack.eps == pytest.approx(8 / 255)
     assert (chosen.attack.steps, chosen.images) == (10, 1000)
+
+
+def test_images_without_a_label_choose_no_best_weights() -> None:
+    """Nor is their accuracy 0: only distortions that need no label are left to choose by."""
+    split = synthetic(INFO, 60).validation
+    assert split is not None
+    split.labels[:] = -1
+    chosen = recipe(ATTACK)
+    objective = build_objective(chosen, INFO)
+    models = {"plain": build_model(chosen, INFO)}
+    found = validation_of(models, objective, split, CPU, build_attack(chosen))()
+    assert found == Validation({}, {})
+    text = unlabelled_note(objective, split)
+    assert text is not None and text.startswith("no validation image has a label for cross_entropy")
+    assert text.endswith("no best weights are chosen")
+    both = recipe(BOTH)
+    objective, models = build_objective(both, INFO), {"plain": build_model(both, INFO)}
+    found = validation_of(models, objective, split, CPU)()
+    assert list(found.metrics) == ["distortion/squared_error"]
+    assert found.scores == {"plain": (-0.5 * found.metrics["distortion/squared_error"],)}
+    text = unlabelled_note(objective, split)
+    assert text is not None and text.endswith("chosen by the distortion of squared_error")
+    split.labels[0] = 1
+    assert unlabelled_note(objective, split) is None
+    found = validation_of(models, objective, split, CPU)()
+    assert found.scores["plain"] == (found.metrics["accuracy/cross_entropy"],)

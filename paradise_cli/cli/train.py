@@ -227,6 +227,8 @@ def _print_weights(weights: "Sequence[Weights]", judged_on: dict[str, Any]) -> N
         rows.append((each.name, f"{each.step:,}", *cells))
     heads = [_heading(name, several=len(tasks) > 1) for name in names]
     title = f"weights, on {counted(judged_on['n'], 'validation image')}"
+    if judged_on.get("labelled", judged_on["n"]) < judged_on["n"]:
+        title += f", {judged_on['labelled']:,} of them labelled"
     if attack := judged_on.get("attack"):
         steps = counted(attack["steps"], "step")
         title += f"; attacked: {attack['n']:,}, eps {attack['eps']:.4g}, {steps}"

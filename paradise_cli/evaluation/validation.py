@@ -1,6 +1,6 @@
 """What a training measures after each epoch, to choose the weights that it keeps as best."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -34,16 +34,23 @@ def validation_of(
     Of each kind of weights in `models`; the metrics of all but the plain ones end in the kind. The
     score is the accuracy of the first supervised task, else minus the weighted distortion; with an
     attack and the number of images to attack as `robust`, that task's accuracy under attack comes
-    first. Each module's mode is as it was afterwards.
+    first. Tasks whose label no image has are left out, and where none is left, there is no score.
+    Each module's mode is as it was afterwards.
     """
     # Once: moving the images each epoch would cost more than looking at them.
     split = split.to(device)
-    withstood = None if robust is None else _under_attack(objective, split, device, *robust)
+    missing = unlabelled(objective, split)
+    tasks = [task for task in objective.tasks if task not in missing]
+    withstood = None
+    if robust is not None and objective.judged not in missing:
+        withstood = _under_attack(objective, split, device, *robust)
 
     def validate() -> Validation:
         metrics, scores = dict[str, float](), dict[str, tuple[float, ...]]()
         for kind, model in models.items():
-            found, score = _judged(model, objective, split, device)
+            if not tasks:
+                continue
+            found, score = _judged(model, tasks, split, device)
             if withstood is not None:
                 task, accuracy = withstood(model)
                 found[f"robust/{task}"] = accuracy
@@ -54,6 +61,30 @@ def validation_of(
         return Validation(metrics, scores)
 
     return validate
+
+
+def unlabelled(objective: Objective, split: Split) -> list[Task]:
+    """The tasks whose label no image of a split has."""
+    return [
+        task
+        for task in objective.tasks
+        if task.distortion.supervised and not bool((split.labels[:, task.target] >= 0).any())
+    ]
+
+
+def unlabelled_note(objective: Objective, split: Split) -> str | None:
+    """What to know of a validation split without the labels of a task, in a sentence."""
+    missing = unlabelled(objective, split)
+    if not missing:
+        return None
+    tasks = [task for task in objective.tasks if task not in missing]
+    how = "no best weights are chosen"
+    if tasks:
+        by = next((f"accuracy of {t.name}" for t in tasks if t.distortion.supervised), None)
+        by = by or f"distortion of {', '.join(task.name for task in tasks)}"
+        how = f"the best weights are chosen by the {by}"
+    names = " or ".join(task.name for task in missing)
+    return f"no validation image has a label for {names}: its scores are left out, and {how}"
 
 
 def metrics_of(kind: str, metrics: Mapping[str, float]) -> dict[str, float]:
@@ -121,10 +152,10 @@ def _name(metric: str, kind: str) -> str:
 
 
 def _judged(
-    model: StochasticEncoder, objective: Objective, split: Split, device: torch.device
+    model: StochasticEncoder, tasks: Sequence[Task], split: Split, device: torch.device
 ) -> tuple[dict[str, float], tuple[float, ...]]:
     """Metrics of one model, and its score."""
-    scores = [TaskScores(task) for task in objective.tasks]
+    scores = [TaskScores(task) for task in tasks]
     # In fp32 whatever the training's precision: which weights are best must not hang on it.
     one_pass(model, split, device, scores, None, None)
     metrics = {f"distortion/{score.task.name}": score.mean() for score in scores}

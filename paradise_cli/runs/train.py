@@ -19,7 +19,7 @@ from paradise_cli.core.processes import (
 )
 from paradise_cli.core.results import refuse_among
 from paradise_cli.core.signals import goes_on, stop_on_signal
-from paradise_cli.evaluation.validation import validation_of
+from paradise_cli.evaluation.validation import unlabelled_note, validation_of
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.epoch_log import EpochLog, TensorBoardLog, require_tensorboard
 from paradise_cli.runs.prepare import Training, prepare
@@ -111,6 +111,8 @@ def _fit(training: Training, report: Reporter, stop: Callable[[], bool]) -> Stat
     objective, validation = training.objective, training.data.validation
     validate = None
     if validation is not None:
+        if text := unlabelled_note(objective, validation):
+            report.say(f"note: {text}")
         attack = build_attack(recipe)
         validate = validation_of(training.models, objective, validation, training.device, attack)
     log = None

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from paradise_cli.evaluation.probe import ATTACK_STEPS, IMAGES, probe_of
+from paradise_cli.evaluation.validation import unlabelled
 from paradise_cli.recipe.views import matches_at_random, watched_radius, watches
 from paradise_cli.runs.prepare import Training
 from paradise_cli.training.alarms import begun
@@ -37,17 +38,21 @@ def _probe(training: Training) -> Callable[[dict[str, Any]], dict[str, float]]:
     """The probe's measurements, with what the record holds of them already."""
     recipe, data, task = training.recipe, training.data, training.objective.judged
     chosen = recipe.train.validate
+    # Of images without a label no accuracy under attack is known.
+    validation = data.validation
+    if validation is not None and task in unlabelled(training.objective, validation):
+        validation = None
     # A search of fewer steps, or on fewer images, would say less than the probe's own.
     attacked = (
         chosen is not None
         and chosen.attack.steps >= ATTACK_STEPS
         and chosen.images >= IMAGES
-        and data.validation is not None
+        and validation is not None
     )
     measure = probe_of(
         training.model,
         training.objective,
-        data.train if data.validation is None else data.validation,
+        data.train if validation is None else validation,
         training.device,
         watched_radius(recipe),
         multi_step=not attacked,

@@ -34,13 +34,21 @@ class Weights:
 
 
 def judged_on(training: Training) -> dict[str, Any]:
-    """On what the weights were judged and the best of them chosen; empty without such images."""
+    """On what the weights were judged and the best of them chosen; empty without such images.
+
+    With labels, also how many of the images have that of the task that judges.
+    """
     split, chosen = training.data.validation, training.recipe.train.validate
     if split is None:
         return {}
     found: dict[str, Any] = {"split": "validation", "n": len(split)}
-    if chosen is not None:
-        attacked = {"n": min(chosen.images, len(split))}
+    task = training.objective.judged
+    if task is None:
+        return found
+    # Of the others it is not known whether they are classified rightly.
+    found["labelled"] = int((split.labels[:, task.target] >= 0).sum())
+    if chosen is not None and found["labelled"]:
+        attacked = {"n": min(chosen.images, found["labelled"])}
         found["attack"] = chosen.attack.model_dump(mode="json") | attacked
     return found
 

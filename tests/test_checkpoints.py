@@ -118,7 +118,7 @@ def test_a_checkpoint_of_an_older_version_goes_on(tmp_path: Path) -> None:
     newest = tmp_path / "checkpoints" / f"step-{STEPS:09d}.safetensors"
     tensors, metadata = load_tensors(newest)
     assert metadata.pop(DIGEST) and metadata.pop("data")
-    (score,), step = metadata["state"].pop("best")["plain"].values()
+    (score, _), step = metadata["state"].pop("best")["plain"].values()
     save_tensors(newest, tensors, metadata | {"state": metadata["state"] | older(score, step)})
     before = (tmp_path / "result.json").read_text()
     (opening,) = run(tmp_path).said

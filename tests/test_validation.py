@@ -86,7 +86,7 @@ def test_robust_accuracy_of_a_linear_model_is_known(steps: int) -> None:
     assert robust_accuracy(model, objective.judged, split.relabel(labels), CPU, attack) == 2 / 7
 
 
-def test_the_best_are_chosen_by_robust_accuracy_and_then_by_accuracy() -> None:
+def test_the_best_are_chosen_by_robust_accuracy_then_accuracy_then_distortion() -> None:
     chosen = recipe(ATTACK, "train.average={}")
     model, other = (build_model(recipe(f"train.seed={seed}"), INFO) for seed in (0, 1))
     objective, split = build_objective(chosen, INFO), synthetic(INFO, 60).validation
@@ -96,8 +96,11 @@ def test_the_best_are_chosen_by_robust_accuracy_and_then_by_accuracy() -> None:
     found = validation_of(models, objective, split, CPU, build_attack(chosen))()
     assert [module.training for module in model.modules()] == modes
     for kind, ending in (("plain", ""), ("averaged", "/averaged")):
-        names = [f"{metric}/cross_entropy{ending}" for metric in ("robust", "accuracy")]
-        assert found.scores[kind] == tuple(found.metrics[name] for name in names)
+        robust, accuracy, distortion = (
+            found.metrics[f"{metric}/cross_entropy{ending}"]
+            for metric in ("robust", "accuracy", "distortion")
+        )
+        assert found.scores[kind] == (robust, accuracy, -distortion)
     # The same images and the same noise, whenever it is asked.
     again = validation_of(models, objective, split, CPU, build_attack(chosen))()
     assert again == found
@@ -149,11 +152,14 @@ def test_the_command_prints_the_four_and_json_holds_them(
         ("best plain", "checkpoints/best.safetensors"),
         ("best averaged", "checkpoints/best_averaged.safetensors"),
     ]
-    # The best is the first of those that no epoch surpasses in both numbers.
-    names = ("robust/cross_entropy", "accuracy/cross_entropy")
-    scores = [tuple(each["validation"][name] for name in names) for each in folder.records()]
+    # The best is that of the most robust, of these the most accurate, and of these the surest.
+    signs = {"robust/cross_entropy": 1, "accuracy/cross_entropy": 1, "distortion/cross_entropy": -1}
+    scores = [
+        tuple(sign * each["validation"][name] for name, sign in signs.items())
+        for each in folder.records()
+    ]
     assert rows[2]["step"] == folder.records()[scores.index(max(scores))]["step"]
-    assert all(set(row["validation"]) == {*names, "distortion/cross_entropy"} for row in rows)
+    assert all(row["validation"].keys() == signs.keys() for row in rows)
 
 
 @pytest.mark.parametrize(
@@ -206,4 +212,4 @@ def test_images_without_a_label_choose_no_best_weights() -> None:
     split.labels[0] = 1
     assert unlabelled_note(objective, split) is None
     found = validation_of(models, objective, split, CPU)()
-    assert found.scores["plain"] == (found.metrics["accuracy/cross_entropy"],)
+    assert found.scores["plain"][0] == found.metrics["accuracy/cross_entropy"]

@@ -32,9 +32,9 @@ def validation_of(
     """What a training loop calls after an epoch: distortions and accuracies at z = mu.
 
     Of each kind of weights in `models`; the metrics of all but the plain ones end in the kind. The
-    score is the accuracy of the first supervised task, else minus the weighted distortion; with an
-    attack and the number of images to attack as `robust`, that task's accuracy under attack comes
-    first. Tasks whose label no image has are left out, and where none is left, there is no score.
+    score is the accuracy of the first supervised task, and then, or alone, minus the weighted
+    distortion; with an attack and the number of images to attack as `robust`, that task's accuracy
+    under attack comes first. Tasks whose label no image has are left out, and where none is left, there is no score.
     Each module's mode is as it was afterwards.
     """
     # Once: moving the images each epoch would cost more than looking at them.
@@ -165,5 +165,6 @@ def _judged(
         if score.task.distortion.supervised
     }
     distortion = sum(score.task.weight * score.mean() for score in scores)
-    # Of several classifiers the first one decides, as the recipe's author ordered them.
-    return metrics | accuracies, (next(iter(accuracies.values()), -distortion),)
+    # Of several classifiers the first one decides, as the recipe's author ordered them. Of a few
+    # images accuracies are often equal: then an epoch that had hardly learnt would be the best.
+    return metrics | accuracies, (*list(accuracies.values())[:1], -distortion)

@@ -34,8 +34,8 @@ def validation_of(
     Of each kind of weights in `models`; the metrics of all but the plain ones end in the kind. The
     score is the accuracy of the first supervised task, and then, or alone, minus the weighted
     distortion; with an attack and the number of images to attack as `robust`, that task's accuracy
-    under attack comes first. Tasks whose label no image has are left out, and where none is left, there is no score.
-    Each module's mode is as it was afterwards.
+    under attack comes first. Tasks whose label no image has are left out, and where none is left
+    there is no score. Each module's mode is as it was afterwards.
     """
     # Once: moving the images each epoch would cost more than looking at them.
     split = split.to(device)

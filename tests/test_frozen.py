@@ -335,6 +335,13 @@ def test_photos_end_with_a_measurement_and_the_frontier_beside_it(
     again = run(*command)
     assert "2 classes need" in again.stderr and "frontier/frontier-validation.png" in again.stderr
     assert Path("run/frontier/points/alpha=0.1/log.txt").stat().st_mtime_ns == log
+    # A step an epoch: the run and what lies beside it go on to the same.
+    longer = json.loads(run(*command, "--set", "train.epochs=31", "--json").stdout)
+    steps = [json.loads(Path(each, "result.json").read_text())["steps"]
+             for each in ("run", "run/frontier/points/alpha=0.1")]  # fmt: skip
+    assert steps == [31, 31] and [row["error"] for row in longer["frontier"]["runs"]] == [None] * 2
+    began = json.loads(Path("run/frontier/points/alpha=0.1/environment.json").read_text())
+    assert began["extended"] == [{"step": 30, "epochs_before": 30, "epochs": 31}]
 
 
 def test_other_photos_under_the_same_names_are_refused(photos: Path) -> None:

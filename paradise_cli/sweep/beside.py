@@ -33,12 +33,15 @@ def frontier_beside(
     """
     alphas = Axis(ALPHA, tuple(dict.fromkeys(f"{alpha:.6g}" for alpha in recipe.train.frontier)))
     own = RunFolder(run)
-    points = plan(str(own.recipe), [alphas], overrides=["train.frontier=[]"])
+    points = plan(str(own.recipe), [alphas])
     others = [each for each in points if each.recipe.objective.alpha != recipe.objective.alpha]
     folder = run / FOLDER
     known: dict[str, FinishedRun] = {}
     if others:
-        runs = run_points(others, folder, split=split, device=device, progress=progress, say=say)
+        # As the run itself: whose epochs were raised, those beside it are trained longer, too.
+        runs = run_points(
+            others, folder, split=split, device=device, going_on=True, progress=progress, say=say
+        )
         known = {each.point.name: each for each in runs}
     # At the run's own alpha it would be the same training again.
     found = [known.get(each.name) or finished_run(each, own, split) for each in points]

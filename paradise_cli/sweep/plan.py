@@ -43,6 +43,8 @@ def plan(
     """
     if seeds > MOST_RUNS:
         raise UsageError(f"{seeds:,} seeds; at most {MOST_RUNS:,} are allowed")
+    # Each point's own frontier would be trained as well, and shown nowhere.
+    overrides = [*overrides, "train.frontier=[]"]
     first = load_recipe(recipe, overrides).recipe.train.seed
     # Seeds are an axis like any other: the runs of a point are averaged by what else they share.
     if seeds > 1:

@@ -1,9 +1,10 @@
 """The runs of a sweep, side by side: each is an ordinary training in a process of its own."""
 
+import json
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from paradise_cli.runs.estimate import planned_epochs
 from paradise_cli.sweep.data import refuse_other_data
 from paradise_cli.sweep.plan import SweepPoint
 from paradise_cli.sweep.processes import Running, interrupt, start
-from paradise_cli.training.run_folder import RunFolder
+from paradise_cli.training.run_folder import EPOCHS, FREE, RunFolder, flat
 
 POLL_SECONDS = 0.2
 MOST_KILLS = 3
@@ -47,6 +48,7 @@ def run_points(
     device: str = "auto",
     jobs: int | None = None,
     worker: bool = False,
+    going_on: bool = False,
     progress: Callable[[int], None] | None = None,
     say: Callable[[str], None] | None = None,
 ) -> list[FinishedRun]:
@@ -56,6 +58,7 @@ def run_points(
     as there are GPUs, else processor cores, which they share. `progress` is called with how many
     epochs are done, `say` with a line for each point that another process trains, which is waited
     for. Several that are each a `worker` share the points of a folder, and end with the same.
+    `going_on` allows points more epochs than they were begun with, as a training is allowed them.
     Raises UsageError where the folder holds runs of other recipes or the data lack the split, Busy
     where another sweep works there, Interrupted after a signal, when every run has saved its state.
     """
@@ -70,18 +73,10 @@ def run_points(
     refuse_among(folder, listed_folders(points[0].recipe))
     refuse_foreign(folder, ("sweep*.csv", "sweep*.json", "frontier*.png"), "points")
     with locked(folder, "sweep", "sweep", shared=worker):
-        # All are compared before the first recipe is written: a refusal leaves the folder as it
-        # was.
-        for point, run in waiting:
-            if run.recipe.exists():
-                started = load_recipe(str(run.recipe)).recipe.resolved()
-                run.refuse_change(started, point.recipe.resolved(), remedy="choose another --out")
-        refuse_other_data(waiting)
-        for point, run in waiting:
-            run.keep_recipe(point.recipe.resolved())
+        more = _begin(waiting, going_on)
         slots = environments(len(points), device, jobs)
         errors: dict[str, str] = {}
-        _run_all(_Waiting(waiting, split, device, say), slots, errors, progress)
+        _run_all(_Waiting(waiting, split, device, say, more), slots, errors, progress)
         # What failed here another worker may have finished.
         return [
             FinishedRun(point, run.path, None, errors[point.name])
@@ -89,6 +84,35 @@ def run_points(
             else finished_run(point, run, split)
             for point, run in zip(points, runs, strict=True)
         ]
+
+
+def _begin(points: Sequence[tuple[SweepPoint, RunFolder]], going_on: bool) -> dict[str, list[str]]:
+    """Write the recipes of new points; what to change in those of others that go on, by name.
+
+    Raises UsageError, and leaves the folder as it was, where one was begun by another recipe or on
+    other data.
+    """
+    more: dict[str, list[str]] = {}
+    longer: list[RunFolder] = []
+    for point, run in points:
+        if not run.recipe.exists():
+            continue
+        before, now = load_recipe(str(run.recipe)).recipe.resolved(), point.recipe.resolved()
+        run.refuse_change(before, now, remedy="choose another --out", going_on=going_on)
+        old, new = flat(before), flat(now)
+        # The training itself writes them down, with what they were before.
+        changed = [key for key in (EPOCHS, *FREE) if going_on and old.get(key) != new.get(key)]
+        settings = [f"{key}={json.dumps(new.get(key))}" for key in changed]
+        more[point.name] = [word for each in settings for word in ("--set", each)]
+        if EPOCHS in changed:
+            longer.append(run)
+    refuse_other_data(points)
+    for point, run in points:
+        run.keep_recipe(point.recipe.resolved())
+    # It is that of the shorter training: with it, a point is taken for finished.
+    for run in longer:
+        run.result.unlink(missing_ok=True)
+    return more
 
 
 def _run_all(
@@ -142,8 +166,10 @@ class _Waiting:
         split: str,
         device: str,
         say: Callable[[str], None] | None,
+        more: Mapping[str, list[str]] | None = None,
     ) -> None:
         self.points = points
+        self._more = more or {}
         self._split, self._device, self._say = split, device, say
         self._told = set[str]()
         self._kills = Counter[str]()
@@ -159,6 +185,8 @@ class _Waiting:
                 continue
             self.points.remove(item)
             if arguments is not None:
+                if arguments[0] == "train":
+                    arguments += self._more.get(point.name, [])
                 return start(point, run, arguments, slot, environment)
         return None
 

@@ -24,6 +24,7 @@ from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.locks import Busy, locked
 from paradise_cli.core.parent import WATCHED
+from paradise_cli.objective.distortions import DISTORTIONS, Distortion
 from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.sweep import data as sweep_data
 from paradise_cli.sweep.axes import alpha_axis, parse_axis
@@ -340,6 +341,38 @@ def test_tasks_are_weighed_by_their_names() -> None:
     assert measured.distortion_error == pytest.approx(0.05 + 0.5 * 1.0)
     with pytest.raises(ParadiseError, match="no labels of classify"):
         summarise([FinishedRun(point, Path(), evaluated(1.0, 2.0, tasks={"redraw": 10.0}))], "test")
+
+
+@pytest.mark.parametrize(
+    ("distortion", "entropy"),
+    [
+        ("{name: cross_entropy}", 0.69),
+        ("{name: cross_entropy, label_smoothing: 0.1}", None),
+        # A supervised loss of the user's own may be anything.
+        ("{name: zero_one}", None),
+    ],
+)
+def test_only_of_a_cross_entropy_it_is_said_that_d_plus_r_is_at_least_the_labels_entropy(
+    distortion: str, entropy: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def zero_one() -> Distortion:
+        return Distortion(lambda output, images, labels: output[:, 0], supervised=True)
+
+    monkeypatch.setattr(DISTORTIONS, "_factories", DISTORTIONS._factories | {"zero_one": zero_one})
+    task = f"objective.tasks=[{{name: a, distortion: {distortion}, head: {{name: linear}}}}]"
+    recipe = load_recipe("digits", [task]).recipe
+    labels = {"top1": {"value": 0.5, "low": 0.4, "high": 0.6}, "n": 10, "label_entropy": 0.69}
+    evaluation = evaluated(1.0, 0.1, tasks={"a": 0.2}) | {"n": 10, "classification": [labels]}
+    (run,) = [FinishedRun(SweepPoint("one", {}, recipe), Path(), evaluation)]
+    (frontier,) = summarise([run], "test").frontiers
+    assert frontier.entropy == entropy
+    assert any(check.verdict == "violated" for check in frontier.checks) == (entropy is not None)
+
+
+def test_points_train_no_frontier_of_their_own() -> None:
+    points = plan("photos", [alpha_axis("0.1,1")], overrides=["data.root=photos"])
+    assert load_recipe("photos").recipe.train.frontier
+    assert [list(point.recipe.train.frontier) for point in points] == [[], []]
 
 
 def test_the_spread_of_seeds_counts_as_students_t_asks() -> None:

@@ -161,6 +161,10 @@ def _label_entropy(recipe: Recipe, evaluation: dict[str, Any]) -> float | None:
     """H(Y) in nats of the labels, where D is one cross-entropy over all images."""
     tasks = recipe.objective.tasks
     scores = evaluation["classification"]
+    # Another loss, or one of smoothed labels, is no -log p(y|z), of which alone it is said.
+    heads = [task.distortion for task in tasks]
+    if any(d.name != "cross_entropy" or d.hyper["label_smoothing"] > 0 for d in heads):
+        return None
     # D + R >= H(Y) is said of the labels that D was measured on, all of them, with weight one.
     if len(tasks) != 1 or tasks[0].weight != 1 or not scores or scores[0]["n"] < evaluation["n"]:
         return None

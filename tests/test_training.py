@@ -371,6 +371,23 @@ def test_fresh_starts_beside_the_old_run(tmp_path: Path) -> None:
     )
 
 
+def test_a_command_goes_on_in_the_newest_run_of_its_own_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also beside a recipe whose name is that of a second run."""
+    monkeypatch.chdir(tmp_path)
+
+    def folder(name: str, *, fresh: bool = False) -> str:
+        chosen = recipe(f"name={name}", "train.epochs=1")
+        trained = train(chosen, device="cpu", fresh=fresh, report=Reporter())
+        return trained.folder.name
+
+    assert [folder("t"), folder("t-2"), folder("t")] == ["t", "t-2", "t"]
+    assert [folder("t", fresh=True), folder("t"), folder("t-2")] == ["t-3", "t-3", "t-2"]
+    (Path("runs") / "t-4").mkdir()
+    assert folder("t") == "t-3"
+
+
 def test_a_damaged_recipe_in_the_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text("train: {epochs: 1")
     with pytest.raises(UsageError, match=r"recipe\.yaml:1:\d+"):

@@ -87,7 +87,7 @@ def _path(recipe: Recipe, out: Path | None, fresh: bool) -> Path:
     # Only a name that was not given is looked for: `out` means that very folder.
     if fresh:
         return free_name(path)
-    return path if out else latest_name(path)
+    return path if out else latest_name(path, recipe.name)
 
 
 def _opening(training: Training) -> str:

@@ -213,14 +213,28 @@ def free_name(path: Path) -> Path:
     return candidate
 
 
-def latest_name(path: Path) -> Path:
-    """The newest of `path`, `path-2`, ... that exists, or `path`: where a command goes on."""
+def latest_name(path: Path, recipe: str) -> Path:
+    """The newest of `path`, `path-2`, ... that holds a run of that recipe's name, or `path`: where
+    a command goes on.
+    """
     latest = path
     following = path.with_name(f"{path.name}-2")
     number = 2
     # Names are given without gaps, so the first that is missing ends the search.
     while following.exists():
-        latest = following
+        # `path-2` may as well be the run of a recipe that is itself called so.
+        if _recipe_name(following) == recipe:
+            latest = following
         number += 1
         following = path.with_name(f"{path.name}-{number}")
     return latest
+
+
+def _recipe_name(run: Path) -> str | None:
+    """The name of the recipe of a run, None where there is none that can be read."""
+    try:
+        document = yaml.parse(RunFolder(run).recipe.read_text(encoding="utf-8"), str(run))
+    except (OSError, UnicodeDecodeError, ParadiseError):
+        return None
+    name = document.data.get("name")
+    return name if isinstance(name, str) else None

@@ -82,3 +82,15 @@ def test_steps_are_those_of_the_formula(name: str, grouped: bool, layout: Any) -
     expected = STEPS[name](start, gradients)
     np.testing.assert_allclose(weights.detach().numpy(), expected, rtol=1e-12, atol=1e-14)
     assert bool((idle == 1).all())
+
+
+def test_without_momentum_it_is_plain_gradient_descent() -> None:
+    """Also where `nesterov` is on, as it is by default."""
+    start, gradients = np.ones(3), [np.array([1.0, -2.0, 3.0]), np.array([0.5, 0.0, -1.0])]
+    weights = nn.Parameter(torch.from_numpy(start.copy()))
+    optimizer = OPTIMIZERS["sgd"]([weights], lr=LR, momentum=0.0)
+    for gradient in gradients:
+        weights.grad = torch.from_numpy(gradient)
+        optimizer.step()
+    expected = start - LR * np.sum(gradients, 0)
+    np.testing.assert_allclose(weights.detach().numpy(), expected, rtol=1e-12)

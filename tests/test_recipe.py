@@ -242,6 +242,44 @@ CONFLICTS = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("setting", "allowed"),
+    [
+        ("optim={name: sgd, lr: 1, momentum: %s}", "[0, 1)"),
+        ("optim={name: sgd, lr: 1, weight_decay: %s}", "[0, inf)"),
+        ("optim={name: adam, lr: 1, beta1: %s}", "[0, 1)"),
+        ("optim={name: adam, lr: 1, beta2: %s}", "[0, 1)"),
+        ("optim={name: adam, lr: 1, weight_decay: %s}", "[0, inf)"),
+        ("optim={name: adamw, lr: 1, beta1: %s}", "[0, 1)"),
+        ("optim={name: adamw, lr: 1, beta2: %s}", "[0, 1)"),
+        ("optim={name: adamw, lr: 1, weight_decay: %s}", "[0, inf)"),
+        ("optim.schedule={name: exponential, factor: %s}", "(0, inf)"),
+        ("optim.schedule={name: exponential, factor: 0.5, every: %s}", "[1, inf)"),
+        ("optim.schedule={name: steps, at: [1], factor: %s}", "(0, inf)"),
+        ("optim.schedule={name: steps, at: [1], factor: 1, warmup_steps: %s}", "[0, inf)"),
+        ("optim.schedule={name: steps, at: [1], factor: 1, warmup_factor: %s}", "(0, inf)"),
+        ("objective.tasks.0.distortion={name: cross_entropy, label_smoothing: %s}", "[0, 1)"),
+        ("objective.rate={q: fitted, momentum: %s}", "[0, 1)"),
+        ("objective.rate={q: mixture, momentum: %s}", "[0, 1)"),
+    ],
+)
+def test_hyper_parameters_have_the_range_in_which_they_have_an_effect(
+    setting: str, allowed: str
+) -> None:
+    low, high = (float(end) for end in allowed[1:-1].split(", "))
+    name = setting.split("%s")[0].split()[-1].removesuffix(":")
+
+    def load_with(value: float) -> None:
+        load_recipe("digits", [setting % f"{value:g}"])
+
+    for value in (low - 1, low if allowed[0] == "(" else low - 2, *([high] if high == 1 else [])):
+        with pytest.raises(UsageError, match=rf"{name}: should be (at least|greater|less)"):
+            load_with(value)
+    if allowed[0] == "[":
+        load_with(low)
+    load_with(low + 1 if high > 1 else 0.5)
+
+
 def test_without_noise_there_is_no_frontier(write: Write) -> None:
     chosen = ["model.stochastic=false", "objective.alpha=0", "train.frontier=[0.1]"]
     with pytest.raises(ParadiseError, match=r"train.frontier: without noise there is no rate"):

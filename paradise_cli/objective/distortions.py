@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
 from paradise_cli.core.errors import UsageError
@@ -47,7 +48,7 @@ DISTORTIONS: Registry[Distortion] = Registry("distortion")
 
 
 @DISTORTIONS.register
-def cross_entropy(*, label_smoothing: float = 0.0) -> Distortion:
+def cross_entropy(*, label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0) -> Distortion:
     """-log p(y|z) in nats, for a head of logits [B, classes] (paper section 3.1)."""
 
     # Unlabelled images cost nothing, and still count in the rate.

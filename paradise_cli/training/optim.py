@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
@@ -17,6 +18,11 @@ Schedule: TypeAlias = Callable[[int, int, int], float]
 Parameters: TypeAlias = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
 """What is optimised, or groups of it with options of their own."""
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+"""Of an average: how much of it stays at a step."""
+Decay = Annotated[float, Field(ge=0)]
+Factor = Annotated[float, Field(gt=0)]
+
 OPTIMIZERS: Registry[Optimizer] = Registry("optimiser")
 SCHEDULES: Registry[Schedule] = Registry("schedule")
 
@@ -26,11 +32,16 @@ def sgd(
     params: Parameters,
     *,
     lr: float,
-    momentum: float = 0.9,
+    momentum: Share = 0.9,
     nesterov: bool = True,
-    weight_decay: float = 0.0,
+    weight_decay: Decay = 0.0,
 ) -> Optimizer:
-    """Stochastic gradient descent with momentum; weight decay acts on every parameter."""
+    """Stochastic gradient descent with momentum; weight decay acts on every parameter.
+
+    Without momentum `nesterov` is the same step.
+    """
+    # Torch refuses the two together.
+    nesterov = nesterov and momentum > 0
     return _fused(
         SGD(params, lr=lr, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
     )
@@ -41,9 +52,9 @@ def adam(
     params: Parameters,
     *,
     lr: float,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    weight_decay: float = 0.0,
+    beta1: Share = 0.9,
+    beta2: Share = 0.999,
+    weight_decay: Decay = 0.0,
 ) -> Optimizer:
     """Adam, with weight decay as an L2 term of the gradient."""
     return _fused(Adam(params, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay))
@@ -54,9 +65,9 @@ def adamw(
     params: Parameters,
     *,
     lr: float,
-    beta1: float = 0.9,
-    beta2: float = 0.999,
-    weight_decay: float = 0.01,
+    beta1: Share = 0.9,
+    beta2: Share = 0.999,
+    weight_decay: Decay = 0.01,
 ) -> Optimizer:
     """Adam with decoupled weight decay."""
     return _fused(AdamW(params, lr=lr, betas=(beta1, beta2), weight_decay=weight_decay))
@@ -89,7 +100,11 @@ def constant() -> Schedule:
 
 @SCHEDULES.register
 def steps(
-    *, at: list[int], factor: float, warmup_steps: int = 0, warmup_factor: float = 0.1
+    *,
+    at: list[int],
+    factor: Factor,
+    warmup_steps: Annotated[int, Field(ge=0)] = 0,
+    warmup_factor: Factor = 0.1,
 ) -> Schedule:
     """Times `factor` at each epoch of `at`, after `warmup_steps` steps at `warmup_factor`."""
     # From epoch 1 on: a drop at 0 would be another learning rate.
@@ -134,7 +149,7 @@ def cosine(*, warmup: float = 0.0) -> Schedule:
 
 
 @SCHEDULES.register
-def exponential(*, factor: float, every: int = 1) -> Schedule:
+def exponential(*, factor: Factor, every: Annotated[int, Field(ge=1)] = 1) -> Schedule:
     """Multiplied by `factor` after every `every` epochs."""
     return lambda step, per_epoch, total: factor ** (step // (every * per_epoch))
 

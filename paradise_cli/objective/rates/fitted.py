@@ -1,8 +1,9 @@
 """q of a family of its own, fixed, fitted or learned: an upper bound of the rate, without a cap."""
 
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from paradise_cli.core.errors import UsageError
@@ -17,6 +18,8 @@ from paradise_cli.objective.rates.base import RATES, Rate, RateValue, full_preci
 
 # Of 0 and 1, where the sigmoid has no slope, pseudo-inputs that start from images keep this far.
 EDGE = 0.01
+# Of 1 no batch would be looked at.
+Momentum: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 
 
 class FixedRate(Rate):
@@ -176,7 +179,7 @@ def fitted(
     info: DataInfo | None = None,
     *,
     covariance: Literal["full", "diagonal"] = "full",
-    momentum: float = 0.99,
+    momentum: Momentum = 0.99,
 ) -> Rate:
     """A Gaussian q by moment matching: an upper bound that never saturates (method.md 2.6)."""
     return FittedRate(latent_dim, covariance, momentum)
@@ -195,7 +198,7 @@ def mixture(
     *,
     components: int = 20,
     gradient: Literal["paper", "path"] = "paper",
-    momentum: float = 0.99,
+    momentum: Momentum = 0.99,
 ) -> Rate:
     """A learned mixture of `components` diagonal Gaussians: `fitted` for clustered latents
     (method.md 2.6).

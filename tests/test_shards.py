@@ -16,8 +16,9 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
+from paradise_cli.build import build_data, build_info, check_validation
 from paradise_cli.cli import app
-from paradise_cli.core.errors import Interrupted, ParadiseError
+from paradise_cli.core.errors import Interrupted, ParadiseError, UsageError
 from paradise_cli.core.randomness import permutation
 from paradise_cli.data import DATASETS, info_of, packed_images
 from paradise_cli.inference.default_model import default_model
@@ -255,6 +256,22 @@ def test_a_data_set_of_shards_is_that_of_the_folder(tmp_path: Path) -> None:
         part = split.select(rows[2:4])
         assert list(part.ids) == [split.ids[row] for row in rows[2:4].tolist()]
         assert torch.equal(next(part.fetch(order[:2], 2, (), False)), theirs[2:4])
+
+
+def test_shards_that_bring_validation_images_say_so_before_they_are_read(tmp_path: Path) -> None:
+    """So that none are held out of the others, and these can be attacked."""
+    folder = tree(tmp_path / "folder")
+    shards = packed_tree(folder, tmp_path / "shards")
+    chosen = [f"data={{name: tar_shards, root: {shards}, size: 8, validation: 0.0}}"]
+    chosen += ["train.validate={attack: {eps: 0.1, steps: 1}}", "data.augment=[]"]
+    chosen += ["model.mean=null", "model.std=null"]
+    recipe = load_recipe("digits", chosen).recipe
+    with pytest.raises(UsageError, match="none are held out"):
+        check_validation(recipe, build_info(recipe))
+    pack(shards / "val" / "000.tar", list(files_of(folder / "test").items()))
+    info = build_info(recipe)
+    check_validation(recipe, info)
+    assert info.own_validation and build_data(recipe).validation is not None
 
 
 def test_random_crops_of_shards_are_keyed_by_the_row(tmp_path: Path) -> None:

@@ -130,7 +130,8 @@ def _info(root: Path, label: str, how: Preprocessing, listing: dict[str, list[Pa
                 f"{root}: classes {unknown[:5]} of the {split} split have no training images"
             )
     label = label or root.resolve().name
-    return DataInfo(label, how.shape, targets, len(listing["train"]), how)
+    own_validation = "validation" in listing
+    return DataInfo(label, how.shape, targets, len(listing["train"]), how, own_validation)
 
 
 def _labels(images: Sequence[Packed], info: DataInfo) -> torch.Tensor:

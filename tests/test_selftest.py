@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,14 @@ def test_every_identity_holds_on_this_machine() -> None:
     assert result.exit_code == 0, result.stdout + result.stderr
     checks = json.loads(result.stdout)
     assert len(checks) == len(selftest.CHECKS) and all(check["passed"] for check in checks)
+
+
+def test_a_file_of_the_current_folder_stands_in_for_no_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "random.py").write_text("raise SystemExit(7)\n")
+    monkeypatch.chdir(tmp_path)
+    assert selftest.kill_and_resume(torch.device("cpu")) == 0
 
 
 @pytest.mark.parametrize("measured", [2.0, math.nan])

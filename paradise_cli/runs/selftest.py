@@ -1,6 +1,7 @@
 """Does the method hold on this machine? Its identities against derived values (method.md 9)."""
 
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+import paradise_cli
 from paradise_cli.core.errors import Interrupted, ParadiseError
 from paradise_cli.core.randomness import generator
 from paradise_cli.core.storage import load_tensors
@@ -192,13 +194,17 @@ def kill_and_resume(device: torch.device) -> float:
     """The largest difference of weights between a training and one that was killed and went on."""
     with tempfile.TemporaryDirectory() as temporary:
         whole, killed = Path(temporary) / "whole", Path(temporary) / "killed"
-        command = [sys.executable, "-m", "paradise_cli", "train", "digits", "--out", str(killed)]
+        # With -P, a file of the user's current folder cannot stand in for a module.
+        command = [sys.executable, "-P", "-m", "paradise_cli"]
+        command += ["train", "digits", "--out", str(killed)]
         command += [
             "--device",
             str(device),
             *(text for change in CHANGES for text in ("--set", change)),
         ]
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment()
+        )
         while process.poll() is None and not list(RunFolder(killed).checkpoints.glob("step-*")):
             time.sleep(POLL_SECONDS)
         # Not a signal that it could answer: as a power cut would.
@@ -215,6 +221,13 @@ def kill_and_resume(device: torch.device) -> float:
             raise KeyboardInterrupt from stopped
         a, b = (load_tensors(RunFolder(folder).model)[0] for folder in (whole, killed))
     return max(float((a[name].double() - b[name].double()).abs().max()) for name in a)
+
+
+def _environment() -> dict[str, str]:
+    """Where that process finds this very package, which -P would hide in the current folder."""
+    package = str(Path(paradise_cli.__file__).resolve().parents[1])
+    paths = [package, os.environ.get("PYTHONPATH")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 # Of the digits; three latents are not drawn, and it has checkpoints to be killed after.

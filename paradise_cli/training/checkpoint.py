@@ -124,7 +124,9 @@ class NonFinite(ParadiseError):
         terms = [term for term, at in first_bad.items() if at == step]
         # The loss is a sum of the others: it says nothing where one of them is named.
         culprits = [term for term in terms if term not in ("loss", "distortion")] or terms
-        kept = f"{_cause(culprits)} The last checkpoint holds the state before it"
+        kept = (
+            f"{_cause(culprits)} The last checkpoint, if one was written, holds a state before it"
+        )
         super().__init__(
             f"training stopped: {' and '.join(culprits)} not finite at step {step}."
             f" {kept if step else _FROM_THE_START}"

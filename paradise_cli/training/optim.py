@@ -18,7 +18,7 @@ Schedule: TypeAlias = Callable[[int, int, int], float]
 Parameters: TypeAlias = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
 """What is optimised, or groups of it with options of their own."""
 
-Share = Annotated[float, Field(ge=0, lt=1)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 """Of an average: how much of it stays at a step."""
 Decay = Annotated[float, Field(ge=0)]
 Factor = Annotated[float, Field(gt=0)]
@@ -32,7 +32,7 @@ def sgd(
     params: Parameters,
     *,
     lr: float,
-    momentum: Share = 0.9,
+    momentum: Momentum = 0.9,
     nesterov: bool = True,
     weight_decay: Decay = 0.0,
 ) -> Optimizer:
@@ -52,8 +52,8 @@ def adam(
     params: Parameters,
     *,
     lr: float,
-    beta1: Share = 0.9,
-    beta2: Share = 0.999,
+    beta1: Momentum = 0.9,
+    beta2: Momentum = 0.999,
     weight_decay: Decay = 0.0,
 ) -> Optimizer:
     """Adam, with weight decay as an L2 term of the gradient."""
@@ -65,8 +65,8 @@ def adamw(
     params: Parameters,
     *,
     lr: float,
-    beta1: Share = 0.9,
-    beta2: Share = 0.999,
+    beta1: Momentum = 0.9,
+    beta2: Momentum = 0.999,
     weight_decay: Decay = 0.01,
 ) -> Optimizer:
     """Adam with decoupled weight decay."""

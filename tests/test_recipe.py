@@ -286,6 +286,11 @@ def test_without_noise_there_is_no_frontier(write: Write) -> None:
         load_recipe(write(GOOD), chosen)
 
 
+def test_a_decoder_has_no_labels_to_choose() -> None:
+    with pytest.raises(UsageError, match=r"tasks\.0\.target: squared_error reads no label: leave"):
+        load_recipe("digits_unsupervised", ["objective.tasks.0.target=digit"])
+
+
 @pytest.mark.parametrize(("old", "new", "line"), CONFLICTS)
 def test_fields_that_do_not_go_together(write: Write, old: str, new: str, line: str) -> None:
     messages = lines_of(write(GOOD.replace(old, new, 1)))

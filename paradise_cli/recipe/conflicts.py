@@ -105,6 +105,10 @@ def _in_tasks(recipe: "Recipe") -> Conflicts:
         if name is not None and name in names[:index]:
             problem = f"'{name}' is already the name of task {names.index(name)}"
             yield (*path, "name"), problem
+        task = objective.tasks[index]
+        if task.target is not None and not _distortion(task).supervised:
+            problem = f"{task.distortion.name} reads no label: leave it out"
+            yield (*path, "target"), problem
         views = objective.tasks[index].views
         yield from _missing_views(recipe, (*path, "views"), views or [])
         if views is not None and len(set(views)) < len(views):

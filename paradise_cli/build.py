@@ -19,6 +19,7 @@ from paradise_cli.data import (
     Batch,
     DataBundle,
     DataInfo,
+    check_root,
     hold_out,
     info_of,
     keep_labels,
@@ -55,9 +56,7 @@ def build_info(recipe: Recipe) -> DataInfo:
 def build_data(recipe: Recipe) -> DataBundle:
     """The recipe's data, with its validation split and only the labels it may see."""
     data = recipe.data
-    # For all data sets here: each would say in its own way what it misses in a folder that is not.
-    if data.root is not None and not data.root.exists():
-        raise UsageError(f"{data.name}: no such folder: {data.root}; set data.root to one")
+    check_root(data.name, data.root)
     bundle = DATASETS[data.name](data.root, **data.hyper)
     # Not the training's seed: runs of several seeds are then compared on the same images.
     bundle = hold_out(bundle, data.validation, seed=0)

@@ -1,6 +1,8 @@
 """Splits, batches, augmentations and partitions."""
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +11,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.build import build_data, build_info
+from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.randomness import generator, keyed_uniform, permutation
 from paradise_cli.data import (
     AUGMENTATIONS,
@@ -26,6 +29,7 @@ from paradise_cli.data import (
     synthetic,
 )
 from paradise_cli.data.partition import stratified
+from paradise_cli.recipe.schema import load_recipe
 
 CPU = torch.device("cpu")
 INFO = DataInfo(
@@ -227,6 +231,51 @@ def test_a_bundle_refuses_labels_that_do_not_fit(labels: Tensor, message: str) -
     )
     with pytest.raises(ParadiseError, match=message):
         DataBundle(INFO, split)
+
+
+LABELS = torch.zeros(2, 1, dtype=torch.int64)
+PIXELS = torch.zeros(2, 3, 6, 5, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "ids", "problem"),
+    [
+        (PIXELS.long(), LABELS, ["a", "b"], "images are a tensor of int64"),
+        (PIXELS.double(), LABELS, ["a", "b"], "images are a tensor of float64"),
+        (PIXELS.numpy(), LABELS, ["a", "b"], "images are of type ndarray"),
+        (PIXELS.float() + 255, LABELS, ["a", "b"], "images are float32 from 255 to 255"),
+        (PIXELS.float() + torch.nan, LABELS, ["a", "b"], "images are float32 from nan to nan"),
+        (PIXELS[:1], LABELS, ["a", "b"], "there are 1 images for 2 labels"),
+        (PIXELS, LABELS.int(), ["a", "b"], "labels are a tensor of int32"),
+        (PIXELS, LABELS.float(), ["a", "b"], "labels are a tensor of float32"),
+        (PIXELS, LABELS.numpy(), ["a", "b"], "labels are of type ndarray"),
+        (PIXELS, LABELS, [0, 1], "an id is of type int"),
+    ],
+)
+def test_a_bundle_refuses_what_would_train_on_wrong_numbers(
+    images: Any, labels: Any, ids: Any, problem: str
+) -> None:
+    good = MemorySplit(PIXELS.float() + 1, LABELS, ["a", "b"])
+    assert DataBundle(INFO, good).splits() == {"train": good}
+    with pytest.raises(ParadiseError) as error:
+        DataBundle(INFO, good, test=MemorySplit(images, labels, ids))
+    told = str(error.value)
+    assert told.startswith(f"{INFO.label}, test split: {problem}; a split holds images, a tensor")
+
+
+def test_values_that_are_no_pictures_may_be_any() -> None:
+    values = MemorySplit(PIXELS.float() - 7, LABELS, ["a", "b"])
+    bundle = DataBundle(dataclasses.replace(INFO, pictures=False), values)
+    (found,) = bundle.train.fetch(torch.arange(2), 2, (), False)
+    assert bool((found == -7).all())
+
+
+@pytest.mark.parametrize("name", ["digits", "gaussian_source"])
+def test_a_folder_that_a_data_set_would_not_read_is_refused(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe("digits", [f"data={{name: {name}, root: {tmp_path}}}"]).recipe
+    for build in (build_info, build_data):
+        with pytest.raises(UsageError, match=f"{name} reads no folder: leave data.root, .* out"):
+            build(recipe)
 
 
 @pytest.mark.parametrize("name", list(DATASETS))

@@ -25,7 +25,7 @@ from paradise_cli.data.base import (
     Split,
     Target,
     batches,
-    check_labels,
+    check_root,
     check_split,
     dataset,
     info_of,
@@ -39,6 +39,7 @@ from paradise_cli.data.listing import image_ids, list_images, matching
 from paradise_cli.data.partition import hold_out, keep_labels
 from paradise_cli.data.random_images import synthetic
 from paradise_cli.data.shards import SHARD, ImageFile, ids_and_shards, packed_images
+from paradise_cli.data.split_checks import check_contents
 from paradise_cli.data.streaming import FolderSplit, file_stamp, not_all_read, stream
 
 __all__ = [
@@ -61,7 +62,8 @@ __all__ = [
     "Target",
     "UnreadableImage",
     "batches",
-    "check_labels",
+    "check_contents",
+    "check_root",
     "check_split",
     "class_folders_of",
     "dataset",

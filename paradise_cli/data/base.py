@@ -16,7 +16,7 @@ from paradise_cli.core.randomness import image_keys
 from paradise_cli.core.registry import Registry, did_you_mean
 from paradise_cli.core.shares import Share
 from paradise_cli.core.threads import one_thread_each
-from paradise_cli.core.units import counted
+from paradise_cli.data.split_checks import check_contents
 
 SPLITS = ("train", "validation", "test")
 """The names of splits, everywhere."""
@@ -226,7 +226,7 @@ class DataBundle:
 
     def __post_init__(self) -> None:
         for name, split in self.splits().items():
-            check_labels(split, self.info, f"{self.info.label}, {name} split")
+            check_contents(split, self.info, f"{self.info.label}, {name} split")
 
     def splits(self) -> dict[str, Split]:
         """The splits that are there, by name."""
@@ -242,49 +242,46 @@ def check_split(split: str) -> None:
         )
 
 
-def check_labels(split: Split, info: DataInfo, where: str) -> None:
-    """Raise ParadiseError, which names `where`, for a split that does not fit its description."""
-    if len(split) == 0:
-        raise ParadiseError(f"{where}: holds no image")
-    if split.labels.shape != (len(split), len(info.targets)) or len(split.ids) != len(split):
-        raise ParadiseError(
-            f"{where}: {len(split.ids)} images and labels of shape {list(split.labels.shape)};"
-            f" expected one row an image and {counted(len(info.targets), 'label column')}"
-        )
-    # A label beyond the classes would be an index error deep inside a loss, or on CUDA an abort.
-    for column, target in zip(split.labels.unbind(1), info.targets, strict=True):
-        low, high = int(column.min()), int(column.max())
-        if low < -1 or high >= len(target.classes):
-            raise ParadiseError(
-                f"{where}: labels of '{target.name}' run from {low} to {high}, but it has"
-                f" {len(target.classes)} classes: 0 to {len(target.classes) - 1} are allowed, -1 ="
-                " unlabelled"
-            )
-
-
 DATASETS: Registry[DataBundle] = Registry("data set")
 _DESCRIPTIONS: dict[str, Callable[..., DataInfo]] = {}
+_ROOTLESS: set[str] = set()
 
 
 def dataset(
-    describe: Callable[..., DataInfo],
+    describe: Callable[..., DataInfo], *, reads_root: bool = True
 ) -> Callable[[Callable[..., DataBundle]], Callable[..., DataBundle]]:
     """Register a factory `(root, *, <hyper>) -> DataBundle` under its name.
 
     `describe(root, **hyper) -> DataInfo` gets every hyper-parameter of the factory and reads no
-    pixels.
+    pixels. Without `reads_root` a folder is refused, which would have no effect.
     """
 
     def register(factory: Callable[..., DataBundle]) -> Callable[..., DataBundle]:
         DATASETS.register(factory)
         _DESCRIPTIONS[factory.__name__] = describe
+        if not reads_root:
+            _ROOTLESS.add(factory.__name__)
         return factory
 
     return register
 
 
+def check_root(name: str, root: Path | None) -> None:
+    """Raise UsageError for a folder that is not there, or that the data set would not look at."""
+    _refuse_idle_root(name, root)
+    # For all data sets here: each would say in its own way what it misses in a folder that is not.
+    if root is not None and not root.exists():
+        raise UsageError(f"{name}: no such folder: {root}; set data.root to one")
+
+
+def _refuse_idle_root(name: str, root: Path | None) -> None:
+    if root is not None and name in _ROOTLESS:
+        raise UsageError(f"{name} reads no folder: leave data.root, {root}, out")
+
+
 def info_of(name: str, root: Path | None = None, **hyper: Any) -> DataInfo:
     """The description of a data set before any pixel is read, even where its files are missing."""
+    _refuse_idle_root(name, root)
     # `describe` has no defaults of its own: they live in the factory's signature alone.
     defaults = {key: default for key, (_, default) in DATASETS.hyper_parameters(name).items()}
     return _DESCRIPTIONS[name](root, **(defaults | hyper))

@@ -30,7 +30,7 @@ def _describe(root: Path | None, *, split_seed: int) -> DataInfo:
     return DataInfo("digits", (1, 8, 8), targets, _SIZE - _TEST, Preprocessing(1, 8, (8, 8)))
 
 
-@dataset(_describe)
+@dataset(_describe, reads_root=False)
 def digits(root: Path | None = None, *, split_seed: int = 0) -> DataBundle:
     """scikit-learn's digits, split 80/20 by `split_seed`, each class in proportion."""
     values, classes = _read()

@@ -22,7 +22,7 @@ def _gaussian_info(root: Path | None, *, variances: list[float], n: int, test: i
     return _info("gaussian_source", len(variances), n)
 
 
-@dataset(_gaussian_info)
+@dataset(_gaussian_info, reads_root=False)
 def gaussian_source(
     root: Path | None = None,
     *,
@@ -42,7 +42,7 @@ def _bernoulli_info(root: Path | None, *, p: float, n: int, test: int) -> DataIn
     return _info("bernoulli_source", 1, n)
 
 
-@dataset(_bernoulli_info)
+@dataset(_bernoulli_info, reads_root=False)
 def bernoulli_source(
     root: Path | None = None, *, p: float = 0.5, n: int = 50_000, test: int = 10_000
 ) -> DataBundle:
@@ -57,7 +57,7 @@ def _laplacian_info(root: Path | None, *, scale: float, n: int, test: int) -> Da
     return _info("laplacian_source", 1, n)
 
 
-@dataset(_laplacian_info)
+@dataset(_laplacian_info, reads_root=False)
 def laplacian_source(
     root: Path | None = None, *, scale: float = 1.0, n: int = 50_000, test: int = 10_000
 ) -> DataBundle:
@@ -77,7 +77,7 @@ def _banana_info(root: Path | None, *, n: int, test: int) -> DataInfo:
     return _info("banana_source", 2, n)
 
 
-@dataset(_banana_info)
+@dataset(_banana_info, reads_root=False)
 def banana_source(root: Path | None = None, *, n: int = 50_000, test: int = 10_000) -> DataBundle:
     """A two-dimensional Gaussian bent along a parabola: see `information.known_sources.bend`."""
     info = _banana_info(root, n=n, test=test)

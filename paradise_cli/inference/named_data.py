@@ -18,7 +18,7 @@ from paradise_cli.data import (
     DataInfo,
     Split,
     UnreadableImage,
-    check_labels,
+    check_contents,
     check_split,
     header,
     list_images,
@@ -171,7 +171,7 @@ def _archive_for_model(data: str, info: DataInfo) -> NamedData:
     labels = archive.columns(len(targets)) if targets else archive.unlabelled()
     described = replace(info, label=archive.path.name, targets=targets)
     split = archive.split(labels)
-    check_labels(split, described, data)
+    check_contents(split, described, data)
     return NamedData(split, described, described.label)
 
 

@@ -239,9 +239,13 @@ def test_both_kinds_are_left_last_and_best(tmp_path: Path) -> None:
         "best averaged",
     ]
     for row, ((moment, kind), path) in zip(result["weights"], folder.weights.items(), strict=True):
-        # The best step is where the record says so, the first of equal ones.
+        # The best step is where the record says so, of equal ones that of the least distortion.
         metrics = [metrics_of(kind, record["validation"]) for record in listener.records]
-        scores = [(m["robust/cross_entropy"], m["accuracy/cross_entropy"]) for m in metrics]
+        signs = {"robust": 1, "accuracy": 1, "distortion": -1}
+        scores = [
+            [sign * each[f"{name}/cross_entropy"] for name, sign in signs.items()]
+            for each in metrics
+        ]
         index = 3 if moment == "last" else scores.index(max(scores))
         assert row["step"] == listener.records[index]["step"]
         assert row["validation"] == metrics[index]

@@ -317,7 +317,11 @@ def test_validation_scores_and_leaves_every_mode_as_it_was():
     assert [module.training for module in model.modules()] == modes
     measured = evaluate(model, recipe, info, split, device=CPU)
     accuracy = measured.classification[0].top1.value
-    assert found.scores == {"plain": (accuracy,)}
+    weighted = sum(
+        task.weight * found.metrics[f"distortion/{task.name}"]
+        for task in build_objective(recipe, info).tasks
+    )
+    assert found.scores == {"plain": (accuracy, -weighted)}
     assert found.metrics["accuracy/classify"] == accuracy
     for distortion in measured.distortion:
         assert found.metrics[f"distortion/{distortion.task}"] == pytest.approx(

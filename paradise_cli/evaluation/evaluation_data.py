@@ -11,6 +11,7 @@ from torch import Tensor
 
 from paradise_cli.build import build_data
 from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.yaml import overrides_given
 from paradise_cli.data import DataBundle, DataInfo, Split, Target, match_classes
 from paradise_cli.inference.find_model import run_of
 from paradise_cli.inference.loading import LoadedModel
@@ -42,6 +43,7 @@ def open_split(
 
     Raises also ParadiseError where the data do not fit the model, described by `info`.
     """
+    overrides = overrides_given(overrides)
     recipe = _where_its_data_lie(recipe, data or root_given(overrides), source)
     found = open_for_model(recipe, info, data, split=split, overrides=overrides, source=source)
     labels, notes = fit_labels(found.split.labels, found.info, info)

@@ -40,16 +40,14 @@ def validation_of(
     # Once: moving the images each epoch would cost more than looking at them.
     split = split.to(device)
     missing = unlabelled(objective, split)
-    tasks = [task for task in objective.tasks if task not in missing]
     withstood = None
     if robust is not None and objective.judged not in missing:
         withstood = _under_attack(objective, split, device, *robust)
 
     def validate() -> Validation:
         metrics, scores = dict[str, float](), dict[str, tuple[float, ...]]()
-        for kind, model in models.items():
-            if not tasks:
-                continue
+        tasks = [task for task in objective.tasks if task not in missing]
+        for kind, model in models.items() if tasks else ():
             found, score = _judged(model, tasks, split, device)
             if withstood is not None:
                 task, accuracy = withstood(model)

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from paradise_cli.core.errors import (
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Result = TypeVar("Result")
+
+# With -P, a file of the user's current folder cannot stand in for a module.
+COMMAND = (sys.executable, "-P", "-m", "paradise_cli")
+"""This program, for a process of its own, in which `python_path` has to be set."""
+_PACKAGE = str(Path(__file__).resolve().parents[2])
 
 _VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _MEETING = timedelta(minutes=10)  # one machine may start long after another
@@ -68,6 +74,11 @@ def _launched(name: str) -> int | None:
     if not (text.isascii() and text.isdecimal() and len(text) < 10):
         raise UsageError(f"{name}={printable(text)} in the environment is no number: {_CURE}")
     return int(text)
+
+
+def python_path(*folders: str) -> str:
+    """PYTHONPATH of a COMMAND: this very package is found first, and modules in `folders` too."""
+    return os.pathsep.join(filter(None, [_PACKAGE, os.environ.get("PYTHONPATH"), *folders]))
 
 
 def without_others(environment: Mapping[str, str]) -> dict[str, str]:

@@ -3,7 +3,6 @@
 import math
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-import paradise_cli
 from paradise_cli.core.errors import Interrupted, ParadiseError
+from paradise_cli.core.processes import COMMAND, python_path
 from paradise_cli.core.randomness import generator
 from paradise_cli.core.storage import load_tensors
 from paradise_cli.information.blahut_arimoto import DiscreteSource, blahut_arimoto
@@ -194,16 +193,11 @@ def kill_and_resume(device: torch.device) -> float:
     """The largest difference of weights between a training and one that was killed and went on."""
     with tempfile.TemporaryDirectory() as temporary:
         whole, killed = Path(temporary) / "whole", Path(temporary) / "killed"
-        # With -P, a file of the user's current folder cannot stand in for a module.
-        command = [sys.executable, "-P", "-m", "paradise_cli"]
-        command += ["train", "digits", "--out", str(killed)]
-        command += [
-            "--device",
-            str(device),
-            *(text for change in CHANGES for text in ("--set", change)),
-        ]
+        command = [*COMMAND, "train", "digits", "--out", str(killed), "--device", str(device)]
+        command += [text for change in CHANGES for text in ("--set", change)]
+        own = os.environ | {"PYTHONPATH": python_path()}
         process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=_environment()
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=own
         )
         while process.poll() is None and not list(RunFolder(killed).checkpoints.glob("step-*")):
             time.sleep(POLL_SECONDS)
@@ -221,13 +215,6 @@ def kill_and_resume(device: torch.device) -> float:
             raise KeyboardInterrupt from stopped
         a, b = (load_tensors(RunFolder(folder).model)[0] for folder in (whole, killed))
     return max(float((a[name].double() - b[name].double()).abs().max()) for name in a)
-
-
-def _environment() -> dict[str, str]:
-    """Where that process finds this very package, which -P would hide in the current folder."""
-    package = str(Path(paradise_cli.__file__).resolve().parents[1])
-    paths = [package, os.environ.get("PYTHONPATH")]
-    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 # Of the digits; three latents are not drawn, and it has checkpoints to be killed after.

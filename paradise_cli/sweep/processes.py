@@ -4,25 +4,19 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
-import paradise_cli
 from paradise_cli.core.errors import Requeued
 from paradise_cli.core.locks import in_use
 from paradise_cli.core.parent import WATCHED
-from paradise_cli.core.processes import without_others
+from paradise_cli.core.processes import COMMAND, python_path, without_others
 from paradise_cli.recipe.imports import module_folders
 from paradise_cli.sweep.plan import SweepPoint
 from paradise_cli.training.run_folder import RunFolder
 
 LOG = "log.txt"
-# With -P, a file of the user's current folder cannot stand in for a module.
-COMMAND = (sys.executable, "-P", "-m", "paradise_cli")
-PACKAGE_PATH = str(Path(paradise_cli.__file__).resolve().parents[1])
 
 
 @dataclass
@@ -78,7 +72,8 @@ def start(
     environment: dict[str, str],
 ) -> Running:
     """Start a command for a run."""
-    own = environment | {"PYTHONPATH": _python_path(point), WATCHED: "1"}
+    folders = module_folders(point.recipe.imports)
+    own = environment | {"PYTHONPATH": python_path(*folders), WATCHED: "1"}
     inherited = without_others(os.environ)
     path = run.path / LOG
     # A file of its own: another sweep's process may still write into the one that is there.
@@ -101,11 +96,3 @@ def interrupt(running: Sequence[Running]) -> None:
     for job in running:
         job.process.wait()
         job.close()
-
-
-def _python_path(point: SweepPoint) -> str:
-    """Where this very package is found first, and modules that the recipe imports are found too."""
-    named = os.environ.get("PYTHONPATH")
-    return os.pathsep.join(
-        filter(None, [PACKAGE_PATH, named, *module_folders(point.recipe.imports)])
-    )

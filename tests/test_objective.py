@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.distributions import MultivariateNormal, Normal, kl_divergence
 
+from paradise_cli.core.errors import UsageError
 from paradise_cli.core.randomness import generator
 from paradise_cli.information.gaussian import DiagonalGaussian, kl_to_gaussian, log_density_matrix
 from paradise_cli.objective.distortions import DISTORTIONS, Distortion
 from paradise_cli.objective.objective import Objective, Task
-from paradise_cli.objective.rates import RATES, Rate
+from paradise_cli.objective.rates import RATES, Rate, RateValue
 
 F64 = torch.float64
 
@@ -332,6 +333,28 @@ def test_a_batch_without_labels_has_no_distortion() -> None:
         Stub(posteriors(2, 3), outputs), [IMAGES], torch.full((2, 1), -1), torch.zeros(2, 3)
     )
     assert loss.item() == 0
+
+
+class ColumnRate(Rate):
+    """One of somebody's own that forgot to sum over its last dimension."""
+
+    bound = "upper"
+
+    def forward(self, posterior: DiagonalGaussian, z: Tensor) -> RateValue:
+        values = z.sum(1, keepdim=True)
+        return RateValue(values, values)
+
+
+def test_own_distortions_and_rates_that_are_not_one_value_an_image_are_refused() -> None:
+    """A mean would be divided by the number of labels once more, silently."""
+    model = Stub(posteriors(2, 3), {"y": torch.zeros(2, 4)})
+    labels, noise = torch.zeros(2, 1, dtype=torch.long), torch.zeros(2, 3)
+    mean = Distortion(lambda logits, images, labels: logits.mean(), supervised=True)
+    with pytest.raises(UsageError, match=r"distortion y has shape \[\] for 2 images"):
+        Objective([Task("y", mean)], None, 0.0)(model, [IMAGES], labels, noise)
+    right = Task("y", DISTORTIONS["cross_entropy"]())
+    with pytest.raises(UsageError, match=r"the rate's loss has shape \[2, 1\] for 2 images"):
+        Objective([right], ColumnRate(), 0.1)(model, [IMAGES], labels, noise)
 
 
 def test_a_distortion_between_views_is_taken_both_ways() -> None:

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from paradise_cli.core.errors import UsageError
 from paradise_cli.core.shares import Share
 from paradise_cli.information.gaussian import Gaussian
 from paradise_cli.objective.distortions import Distortion
@@ -32,7 +33,8 @@ class Task:
 
     def values(self, output: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """The distortion of each example, [B]; 0 for an unlabelled one where labels are read."""
-        return self.distortion.per_example(output, images, self._column(labels))
+        values = self.distortion.per_example(output, images, self._column(labels))
+        return _one_each(values, len(output), f"distortion {self.name}")
 
     def over_views(
         self, outputs: Sequence[Tensor], views: Sequence[Tensor], labels: Tensor, share: Share
@@ -207,12 +209,26 @@ class Objective(nn.Module):
             rate.of_rows(part, z_view, share.rows, *extra)
             for part, (*_, z_view) in zip(posteriors, whole, strict=True)
         ]
+        for value in values:
+            _one_each(value.loss, share.size, "the rate's loss")
+            _one_each(value.rate, share.size, "the rate")
         if rate.training:
             rate.remember(posteriors[0])  # a second view would be a second copy of each image
         loss = torch.stack([share.mean(value.loss) for value in values]).mean()
         fits = [share.mean(value.fit) for value in values if value.fit is not None]
         fit = torch.stack(fits).mean() if fits else None
         return loss, torch.stack([share.mean(value.rate) for value in values]).mean(), fit
+
+
+def _one_each(values: Tensor, images: int, what: str) -> Tensor:
+    """The values, which are one for each image; raises UsageError for any other shape."""
+    if values.shape != (images,):
+        # A mean would be divided once more, and nothing would tell.
+        raise UsageError(
+            f"{what} has shape {list(values.shape)} for {images} images; it must be one value for"
+            f" each, [{images}], without a mean (docs/extending.md)"
+        )
+    return values
 
 
 def _totals(terms: Mapping[str, Tensor], share: Share) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """Components that live outside the package: recipes name the modules that register them."""
 
+import hashlib
 import importlib
 import json
 import os
@@ -116,6 +117,9 @@ def test_every_command_finds_the_components_of_a_module_outside(tmp_path: Path) 
     trained = "s/points/alpha=0.01"
     stored = (tmp_path / trained / "recipe.yaml").read_text()
     assert "imports: [outside_components]" in stored and "factor: 2.0" in stored
+    environment = json.loads((tmp_path / trained / "environment.json").read_text())
+    digest = hashlib.sha256(OUTSIDE.encode()).hexdigest()[:16]
+    assert environment["imports"] == {"outside_components": digest}
     # Where the module is missing, the run says so in one message.
     alone = CliRunner().invoke(app, ["evaluate", str(tmp_path / trained)])
     assert alone.exit_code == 1 and "there is no module 'outside_components'" in alone.stderr

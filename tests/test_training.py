@@ -414,6 +414,21 @@ def test_going_on_with_other_threads_warns(tmp_path: Path) -> None:
     assert run(tmp_path, "train.epochs=0").said == [f"{tmp_path}: cpu, fp32"]
 
 
+def test_going_on_with_other_code_warns(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    before = {"torch": "2", "commit": "a" * 40, "imports": {"mine.heads": "0123"}}
+    now = before | {"imports": {"mine.heads": "89ab"}}
+    assert folder.begin({}, before, None) is None
+    warning = folder.begin({}, now, None)
+    assert warning is not None
+    assert "(imports {'mine.heads': '0123'} -> {'mine.heads': '89ab'}):" in warning
+    assert "began elsewhere" not in warning
+    # A folder of an older version does not say which modules they were.
+    folder.begin({}, {"torch": "2", "commit": "a" * 40}, None)
+    assert folder.begin({}, now, None) is None
+    assert "(commit aaa" in (folder.begin({}, now | {"commit": "b" * 40}, None) or "")
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ParadiseError, match=r"cannot write the run folder .*file/run"):

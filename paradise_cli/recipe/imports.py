@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+from paradise_cli.core.storage import file_digest
 from paradise_cli.core.user_code import settings_put_back
 from paradise_cli.core.yaml import Document
 
@@ -66,6 +67,15 @@ def _remedy(name: str, source: str) -> str:
         if (folder / f"{top}.py").is_file() or (folder / top).is_dir():
             return f": {top} lies in {folder.resolve()}; run `PYTHONPATH={folder} paradise ...`"
     return "; install it, or name its folder in PYTHONPATH"
+
+
+def module_digests(names: Iterable[str]) -> dict[str, str]:
+    """The start of the sha256 of each imported module's own file; of one without a file, nothing.
+
+    Of a package it is the file that is imported by its name, and not what that imports in turn.
+    """
+    files = {name: getattr(sys.modules[name], "__file__", None) for name in names}
+    return {name: file_digest(Path(file))[:16] for name, file in files.items() if file}
 
 
 def module_folders(names: Iterable[str]) -> list[str]:

@@ -28,6 +28,7 @@ from paradise_cli.inference.features import behind_backbone, featured
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.models.weights import read_model, save_model
 from paradise_cli.objective.objective import Objective
+from paradise_cli.recipe.imports import module_digests
 from paradise_cli.recipe.schema import Recipe, load_recipe, parse_resolved
 from paradise_cli.runs.estimate import require_division
 from paradise_cli.runs.initial_weights import start_from
@@ -76,6 +77,7 @@ class Training:
             "channels_last": self.plan.channels_last,
             "compile": self.plan.compile,
             "processes": world_size(),
+            "imports": module_digests(self.recipe.imports),
         }
 
     def begin(self) -> str | None:

@@ -75,6 +75,7 @@ def _parts(training: Training) -> dict[str, str]:
     stands_on, environment = training.checkpoints.metadata, training.environment()
     parts: dict[str, Any] = {
         "version of PARADISE or torch": [environment["paradise"], environment["torch"]],
+        "modules that the recipe imports": environment["imports"],
         "recipe": stands_on["settings"],
         "precision": training.plan.precision,
         "state of the data": stands_on["data"],

@@ -1,7 +1,7 @@
 """A run folder: complete at every instant, owned by one training at a time."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -178,17 +178,25 @@ class RunFolder:
 
 def _moved(before: dict[str, Any], environment: dict[str, Any]) -> str | None:
     """What has changed of that on which bit-for-bit equality depends."""
-    # Older versions knew of one process only.
-    before, environment = ({"processes": 1} | each for each in (before, environment))
-    changed = [
-        f"{key} {printable(str(before.get(key)), 80)} -> {environment.get(key)}"
-        # Each of these decides in which order numbers are added up.
-        for key in ("torch", "device", "processor", "threads", "processes")
-        if before.get(key) != environment.get(key)
-    ]
-    if not changed:
-        return None
-    return f"this run began elsewhere ({', '.join(changed)}): going on is exact only to rounding"
+    # Older versions knew of one process only, and not of the modules that a recipe imports.
+    older = {"processes": 1, "imports": environment.get("imports")}
+    before, now = (older | each for each in (before, environment))
+    warnings = []
+    # Each of these decides in which order numbers are added up.
+    if changed := _changes(before, now, ("torch", "device", "processor", "threads", "processes")):
+        warnings.append(f"this run began elsewhere ({changed}): going on is exact only to rounding")
+    if changed := _changes(before, now, ("paradise", "commit", "imports")):
+        warnings.append(f"this run began with other code ({changed}): what follows is of the new")
+    return "; ".join(warnings) or None
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any], keys: Iterable[str]) -> str:
+    """`key old -> new` of each of the keys whose value has changed."""
+    return ", ".join(
+        f"{key} {printable(str(before.get(key)), 80)} -> {now.get(key)}"
+        for key in keys
+        if before.get(key) != now.get(key)
+    )
 
 
 def flat(value: Any, prefix: str = "") -> dict[str, Any]:

@@ -44,7 +44,7 @@ def certified(method: str, seed: int, asked: argparse.Namespace) -> Certificatio
     recipe = load_recipe(stem, [f"train.seed={seed}", *root]).recipe
     run = asked.runs / asked.set / f"{KIND}{method}-s{seed}"
     label = f"{method}-s{seed}"
-    chosen = chosen_weights(trained(recipe, run, label, asked.device))
+    chosen = chosen_weights(trained(recipe, run, label, asked.device), recipe)
     target = open_classifier(str(run / chosen["file"]), device=asked.device)
     examples = open_examples(target, n=asked.n, overrides=root)
     found = certify(

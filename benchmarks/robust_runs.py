@@ -14,6 +14,7 @@ import torch
 from timing import machine
 
 from paradise_cli import library
+from paradise_cli.core.proportions import wilson
 from paradise_cli.recipe.schema import Recipe, load_recipe
 from paradise_cli.training.loop import Reporter
 from paradise_cli.training.run_folder import RunFolder
@@ -59,23 +60,25 @@ def trained(recipe: Recipe, folder: Path, label: str, device: str = "auto") -> d
     return dict(json.loads(run.result.read_text(encoding="utf-8")))
 
 
-def chosen_weights(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Of the weights that a training has left, those that are measured.
+def chosen_weights(result: Mapping[str, Any], recipe: Recipe) -> dict[str, Any]:
+    """Of the weights that a training of the recipe has left, those that are measured.
 
     A training that withstands nothing has its best weights by chance, most often in its first
     epoch: of those the last are measured.
     """
     weights: dict[str, dict[str, Any]] = {each["weights"]: each for each in result["weights"]}
     names = [name for name in PREFERRED if name in weights]
-    if not _withstands(result, weights[names[0]]):
+    validate = recipe.train.validate
+    if validate and not _withstands(result, weights[names[0]], validate.images):
         names.sort(key=lambda name: name.startswith("best"))
     return weights[names[0]]
 
 
-def _withstands(result: Mapping[str, Any], weights: Mapping[str, Any]) -> bool:
-    """Whether more images stand than with one answer to all; True where none was attacked."""
-    chance = 1 / result["test"]["classification"][0]["classes"]
-    return bool(plain_names(weights["validation"]).get("robust", 1.0) > chance)
+def _withstands(result: Mapping[str, Any], weights: Mapping[str, Any], images: int) -> bool:
+    """Whether more of the attacked images stand than with one answer to all, beyond chance."""
+    standing = round(plain_names(weights["validation"])["robust"] * images)
+    low, _ = wilson(standing, images)
+    return low > 1 / result["test"]["classification"][0]["classes"]
 
 
 def plain_names(metrics: Mapping[str, float]) -> dict[str, float]:

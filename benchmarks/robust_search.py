@@ -38,7 +38,7 @@ def tried(overrides: list[str], asked: argparse.Namespace) -> dict[str, Any]:
     digest = sha256(json.dumps(recipe.resolved(), sort_keys=True, default=str).encode()).hexdigest()
     run = asked.runs / asked.recipe / digest[:12]
     result = trained(recipe, run, label, asked.device)
-    chosen = chosen_weights(result)
+    chosen = chosen_weights(result, recipe)
     found = plain_names(chosen["validation"])
     return {
         "try": label,

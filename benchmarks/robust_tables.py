@@ -297,8 +297,8 @@ def _how(wanted: str, files: Sequence[Mapping[str, Any]]) -> str:
     return (
         f"<sub>Robust training, L-infinity {eps}: mean ± sd over seeds, of the averaged weights"
         " that validation under attack chose, or the last where these withstand no more than one"
-        " answer to all would. In brackets: Wilson 95% at the mean,"
-        " over images, not trainings. Natural accuracy is of all test images. Passes of the"
+        " answer to all would, within 95%. In brackets: Wilson 95% at the mean, over images, not"
+        " trainings. Natural accuracy is of all test images. Passes of the"
         " backbone for each image of a step, counted by hooks."
         f" Data: {', '.join(data)}, test, n = {', '.join(f'{n:,}' for n in ns)}."
         f" Command: `python benchmarks/robust_training.py --set {wanted} --seeds N`."

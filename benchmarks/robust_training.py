@@ -4,7 +4,7 @@
 
 The methods of a set are the shipped recipes `SET_robust_METHOD.yaml` that validate under attack.
 Each is trained into a folder of `--runs` (a training that was begun there goes on), its best
-averaged weights by validation (the last, where none withstands anything) are attacked with each of
+averaged weights by validation (the last, where these withstand nothing) are attacked with each of
 `--suites` at the radius that its validation uses, and the row is written to
 `results/robust/SET/METHOD-sSEED.json`. A row that is
 there is not made again, unless its recipe has changed since or a suite is lacking; whatever fails
@@ -128,7 +128,7 @@ class Row:
         work = work_of(recipe)
         row["passes"] = {"forward": work.forward, "back": work.back}
         result = trained(recipe, self.run, self.label, self.asked.device)
-        chosen = chosen_weights(result)
+        chosen = chosen_weights(result, recipe)
         if row.get("weights_file") != chosen["file"]:
             # What was measured before was measured of others.
             row["suites"] = {}

@@ -16,6 +16,8 @@ from paradise_cli.data import AUGMENTATIONS, DATASETS, decode
 from paradise_cli.inference.feature_views import Viewed, Views
 from paradise_cli.inference.features import featured
 from paradise_cli.models import BACKBONES, HEADS, StochasticEncoder
+from paradise_cli.recipe.schema import load_recipe
+from paradise_cli.runs.estimate import dry_run
 
 SIZE, IMAGES = 32, 12
 EVERY = torch.arange(IMAGES)
@@ -105,6 +107,26 @@ def test_a_view_depends_on_image_and_key_alone(photos: Path) -> None:
     (photos / "even/00.png").unlink()
     _, fewer = flipped(photos, 4)
     assert torch.equal(fewer.images[fewer.rows], kept[:, 1:])
+
+
+def test_a_dry_run_counts_features_views_and_the_other_alphas(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """12 images once and 2 other views of the 9 that are trained on: 30 features. Where a call
+    takes 8 seconds, half a second each of 16, that is 15; three alphas train 4 epochs of one step.
+    """
+    monkeypatch.setattr("paradise_cli.runs.estimate._median_seconds", lambda *_: 8.0)
+    views = "model.backbone={name: frozen, model: efficientnet_lite0, views: 3}"
+    recipe = load_recipe(
+        "photos",
+        [f"data.root={photos}", "data.size=32", "data.short_side=null", "data.augment=[flip]",
+         "data.validation=0.25", views, "train.frontier=[0.03, 0.1, 0.3]", "train.min_steps=0",
+         "train.epochs=4", "train.batch_size=9"],
+    ).recipe  # fmt: skip
+    found = dry_run(recipe, "cpu")
+    assert (found.features_seconds, found.trainings) == (15, 3)
+    assert found.seconds == 15 + 3 * 4 * 8
+    assert found.data.endswith("12 images 3x32x32")
 
 
 def test_views_are_computed_once_and_more_of_them_add_to_those_that_are_there(

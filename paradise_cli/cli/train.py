@@ -95,7 +95,9 @@ def _estimate(recipe: "Recipe", device: str, world: int | None, as_json: bool) -
         print_json(dataclasses.asdict(cost))
         return
     per_epoch = cost.seconds_per_epoch
-    total = per_epoch * cost.epochs
+    epochs = counted(cost.epochs, "epoch")
+    if cost.trainings > 1:
+        epochs += f" at each of {cost.trainings} alphas"
     rows = [
         ("data", cost.data),
         ("device, precision", f"{cost.device}, {cost.precision}"),
@@ -103,10 +105,13 @@ def _estimate(recipe: "Recipe", device: str, world: int | None, as_json: bool) -
         ("memory", f"{cost.memory_bytes / 2**20:,.0f} MiB"),
         ("steps per epoch", f"{cost.steps_per_epoch:,} of {recipe.train.batch_size}"),
         ("time per epoch", f"{per_epoch:.1f}s" if per_epoch < 60 else duration(per_epoch)),
-        ("time in all", f"{duration(total)} ({counted(cost.epochs, 'epoch')})"),
+        ("time in all", f"{duration(cost.seconds)} ({epochs})"),
         ("passes per image", f"{cost.work.forward:g} forward, {cost.work.back:g} back"),
         ("operations in all", f"{cost.operations / 1e15:,.3g} PFLOP"),
     ]
+    if cost.features_seconds:
+        once = f"{duration(cost.features_seconds)}, once, where none are kept yet; reading apart"
+        rows.insert(6, ("features", once))
     # Of a small network they would be a riddle: a GPU mostly waits for it.
     if cost.gpu_hours >= 0.1:
         hours = f"{cost.gpu_hours:.2g} at {SUSTAINED / 1e12:g} TFLOP/s, not measured"

@@ -4,6 +4,7 @@ import resource
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +24,10 @@ from paradise_cli.core.errors import UsageError
 from paradise_cli.core.machine import choose_device
 from paradise_cli.core.units import SUSTAINED, counted
 from paradise_cli.data import DataInfo, batches, synthetic
+from paradise_cli.inference.feature_views import feature_views
 from paradise_cli.inference.features import behind_backbone
+from paradise_cli.models import StochasticEncoder
+from paradise_cli.models.frozen import Frozen
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.initial_weights import start_from
 from paradise_cli.runs.memory import check_memory
@@ -32,11 +36,16 @@ from paradise_cli.runs.work import Work, work_of
 from paradise_cli.training.step import Plan, Step, steps_per_epoch
 
 WARM_UP = 2  # steps that also allocate memory, choose kernels and compile
+_FEATURED = 16  # images whose features are timed at once
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a training would cost, measured on a few steps of random data."""
+    """What a training would cost, measured on a few steps of random data.
+
+    `features_seconds` are those of a frozen backbone, once, if none of its features are kept yet
+    and apart from reading; `trainings` counts the alphas of `train.frontier`.
+    """
 
     parameters: int
     epochs: int
@@ -49,6 +58,13 @@ class Estimate:
     init: str | None
     work: Work
     operations: float
+    features_seconds: float
+    trainings: int
+
+    @property
+    def seconds(self) -> float:
+        """Of all that is computed."""
+        return self.features_seconds + self.trainings * self.epochs * self.seconds_per_epoch
 
     @property
     def seconds_per_step(self) -> float:
@@ -56,7 +72,7 @@ class Estimate:
 
     @property
     def gpu_hours(self) -> float:
-        """Of all epochs, at `SUSTAINED` operations a second: a reckoning, not a measurement."""
+        """Of all trainings, at `SUSTAINED` operations a second: a reckoning, not a measurement."""
         return self.operations / SUSTAINED / 3600
 
 
@@ -71,7 +87,10 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
     check_memory(recipe, info, where)
     check_views(recipe, info)
     check_validation(recipe, info)
-    model, info = behind_backbone(build_model(recipe, info).to(where), info)
+    data = f"{info.label}: {counted(info.train_size, 'image')} {'x'.join(map(str, info.shape))}"
+    whole = build_model(recipe, info).to(where)
+    features_seconds = _features_seconds(recipe, whole, info, where)
+    model, info = behind_backbone(whole, info)
     objective = build_objective(recipe, info).to(where)
     init = None
     if recipe.train.init is not None:
@@ -88,6 +107,7 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
     per_epoch = steps_per_epoch(kept, plan.batch_size)
     epochs = epochs_of(recipe, kept)
     work = work_of(recipe)
+    trainings = len({recipe.objective.alpha, *recipe.train.frontier})
     return Estimate(
         parameters=sum(p.numel() for p in model.parameters()),
         epochs=epochs,
@@ -96,10 +116,12 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
         memory_bytes=_peak_memory(where),
         device=str(where),
         precision=plan.precision,
-        data=f"{info.label}: {counted(info.train_size, 'image')} {'x'.join(map(str, info.shape))}",
+        data=data,
         init=init,
         work=work,
-        operations=work.operations * per_epoch * images * epochs,
+        operations=work.operations * per_epoch * images * epochs * trainings,
+        features_seconds=features_seconds,
+        trainings=trainings,
     )
 
 
@@ -128,15 +150,33 @@ def trained_on(recipe: Recipe, info: DataInfo) -> int:
     return info.train_size - held_out
 
 
+def _features_seconds(
+    recipe: Recipe, model: StochasticEncoder, info: DataInfo, device: torch.device
+) -> float:
+    """Seconds of a frozen backbone's pass over all images and their views; 0 without one."""
+    backbone = model.backbone
+    if not isinstance(backbone, Frozen):
+        return 0.0
+    split = synthetic(info, _FEATURED).train
+    (images,) = split.fetch(torch.arange(_FEATURED), _FEATURED, (), False)
+    images = images.to(device)
+
+    def compute(_: int) -> None:
+        backbone(images)
+
+    others = feature_views(recipe).count - 1
+    passes = info.train_size + others * trained_on(recipe, info)
+    return passes / _FEATURED * _median_seconds(compute, 3, device)
+
+
 def _seconds_a_step(
     step: Step, plan: Plan, info: DataInfo, device: torch.device, images: int, steps: int
 ) -> float:
     """Median seconds of one training step on so many images, reading them included."""
     # One batch of the recipe's shape, read anew for each step as a training would.
     split = synthetic(info, images).train.to(device)
-    times = []
-    for number in range(WARM_UP + steps):
-        started = time.perf_counter()
+
+    def take(number: int) -> None:
         (batch,) = batches(
             split,
             order=torch.arange(len(split)),
@@ -146,11 +186,21 @@ def _seconds_a_step(
             train=True,
         )
         step(batch, number)
+
+    return _median_seconds(take, steps, device)
+
+
+def _median_seconds(run: Callable[[int], None], times: int, device: torch.device) -> float:
+    """Median seconds of a call, which is told how many were before it."""
+    found = []
+    for number in range(WARM_UP + times):
+        started = time.perf_counter()
+        run(number)
         # The GPU works on while the host would already look at its clock.
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times[WARM_UP:])
+        found.append(time.perf_counter() - started)
+    return statistics.median(found[WARM_UP:])
 
 
 def _peak_memory(device: torch.device) -> int:

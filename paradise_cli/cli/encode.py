@@ -115,7 +115,7 @@ def write_embeddings(
     """Write the embeddings of images and their index, with a bar on stderr, as `encode_to_file`."""
     # Here, not above, as in every command: --help must not wait for torch.
     from paradise_cli.cli.progress import progress_bar
-    from paradise_cli.inference.encoding import encode_to_file, index_path
+    from paradise_cli.inference.encoding import encode_to_file, index_path, sharing
     from paradise_cli.inference.parts import encode_in_parts
 
     _refuse_itself(out, [str(loaded.source), *images])
@@ -134,24 +134,23 @@ def write_embeddings(
             )  # fmt: skip
     index, rows = index_path(out), _rows(source, origin)
     # That of the same command and of no other output may list what its images are now.
-    own = (origin_at(index) or {}).get("images") == rows["images"] and not _shares_index(out)
+    own = (origin_at(index) or {}).get("images") == rows["images"] and sharing(out) is None
     with (
         replacing(out, origin, overwrite=overwrite, remedy=remedy),
         replacing(index, rows, overwrite=overwrite or own, remedy=remedy),
         progress_bar(len(source.ids), "encoding") as advance,
     ):
-        return encode_to_file(loaded, source, out, progress=advance, **asked)
+        before = index.read_bytes() if index.is_file() else None
+        done = encode_to_file(loaded, source, out, overwrite=overwrite, progress=advance, **asked)
+    if (other := sharing(out)) and before not in (None, index.read_bytes()):
+        note(f"warning: {index.name} is no longer that of {other}: encode it anew")
+    return done
 
 
 def _rows(source: "ImageSource", origin: dict[str, Any]) -> dict[str, Any]:
     """What decides an index, that of z.npy and of z.npz, whatever the model and the draws."""
     number = counted(len(source.ids), "image")
     return {"images": origin["images"], "listing": f"{number}, {source.listing[:SHOWN_DIGITS]}"}
-
-
-def _shares_index(out: Path) -> bool:
-    """Whether the index of this output is that of another, too."""
-    return any(out.with_suffix(kind).is_file() for kind in EMBEDDINGS if kind != out.suffix)
 
 
 def _refuse_itself(out: Path, read: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from paradise_cli.core.errors import UsageError
+from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.results import EMBEDDINGS, check_suffix
 from paradise_cli.core.storage import publish_together
 from paradise_cli.data import UnreadableImage
@@ -45,6 +45,7 @@ def encode_to_file(
     seed: int = 0,
     first: int | None = None,
     ahead: int | None = None,
+    overwrite: bool = False,
     progress: Advance | None = None,
 ) -> Encoded:
     """Write the posteriors of all readable images, in order, and beside them the index of rows.
@@ -60,8 +61,9 @@ def encode_to_file(
     The index is a CSV of row, path and error; an unreadable file has an error and no row. Equal
     calls write equal bytes, whatever `ahead`. Raises UsageError for another suffix and for draws of
     features, ParadiseError where no image is readable or `out` cannot be written, with what was
-    there before untouched. The index is away while `out` changes: where it stands, it belongs to
-    it. Where they are a part of more, from the image `first` on, draws are those of the whole, and
+    there before untouched; so too where another output has this index, whose rows are others now,
+    unless `overwrite`. The index is away while `out` changes: where it stands, it belongs to it.
+    Where they are a part of more, from the image `first` on, draws are those of the whole, and
     none of them need be readable.
     """
     check_suffix(out, EMBEDDINGS, chooses=True)
@@ -82,6 +84,8 @@ def encode_to_file(
                 own_classes=model.info.targets[0].classes if model.info.targets else (),
             )
             WRITERS[out.suffix](temporary, given)
+        if not overwrite:
+            _refuse_other_rows(out, lines)
     rows, width = len(index.kept), dimensions(model, features=features)
     return Encoded(out, index_path(out), len(source.ids), rows, width, index.skipped)
 
@@ -105,6 +109,25 @@ def _shapes(model: LoadedModel, features: bool, samples: int) -> dict[str, tuple
 def index_path(out: Path) -> Path:
     """Where the index of an output stands."""
     return out.with_name(f"{out.stem}.index.csv")
+
+
+def sharing(out: Path) -> Path | None:
+    """Another output that stands beside this one and has the same index."""
+    others = (out.with_suffix(kind) for kind in EMBEDDINGS if kind != out.suffix)
+    return next((other for other in others if other.is_file()), None)
+
+
+def _refuse_other_rows(out: Path, index: Path) -> None:
+    """Raise ParadiseError where a new index would number the rows of another output wrongly."""
+    other, standing = sharing(out), index_path(out)
+    if other is None or not standing.is_file():
+        return
+    # What the one model or moment could not read, another may read.
+    if standing.read_bytes() != index.read_bytes():
+        raise ParadiseError(
+            f"{standing} is the index of {other} too, which has other rows, as other files could be"
+            f" read. Choose another name than {out}, or remove {other} and encode it anew"
+        )
 
 
 class Index:

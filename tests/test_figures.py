@@ -4,6 +4,7 @@ none.
 
 import ast
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from paradise_cli.core.randomness import generator
 from paradise_cli.data.base import DataInfo, Preprocessing, Target
 from paradise_cli.figures import posterior as plane
 from paradise_cli.figures.beside import drawing
-from paradise_cli.figures.canvas import paths_apart, told_apart
+from paradise_cli.figures.canvas import own_style, paths_apart, told_apart
 from paradise_cli.figures.captioned import Block, draw_captioned
 from paradise_cli.figures.posterior import WIDTH, draw_posteriors
 from paradise_cli.information.gaussian import DiagonalGaussian
@@ -117,6 +118,19 @@ def test_every_picture_is_drawn_in_our_own_style():
                 assert "own_style" in map(ast.unparse, node.decorator_list), (module, node.name)
                 drawers += 1
     assert drawers > 8
+
+
+@pytest.mark.parametrize("name", ["u$_$.safetensors", "$5 and $6", "$x$"])
+def test_a_dollar_sign_begins_no_formula(tmp_path, name):
+    """Titles and legends, here and in every other drawing, as all have `own_style`."""
+    named = replace(info(1), targets=(Target("class", (name,)),))
+    draw_posteriors(cloud(9), numbers(9, 1), named, tmp_path / "a.png", f"runs/{name}")
+
+    @own_style
+    def drawn():
+        return Figure().text(0, 0, name).get_parse_math()
+
+    assert not drawn()
 
 
 def saves(node):

@@ -22,12 +22,14 @@ Drawn = TypeVar("Drawn")
 
 
 def own_style(draw: Callable[Given, Drawn]) -> Callable[Given, Drawn]:
-    """A function that draws in matplotlib's own style, whatever the user or a folder asks for."""
+    """A function that draws in matplotlib's own style, whatever the user or a folder asks for, and
+    in which a dollar sign, as in the name of a file, begins no formula.
+    """
 
     @wraps(draw)
     def drawn(*args: Given.args, **options: Given.kwargs) -> Drawn:
         # matplotlib reads a matplotlibrc of the current folder: one that asks for TeX stops it.
-        with style.context("default"):
+        with style.context(["default", {"text.parse_math": False}]):
             return draw(*args, **options)
 
     return drawn

@@ -49,7 +49,7 @@ def draw_captioned(
     figure = Figure(figsize=(whole, tops[-1]), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))  # in inches from the upper left corner
     size = min(11.0, 1100 / max(len(title), 1))
-    axes.text(GAP / 2, TITLE / 2, title, fontsize=size, va="center", color=PLAIN, parse_math=False)
+    axes.text(GAP / 2, TITLE / 2, title, fontsize=size, va="center", color=PLAIN)
     for block, top in zip(blocks, tops[:-1], strict=True):
         _draw(axes, block, top, width, height, columns)
     axes.set_xlim(0, whole)
@@ -77,5 +77,5 @@ def _draw(axes: Axes, block: Block, top: float, width: float, height: float, col
         lines = "\n".join(shortened(line, MOST_LETTERS) for line in caption.splitlines())
         axes.text(
             x + width / 2, y + height + 0.03, lines, fontsize=7, ha="center", va="top",
-            color=MARKED if marked else PLAIN, parse_math=False,
+            color=MARKED if marked else PLAIN,
         )  # fmt: skip

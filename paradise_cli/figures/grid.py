@@ -37,12 +37,11 @@ def draw_grid(
     figure = Figure(figsize=(width, height), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))  # in inches from the upper left corner
     size = min(11.0, 132 * width / max(len(title), 1))
-    axes.text(GAP, TITLE / 2, title, fontsize=size, va="center", color=INK, parse_math=False)
+    axes.text(GAP, TITLE / 2, title, fontsize=size, va="center", color=INK)
     for column, heading in enumerate(headings):
         axes.text(
             left + GAP + column * (SIDE + GAP), TITLE + HEADING / 2,
             shortened(heading, MOST_LETTERS), fontsize=8.5, va="center", color=SOFT,
-            parse_math=False,
         )  # fmt: skip
     for row in range(rows):
         y = TITLE + HEADING + row * (tall + GAP)
@@ -50,7 +49,6 @@ def draw_grid(
             name = "\n".join(shortened(line, MOST_LETTERS) for line in names[row].splitlines())
             axes.text(
                 left - GAP, y + tall / 2, name, fontsize=8.5, va="center", ha="right", color=INK,
-                parse_math=False,
             )  # fmt: skip
         for column, image in enumerate(pixels(images[row])):
             x = left + GAP + column * (SIDE + GAP)

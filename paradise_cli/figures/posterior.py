@@ -148,8 +148,8 @@ def _frame(axes: Axes, mu: NDArray[np.float64], sigma: NDArray[np.float64], titl
     axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
     size = min(11.0, 1050 / len(title)) if title else 11.0  # a long title fits beside the legend
     axes.set_title(title, fontsize=size, loc="left", pad=10, color="#202124")
-    axes.set_xlabel("$z_1$", fontsize=10)
-    axes.set_ylabel("$z_2$", fontsize=10, labelpad=2)
+    axes.set_xlabel("z₁", fontsize=10)
+    axes.set_ylabel("z₂", fontsize=10, labelpad=2)
     axes.tick_params(labelsize=8, colors="#5f6368", length=3)
     for spine in axes.spines.values():
         spine.set_color("#dadce0")
@@ -167,7 +167,7 @@ def _legend(
             marker="o",
             markersize=7,
             color=palette[i],
-            label=name.replace("$", r"\$"),
+            label=name,
         )
         for i, name in enumerate(names)
     ]

@@ -109,7 +109,7 @@ def draw_curves(found: Curves, path: Path, title: str) -> None:
     if any(found.matchings.values()):
         panels.append((f"matching, times {TIMES:,}", TIMES, found.matchings))
     figure = Figure(figsize=(4.0 * len(panels) + 0.6, 3.6), facecolor="white", layout="constrained")
-    figure.suptitle(title.replace("$", r"\$"), fontsize=11, x=0.01, ha="left")
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
     names = paths_apart(list(found.epochs), 32)
     for axes, (label, times, values) in zip(grid, panels, strict=True):
@@ -119,7 +119,7 @@ def draw_curves(found: Curves, path: Path, title: str) -> None:
                 axes.plot(
                     epochs, [times * value for value in curve], color=colour, linewidth=1.4,
                     marker="." if len(epochs) <= FEW_EPOCHS else None,
-                    label=name.replace("$", r"\$"),
+                    label=name,
                 )  # fmt: skip
         axes.set_title(label, fontsize=10, loc="left", color=INK)
         axes.set_xlabel("epoch", fontsize=9)

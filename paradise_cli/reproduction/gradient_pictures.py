@@ -44,7 +44,7 @@ def draw_orthogonality(found: Orthogonality, path: Path, title: str) -> None:
         figsize=(WIDTH, MARGIN + ROW * len(found.pairs)), facecolor="white", layout="constrained"
     )
     size = min(11.0, 132 * WIDTH / max(len(title), 1))
-    figure.suptitle(title.replace("$", r"\$"), fontsize=size, x=0.01, ha="left")
+    figure.suptitle(title, fontsize=size, x=0.01, ha="left")
     axes = figure.subplots()
     chance = found.random_deviation
     axes.axvspan(-chance, chance, color=LEVEL, label="random directions, ± their deviation")
@@ -58,7 +58,7 @@ def draw_orthogonality(found: Orthogonality, path: Path, title: str) -> None:
     models = list(dict.fromkeys(name for each in found.pairs for name in each.models))
     short = dict(zip(models, paths_apart(models, 24), strict=True))
     names = [" and ".join(short[name] for name in each.models) for each in found.pairs]
-    axes.set_yticks(places, [name.replace("$", r"\$") for name in names], fontsize=9, color=INK)
+    axes.set_yticks(places, names, fontsize=9, color=INK)
     axes.set_ylim(len(found.pairs) - 0.5, -0.5)
     ends = [abs(each.cosine.value) + each.deviation for each in found.pairs]
     widest = max([2 * chance, *(end for end in ends if np.isfinite(end))])

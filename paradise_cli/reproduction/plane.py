@@ -108,7 +108,7 @@ def draw_plane(found: Plane, path: Path, title: str) -> None:
     """Draw each model at its distortion and rate, with both intervals, and publish a PNG."""
     figure = Figure(figsize=(7.2, 5.2), facecolor="white", layout="constrained")
     size = min(11.0, 950 / max(len(title), 1))
-    figure.suptitle(title.replace("$", r"\$"), fontsize=size, x=0.01, ha="left")
+    figure.suptitle(title, fontsize=size, x=0.01, ha="left")
     axes = figure.subplots()
     names = paths_apart([each.model for each in found.places], 32)
     for number, (name, each) in enumerate(zip(names, found.places, strict=True)):
@@ -117,7 +117,7 @@ def draw_plane(found: Plane, path: Path, title: str) -> None:
             xerr=_bars(each.distortion_low, each.distortion, each.distortion_high),
             yerr=_bars(each.rate_low, each.rate, each.rate_high),
             color=COLOURS[number % len(COLOURS)],
-            label=name.replace("$", r"\$"),
+            label=name,
         )  # fmt: skip
     # An upper end that says little runs out of the plane instead of flattening it.
     tallest = max(each.rate for each in found.places)

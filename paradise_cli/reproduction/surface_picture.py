@@ -35,7 +35,7 @@ def draw_surface(
     width = columns * SIDE + 2 * MARGIN
     figure = Figure(figsize=(width, 2 * SIDE + MARGIN), facecolor="white", layout="constrained")
     size = min(11.0, 132 * width / max(len(title), 1))
-    figure.suptitle(title.replace("$", r"\$"), fontsize=size, x=0.01, ha="left")
+    figure.suptitle(title, fontsize=size, x=0.01, ha="left")
     grid = figure.subplots(2, columns, squeeze=False, sharex=True, sharey=True)
     # One scale for all, as images are compared; of a flat loss, any.
     low, high = float(found.loss.min()), float(found.loss.max())
@@ -43,7 +43,7 @@ def draw_surface(
     for column, name in enumerate(names):
         upper, lower = grid[:, column]
         heights = _heights(upper, found, column, levels)
-        upper.set_title(shortened(name).replace("$", r"\$"), fontsize=10, loc="left", color=INK)
+        upper.set_title(shortened(name), fontsize=10, loc="left", color=INK)
         _classes(lower, found, column)
         for axes in (upper, lower):
             _frame(axes, found.eps, eps)

@@ -19,6 +19,7 @@ from paradise_cli.figures.captioned import Block, draw_captioned
 
 WIDTH = 5.2  # inches: ten points stay legible where the picture is as wide as a phone
 SHOWN = 4  # images of a kind
+NAME = 32  # letters of the name of a file
 LETTER = 0.018  # of a tick, in widths of the plane
 ROW, LINE, FOOT = 0.46, 0.21, 0.6  # inches of a row, of a line of the legend, and of the axis
 INK, SOFT = "#202124", "#5f6368"
@@ -121,11 +122,11 @@ def draw_transfer(report: AttackReport, path: Path) -> bool:
     handles: list[Any] = []
     for place, source in enumerate(_short_sources(report).values()):
         handle = Line2D([], [], linestyle="", marker=MARKERS[place % len(MARKERS)], color=INK)
-        handle.set(markerfacecolor=OTHER, label=f"made on {_plain(source)}")
+        handle.set(markerfacecolor=OTHER, label=f"made on {shortened(source, NAME)}")
         handles.append(handle)
     # A band rather than a marker: every row is compared with it.
     axes.axvspan(own[1].low, own[1].high, color=LIGHT, alpha=0.35, linewidth=0, zorder=0)
-    label = f"made on this model: {_plain(own[0])}{_bound(report)}"
+    label = f"made on this model: {shortened(own[0], NAME)}{_bound(report)}"
     handles.append(_mark(axes, own[1].value, "-", label, OWN))
     _share_axis(axes, "x", "accuracy, with 95% interval")
     _legend(figure, handles, [str(handle.get_label()) for handle in handles])
@@ -260,8 +261,7 @@ def _rows(names: Sequence[str]) -> tuple[Figure, Axes]:
     for row, name in enumerate(names):
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
         axes.text(
-            0.005, row - 0.24, name, fontsize=9.5, va="center", color=INK, zorder=4,
-            parse_math=False, bbox=box,
+            0.005, row - 0.24, name, fontsize=9.5, va="center", color=INK, zorder=4, bbox=box,
         )  # fmt: skip
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_yticks([])
@@ -311,8 +311,3 @@ def _legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str]) -> No
     figure.legend(
         handles, labels, loc="outside upper left", frameon=False, fontsize=9.5, borderaxespad=0.3
     )
-
-
-def _plain(name: str) -> str:
-    # Matplotlib reads what stands between two dollars as a formula.
-    return shortened(name, 32).replace("$", r"\$")

@@ -40,7 +40,7 @@ def draw_curves(records: Sequence[dict[str, Any]], path: Path, title: str) -> bo
     if not panels:
         return False
     figure = Figure(figsize=(3.4 * len(panels) + 0.4, 3.4), facecolor="white", layout="constrained")
-    figure.suptitle(_plain(title), fontsize=11, x=0.01, ha="left")
+    figure.suptitle(title, fontsize=11, x=0.01, ha="left")
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
     epochs = [record["epoch"] for record in records]
     marker = "." if len(epochs) <= FEW_EPOCHS else None  # a line of one point would not be seen
@@ -91,7 +91,7 @@ def draw_confusion(table: Tensor, classes: Sequence[str], path: Path, title: str
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
     if len(classes) <= NAMED_CLASSES:
-        names = [_plain(name) for name in told_apart(classes)]
+        names = told_apart(classes)
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
         axes.set_yticks(range(len(names)), names)
     if len(classes) <= COUNTED_CLASSES:
@@ -103,7 +103,7 @@ def draw_confusion(table: Tensor, classes: Sequence[str], path: Path, title: str
     axes.set_ylabel("true")
     # From the edge of the picture, and smaller where it is long: the numbers stand at its end.
     size = min(10.0, 950 / max(len(title), 1))
-    figure.suptitle(_plain(title), fontsize=size, x=0.01, ha="left")
+    figure.suptitle(title, fontsize=size, x=0.01, ha="left")
     _quiet(axes)
     save(figure, path)
 
@@ -112,8 +112,3 @@ def _quiet(axes: Axes) -> None:
     axes.tick_params(labelsize=8, colors=INK, length=3)
     for spine in axes.spines.values():
         spine.set_color("#dadce0")
-
-
-def _plain(text: str) -> str:
-    """Text in which a dollar sign begins no formula."""
-    return text.replace("$", r"\$")

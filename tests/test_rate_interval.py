@@ -384,3 +384,29 @@ def test_impossible_options_are_refused(options):
 def test_what_has_no_rate_says_why(mu, sigma, reason):
     with pytest.raises(ParadiseError, match=reason):
         rate_interval(DiagonalGaussian(torch.full((5, 2), mu), torch.full((5, 2), sigma)))
+
+
+def test_an_unseen_part_is_allowed_for_however_little_the_others_differ():
+    """As much as where they are all alike: a hundredth of a width says no more of the rest."""
+    alike = torch.zeros(300, 1, dtype=torch.float64)
+    jitter = 0.01 * torch.randn(300, 1, generator=generator("jitter"), dtype=torch.float64)
+    ends = [
+        rate_interval(DiagonalGaussian(mu, torch.ones_like(mu))).population.upper
+        for mu in (alike, jitter)
+    ]
+    assert ends[1] == pytest.approx(ends[0], rel=0.01)
+
+
+def test_the_upper_end_of_i_n_allows_for_rows_that_were_not_looked_at(monkeypatch):
+    """Of 200 posteriors four are apart and the others equal: 8 rows hardly ever hold one of them.
+
+    Then p(z|x) is known from z but for the 196 that are equal: I_N = log 200 - 0.98 log 196.
+    """
+    monkeypatch.setattr("paradise_cli.information.rate_interval.PAIRWISE_ROWS", (8, 8))
+    mu = torch.zeros(200, 1, dtype=torch.float64)
+    mu[:4, 0] = 1000.0 * torch.arange(1, 5)
+    information = math.log(200) - 0.98 * math.log(196)
+    for seed in range(20):
+        found = rate_interval(DiagonalGaussian(mu, torch.ones_like(mu)), seed=seed)
+        assert found.rows == 8
+        assert found.empirical.lower <= information <= found.empirical.upper

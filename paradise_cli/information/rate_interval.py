@@ -222,11 +222,13 @@ def rate_interval(
     rows = min(n, most, max(least, PAIRWISE_CELLS // posterior.mu.numel()))
     pairwise = pairwise_rates(posterior, rows, seed=seed)
     # Rows are drawn without replacement: all n of them leave no error.
-    unseen = math.sqrt(1 - rows / n)
+    left_out = math.sqrt(1 - rows / n)
     if rates is None:
         rates = drawn_rates(posterior, seed=seed, draws=draws, progress=progress)
     exact = ExactRate.of(rates)
 
+    # Rows that were not looked at may be apart from all others, at log N.
+    apart = _unseen(standard_errors, rows) * (exact.cap - float(pairwise.kl.mean()))
     bound = partial(_bound, standard_errors)
     held_out = held_out_rates(posterior, seed=seed)
     standard = posterior.double().kl_to_standard_normal()
@@ -234,13 +236,21 @@ def rate_interval(
         bound("exact", "lower", "I(X;Z)", rates.mean(0), exact.cap),
         bound("in-batch", "lower", "I(X;Z)", batch.in_batch, math.log(batch_size)),
         # Each half is judged by what the other fitted: that varies as n / 2 points do.
-        bound("fitted Gaussian, held out", "upper", "I(X;Z)", held_out, seen=n // 2),
-        bound("fixed N(0, I)", "upper", "I(X;Z)", standard, seen=n),
+        bound(
+            "fitted Gaussian, held out", "upper", "I(X;Z)", held_out,
+            seen=n // 2, missed=_missed(standard_errors, n // 2),
+        ),
+        bound(
+            "fixed N(0, I)", "upper", "I(X;Z)", standard, missed=_missed(standard_errors, n)
+        ),
         bound("leave-one-out", "point", "I(X;Z)", batch.leave_one_out),
-        bound("Bhattacharyya", "lower", "I_N", pairwise.bhattacharyya, exact.cap, unseen),
-        bound("pairwise KL", "upper", "I_N", pairwise.kl, exact.cap, unseen),
+        bound("Bhattacharyya", "lower", "I_N", pairwise.bhattacharyya, exact.cap, left_out),
+        bound(
+            "pairwise KL", "upper", "I_N", pairwise.kl, exact.cap, left_out,
+            missed=apart if rows < n else 0.0,
+        ),
         bound("stratified", "upper", "I_N", batch.stratified, exact.cap),
-    )
+    )  # fmt: skip
     return RateInterval(exact, bounds, batch_size, rows, seed, standard_errors)
 
 
@@ -254,23 +264,24 @@ def _bound(
     share: float = 1.0,
     *,
     seen: int | None = None,
+    missed: float = 0.0,
 ) -> Bound:
     """The mean of values [M], with `share` of the standard error of M independent ones.
 
-    `seen` is how many points of its population an upper bound of I(X;Z) rests on.
+    `seen` is how many points it rests on where they are not M, and `missed` what a part that they
+    have seen nothing of may add to an upper bound, nats.
     """
     nats = float(values.mean())
     error = share * math.sqrt(float(values.var()) / len(values))
     # No value is above the cap, but their mean may be by a rounding.
     nats = nats if cap is None else min(nats, cap)
-    margin = student(standard_errors, seen or len(values)) * error + ROUNDING
+    margin = student(standard_errors, seen or len(values)) * error
     if side == "upper":
         margin += _skewed(standard_errors, values, seen or len(values)) * error
-    # Values that are all one say how exact a mean is of what they have seen, and nothing of what
-    # they have not.
-    if seen is not None and error <= ROUNDING:
-        margin += _missed(standard_errors, seen)
-    return Bound(name, side, estimand, nats, error, margin, cap)
+        # Values that are nearly one say how exact a mean is of what they have seen, and nothing of
+        # what they have not.
+        margin = max(margin, missed)
+    return Bound(name, side, estimand, nats, error, margin + ROUNDING, cap)
 
 
 def student(standard_errors: float, n: int) -> float:
@@ -291,14 +302,21 @@ def _skewed(standard_errors: float, values: Tensor, n: int) -> float:
     return skewness / (6 * math.sqrt(n)) * (1 + 2 * student(standard_errors, n) ** 2)
 
 
-def _missed(standard_errors: float, n: int) -> float:
-    """Nats that a part of the population may hold of which n points have seen nothing.
-
-    That is a share s with (1 - s)^n as unlikely as the margin, told from the rest, h(s), and into
-    no more than n of its own, s log n.
+def _unseen(standard_errors: float, n: int) -> float:
+    """The share s of which n independent points see nothing, (1 - s)^n, as seldom as a margin
+    fails.
     """
     from scipy.special import log_ndtr
 
-    share = -math.expm1(float(log_ndtr(-standard_errors)) / n)
+    return -math.expm1(float(log_ndtr(-standard_errors)) / n)
+
+
+def _missed(standard_errors: float, n: int) -> float:
+    """Nats that a part of the population may hold of which n points have seen nothing.
+
+    That is an unseen share s, told from the rest, h(s), and into no more than n of its own, s log
+    n.
+    """
+    share = _unseen(standard_errors, n)
     entropy = -share * math.log(share) - (1 - share) * math.log1p(-share)
     return entropy + share * math.log(n)

@@ -305,3 +305,14 @@ def test_what_needs_diagonal_posteriors_is_refused(case: str) -> None:
     with pytest.raises(RecipeError) as caught:
         load_recipe("digits", [FULL, *changes])
     assert message in str(caught.value)
+
+
+def test_z_is_not_rounded_where_the_network_is_in_bf16():
+    """A narrow direction is narrower than a bf16 product of its wide neighbours is exact."""
+    factor = torch.tensor([[1.0, 0.0], [1.0, 1e-4]]).expand(50, 2, 2)
+    posterior = FullGaussian(torch.zeros(50, 2), factor)
+    noise = torch.randn(50, 2, generator=generator("narrow"))
+    with torch.autocast("cpu", torch.bfloat16):
+        z = posterior.rsample(noise)
+    assert z.dtype == torch.float32
+    torch.testing.assert_close(z[:, 1] - z[:, 0], 1e-4 * noise[:, 1], rtol=0, atol=1e-6)

@@ -108,7 +108,8 @@ class FullGaussian(NamedTuple):
 
     def rsample(self, noise: Tensor) -> Tensor:
         """z = mu + L noise, differentiable in both; noise ~ N(0, I), [B, K]."""
-        return self.mu + (self.factor @ noise.unsqueeze(-1)).squeeze(-1)
+        # No product of matrices: autocast would round it to bf16, and z would leave its posterior.
+        return self.mu + (self.factor * noise.unsqueeze(1)).sum(2)
 
     def log_volume(self) -> Tensor:
         """Half the logarithm of the covariance's determinant, [B]."""

@@ -28,6 +28,7 @@ from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.information.latents import latents
 from paradise_cli.information.rate_interval import rate_interval
 from paradise_cli.models.weights import save_model
+from paradise_cli.objective.rates import RATES
 from paradise_cli.recipe.check import RecipeError
 from paradise_cli.recipe.schema import load_recipe
 from paradise_cli.runs.prepare import weights_metadata
@@ -227,6 +228,18 @@ def test_the_pairwise_rate_of_training_bounds_the_information_within_its_batches
     assert (found.training_rate.bound, found.training_rate.estimand) == ("upper", "I_B")
     exact = found.rate.exact
     assert exact.nats - 4 * exact.standard_error < found.training_rate.nats <= math.log(16)
+
+
+def test_the_rate_of_training_does_not_depend_on_the_order_of_images():
+    """Ten classes far apart, in the order of class folders: a batch of 64 tells its own classes
+    apart, whose entropy in it is log 10 less (10 - 1) / (2 * 64) in the mean.
+    """
+    mu = 20 * torch.eye(10)[torch.arange(1280) // 128]
+    recipe = load_recipe("digits", ["train.batch_size=64"]).recipe
+    q = DiagonalGaussian(mu, torch.ones_like(mu))
+    found = evaluation._training_rate(RATES["batch"](10), recipe, q, 0)
+    assert found is not None
+    assert found.nats == pytest.approx(math.log(10) - 9 / 128, abs=0.03)
 
 
 @pytest.mark.parametrize(

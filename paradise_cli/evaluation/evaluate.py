@@ -12,7 +12,7 @@ from torch import Tensor
 from paradise_cli.build import build_objective, epochs_of
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.machine import describe, fast_layout
-from paradise_cli.core.randomness import generator
+from paradise_cli.core.randomness import generator, permutation
 from paradise_cli.core.shares import ALONE, Processes
 from paradise_cli.core.units import counted, significant
 from paradise_cli.data.base import DataInfo, Split, batches
@@ -279,7 +279,10 @@ def _training_rate(
     values = []
     with torch.no_grad():
         # Whole batches only: the cap, and with it the bias, depends on their size.
-        for rows in torch.split(torch.arange(n - n % size, device=z.device), size):
+        # Shuffled, as in training: folders of classes are sorted, and a batch of one class shows
+        # less.
+        order = permutation(n, seed, "training rate", "order")[: n - n % size].to(z.device)
+        for rows in torch.split(order, size):
             part = posterior.rows(rows)
             values.append(rate.train()(part, z[rows]).rate.double().mean())
     cap = rate.cap(size)

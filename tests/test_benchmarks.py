@@ -2,13 +2,17 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from paradise_cli.recipe.files import read_header, shipped_recipes
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+TRIES = BENCHMARKS / "results" / "robust" / "search"
 HELPERS = ("results.py", "robust_measures.py", "robust_runs.py", "robust_tables.py", "timing.py")
 EVERY_HELP = """
 import runpy, sys
@@ -73,3 +77,15 @@ def test_a_file_that_does_not_say_how_it_was_measured_is_refused(tmp_path: Path)
     )
     with pytest.raises(AssertionError, match=r"bare\.json: says nothing of data, n, interval"):
         python("-c", program)
+
+
+def test_a_recipe_that_says_its_gamma_was_searched_has_its_tries_on_file() -> None:
+    """The wording `with that of M` means the tries of method M on the same data."""
+    said = {stem: read_header(path)["ours"] for stem, path in shipped_recipes().items()}
+    pattern = re.compile(r"gamma, searched on validation images(?: with that of (\w+))?")
+    found = {stem: match for stem, ours in said.items() if (match := pattern.search(ours))}
+    assert found
+    for stem, match in found.items():
+        name = f"{stem.partition('_robust_')[0]}_robust_{match[1]}" if match[1] else stem
+        rows = json.loads((TRIES / f"{name}.json").read_text(encoding="utf-8"))["rows"]
+        assert sum("gamma" in row["try"] for row in rows) >= 2, stem

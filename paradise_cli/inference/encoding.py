@@ -56,15 +56,13 @@ def encode_to_file(
     as of class folders that it does not know, or none at all where labels are those of an archive.
     Of full posteriors there is `scale_tril` too: see `Encoding`.
     `.safetensors` holds the same numbers and no texts, `.parquet` a row of path, class and these
-    arrays for each image. With `features` there is one array in place of the posterior's: what its
-    backbone gives, [N, F].
+    arrays for each image. With `features` there is one array in their place: the backbone's [N, F].
     The index is a CSV of row, path and error; an unreadable file has an error and no row. Equal
     calls write equal bytes, whatever `ahead`. Raises UsageError for another suffix and for draws of
-    features, ParadiseError where no image is readable or `out` cannot be written, with what was
-    there before untouched; so too where another output has this index, whose rows are others now,
-    unless `overwrite`. The index is away while `out` changes: where it stands, it belongs to it.
-    Where they are a part of more, from the image `first` on, draws are those of the whole, and
-    none of them need be readable.
+    features, ParadiseError where no image is readable, `out` cannot be written, or another output
+    has this index with other rows (unless `overwrite`), with what was there before untouched. The
+    index is away while `out` changes: where it stands, it belongs to it. Of a part of more, from
+    the image `first` on, draws are those of the whole, and none need be readable.
     """
     check_suffix(out, EMBEDDINGS, chooses=True)
     model.check_samples(samples)
@@ -74,11 +72,10 @@ def encode_to_file(
     compute = model.features() if features else model.posterior()
     blocks = model.stream(source, compute, ahead=ahead, progress=progress)
     with closing(blocks), publish_together(index_path(out), out) as (lines, temporary):
-        shapes = _shapes(model, features, samples)
         with index_file(lines) as index:
             given = Embeddings(
                 parts=_parts(blocks, source, index, samples, seed, first),
-                shapes=shapes,
+                shapes=_shapes(model, features, samples),
                 source=source,
                 kept=index.kept,
                 own_classes=model.info.targets[0].classes if model.info.targets else (),

@@ -220,15 +220,10 @@ def rate_interval(
     batch = batch_rates(posterior, batch_size, seed=seed)
     least, most = PAIRWISE_ROWS
     rows = min(n, most, max(least, PAIRWISE_CELLS // posterior.mu.numel()))
-    pairwise = pairwise_rates(posterior, rows, seed=seed)
-    # Rows are drawn without replacement: all n of them leave no error.
-    left_out = math.sqrt(1 - rows / n)
     if rates is None:
         rates = drawn_rates(posterior, seed=seed, draws=draws, progress=progress)
     exact = ExactRate.of(rates)
 
-    # Rows that were not looked at may be apart from all others, at log N.
-    apart = _unseen(standard_errors, rows) * (exact.cap - float(pairwise.kl.mean()))
     bound = partial(_bound, standard_errors)
     held_out = held_out_rates(posterior, seed=seed)
     standard = posterior.double().kl_to_standard_normal()
@@ -236,22 +231,27 @@ def rate_interval(
         bound("exact", "lower", "I(X;Z)", rates.mean(0), exact.cap),
         bound("in-batch", "lower", "I(X;Z)", batch.in_batch, math.log(batch_size)),
         # Each half is judged by what the other fitted: that varies as n / 2 points do.
-        bound(
-            "fitted Gaussian, held out", "upper", "I(X;Z)", held_out,
-            seen=n // 2, missed=_missed(standard_errors, n // 2),
-        ),
-        bound(
-            "fixed N(0, I)", "upper", "I(X;Z)", standard, missed=_missed(standard_errors, n)
-        ),
+        bound("fitted Gaussian, held out", "upper", "I(X;Z)", held_out, seen=n // 2),
+        bound("fixed N(0, I)", "upper", "I(X;Z)", standard, seen=n),
         bound("leave-one-out", "point", "I(X;Z)", batch.leave_one_out),
-        bound("Bhattacharyya", "lower", "I_N", pairwise.bhattacharyya, exact.cap, left_out),
-        bound(
-            "pairwise KL", "upper", "I_N", pairwise.kl, exact.cap, left_out,
-            missed=apart if rows < n else 0.0,
-        ),
+        *_of_pairs(bound, posterior, rows, seed, exact.cap),
         bound("stratified", "upper", "I_N", batch.stratified, exact.cap),
-    )  # fmt: skip
+    )
     return RateInterval(exact, bounds, batch_size, rows, seed, standard_errors)
+
+
+def _of_pairs(
+    bound: Callable[..., Bound], posterior: Gaussian, rows: int, seed: int, cap: float
+) -> tuple[Bound, Bound]:
+    """The bounds of I_N that average over some of the rows."""
+    found = pairwise_rates(posterior, rows, seed=seed)
+    # Drawn without replacement: all n of them leave no error.
+    left_out = 1 - rows / len(posterior.mu)
+    share = math.sqrt(left_out)
+    return (
+        bound("Bhattacharyya", "lower", "I_N", found.bhattacharyya, cap, share),
+        bound("pairwise KL", "upper", "I_N", found.kl, cap, share, seen=rows if left_out else None),
+    )
 
 
 def _bound(
@@ -264,12 +264,10 @@ def _bound(
     share: float = 1.0,
     *,
     seen: int | None = None,
-    missed: float = 0.0,
 ) -> Bound:
     """The mean of values [M], with `share` of the standard error of M independent ones.
 
-    `seen` is how many points it rests on where they are not M, and `missed` what a part that they
-    have seen nothing of may add to an upper bound, nats.
+    `seen` is how many points an upper bound rests on, where there are more.
     """
     nats = float(values.mean())
     error = share * math.sqrt(float(values.var()) / len(values))
@@ -278,9 +276,12 @@ def _bound(
     margin = student(standard_errors, seen or len(values)) * error
     if side == "upper":
         margin += _skewed(standard_errors, values, seen or len(values)) * error
+    if seen is not None:
         # Values that are nearly one say how exact a mean is of what they have seen, and nothing of
         # what they have not.
-        margin = max(margin, missed)
+        unseen = _unseen(standard_errors, seen)
+        # Of all points each may lie at the cap; of a population see `_apart`.
+        margin = max(margin, _apart(unseen, seen) if cap is None else unseen * (cap - nats))
     return Bound(name, side, estimand, nats, error, margin + ROUNDING, cap)
 
 
@@ -311,12 +312,10 @@ def _unseen(standard_errors: float, n: int) -> float:
     return -math.expm1(float(log_ndtr(-standard_errors)) / n)
 
 
-def _missed(standard_errors: float, n: int) -> float:
-    """Nats that a part of the population may hold of which n points have seen nothing.
+def _apart(share: float, n: int) -> float:
+    """Nats that a share s of the population may hold of which n points have seen nothing.
 
-    That is an unseen share s, told from the rest, h(s), and into no more than n of its own, s log
-    n.
+    It is told from the rest, h(s), and into no more than n of its own, s log n.
     """
-    share = _unseen(standard_errors, n)
     entropy = -share * math.log(share) - (1 - share) * math.log1p(-share)
     return entropy + share * math.log(n)

@@ -309,11 +309,17 @@ def test_a_sampled_slope_is_taken_where_the_network_is(
 def test_gradients_of_linear_classifiers(linear: tuple[Network, Network, Tensor]) -> None:
     one, other, _ = linear
     assert measured("gradient_cosine", one, one).value == pytest.approx(1.0, abs=1e-6)
-    assert abs(measured("gradient_cosine", one, other).value) < 1e-6
+    # Opposed gradients are as far from orthogonal as equal ones.
+    images, labels = one.examples().images, one.examples().labels
+    opposed = classifier(-one.classifier.function.weights, images, labels)  # type: ignore[union-attr,operator]
+    for name in ("gradient_cosine", "gradient_cosine_by_differences"):
+        found = measured(name, one, opposed)
+        assert found.value == pytest.approx(1.0, abs=1e-3) and 0.9 < found.low <= found.high
+    assert measured("gradient_cosine", one, other).value < 1e-6
     # 16 pixels, 256 directions: each image's cosine is known to about 1 / 16.
     again = measured("gradient_cosine_by_differences", one, one).value
     assert again == pytest.approx(1.0, abs=1e-3)
-    assert abs(measured("gradient_cosine_by_differences", one, other).value) < 0.1
+    assert measured("gradient_cosine_by_differences", one, other).value < 0.1
     # The slope is along the weights: alike only as far as the image is.
     weights = one.classifier.function.weights.flatten()  # type: ignore[union-attr]
     images = one.examples().images.flatten(1)

@@ -23,13 +23,14 @@ from paradise_cli.reproduction.ledger.claims import (
     Result,
     Training,
     open_ledger,
+    threshold,
 )
 from paradise_cli.reproduction.ledger.page import pages, write_pages
 from paradise_cli.reproduction.ledger.plan import plan, recipe_of
 from paradise_cli.reproduction.ledger.results import keep
 from paradise_cli.reproduction.ledger.run import ledger_in
 from paradise_cli.reproduction.ledger.verdicts import agree, difference, over_seeds, verdict
-from paradise_cli.reproduction.quantities import Measured
+from paradise_cli.reproduction.quantities import QUANTITIES, Measured
 
 # What a faithful implementation must reproduce, by the paper's parts: experiments with its tables
 # and figures, baselines, claims and named extensions.
@@ -82,6 +83,74 @@ def test_stored_verdicts_are_those_of_their_numbers(ledger: Ledger) -> None:
         assert check is not None
         decided = verdict(check, each.found, each.control, each.second)
         assert decided == (each.verdict, each.note), each.command
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "quantity"),
+    [
+        ("B1", "the control's number", "robust_accuracy"),
+        ("C4", "E2", "overlap"),
+        ("C7", "E3", "serial_change"),
+        ("C14", "the control's number", "passes_ratio"),
+        ("C18", "E12", "wavering"),
+    ],
+)
+def test_a_sentence_says_where_its_other_half_is_checked(
+    ledger: Ledger, name: str, part: str, quantity: str
+) -> None:
+    claim = ledger.claims[name]
+    assert part in claim.says
+    if part == "the control's number":
+        assert claim.control is not None and claim.check is not None
+        assert (claim.control.quantity or claim.check.quantity).name == quantity
+        return
+    # Of the same networks, less the same.
+    here, there = claim.check, ledger.claims[part].check
+    assert here is not None and there is not None and there.quantity.name == quantity
+    assert (there.of, there.minus) == (here.of, here.minus)
+
+
+@pytest.mark.parametrize(("name", "gamma"), [("B3", 0), ("X5", 1), ("X6", 1)])
+def test_controls_are_the_networks_of_their_sentence(
+    ledger: Ledger, name: str, gamma: float
+) -> None:
+    """Two views as of the network that is checked, but other ones or no matching to speak of."""
+    check, control = ledger.claims[name].check, ledger.claims[name].control
+    assert check is not None and control is not None and control.of is not None
+    of, beside = (
+        recipe_of(ledger, ledger.networks.networks[names[0]]["smoke"], 0)
+        for names in (check.of, control.of)
+    )
+    assert [each.name for each in beside.views] == ["corner"] * len(of.views)
+    assert of.objective.matching is not None and beside.objective.matching is not None
+    found = beside.objective.matching.gamma / of.objective.matching.gamma
+    assert found == pytest.approx(gamma, abs=1e-6)
+    # Nothing else differs.
+    same = {"views": of.views, "objective": of.objective, "name": of.name}
+    assert beside.model_copy(update=same) == of
+
+
+def test_rates_that_do_not_add_up_refute(ledger: Ledger) -> None:
+    """A second way that is a constant would make void whatever differs from it."""
+    check, second = ledger.claims["X4"].check, ledger.claims["X4"].second
+    assert check is not None
+    found = over_seeds([QUANTITIES[check.quantity.name](independent=False)(())])
+    again = None
+    if second is not None:
+        again = over_seeds([QUANTITIES[second.quantity.name](**second.quantity.hyper)(())])
+    assert verdict(check, found, None, again) == ("refuted", "")
+
+
+def test_a_control_can_pass(ledger: Ledger) -> None:
+    """A curve has less left to fall than it was below when that is looked for."""
+    for claim in ledger.claims.values():
+        control = claim.control
+        if control is None or control.quantity is None or control.quantity.name != "late_fall":
+            continue
+        hyper = control.quantity.hyper
+        assert claim.check is not None
+        same = hyper["term"] == hyper["when"]
+        assert not same or hyper["below"] > threshold(claim.check.supported)[1]
 
 
 CHECK = Check.model_validate_json(

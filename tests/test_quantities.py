@@ -14,7 +14,13 @@ from torch import Tensor, nn
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.recipe.schema import load_recipe
-from paradise_cli.reproduction.quantities import QUANTITIES, Measured, Network
+from paradise_cli.reproduction.quantities import (
+    QUANTITIES,
+    Measured,
+    Network,
+    posteriors,
+    robustness,
+)
 from paradise_cli.reproduction.quantities.posteriors import _ranks
 from paradise_cli.robustness.classifiers import NamedClassifier
 from paradise_cli.robustness.examples import Examples
@@ -53,6 +59,47 @@ def test_overlap_is_bhattacharyyas(apart: float) -> None:
     assert found.value == pytest.approx(math.exp(-(apart**2) / 8))
 
 
+@pytest.mark.parametrize("partners", [1000, 7])
+def test_the_interval_of_an_overlap_is_one_over_images(
+    partners: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(posteriors, "PARTNERS", partners)
+    # Of 100 images 70 share one posterior and 30 another, far away: pairs overlap by 1 or by 0.
+    found = measured("overlap", encoder([[0.0]] * 70 + [[1e3]] * 30, 1.0, [0] * 100))
+    assert found.n == 100
+    if partners < 99:
+        return
+    assert found.value == pytest.approx((70 * 69 + 30 * 29) / (100 * 99))
+    # An image's own mean is 69 / 99 or 29 / 99: a variance of 0.21 (40 / 99)^2. t(0.975, 99).
+    spread = math.sqrt(100 / 99 * 0.21) * 40 / 99
+    half = 1.984217 * 2 * spread / math.sqrt(100)
+    assert found.high - found.value == pytest.approx(half, rel=1e-4)
+    assert found.value - found.low == pytest.approx(half, rel=1e-4)
+
+
+@pytest.mark.parametrize("partners", [1000, 10])
+def test_overlaps_of_other_images_differ_as_the_interval_says(
+    partners: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(posteriors, "PARTNERS", partners)
+    draw, found = torch.Generator().manual_seed(0), []
+    for _ in range(300):
+        far = (torch.rand(60, generator=draw) < 0.25).double() * 1e3
+        found.append(measured("overlap", encoder([[each] for each in far], 1.0, [0] * 60)))
+    values = np.array([each.value for each in found])
+    # All pairs overlap by p^2 + q^2 in the mean, with a variance of 4 p q (p - q)^2 / n, and what
+    # pairs add: 2 times their own over the number of ordered ones, where each counts twice.
+    p, q, n = 0.75, 0.25, 60
+    share = p * p + q * q
+    error = math.sqrt(4 * p * q * (p - q) ** 2 / n)
+    assert values.mean() == pytest.approx(share, abs=4 * error / math.sqrt(300))
+    pairs = n * min(partners, n - 1) / (2 if partners >= n else 1)
+    rest = (share * (1 - share) - 2 * p * q * (p - q) ** 2) / pairs
+    assert values.std() == pytest.approx(math.sqrt(error**2 + rest), rel=0.15)
+    missed = [not each.low <= share <= each.high for each in found]
+    assert sum(missed) / len(missed) < 0.1
+
+
 def test_the_rate_by_distributions_is_between_nothing_and_log_n() -> None:
     same = encoder([[1.0, 2.0]] * 60, 0.3, [0] * 60)
     assert measured("rate_by_distributions", same).value == pytest.approx(0.0, abs=1e-9)
@@ -87,6 +134,14 @@ def test_neighbours_and_how_classes_mix() -> None:
     assert measured("mixing", apart, groups=[[4, 9]]).value == pytest.approx(1 - 2 / 90)
     half = encoder(places, 1.0, [4, 9, 4, 3])
     assert measured("mixing", half, groups=[[4, 9]]).value == pytest.approx(0.5 - 2 / 90)
+
+
+def test_of_classes_that_do_not_mix_there_is_no_share() -> None:
+    network = encoder([[0.0], [0.1], [5.0], [5.1]], 1.0, [0, 0, 1, 1])
+    with pytest.raises(ParadiseError, match="has its own class, so that no classes mix"):
+        measured("mixing", network, groups=[[0, 1]])
+    with pytest.raises(ParadiseError, match="one image overlaps with no other"):
+        measured("overlap", encoder([[0.0]], 1.0, [0]))
 
 
 def test_ranks_of_ties_are_their_means() -> None:
@@ -198,14 +253,73 @@ def test_attacks_on_a_linear_classifier(linear: tuple[Network, Network, Tensor])
     assert measured("black_box_gain", one, one).value == 0.0
 
 
+def test_of_a_flat_loss_there_is_no_share(linear: tuple[Network, Network, Tensor]) -> None:
+    examples = linear[0].examples()
+    flat = classifier(torch.zeros(1, 4, 4), examples.images, examples.labels)
+    with pytest.raises(ParadiseError, match="its loss does not rise in 10 steps"):
+        measured("steps_worth", flat)
+
+
+class Sampled(Linear):
+    """The same with a latent: the score itself, as uncertain as it is large."""
+
+    def posterior(self, images: Tensor) -> DiagonalGaussian:
+        score = ((images - 0.5) * self.weights).flatten(1).sum(1, keepdim=True)
+        return DiagonalGaussian(score, 1 + 5 * score.square())
+
+    def classify(self, z: Tensor) -> Tensor:
+        return torch.cat([-z, z], 1)
+
+
+def sampled(network: Network, noise: bool = True) -> Network:
+    """The network, as one with a latent."""
+    weights: Any = network.classifier.function.weights  # type: ignore[union-attr]
+    examples = network.examples()
+    made: Any = classifier(weights, examples.images, examples.labels)
+    made.classifier = NamedClassifier(Sampled(weights).eval(), "sampled", "sampled")
+    model = SimpleNamespace(stochastic=noise)
+    made.loaded = SimpleNamespace(device=torch.device("cpu"), model=model)
+    return made  # type: ignore[no-any-return]
+
+
+def test_what_sampling_hides_is_one_number(linear: tuple[Network, Network, Tensor]) -> None:
+    """Drawn z mislead the steps, by the same draws whatever was drawn before."""
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(measured("hidden_by_sampling", sampled(linear[0])))
+    assert found[0] == found[1] and found[0].n == 60
+    # Where the mean decides, the corner is reached; a draw of the wrong sign steps back.
+    assert 0 < found[0].value < 1
+    with pytest.raises(ParadiseError, match="there is no z to draw"):
+        measured("hidden_by_sampling", sampled(linear[0], noise=False))
+
+
+def test_a_sampled_slope_is_taken_where_the_network_is(
+    linear: tuple[Network, Network, Tensor],
+) -> None:
+    examples, elsewhere = linear[0].examples(), torch.device("meta")
+    weights: Any = linear[0].classifier.function.weights  # type: ignore[union-attr]
+    slope = robustness._sampled_slope(Sampled(weights).to(elsewhere), examples, elsewhere)
+    # All was done there, up to bringing back what such a device does not keep.
+    with pytest.raises(NotImplementedError, match="Cannot copy out of meta tensor"):
+        slope(examples.images, 0)
+
+
 def test_gradients_of_linear_classifiers(linear: tuple[Network, Network, Tensor]) -> None:
     one, other, _ = linear
     assert measured("gradient_cosine", one, one).value == pytest.approx(1.0, abs=1e-6)
-    assert abs(measured("gradient_cosine", one, other).value) < 1e-6
+    # Opposed gradients are as far from orthogonal as equal ones.
+    images, labels = one.examples().images, one.examples().labels
+    opposed = classifier(-one.classifier.function.weights, images, labels)  # type: ignore[union-attr,operator]
+    for name in ("gradient_cosine", "gradient_cosine_by_differences"):
+        found = measured(name, one, opposed)
+        assert found.value == pytest.approx(1.0, abs=1e-3) and 0.9 < found.low <= found.high
+    assert measured("gradient_cosine", one, other).value < 1e-6
     # 16 pixels, 256 directions: each image's cosine is known to about 1 / 16.
     again = measured("gradient_cosine_by_differences", one, one).value
     assert again == pytest.approx(1.0, abs=1e-3)
-    assert abs(measured("gradient_cosine_by_differences", one, other).value) < 0.1
+    assert measured("gradient_cosine_by_differences", one, other).value < 0.1
     # The slope is along the weights: alike only as far as the image is.
     weights = one.classifier.function.weights.flatten()  # type: ignore[union-attr]
     images = one.examples().images.flatten(1)

@@ -150,7 +150,8 @@ def _print(outcomes: Sequence["Outcome"]) -> None:
             continue
         control = "" if result.control is None else shown(result.control)
         numbers = [shown(result.found), check.supported, control]
-        rows.append([each.claim.claim, result.verdict, *numbers, result.note])
+        notes = "; ".join(text for text in (result.note, each.why_not) if text)
+        rows.append([each.claim.claim, result.verdict, *numbers, notes])
     print_table("Claims", ["claim", "verdict", "ours", "must be", "control", "note"], rows)
 
 

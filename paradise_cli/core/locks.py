@@ -65,6 +65,26 @@ def locked(folder: Path, kind: str, work: str, *, shared: bool = False) -> Itera
         os.close(handle)
 
 
+@contextmanager
+def waited_for(path: Path) -> Iterator[None]:
+    """Hold the lock on a file that is there for the moment of a change, after whoever holds it.
+
+    Raises ParadiseError where the file cannot be opened for writing.
+    """
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError as error:
+        raise ParadiseError(f"cannot write {path}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError as error:
+            raise ParadiseError(f"{path}: no locks on this disk: {error.strerror}") from error
+        yield
+    finally:
+        os.close(handle)
+
+
 class Claims:
     """Numbers that one process at a time holds: locks on the bytes of a file.
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -32,12 +33,16 @@ def _code() -> str:
 class Bench:
     """The trained networks of one scale in `runs`, and the folder `kept` of what was measured.
 
-    `absent` says why networks, by name, were not trained; `settings` are those of attacks on a
-    `Network`.
+    `absent` says why trainings, by network and seed, are not there; `settings` are those of attacks
+    on a `Network`.
     """
 
     def __init__(
-        self, runs: Path, kept: Path, absent: dict[str, str], settings: dict[str, Any]
+        self,
+        runs: Path,
+        kept: Path,
+        absent: Mapping[tuple[str, int], str],
+        settings: dict[str, Any],
     ) -> None:
         self._runs, self._kept, self._absent, self._settings = runs, kept, absent, settings
         self._network = cache(self._opened)
@@ -47,7 +52,8 @@ class Bench:
     ) -> Number:
         """The quantity of some networks less that of others, over seeds.
 
-        Raises ParadiseError for a network that is not there, and as the quantity does.
+        Raises ParadiseError for a network that is not there, for no finite number, and as the
+        quantity does.
         """
         # Of known sources there is nothing to train, and no seed.
         if not of:
@@ -76,13 +82,27 @@ class Bench:
         file = self._kept / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
         found = read_object(file) or {}
         if found.get("asked") != asked:
-            measured = QUANTITIES[quantity.name](**quantity.hyper)(networks)
+            measured = _finite(quantity, networks)
             write_json(file, {"asked": asked, "found": asdict(measured)})
             return measured
         return Measured(**found["found"])
 
     def _opened(self, name: str, seed: int) -> Network:
-        if name in self._absent:
-            raise ParadiseError(f"{name} was not trained: {self._absent[name]}")
+        if why := self._absent.get((name, seed)):
+            raise ParadiseError(f"{name} (seed {seed}) was not trained: {why}")
         path = self._runs / "points" / run_name(name, seed)
         return Network(f"{name} (seed {seed})", path, **self._settings)
+
+
+def _finite(quantity: Quantity, networks: Sequence[Network]) -> Measured:
+    """The quantity of the networks; raises ParadiseError where that is no number."""
+    of = " of " + ", ".join(each.name for each in networks) if networks else ""
+    try:
+        found = QUANTITIES[quantity.name](**quantity.hyper)(networks)
+    # Of what a quantity divides by nothing, it may not say so itself.
+    except ArithmeticError as error:
+        raise ParadiseError(f"{quantity.name}{of} is no number: {error}") from error
+    if not all(map(math.isfinite, (found.value, found.low, found.high))):
+        numbers = f"{found.value} ({found.low} to {found.high})"
+        raise ParadiseError(f"{quantity.name}{of} is no finite number: {numbers}")
+    return found

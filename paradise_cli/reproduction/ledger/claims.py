@@ -260,7 +260,16 @@ def open_ledger(folder: Path) -> Ledger:
     return Ledger(folder, claims, networks)
 
 
-def ends_in_results(data: Mapping[str, Any]) -> bool:
+def read_claim(path: Path) -> Claim:
+    """A claim as it stands in its file; raises ParadiseError with every mistake."""
+    problems: list[str] = []
+    claim = _read(path, Claim, problems)
+    if problems or claim is None:
+        raise ParadiseError("\n".join(problems))
+    return claim
+
+
+def _ends_in_results(data: Mapping[str, Any]) -> bool:
     """Whether nothing stands below the results in a file, which writing them would lose."""
     return RESULTS not in data or [*data][-1] == RESULTS
 
@@ -282,7 +291,7 @@ def _read(path: Path, kind: type[M], problems: list[str]) -> M | None:
     except (OSError, UnicodeDecodeError) as error:
         raise ParadiseError(f"{path}: cannot be read: {error}") from error
     # Else it would be told when the first number is written, after hours.
-    if not ends_in_results(document.data):
+    if not _ends_in_results(document.data):
         problems.append(RESULTS_LAST.format(path))
     data: Any = expand(kind, document.data)
     document.data = data

@@ -58,10 +58,12 @@ def _why_not(ledger: Ledger, claim: Claim, scale: Scale) -> str | None:
     return f"no training of {', '.join(lacking)} at this scale" if lacking else None
 
 
-def points(ledger: Ledger, chosen: Plan) -> tuple[list[SweepPoint], dict[str, str]]:
-    """The runs of a plan whose data are at hand, and why the networks of others are left out."""
+def points(ledger: Ledger, chosen: Plan) -> tuple[list[SweepPoint], dict[tuple[str, int], str]]:
+    """The runs of a plan whose data are at hand, and why others, by network and seed, are left
+    out.
+    """
     found: list[SweepPoint] = []
-    absent: dict[str, str] = {}
+    absent: dict[tuple[str, int], str] = {}
     tried: dict[str, str | None] = {}
     for (name, seed), training in chosen.trainings.items():
         recipe = recipe_of(ledger, training, seed)
@@ -72,7 +74,7 @@ def points(ledger: Ledger, chosen: Plan) -> tuple[list[SweepPoint], dict[str, st
         if (why := tried[key]) is None:
             found.append(SweepPoint(run_name(name, seed), {}, recipe))
         else:
-            absent[name] = why
+            absent[name, seed] = why
     return found, absent
 
 

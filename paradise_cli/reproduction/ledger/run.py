@@ -14,7 +14,7 @@ from paradise_cli.core.temporary import sweep_out, unfinished
 from paradise_cli.evaluation.evaluate import Bar, silent
 from paradise_cli.reproduction.ledger.bench import Bench
 from paradise_cli.reproduction.ledger.claims import Claim, Ledger, Number, Result
-from paradise_cli.reproduction.ledger.plan import Plan, points
+from paradise_cli.reproduction.ledger.plan import Plan, points, run_name
 from paradise_cli.reproduction.ledger.results import keep
 from paradise_cli.reproduction.ledger.verdicts import verdict
 from paradise_cli.runs.estimate import planned_epochs
@@ -23,7 +23,7 @@ from paradise_cli.sweep.run import run_points
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a claim: a result, or why there is none."""
+    """What came of a claim: a result, or why there is none; with one, why cells are empty."""
 
     claim: Claim
     result: Result | None
@@ -76,14 +76,15 @@ def reproduce(
                 finished = run_points(
                     wanted, runs, device=device, jobs=jobs, progress=advance, say=say
                 )
-            failed = {each.point.name: each.error for each in finished if each.error}
-            absent |= {name.rpartition("-")[0]: error for name, error in failed.items()}
+            trained = {run_name(*each): each for each in chosen.trainings}
+            # Of one seed: claims of fewer seeds do without it.
+            absent |= {trained[each.point.name]: each.error for each in finished if each.error}
         settings = {
             "radius": ledger.networks.radius[chosen.scale],
             "attacked": ledger.networks.attacked[chosen.scale],
             "device": device,
         }
-        # What could not be trained leaves only its own claims out.
+        # What could not be trained leaves out only what is asked of it.
         bench = Bench(runs, measured, absent, settings)
         outcomes = [Outcome(ledger.claims[name], None, why) for name, why in chosen.missing.items()]
         kept = "what was trained and measured is kept, and the same command goes on from there"
@@ -96,14 +97,15 @@ def reproduce(
 
 def _outcome(ledger: Ledger, claim: Claim, bench: Bench, chosen: Plan, device: str) -> Outcome:
     try:
-        result = _judged(claim, bench, chosen, device)
+        result, empty = _judged(claim, bench, chosen, device)
+        keep(ledger.file(claim.claim), claim, result)
     except ParadiseError as error:
         return Outcome(claim, None, str(error))
-    keep(ledger.file(claim.claim), claim, result)
-    return Outcome(claim, result)
+    return Outcome(claim, result, "; ".join(empty))
 
 
-def _judged(claim: Claim, bench: Bench, chosen: Plan, device: str) -> Result:
+def _judged(claim: Claim, bench: Bench, chosen: Plan, device: str) -> tuple[Result, list[str]]:
+    """The result of a claim, and why cells of its table are empty."""
     check, control = claim.check, claim.control
     assert check is not None  # of every claim of a plan
     of, minus = check.of, check.minus
@@ -119,29 +121,39 @@ def _judged(claim: Claim, bench: Bench, chosen: Plan, device: str) -> Result:
     if claim.second is not None:
         second = bench.number(claim.second.quantity, of, minus, claim.seeds)
     decided, note = verdict(check, found, beside, second)
+    cells, empty = _cells(claim, bench, chosen)
     where = environment(choose_device(device))
-    return Result(
+    result = Result(
         scale=chosen.scale,
         verdict=decided,
         note=note,
         found=found,
         control=beside,
         second=second,
-        cells=_cells(claim, bench, chosen),
+        cells=cells,
         seeds=list(range(claim.seeds)) if of else [],
         commit=str(where["commit"] or where["paradise"]),
         machine=f"{where['device']}, {where['processor']}, torch {where['torch']}",
         command=f"paradise reproduce {claim.claim} --scale {chosen.scale}",
     )
+    return result, empty
 
 
-def _cells(claim: Claim, bench: Bench, chosen: Plan) -> list[Number | None]:
-    """Our numbers beside the cells of the paper's table, None where there is none."""
+def _cells(claim: Claim, bench: Bench, chosen: Plan) -> tuple[list[Number | None], list[str]]:
+    """Our numbers beside the cells of the paper's table, None where there is none; and what went
+    wrong with some of these.
+    """
     found: list[Number | None] = []
+    wrong: list[str] = []
     for cell in claim.cells:
         there = all((name, 0) in chosen.trainings for name in cell.of)
         if cell.quantity is None or not there:
             found.append(None)
-        else:
+            continue
+        # No verdict rests on a cell.
+        try:
             found.append(bench.number(cell.quantity, cell.of, (), claim.seeds))
-    return found
+        except ParadiseError as error:
+            found.append(None)
+            wrong.append(f"{cell.row}, {cell.column}: {error}")
+    return found, wrong

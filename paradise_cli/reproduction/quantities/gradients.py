@@ -55,7 +55,9 @@ def wavering(*, n: Count | None = None) -> Quantity:
 
 @QUANTITIES.register
 def gradient_cosine(*, n: Count | None = None) -> Quantity:
-    """Mean cosine of two networks' input gradients at the same images."""
+    """Size of the mean cosine of two networks' input gradients at the same images: 0 where they are
+    orthogonal, 1 where they agree or are opposed.
+    """
 
     def of(networks: Sequence[Network]) -> Measured:
         one, other = pair(networks)
@@ -63,7 +65,7 @@ def gradient_cosine(*, n: Count | None = None) -> Quantity:
         # Not by their names: a network may be compared with itself.
         losses = {"one": one.loss(examples), "other": other.loss(examples)}
         found = orthogonality(gradients(losses, examples.images, examples.labels)).pairs[0]
-        return Measured.of(found.cosine, found.n)
+        return _size(found.cosine, found.n)
 
     return of
 
@@ -81,7 +83,7 @@ def gradient_cosine_by_differences(*, n: Count | None = None, draws: Count = 256
         dot, first, second = ((slopes[i] * slopes[j]).mean(1) for i, j in ((0, 1), (0, 0), (1, 1)))
         cosines = dot / (first * second).sqrt()
         cosines = cosines[cosines.isfinite()]  # of a flat loss there is none
-        return Measured.of(Mean.of(cosines), len(cosines))
+        return _size(Mean.of(cosines), len(cosines))
 
     return of
 
@@ -103,6 +105,12 @@ def gradient_alignment(*, n: Count | None = None) -> Quantity:
         return Measured.of(Mean.of(found), len(found))
 
     return of
+
+
+def _size(mean: Mean, n: int) -> Measured:
+    """How far a mean is from 0, on either side."""
+    low, high = (mean.low, mean.high) if mean.value >= 0 else (-mean.high, -mean.low)
+    return Measured(abs(mean.value), max(low, 0.0), high, n)
 
 
 def _projections(loss: Loss, examples: Examples, count: int) -> Tensor:

@@ -20,7 +20,7 @@ from paradise_cli.reproduction.quantities.base import (
     only,
 )
 
-PAIRS = 20_000
+PARTNERS = 1000  # of each image, in the mean over pairs
 ROWS = 1000  # means whose distances to all others are in memory at a time
 DRAWS = 500
 
@@ -43,18 +43,29 @@ def log_volume() -> Quantity:
 
 @QUANTITIES.register
 def overlap() -> Quantity:
-    """Mean over random pairs of images of the integral of sqrt(p p'): 1 where posteriors are the
-    same, 0 where they do not touch (Bhattacharyya).
+    """Mean over pairs of images of the integral of sqrt(p p'): 1 where posteriors are the same, 0
+    where they do not touch (Bhattacharyya). Pairs are all, or a thousand random ones of each image.
     """
 
     def of(networks: Sequence[Network]) -> Measured:
-        posterior = only(networks).posterior
+        network = only(networks)
+        posterior = network.posterior
         n = len(posterior.mu)
-        first = torch.randint(n, (PAIRS,), generator=generator(0, "pairs"))
-        # Never an image with itself.
-        other = (first + torch.randint(1, n, (PAIRS,), generator=generator(0, "others"))) % n
-        nats = overlap_nats(posterior.rows(first), posterior.rows(other))
-        return Measured.of(Mean.of((-nats.double()).exp()), PAIRS)
+        if n < 2:
+            raise ParadiseError(f"{network.name}: one image overlaps with no other")
+        rows, sums = torch.arange(n), torch.zeros(n, dtype=torch.float64)
+        # Each image with the same number of others, never with itself.
+        distances = permutation(n - 1, 0, "partners")[:PARTNERS] + 1
+        for distance in distances:
+            nats = overlap_nats(posterior, posterior.rows((rows + distance) % n))
+            sums += (-nats.double()).exp()
+        of_images = Mean.of(sums / len(distances))
+        # Pairs share their images, which alone are independent: the variance of a mean over pairs
+        # is 4 times that of each image's own mean, over n (Hoeffding 1948).
+        low, high = (
+            of_images.value + 2 * (end - of_images.value) for end in (of_images.low, of_images.high)
+        )
+        return Measured(of_images.value, max(low, 0.0), high, n)
 
     return of
 
@@ -124,6 +135,12 @@ def mixing(*, groups: list[list[int]]) -> Quantity:
         network = only(networks)
         own, near = network.opened.split.labels[:, 0], _nearest_labels(network)
         other = own != near
+        n = int(other.sum())
+        if n == 0:
+            raise ParadiseError(
+                f"{network.name}: each image's nearest other mean has its own class, so that no"
+                " classes mix"
+            )
         together = torch.zeros(len(own), dtype=torch.bool)
         for group in groups:
             members = torch.tensor(group)
@@ -131,8 +148,7 @@ def mixing(*, groups: list[list[int]]) -> Quantity:
         # Of all ordered pairs of different classes, those that lie in one group.
         classes = len(network.loaded.info.targets[0].classes)
         chance = sum(len(group) * (len(group) - 1) for group in groups) / (classes * (classes - 1))
-        found = Proportion.of(int((together & other).sum()), int(other.sum()))
-        n = int(other.sum())
+        found = Proportion.of(int((together & other).sum()), n)
         return Measured(found.value - chance, found.low - chance, found.high - chance, n)
 
     return of

@@ -1,16 +1,19 @@
 """What attacks leave of a classifier, and how far its posteriors move under them."""
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, cast
 
 import torch
 from pydantic import AfterValidator
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from paradise_cli.attacks.engine.classifier import Function
+from paradise_cli.attacks.engine.classifier import ThroughLatents
 from paradise_cli.attacks.run import attack
+from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.machine import full_fp32
 from paradise_cli.core.proportions import Proportion
+from paradise_cli.core.randomness import image_keys, keyed_normal
 from paradise_cli.core.registry import did_you_mean
 from paradise_cli.evaluation.nuisance import STRENGTHS, Mean
 from paradise_cli.perturbations import SAMPLERS, Sampler
@@ -27,11 +30,11 @@ from paradise_cli.reproduction.quantities.base import (
     pair,
 )
 from paradise_cli.reproduction.targets import targeted
-from paradise_cli.robustness.classifiers import open_classifier
 from paradise_cli.robustness.examples import Examples
 
 AUDITED = 40
 STEPS = 10
+ROWS = 100  # images whose gradients at a drawn z are in memory at a time
 
 
 def _known(sampler: str) -> str:
@@ -117,14 +120,17 @@ def hidden_by_sampling(*, steps: Count = STEPS, n: Count | None = None) -> Quant
 
     def of(networks: Sequence[Network]) -> Measured:
         network = only(networks)
+        if not network.loaded.model.stochastic:
+            raise ParadiseError(f"{network.name} is deterministic: there is no z to draw")
         examples = network.examples(n)
         judge = network.loss(examples)
-        # The same weights: only what is drawn of z differs.
-        drawn = open_classifier(str(network.path), sampled=True).function
+        slope = _sampled_slope(
+            cast(ThroughLatents, network.classifier.function), examples, network.loaded.device
+        )
         right = [
             judge.at(points, examples.labels)[1] == examples.labels
             for points in (
-                _walked(_sampled_slope(drawn, examples), examples, network.radius, steps),
+                _walked(slope, examples, network.radius, steps),
                 _stepped(judge, examples, network.radius, steps),
             )
         ]
@@ -167,6 +173,11 @@ def steps_worth(*, few: Count = 1, many: Count = STEPS, n: Count | None = None) 
             loss.at(_stepped(loss, examples, network.radius, steps), examples.labels)[0].double()
             for steps in (0, few, many)
         )
+        if float((strong - clean).mean()) == 0:
+            raise ParadiseError(
+                f"{network.name}: its loss does not rise in {many} steps, and of no rise there is"
+                " no share"
+            )
         # Of means, as the rise of a single image may be nothing.
         share = (weak - clean).mean() / (strong - clean).mean()
         # A ratio of means, whose error is that of the mean of what is left of it (delta method).
@@ -221,28 +232,41 @@ def _right_after(target: Network, source: Network, steps: int, n: int | None) ->
 
 def _stepped(loss: Loss, examples: Examples, eps: float, steps: int) -> Tensor:
     """Images after so many signed steps of the loss's gradient, in the ball and in [0, 1]."""
-    return _walked(lambda points: loss.gradient(points, examples.labels), examples, eps, steps)
+    return _walked(lambda points, _: loss.gradient(points, examples.labels), examples, eps, steps)
 
 
-def _sampled_slope(drawn: Function, examples: Examples) -> Callable[[Tensor], Tensor]:
-    """The gradient of the cross-entropy of one fresh z for each image."""
+def _sampled_slope(
+    classifier: ThroughLatents, examples: Examples, device: torch.device
+) -> Callable[[Tensor, int], Tensor]:
+    """The gradient of the cross-entropy of one z for each image, another at each step."""
+    # By image and step: a measurement is the same number whenever and wherever it is made.
+    keys = image_keys(torch.arange(len(examples.images)), "sampled slope", 0)
 
-    def slope(points: Tensor) -> Tensor:
-        x = points.clone().requires_grad_()
-        (found,) = torch.autograd.grad(cross_entropy(drawn(x), examples.labels), [x])
-        return found
+    def slope(points: Tensor, step: int) -> Tensor:
+        found = []
+        with full_fp32(device):
+            for rows in torch.split(torch.arange(len(points)), ROWS):
+                x = points[rows].to(device).requires_grad_()
+                posterior = classifier.posterior(x)
+                noise = keyed_normal(keys[rows], posterior.mu.shape[1:], step).to(device)
+                logits = classifier.classify(posterior.rsample(noise))
+                # Of a sum, as the slope of an image is its own.
+                loss = cross_entropy(logits, examples.labels[rows].to(device), reduction="sum")
+                found.append(torch.autograd.grad(loss, [x])[0].cpu())
+        return torch.cat(found)
 
     return slope
 
 
 def _walked(
-    slope: Callable[[Tensor], Tensor], examples: Examples, eps: float, steps: int
+    slope: Callable[[Tensor, int], Tensor], examples: Examples, eps: float, steps: int
 ) -> Tensor:
+    """Images after so many steps of the sign of a slope, which is given points and the step."""
     low, high = ((examples.images + side * eps).clamp(0, 1) for side in (-1, 1))
     # Two and a half radii in all: from the image to any corner, and some way back.
     size = eps if steps == 1 else 2.5 * eps / max(steps, 1)
     points = examples.images
-    for _ in range(steps):
-        points = points + size * slope(points).sign()
+    for step in range(steps):
+        points = points + size * slope(points, step).sign()
         points = torch.minimum(torch.maximum(points, low), high)
     return points

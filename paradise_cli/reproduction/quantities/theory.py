@@ -61,21 +61,6 @@ def product_gap(*, independent: bool = True) -> Quantity:
     return of
 
 
-@QUANTITIES.register
-def product_gap_in_closed_form(*, independent: bool = True) -> Quantity:
-    """The same from closed forms: of a copy, both distortions count at once, at twice the slope."""
-
-    def of(networks: Sequence[Network]) -> Measured:
-        one, other = closed_form(P), closed_form(OTHER if independent else P)
-        rates = [each.rate(each.distortion(1 / ALPHA)) for each in (one, other)]
-        # Each is coded for itself: nothing is won by coding both at once.
-        if independent:
-            return Measured.exactly(0.0)
-        return Measured.exactly(abs(one.rate(one.distortion(2 / ALPHA)) - sum(rates)))
-
-    return of
-
-
 def _of_both(joint: Tensor, one: DiscreteSource, other: DiscreteSource) -> DiscreteSource:
     """The source of both letters, whose distortions add, given their joint probabilities [n, m]."""
     sums = one.distortion[:, None, :, None] + other.distortion[None, :, None, :]

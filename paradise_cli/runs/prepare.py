@@ -248,8 +248,9 @@ def _with_best_there(saved: Saved, folder: RunFolder, report: Reporter) -> Saved
             there = read_model(path)[1]["provenance"]["step"]
         except (ParadiseError, LookupError, TypeError):
             there = None
-        # Of a later step are those that a killed process wrote: they will be made again.
-        if there != step and not (isinstance(there, int) and there > saved.step):
+        # Those of a later step, which a killed process wrote, are made again only where it goes on
+        # bit for bit: elsewhere that step may be no improvement.
+        if there != step:
             report.say(
                 f"warning: {path} does not hold the best weights so far, of step {step:,}: the best"
                 " are chosen from what comes"

@@ -16,7 +16,7 @@ from paradise_cli.inference.features import behind_backbone
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.estimate import dry_run, require_division, trained_on
 from paradise_cli.runs.processes import require_enough_images, require_separable
-from paradise_cli.training.step import steps_per_epoch
+from paradise_cli.training.step import batch_of, steps_per_epoch
 
 FLOAT = 4  # bytes of what is sent
 _ROW = 3 * 8  # bytes of the rate's matrix: itself, its exponentials and its gradient in float64
@@ -89,7 +89,7 @@ def forecast(recipe: Recipe, device: str, world: int) -> Forecast:
     """
     info, train = build_info(recipe), recipe.train
     kept = trained_on(recipe, info)
-    batch_size = min(train.batch_size, kept)
+    batch_size = batch_of(kept, train.batch_size)
     require_enough_images(batch_size, world)
     require_division(train.accumulate, batch_size, world)
     images = -(-batch_size // world)

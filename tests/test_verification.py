@@ -12,16 +12,20 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from paradise_cli import library
+from paradise_cli.build import build_model
 from paradise_cli.cli import app
 from paradise_cli.core import yaml
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.proportions import NORMAL_95, Proportion
 from paradise_cli.hub.cards import read_card
 from paradise_cli.inference.find_model import card_of_run
+from paradise_cli.inference.loading import load
+from paradise_cli.models.weights import save_model
+from paradise_cli.recipe.schema import parse_resolved
 from paradise_cli.verification import draft, measure
-from paradise_cli.verification.compare import accuracies, means
+from paradise_cli.verification.compare import accuracies, compare, means
 
-from .tiny_model import save_images, save_tiny
+from .tiny_model import info_for, save_images, save_tiny, tiny_recipe
 
 WORDS = {
     "summary": "Digits.", "licence": "apache-2.0", "intended_use": "Tests.", "limits": "All.",
@@ -328,6 +332,26 @@ def test_a_model_does_not_differ_from_itself_but_from_another(runs: Path) -> Non
     assert found["s0"]["recipe"] == [] and found["s0"]["same_weights"]
     assert [pair["difference"] for pair in found["s0"]["paired"]] == [0, 0]
     assert found["s1"]["recipe"] == [["train.seed", 0, 1]] and not found["s1"]["same_weights"]
+
+
+def test_numbers_of_different_units_have_no_difference(tmp_path: Path) -> None:
+    """Squared errors and nats of one and the same task; of accuracies there are none."""
+    info = info_for(tiny_recipe())
+    models = []
+    for distortion in ("squared_error", "bernoulli", "squared_error"):
+        stored = tiny_recipe(classifier=False).resolved()
+        stored["objective"]["tasks"][0]["distortion"] = {"name": distortion}
+        recipe = parse_resolved(stored, "a test")
+        metadata = {"recipe": recipe.resolved(), "data": info.to_json(), "provenance": {"step": 0}}
+        path = tmp_path / f"{len(models)}.safetensors"
+        save_model(path, build_model(recipe, info), metadata)
+        models.append(load(path))
+    images = str(save_images(tmp_path / "images", 6))
+    found = compare(models[0], models[1], images)
+    assert found.paired == ()
+    assert any("squared error of pixels and nats of pixels" in text for text in found.notes)
+    (pair,) = compare(models[0], models[2], images).paired
+    assert (pair.name, pair.unit, pair.n) == ("distortion (picture)", "squared error", 6)
 
 
 def test_of_unlabelled_images_recipe_and_weights_alone_are_compared(

@@ -23,6 +23,8 @@ CARD = "card.yaml"
 """The card of a run in its folder, and of a model in its repository."""
 _MODEL = re.compile(r"^(paradise (?:evaluate|attack) ).+?(?= --|$)")
 """Of a command, what comes before the model, and the model."""
+_ALL, _SPLIT = "all of ", re.compile(r"(.+), (train|validation|test)")
+"""Of data that have no splits, and of one split of others."""
 TRAINED, UNTRAINED = "trained", "not yet trained"
 
 Sha256: TypeAlias = Annotated[str, Written(r"[0-9a-f]{64}", "should be 64 digits of 0-9 and a-f")]
@@ -105,9 +107,17 @@ class Metric(Strict):
         return f"{self.name} under {attack.suite}, {attack.norm} {attack.eps:.4g}"
 
     @property
+    def measured_on(self) -> tuple[str, str | None]:
+        """The label of its data, which may have commas too, and their split if they have any."""
+        if self.data.startswith(_ALL):
+            return self.data.removeprefix(_ALL), None
+        found = _SPLIT.fullmatch(self.data)
+        return (found[1], found[2]) if found else (self.data, None)
+
+    @property
     def label(self) -> str:
         """The data that it was measured on, without their split."""
-        return (self.data.rpartition(", ")[0] or self.data).removeprefix("all of ")
+        return self.measured_on[0]
 
     def shown(self, number: float) -> str:
         """A number of this kind as people read it."""

@@ -84,10 +84,12 @@ class Metric(Strict):
     """One measured number with its interval, and how anyone can measure it again.
 
     Accuracies are shares of images, without a unit. A rate is the lower end of its certified
-    interval, in nats. `attack` stands with robust accuracies alone.
+    interval, in nats. `attack` stands with robust accuracies alone, `task` where the model has
+    several of that kind.
     """
 
     name: MetricName
+    task: Words | None = None
     value: float
     interval: tuple[float, float]
     unit: str = ""
@@ -100,11 +102,12 @@ class Metric(Strict):
 
     @property
     def title(self) -> str:
-        """Its name and, of a robust accuracy, the attack."""
+        """Its name and task and, of a robust accuracy, the attack."""
         attack = self.attack
+        name = self.name if self.task is None else f"{self.name} ({self.task})"
         if attack is None:
-            return self.name
-        return f"{self.name} under {attack.suite}, {attack.norm} {attack.eps:.4g}"
+            return name
+        return f"{name} under {attack.suite}, {attack.norm} {attack.eps:.4g}"
 
     @property
     def measured_on(self) -> tuple[str, str | None]:
@@ -130,6 +133,8 @@ class Metric(Strict):
             raise ValueError(f"{self.value} lies outside its interval, {low} to {high}")
         if "accuracy" in self.name and not 0 <= low <= high <= 1:
             raise ValueError(f"accuracies are shares, from 0 to 1, not {low} to {high}")
+        if self.name == "rate" and self.task is not None:
+            raise ValueError("a rate is that of all tasks together: leave out the task")
         # A robust accuracy without attack and verdict is no statement.
         if (self.name == "robust accuracy") != (self.attack is not None):
             raise ValueError("a robust accuracy, and nothing else, has an attack and its verdict")

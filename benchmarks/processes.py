@@ -26,7 +26,7 @@ from paradise_cli.data import synthetic
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.objective.rates import RATES
 from paradise_cli.recipe.schema import load_recipe
-from paradise_cli.runs.forecast import FLOAT, bytes_sent
+from paradise_cli.runs.forecast import FLOAT, bytes_sent, shared_numbers
 from paradise_cli.training.loop import Fit, Reporter
 
 RECIPE, BATCH = "cifar10_rn20_paradise", 128
@@ -74,7 +74,7 @@ def sent(steps: int) -> tuple[float, float]:
     recipe = load_recipe(RECIPE).recipe
     work.run(synthetic(build_info(recipe), steps * BATCH).train)
     # Between two, what is handed over goes round the ring as it is.
-    paper = bytes_sent(recipe, BATCH, world_size())
+    paper = bytes_sent(shared_numbers(recipe), BATCH, world_size())
     # Terms in float64; the count of labels; a number of 8 bytes for whether to stop, and at the end
     # of the epoch once more.
     terms = ["distortion", "loss", "rate", "sigma", "abs_mu", "distortion/task"]

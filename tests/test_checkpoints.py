@@ -3,6 +3,7 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -81,6 +82,26 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_older(tmp_path: Path) -> N
         load_tensors(newest)[0],
         load_tensors(tmp_path / "whole" / "checkpoints" / newest.name)[0],
     )
+
+
+@pytest.mark.usefixtures("saved_each_epoch")
+def test_a_damaged_checkpoint_takes_the_place_of_no_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first checkpoint of a training that went on from the older there are two again."""
+    run(tmp_path)
+    flip(tmp_path / "checkpoints" / f"step-{STEPS:09d}.safetensors", -1)
+    (tmp_path / "model.safetensors").unlink()
+    found, save = [], Checkpoints.save
+
+    def listing(self: Checkpoints, state: State, *rest: Any) -> None:
+        save(self, state, *rest)
+        found.append([Saved.read(path).step for path in sorted(self.folder.glob("step-*"))])
+
+    monkeypatch.setattr(Checkpoints, "save", listing)
+    run(tmp_path, "train.checkpoint_minutes=1.0e-9")
+    older = STEPS // 3 * 2
+    assert found == [[step - 1, step] for step in range(older + 1, STEPS + 1)]
 
 
 @pytest.mark.usefixtures("saved_each_epoch")

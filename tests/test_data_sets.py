@@ -1,5 +1,6 @@
 """Every family of data sets on a small copy of its files."""
 
+import errno
 import gzip
 import os
 from collections.abc import Callable, Sequence
@@ -403,6 +404,38 @@ def test_a_damaged_list_of_unreadable_images_is_made_again(tmp_path: Path, text:
     (kept,) = (tmp_path / "cache" / "decoded").iterdir()
     kept.write_text(text)
     assert unreadable(root, ["1.png", "2.png"], info.preprocessing) == found
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "Input/output error"), OSError(errno.ESTALE, "?"), MemoryError()]
+)
+def test_what_the_system_could_not_read_is_tried_anew_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    root, how = tmp_path / "photos", info_of("image_folder", None, size=8).preprocessing
+    names = ["1.png", "2.png", "3.png", "4.png"]
+    write_images(root, *names)
+    (root / "2.png").write_bytes((root / "2.png").read_bytes()[:60])
+    (root / "3.png").write_bytes(b"hello")
+    tried, read = list[str](), Path.read_bytes
+
+    def reading(path: Path) -> bytes:
+        tried.append(path.name)
+        if failing and path.name == "1.png":
+            raise error
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", reading)
+    failing = True
+    for expected in (names, ["1.png"]):
+        tried.clear()
+        assert sorted(unreadable(root, names, how)) == ["1.png", "2.png", "3.png"]
+        assert sorted(tried) == expected
+    failing = False
+    for expected in (["1.png"], []):
+        tried.clear()
+        assert sorted(unreadable(root, names, how)) == ["2.png", "3.png"]
+        assert tried == expected
 
 
 def test_unreadable_images_are_named_together_and_nothing_is_kept(tmp_path: Path) -> None:

@@ -255,6 +255,12 @@ def test_the_rate_of_training_lies_on_its_side_of_the_exact_rate(q, bound):
     assert found.nats < exact.nats + slack if bound == "lower" else found.nats > exact.nats - slack
 
 
+def test_the_rate_of_training_is_of_the_batches_that_training_made():
+    """Of 60 images one batch is made, however many it may hold."""
+    found = measure("train.batch_size=512", "objective.rate={q: batch}", n=200).training_rate
+    assert found.cap == math.log(60) and found.nats <= found.cap
+
+
 def test_active_dimensions_do_not_depend_on_scale():
     mu = torch.randn(500, 3, generator=generator("mu")) * torch.tensor([1.0, 1e-3, 0.2])
     sigma = torch.tensor([0.1, 1.0, 1.0]).expand(500, 3)  # ratios .99, 1e-6, .04

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from paradise_cli.cli import app
 from paradise_cli.core.errors import UsageError
 from paradise_cli.recipe.schema import Recipe, load_recipe
-from paradise_cli.runs.forecast import PLACES, Forecast, bytes_sent, forecast
+from paradise_cli.runs.forecast import PLACES, Forecast, bytes_sent, forecast, shared_numbers
 
 TINY = ["model={backbone: {name: mlp, hidden: [8]}, latent_dim: 4}"]
 NUMBERS = (64 * 8 + 8) + (8 * 8 + 8) + (4 * 10 + 10)
@@ -24,7 +24,8 @@ def tiny(*overrides: str) -> Recipe:
 def test_bytes_go_round_a_ring(world: int, views: int) -> None:
     """A sum of n numbers takes 2 (W - 1)/W n of each process, rows gathered from all half of it."""
     corners = "views=[{name: corner, eps: 0.1}, {name: corner, eps: 0.1}]"
-    found = bytes_sent(tiny(*([corners] if views == 2 else [])), 64, world)
+    shared = shared_numbers(tiny(*([corners] if views == 2 else [])))
+    found = bytes_sent(shared, 64, world)
     rows = views * 64 * 3 * 4
     assert found == pytest.approx(4 * (world - 1) / world * (2 * (NUMBERS + rows) + rows))
 
@@ -32,7 +33,41 @@ def test_bytes_go_round_a_ring(world: int, views: int) -> None:
 def test_without_a_rate_gradients_alone_are_sent() -> None:
     recipe = tiny("model.stochastic=false", "objective.alpha=0")
     half = 8 * 4 + 4  # without variances
-    assert bytes_sent(recipe, 64, 2) == 4 * ((64 * 8 + 8) + half + (4 * 10 + 10))
+    assert bytes_sent(shared_numbers(recipe), 64, 2) == 4 * ((64 * 8 + 8) + half + (4 * 10 + 10))
+
+
+TWO = "views=[image, {name: corner, eps: 0.1}]"
+GATHERED = {
+    "a mean, a sigma and z": ([], 3 * 4),
+    "a factor for a sigma": (["model.covariance=full"], 4 + 4 * 4 + 4),
+    "two views": ([TWO], 2 * 3 * 4),
+    "posteriors that are matched, once more": (
+        [TWO, "objective.matching={distance: l1, gamma: 1}"],
+        2 * 3 * 4 + 2 * 2 * 4,
+    ),
+    "logits that are matched": (
+        [TWO, "objective.matching={of: outputs, distance: squared, gamma: 1}"],
+        2 * 3 * 4 + 2 * 10,
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "numbers"), GATHERED.values(), ids=list(GATHERED))
+def test_all_that_is_gathered_of_an_image_is_counted(changes: list[str], numbers: int) -> None:
+    assert shared_numbers(tiny(*changes)).gathered == numbers
+
+
+def test_outputs_that_tell_images_apart_are_gathered_too() -> None:
+    recipe = load_recipe("digits_self_supervised").recipe
+    latents = recipe.model.latent_dim
+    assert shared_numbers(recipe).gathered == 2 * 3 * latents + 2 * 32
+
+
+def test_memory_holds_what_is_gathered_of_others_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its gradients, in float32, beside 24 bytes for each pair of the rate."""
+    monkeypatch.setattr("paradise_cli.runs.estimate._peak_memory", lambda device: 1000)
+    found = forecast(tiny("model.covariance=full"), "cpu", 4)
+    assert found.memory_bytes == 1000 + 64 * (2 * 4 * (4 + 16 + 4) + 24 * 16)
 
 
 def test_time_of_a_training_is_that_of_its_steps() -> None:
@@ -52,7 +87,7 @@ def test_a_forecast_says_what_it_is_of() -> None:
     assert found["estimate"] is True and found["images"] == 8
     recipe = load_recipe("digits").recipe
     assert found["sending"] == found["bytes_sent"] / PLACES["h100"].link
-    assert found["bytes_sent"] == pytest.approx(bytes_sent(recipe, 64, 8))
+    assert found["bytes_sent"] == pytest.approx(bytes_sent(shared_numbers(recipe), 64, 8))
     beyond = forecast(recipe, "h100", 16)
     assert beyond.sending == pytest.approx(beyond.bytes_sent / PLACES["h100"].network)
 

@@ -146,6 +146,44 @@ def test_the_client_reads_the_metrics_of_the_card(run: Path) -> None:
             assert f"masking {metric.attack.verdict}" in (entry.notes or "")
 
 
+@pytest.mark.parametrize(
+    ("data", "label", "split"),
+    [
+        ("cats, dogs, test", "cats, dogs", "test"),
+        ("all of my-photos", "my-photos", None),
+        ("all of cats, dogs", "cats, dogs", None),
+        ("cats, dogs.npz", "cats, dogs.npz", None),
+    ],
+)
+def test_results_are_of_the_data_that_were_measured_on(
+    run: Path, data: str, label: str, split: str | None
+) -> None:
+    with_first_metric(run, data=data)
+    found = card_file(run / "card.yaml")
+    first = page.results(found)[0]
+    assert (first.dataset_name, first.dataset_split) == (label, split)
+    assert page.entry(found.metrics[0]).dataset_id == first.dataset_type
+    assert first.dataset_type == label.replace(", ", "-") and found.metrics[0].label == label
+
+
+def test_the_tasks_of_a_model_are_told_apart(run: Path) -> None:
+    first, *_ = yaml.safe_load((run / "card.yaml").read_text())["metrics"]
+    both = [first | {"task": task} for task in ("smile", "hat")]
+    edit(run / "card.yaml", metrics=json.loads(json.dumps(both)))  # without aliases
+    texts = prepare_push(run, "org/model").texts
+    results = [name for name in texts if name.startswith(".eval_results/")]
+    assert [name.rpartition("-")[2] for name in results] == [
+        "accuracy_smile.yaml",
+        "accuracy_hat.yaml",
+    ]
+    (index,) = ModelCard(texts["README.md"]).data.to_dict()["model-index"]
+    (found,) = index["results"]
+    names = ["accuracy (smile)", "accuracy (hat)"]
+    assert [metric["name"] for metric in found["metrics"]] == names
+    assert [metric["args"]["task"] for metric in found["metrics"]] == ["smile", "hat"]
+    assert all(f"| {name} |" in texts["README.md"] for name in names)
+
+
 def test_the_page_says_what_people_ask_for(run: Path) -> None:
     found = card_file(run / "card.yaml").called("org/model")
     text = ModelCard(prepare_push(run, "org/model").texts["README.md"]).text

@@ -27,6 +27,7 @@ from paradise_cli.runs.estimate import dry_run
 from paradise_cli.runs.pictures import draw_confusion, draw_curves
 from paradise_cli.runs.train import train
 from paradise_cli.training.data_identity import differences, identity
+from paradise_cli.training.loop import Validation
 from paradise_cli.training.run_folder import flat
 
 from .test_training import STEPS, Listener, assert_same, run, weights
@@ -279,6 +280,30 @@ def test_best_weights_that_are_gone_are_no_best_weights(tmp_path: Path) -> None:
     last, best_of = kept(tmp_path, "result.json")["weights"]
     assert best_of["weights"] == "best plain" and best_of["step"] == last["step"]
     assert read_model(best)[1]["provenance"]["step"] == last["step"]
+
+
+@pytest.mark.usefixtures("saved_each_epoch")
+@pytest.mark.parametrize("retaken", [None, -1.0])
+def test_best_weights_of_a_step_that_is_taken_again_are_those_of_the_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, retaken: float | None
+) -> None:
+    """A killed process had written them; elsewhere, the step may be no improvement."""
+    run(tmp_path, "train.epochs=2")
+    best = tmp_path / "checkpoints" / "best.safetensors"
+    before, metadata = read_model(best)
+    assert metadata["provenance"]["step"] == STEPS // 3 * 2
+    # As before the checkpoint of their epoch was written.
+    (tmp_path / "checkpoints" / f"step-{STEPS // 3 * 2:09d}.safetensors").unlink()
+    (tmp_path / "model.safetensors").unlink()
+    if retaken is not None:
+        worse = Validation({}, {"plain": (retaken,)})
+        monkeypatch.setattr("paradise_cli.runs.train.validation_of", lambda *_: lambda: worse)
+    said = run(tmp_path, "train.epochs=2").said
+    _, best_of = kept(tmp_path, "result.json")["weights"]
+    now, metadata = read_model(best)
+    assert metadata["provenance"]["step"] == best_of["step"] == STEPS // 3 * 2
+    assert_same(now, before)
+    assert str(best) in said[0] and f"of step {STEPS // 3}:" in said[0]
 
 
 def test_validation_images_without_labels_leave_no_best_weights(tmp_path: Path) -> None:

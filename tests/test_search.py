@@ -1,6 +1,7 @@
 """`paradise search`: neighbours are exact, near-duplicates are found, mistakes are one message."""
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -351,6 +352,27 @@ def test_an_index_is_made_anew_when_asked(model: str, album: Path) -> None:
         assert "1 of 16 images cannot be read" in done.stderr
         near = json.loads(done.stdout)["queries"][0]["neighbours"]
         assert near[0]["path"] == "photos/new.png" and near[0]["distance"] < 1e-6
+
+
+def test_an_image_that_could_not_be_read_for_a_moment_is_not_left_out_for_good(
+    model: str, album: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("L", (9, 9)).save("q.png")
+    lost, read = album / "copy-1.png", Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path.name == lost.name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", failing)
+        for more in (["-m", model], []):
+            done = run(album, "q.png", "-i", "z.npz", *more)
+            assert done.exit_code == 1 and f"skipped photos/{lost.name}: Input/" in done.stderr
+    done = run(album, "q.png", "-i", "z.npz")
+    assert done.exit_code == 2 and "could not be read for a moment: 1 image" in done.stderr
+    assert run(album, "q.png", "-i", "z.npz", "--reindex").exit_code == 0
 
 
 def test_weights_that_were_trained_again_are_noticed(model: str, album: Path) -> None:

@@ -26,6 +26,7 @@ from paradise_cli.core.locks import Busy, locked
 from paradise_cli.core.parent import WATCHED
 from paradise_cli.objective.distortions import DISTORTIONS, Distortion
 from paradise_cli.recipe.schema import load_recipe
+from paradise_cli.runs.train import train
 from paradise_cli.sweep import data as sweep_data
 from paradise_cli.sweep.axes import alpha_axis, parse_axis
 from paradise_cli.sweep.plan import SweepPoint, plan
@@ -40,6 +41,7 @@ from paradise_cli.sweep.run import (
 )
 from paradise_cli.sweep.summary import components_cap, summarise
 from paradise_cli.theory.exact_curves import exact_curve
+from paradise_cli.training.loop import Reporter
 from paradise_cli.training.run_folder import RunFolder
 
 WAITING = """
@@ -277,6 +279,19 @@ def test_collapse_is_named_and_a_range_suggested(swept: Path) -> None:
 def test_the_cap_of_a_recipe_is_that_of_its_components(rate: str, cap: float) -> None:
     recipe = load_recipe("digits", [f"objective.rate={rate}"]).recipe
     assert components_cap(recipe) == pytest.approx(cap)
+
+
+@pytest.mark.parametrize(
+    ("rate", "cap"), [("{q: batch}", math.log(90)), ("{q: bank, size: 1000}", math.log(180))]
+)
+def test_of_fewer_images_than_a_batch_the_cap_is_that_of_training(
+    rate: str, cap: float, tmp_path: Path
+) -> None:
+    small = ["data.n=100", "data.validation=0.1", "train.batch_size=512", "train.epochs=1"]
+    recipe = load_recipe("gaussian_source", [*small, f"objective.rate={rate}"]).recipe
+    train(recipe, out=tmp_path, device="cpu", report=Reporter())
+    (record,) = RunFolder(tmp_path).records()
+    assert record["rate_cap"] == components_cap(recipe) == pytest.approx(cap)
 
 
 def test_known_sources_have_their_exact_curve() -> None:

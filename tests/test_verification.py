@@ -12,16 +12,20 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from paradise_cli import library
+from paradise_cli.build import build_model
 from paradise_cli.cli import app
 from paradise_cli.core import yaml
 from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.proportions import NORMAL_95, Proportion
 from paradise_cli.hub.cards import read_card
 from paradise_cli.inference.find_model import card_of_run
+from paradise_cli.inference.loading import load
+from paradise_cli.models.weights import save_model
+from paradise_cli.recipe.schema import parse_resolved
 from paradise_cli.verification import draft, measure
-from paradise_cli.verification.compare import accuracies, means
+from paradise_cli.verification.compare import accuracies, compare, means
 
-from .tiny_model import save_images, save_tiny
+from .tiny_model import info_for, save_images, save_tiny, tiny_recipe
 
 WORDS = {
     "summary": "Digits.", "licence": "apache-2.0", "intended_use": "Tests.", "limits": "All.",
@@ -274,6 +278,53 @@ def test_a_card_may_tell_of_other_images_than_the_model_learned_from(
     assert code == 1 and "n = 9: other images than the card's" in checks[0]["reason"]
 
 
+def test_each_of_several_tasks_is_verified_by_its_own_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draft, "measured_by", lambda: "0.1.0")
+    monkeypatch.setattr("paradise_cli.hub.cards.resource_dir", lambda kind: tmp_path)
+    label, pixels = tiny_recipe().resolved()["objective"]["tasks"]
+    tasks = [label | {"name": name} for name in ("one", "two")]
+    tasks += [pixels | {"name": name} for name in ("first", "second")]
+    model = save_tasks(tmp_path / "mine.safetensors", *tasks)
+    photos = save_images(tmp_path / "photos", 12)
+    card = tmp_path / "mine.yaml"
+    card.write_text(yaml.dump(WORDS))
+    given = ["--set", f"data.root={photos}"]
+    done = CliRunner().invoke(app, ["zoo", "card", str(model), "--out", str(card), *given])
+    assert done.exit_code == 0, done.output
+    whole = values(card)
+    titles = [metric.title for metric in read_card(whole, "mine").metrics]
+    kinds = ["accuracy (one)", "accuracy (two)", "distortion (first)", "distortion (second)"]
+    assert titles == [*kinds, "rate"]
+    code, checks = verified(*given)
+    assert code == 0 and [check["holds"] for check in checks] == [True] * 5
+    found = [check["found"]["value"] for check in checks]
+    assert found == pytest.approx([metric["value"] for metric in whole["metrics"]], rel=1e-5)
+    assert found[2] != pytest.approx(found[3], rel=1e-3)
+    # Whose it is cannot be guessed, and none of another task is taken for it.
+    first, *rest = whole["metrics"]
+    for changed, said in (
+        ({key: first[key] for key in first if key != "task"}, "of which task this is: one, two"),
+        (first | {"task": "three"}, "this model has no such number"),
+    ):
+        card.write_text(yaml.dump(whole | {"metrics": [changed, *rest]}))
+        code, checks = verified(*given)
+        assert code == 1 and said in checks[0]["reason"] and checks[1]["holds"]
+    with pytest.raises(ParadiseError, match="a rate is that of all tasks together"):
+        read_card(whole | {"metrics": [*rest[:-1], rest[-1] | {"task": "one"}]}, "mine")
+
+
+def test_a_card_may_name_the_one_task(carded: Path) -> None:
+    """Of its own accord it does not: cards of before are what they were."""
+    whole = values(carded)
+    assert not any("task" in metric for metric in whole["metrics"])
+    for task, holds in (("cross_entropy", True), ("other", False)):
+        named = [m if m["name"] == "rate" else m | {"task": task} for m in whole["metrics"]]
+        carded.write_text(yaml.dump(whole | {"metrics": named}))
+        assert [check["holds"] for check in verified("--attack")[1]] == [holds, True, holds]
+
+
 def test_a_card_without_words_is_none(carded: Path) -> None:
     with pytest.raises(ParadiseError, match="limits: should not be empty"):
         read_card(values(carded) | {"limits": ""}, "mine")
@@ -328,6 +379,32 @@ def test_a_model_does_not_differ_from_itself_but_from_another(runs: Path) -> Non
     assert found["s0"]["recipe"] == [] and found["s0"]["same_weights"]
     assert [pair["difference"] for pair in found["s0"]["paired"]] == [0, 0]
     assert found["s1"]["recipe"] == [["train.seed", 0, 1]] and not found["s1"]["same_weights"]
+
+
+def save_tasks(path: Path, *tasks: dict[str, Any]) -> Path:
+    """A small model of these tasks, with freshly drawn weights."""
+    stored = tiny_recipe().resolved()
+    stored["objective"]["tasks"] = list(tasks)
+    recipe = parse_resolved(stored, "a test")
+    info = info_for(recipe)
+    metadata = {"recipe": recipe.resolved(), "data": info.to_json(), "provenance": {"step": 0}}
+    save_model(path, build_model(recipe, info), metadata)
+    return path
+
+
+def test_numbers_of_different_units_have_no_difference(tmp_path: Path) -> None:
+    """Squared errors and nats of one and the same task; of accuracies there are none."""
+    (task,) = tiny_recipe(classifier=False).resolved()["objective"]["tasks"]
+    models = []
+    for name in ("squared_error", "bernoulli", "squared_error"):
+        path = tmp_path / f"{len(models)}.safetensors"
+        models.append(load(save_tasks(path, task | {"distortion": {"name": name}})))
+    images = str(save_images(tmp_path / "images", 6))
+    found = compare(models[0], models[1], images)
+    assert found.paired == ()
+    assert any("squared error of pixels and nats of pixels" in text for text in found.notes)
+    (pair,) = compare(models[0], models[2], images).paired
+    assert (pair.name, pair.unit, pair.n) == ("distortion (picture)", "squared error", 6)
 
 
 def test_of_unlabelled_images_recipe_and_weights_alone_are_compared(

@@ -39,6 +39,14 @@ class UnreadableImage(ParadiseError):
         self.path = path
         self.reason = reason
 
+    @property
+    def of_the_moment(self) -> bool:
+        """Whether it came from the system, which may read the same file another time."""
+        cause = self.__cause__
+        # Pillow raises OSErrors of its own for what is damaged, without a number.
+        numbered = isinstance(cause, OSError) and cause.errno is not None
+        return numbered or isinstance(cause, MemoryError) or "out of memory" in self.reason
+
 
 @contextlib.contextmanager
 def reading(file: ImageFile) -> Iterator[None]:

@@ -191,6 +191,7 @@ def unreadable(
     file_of: Callable[[str], ImageFile] | None = None,
 ) -> dict[str, str]:
     """The image files that cannot be read, and why; each is tried once, and the answer is kept.
+    Where it came from the system, as of a server that did not answer, the file is tried anew.
 
     They lie below `root` by their ids, or where `file_of` says.
     """
@@ -206,16 +207,20 @@ def unreadable(
             there.append(name)
     digest = _digest(root, there, preprocessing, file_of)
     path = cache_folder("decoded") / f"{digest}.unreadable.json"
-    if (known := _kept(path)) is not None:
-        return found | known
-    bad: dict[str, str] = {}
-    images = stream(map(file_of, there), lambda file: decode(file, preprocessing))
-    for done, (name, pixels) in enumerate(zip(there, images, strict=True), 1):
+    known = _kept(path)
+    bad = {name: reason for name, reason in (known or {}).items() if reason}
+    # Kept without a reason are those that are to be tried anew.
+    tried = there if known is None else sorted(known.keys() - bad.keys())
+    anew: dict[str, str] = {}
+    images = stream(map(file_of, tried), lambda file: decode(file, preprocessing))
+    for done, (name, pixels) in enumerate(zip(tried, images, strict=True), 1):
         if isinstance(pixels, UnreadableImage):
-            bad[name] = pixels.reason
-        tell("trying images", done, len(there), _TOLD)
-    write_json(path, bad)
-    return found | bad
+            (anew if pixels.of_the_moment else bad)[name] = pixels.reason
+        tell("trying images", done, len(tried), _TOLD)
+    kept = bad | dict.fromkeys(anew, "")
+    if kept != known:
+        write_json(path, kept)
+    return found | bad | anew
 
 
 def _kept(path: Path) -> dict[str, str] | None:

@@ -30,7 +30,7 @@ from paradise_cli.information.rate_interval import FEWEST, RateInterval, rate_in
 from paradise_cli.models import StochasticEncoder
 from paradise_cli.objective.rates import Rate
 from paradise_cli.recipe.schema import Recipe
-from paradise_cli.training.step import steps_per_epoch
+from paradise_cli.training.step import batch_of, steps_per_epoch
 
 NO_RATE = (
     "not defined: the encoder is deterministic (z = mu), its information about distinct"
@@ -173,7 +173,7 @@ def measure(
         distortion=_present(score.distortion() for score in scores),
         rate=rate,
         rate_note=no_rate,
-        training_rate=_training_rate(objective.rate, recipe, posterior, seed),
+        training_rate=_training_rate(objective.rate, recipe, info, posterior, seed),
         training_rate_note=LEARNED_Q if learned else None,
         latents=found,
         warnings=_warnings(recipe, info, scores, found, rate, split),
@@ -264,14 +264,15 @@ def _no_rate(model: StochasticEncoder, n: int) -> str | None:
 
 
 def _training_rate(
-    rate: Rate | None, recipe: Recipe, posterior: Gaussian, seed: int
+    rate: Rate | None, recipe: Recipe, info: DataInfo, posterior: Gaussian, seed: int
 ) -> TrainingRate | None:
     """The q-step on these images: in the training's batches where q has a cap, else on all."""
     if rate is None or rate.learned:
         return None
     n, latent_dim = posterior.mu.shape
     # A q without a cap is made of all images at once, as training's running moments are.
-    size = min(recipe.train.batch_size, n) if math.isfinite(rate.cap(n)) else n
+    batch_size = batch_of(info.train_size, recipe.train.batch_size)
+    size = min(batch_size, n) if math.isfinite(rate.cap(n)) else n
     noise = torch.randn(n, latent_dim, generator=generator(seed, "training rate")).to(
         posterior.mu.device
     )

@@ -23,6 +23,8 @@ CARD = "card.yaml"
 """The card of a run in its folder, and of a model in its repository."""
 _MODEL = re.compile(r"^(paradise (?:evaluate|attack) ).+?(?= --|$)")
 """Of a command, what comes before the model, and the model."""
+_ALL, _SPLIT = "all of ", re.compile(r"(.+), (train|validation|test)")
+"""Of data that have no splits, and of one split of others."""
 TRAINED, UNTRAINED = "trained", "not yet trained"
 
 Sha256: TypeAlias = Annotated[str, Written(r"[0-9a-f]{64}", "should be 64 digits of 0-9 and a-f")]
@@ -82,10 +84,12 @@ class Metric(Strict):
     """One measured number with its interval, and how anyone can measure it again.
 
     Accuracies are shares of images, without a unit. A rate is the lower end of its certified
-    interval, in nats. `attack` stands with robust accuracies alone.
+    interval, in nats. `attack` stands with robust accuracies alone, `task` where the model has
+    several of that kind.
     """
 
     name: MetricName
+    task: Words | None = None
     value: float
     interval: tuple[float, float]
     unit: str = ""
@@ -98,16 +102,25 @@ class Metric(Strict):
 
     @property
     def title(self) -> str:
-        """Its name and, of a robust accuracy, the attack."""
+        """Its name and task and, of a robust accuracy, the attack."""
         attack = self.attack
+        name = self.name if self.task is None else f"{self.name} ({self.task})"
         if attack is None:
-            return self.name
-        return f"{self.name} under {attack.suite}, {attack.norm} {attack.eps:.4g}"
+            return name
+        return f"{name} under {attack.suite}, {attack.norm} {attack.eps:.4g}"
+
+    @property
+    def measured_on(self) -> tuple[str, str | None]:
+        """The label of its data, which may have commas too, and their split if they have any."""
+        if self.data.startswith(_ALL):
+            return self.data.removeprefix(_ALL), None
+        found = _SPLIT.fullmatch(self.data)
+        return (found[1], found[2]) if found else (self.data, None)
 
     @property
     def label(self) -> str:
         """The data that it was measured on, without their split."""
-        return (self.data.rpartition(", ")[0] or self.data).removeprefix("all of ")
+        return self.measured_on[0]
 
     def shown(self, number: float) -> str:
         """A number of this kind as people read it."""
@@ -120,6 +133,8 @@ class Metric(Strict):
             raise ValueError(f"{self.value} lies outside its interval, {low} to {high}")
         if "accuracy" in self.name and not 0 <= low <= high <= 1:
             raise ValueError(f"accuracies are shares, from 0 to 1, not {low} to {high}")
+        if self.name == "rate" and self.task is not None:
+            raise ValueError("a rate is that of all tasks together: leave out the task")
         # A robust accuracy without attack and verdict is no statement.
         if (self.name == "robust accuracy") != (self.attack is not None):
             raise ValueError("a robust accuracy, and nothing else, has an attack and its verdict")

@@ -52,7 +52,7 @@ def results(card: Card) -> "list[EvalResult]":
     found = []
     for metric in card.metrics:
         how = metric.model_dump(mode="json", exclude={"name", "value", "data"}, exclude_none=True)
-        label, split = _data(metric)
+        label, split = metric.measured_on
         found.append(
             EvalResult(
                 task_type=task, dataset_type=_dataset(label), dataset_name=label,
@@ -67,13 +67,12 @@ def entry(metric: Metric) -> "EvalResultEntry":
     """A metric as the Hub's results files have it."""
     from huggingface_hub import EvalResultEntry
 
-    label, _ = _data(metric)
     low, high = metric.interval
     notes = f"{metric.data}; n = {metric.n}, interval {low} to {high}, seed {metric.seed}"
     if metric.attack is not None:
         notes += f", gradient masking {metric.attack.verdict}"
     return EvalResultEntry(
-        dataset_id=_dataset(label), task_id=_slug(metric.title), value=metric.value,
+        dataset_id=_dataset(metric.label), task_id=_slug(metric.title), value=metric.value,
         notes=f"{notes}; commit {metric.commit}: {metric.command}",
     )  # fmt: skip
 
@@ -190,12 +189,6 @@ def _task(card: Card) -> str:
 
 def _name(repo: str) -> str:
     return repo.rpartition("/")[2]
-
-
-def _data(metric: Metric) -> tuple[str, str | None]:
-    """The label and the split of a metric's data, which reads `label, split`."""
-    label, _, split = metric.data.partition(", ")
-    return label, split or None
 
 
 def _dataset(label: str) -> str:

@@ -1,6 +1,7 @@
 """The posteriors of a folder as `encode` writes them, checked against the folder and the model."""
 
 import csv
+import errno
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,8 @@ from paradise_cli.information.gaussian import DiagonalGaussian
 _CLOSE = 1e-3
 """Of a latent's spread over the images: what processors round otherwise is a hundredth of it."""
 _AGAIN = "make it anew by --reindex"
+_OF_SYSTEM = frozenset(map(os.strerror, errno.errorcode))
+"""Why a file could not be read, in words that no decoder has."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,8 @@ def of_folder(index: PosteriorIndex, folder: Path, images: Sequence[str]) -> Pos
     """The index, its images named as they lie below `folder`, where `images` are there now.
 
     Raises UsageError where it was made of another folder, or of other images of this one. What it
-    lists as unreadable is known to it. A file counts as changed whose content or name has changed
-    since the index was written.
+    lists as unreadable is known to it, unless it was the system that could not read it then and can
+    now. A file counts as changed whose content or name has changed since the index was written.
     """
     names = [*index.ids, *(name for name, _ in index.skipped)]
     there = set(images)
@@ -79,6 +82,8 @@ def of_folder(index: PosteriorIndex, folder: Path, images: Sequence[str]) -> Pos
     known, skipped = below[: len(index.ids)], below[len(index.ids) :]
     written = index.path.stat().st_mtime_ns
     read, listed = set(known), set(below)
+    errors = [error for _, error in index.skipped]
+    failed = [name for name, error in zip(skipped, errors, strict=True) if error in _OF_SYSTEM]
     for what, found in (
         (f"lacks images of {folder}", [i for i in images if i not in listed]),
         (f"has images that are not in {folder}", sorted(read - there)),
@@ -86,18 +91,30 @@ def of_folder(index: PosteriorIndex, folder: Path, images: Sequence[str]) -> Pos
             f"is older than images of {folder}",
             [i for i in images if i in read and _changed_at(folder / i) > written],
         ),
+        (
+            f"lacks images of {folder} that could not be read for a moment",
+            [name for name in failed if _can_be_read(folder / name)],
+        ),
     ):
         if found:
             raise UsageError(
                 f"{index.path} {what}: {counted(len(found), 'image')}, such as"
                 f" {folder / found[0]}; {_AGAIN}, or name another --index"
             )
-    errors = [error for _, error in index.skipped]
     return replace(
         index,
         ids=[str(folder / name) for name in known],
         skipped=[(str(folder / n), error) for n, error in zip(skipped, errors, strict=True)],
     )
+
+
+def _can_be_read(file: Path) -> bool:
+    """Whether the system gives a file's content, whatever that is."""
+    try:
+        file.read_bytes()
+    except OSError:
+        return False
+    return True
 
 
 def _names_below(names: Sequence[str], there: set[str]) -> list[str]:

@@ -33,7 +33,7 @@ from paradise_cli.runs.initial_weights import start_from
 from paradise_cli.runs.memory import check_memory
 from paradise_cli.runs.precision import in_sound_precision
 from paradise_cli.runs.work import Work, work_of
-from paradise_cli.training.step import Plan, Step, steps_per_epoch
+from paradise_cli.training.step import Plan, Step, batch_of, steps_per_epoch
 
 WARM_UP = 2  # steps that also allocate memory, choose kernels and compile
 _FEATURED = 16  # images whose features are timed at once
@@ -100,7 +100,7 @@ def dry_run(recipe: Recipe, device: str = "auto", steps: int = 5) -> Estimate:
     optimizer = build_optimizer(recipe, model.parameters(), objective.parameters())
     kept = trained_on(recipe, info)
     average = build_average(recipe, model, kept)
-    images = min(plan.batch_size, kept)  # of fewer images than a batch, one batch is made
+    images = batch_of(kept, plan.batch_size)
     require_division(plan.accumulate, images, 1)
     step = Step(model, objective, optimizer, plan, where, average)
     seconds = _seconds_a_step(step, plan, info, where, images, steps)

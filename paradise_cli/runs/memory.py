@@ -10,6 +10,7 @@ from paradise_cli.core.errors import Refused, UsageError
 from paradise_cli.core.machine import memory_of
 from paradise_cli.data import DataInfo
 from paradise_cli.recipe.schema import Recipe
+from paradise_cli.training.step import batch_of
 
 _MOST_TENSORS = 5_000  # of a network: a thousand layers have fewer
 _COPIES = 2  # of every number that is learned: itself and its gradient
@@ -40,8 +41,7 @@ def check_memory(
     # Other mistakes are told by whoever builds it, in the order in which one would mend them.
     except UsageError:
         return
-    # Of fewer images than a batch, one batch is made.
-    images = min(recipe.train.batch_size, info.train_size)
+    images = batch_of(info.train_size, recipe.train.batch_size)
     pixels = len(recipe.views) * math.prod(info.shape)
     parts = {
         "the weights (model)": _bytes(model),

@@ -39,7 +39,7 @@ from paradise_cli.training.checkpoint import Checkpoints, Saved, trained_modules
 from paradise_cli.training.data_identity import differences, identity
 from paradise_cli.training.loop import Reporter
 from paradise_cli.training.run_folder import AVERAGED, PLAIN, RunFolder
-from paradise_cli.training.step import Plan
+from paradise_cli.training.step import Plan, batch_of
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _require_parts(recipe: Recipe, train: Split) -> None:
     parts = recipe.train.accumulate
     if parts == 1:
         return
-    require_division(parts, min(recipe.train.batch_size, len(train)), world_size())
+    require_division(parts, batch_of(len(train), recipe.train.batch_size), world_size())
     # The mean over the labelled ones of a batch is not the mean of its parts' means.
     if bool((train.labels < 0).any()):
         raise UsageError(
@@ -248,8 +248,9 @@ def _with_best_there(saved: Saved, folder: RunFolder, report: Reporter) -> Saved
             there = read_model(path)[1]["provenance"]["step"]
         except (ParadiseError, LookupError, TypeError):
             there = None
-        # Of a later step are those that a killed process wrote: they will be made again.
-        if there != step and not (isinstance(there, int) and there > saved.step):
+        # Those of a later step, which a killed process wrote, are made again only where it goes on
+        # bit for bit: elsewhere that step may be no improvement.
+        if there != step:
             report.say(
                 f"warning: {path} does not hold the best weights so far, of step {step:,}: the best"
                 " are chosen from what comes"

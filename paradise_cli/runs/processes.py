@@ -20,6 +20,7 @@ from paradise_cli.core.storage import file_digest
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.runs.prepare import Training
 from paradise_cli.training.run_folder import RunFolder
+from paradise_cli.training.step import batch_of
 
 
 def meet(recipe: Recipe, device: torch.device) -> None:
@@ -45,7 +46,8 @@ def require_same_training(training: Training) -> None:
     """Raise UsageError where this process would train something else than the main one."""
     if world_size() == 1:
         return
-    require_enough_images(min(training.plan.batch_size, len(training.data.train)), world_size())
+    images = batch_of(len(training.data.train), training.plan.batch_size)
+    require_enough_images(images, world_size())
     require_same(_parts(training))
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
@@ -14,10 +14,12 @@ from paradise_cli.information.rate_interval import AT_CAP, student
 from paradise_cli.objective.distortions import DISTORTIONS
 from paradise_cli.recipe.schema import Recipe
 from paradise_cli.recipe.tasks import named_tasks
+from paradise_cli.runs.estimate import trained_on
 from paradise_cli.sweep.plan import SweepPoint
 from paradise_cli.sweep.result import Frontier, SweepResult
 from paradise_cli.sweep.run import FinishedRun
 from paradise_cli.theory.exact_curves import exact_curve
+from paradise_cli.training.step import batch_of
 
 # Nats below log(components) up to which q can tell posteriors apart (method.md 2.6).
 COMPONENT_MARGIN = 2.0
@@ -107,8 +109,11 @@ def summarise(finished: Sequence[FinishedRun], split: str) -> SweepResult:
 
 def components_cap(recipe: Recipe) -> float:
     """log of the number of components of the mixture q, infinite where q has no cap."""
-    rate = build_objective(recipe, build_info(recipe)).rate
-    return math.inf if rate is None else rate.cap(recipe.train.batch_size)
+    info = build_info(recipe)
+    images = trained_on(recipe, info)
+    # A q that keeps posteriors keeps no more than there are.
+    rate = build_objective(recipe, replace(info, train_size=images)).rate
+    return math.inf if rate is None else rate.cap(batch_of(images, recipe.train.batch_size))
 
 
 def _believed(run: FinishedRun, split: str) -> "_Run | str":

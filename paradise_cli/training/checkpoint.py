@@ -164,7 +164,8 @@ class Checkpoints:
         self.metadata = metadata
 
     def save(self, state: State, modules: Mapping[str, nn.Module], optimizer: Optimizer) -> None:
-        """Publish `step-N.safetensors`, then drop all but the last two; NonFinite for bad state.
+        """Publish `step-N.safetensors`, then drop all but it and the one before; NonFinite for bad
+        state.
 
         `modules` are all that training changes, by names without a dot.
         """
@@ -180,9 +181,14 @@ class Checkpoints:
         metadata = self.metadata | {"state": scalars, "tensors": len(tensors)}
         metadata = json.loads(json.dumps(metadata))
         metadata[DIGEST] = content_digest(tensors, metadata)
-        save_tensors(self._path(state.step), tensors, metadata)
-        for old in self._paths()[:-KEPT]:
-            old.unlink(missing_ok=True)
+        path = self._path(state.step)
+        save_tensors(path, tensors, metadata)
+        paths = self._paths()
+        behind = paths.index(path) + 1
+        # Later ones were damaged, as this training went on from before them: kept, they would take
+        # the place of a whole one, and mended, they would be of other steps than those taken since.
+        for other in [*paths[: max(0, behind - KEPT)], *paths[behind:]]:
+            other.unlink(missing_ok=True)
 
     def newest(
         self, warn: Callable[[str], None], fits: Callable[["Saved"], None] = lambda saved: None

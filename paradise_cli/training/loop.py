@@ -19,7 +19,7 @@ from paradise_cli.models import StochasticEncoder
 from paradise_cli.objective.objective import Objective
 from paradise_cli.training.average import Average
 from paradise_cli.training.checkpoint import Checkpoints, Saved, State, trained_modules
-from paradise_cli.training.step import Plan, Step, epochs_for, steps_per_epoch
+from paradise_cli.training.step import Plan, Step, batch_of, epochs_for, steps_per_epoch
 
 CHECK_SECONDS = 1.0  # between two looks at the loss, for which the host waits
 EPOCH_SECONDS = 1.0  # between two checkpoints at ends of epochs: to write one takes 20 ms
@@ -82,8 +82,7 @@ class Fit:
         step = Step(self.model, self.objective, self.optimizer, plan, device, self.average)
         train = train.to(device)
         state = self._begin(train)
-        # Of fewer images than a batch, one batch is made.
-        batch_size = min(plan.batch_size, len(train))
+        batch_size = batch_of(len(train), plan.batch_size)
         share = Share(batch_size, self.rank, self.world)
         per_epoch = steps_per_epoch(len(train), batch_size)
         total = epochs_for(plan.epochs, plan.min_steps, per_epoch) * per_epoch

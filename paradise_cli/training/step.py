@@ -25,9 +25,15 @@ SETTLING = 10
 """Of how many batches the statistics of averaged weights are."""
 
 
+def batch_of(images: int, batch_size: int) -> int:
+    """How many images a batch of a training on so many has: of fewer than asked for, all."""
+    # Of what a file says of itself there may be none.
+    return max(1, min(batch_size, images))
+
+
 def steps_per_epoch(images: int, batch_size: int) -> int:
     """How many steps an epoch of so many images takes."""
-    # The last, smaller batch is left out; of fewer images than a batch, one batch is made.
+    # The last, smaller batch is left out.
     return max(1, images // batch_size)
 
 

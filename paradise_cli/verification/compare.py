@@ -138,26 +138,33 @@ def _paired(first: Measurement, second: Measurement) -> tuple[list[Paired], list
         if name not in other
     ]
     for name in ours:
-        pairs = _of_task(ours[name], theirs[name]) if name in theirs else []
-        found += pairs
-        if name in theirs and not pairs:
-            lacking.append(f"{name}: no image has a label, so its numbers are not compared")
+        if name in theirs:
+            pairs, why = _of_task(ours[name], theirs[name])
+            found += pairs
+            lacking += why
     return found, lacking
 
 
-def _of_task(first: TaskScores, second: TaskScores) -> list[Paired]:
-    """What the two are worth on the images to which the task applies; nothing where it is none."""
+def _of_task(first: TaskScores, second: TaskScores) -> tuple[list[Paired], list[str]]:
+    """What the two are worth on the images to which the task applies, and why not, of what is not
+    compared.
+    """
+    task = first.task.name
     ours, theirs = first.per_example(), second.per_example()
     # An unlabelled image is neither right nor wrong.
     known = ~(ours.at_mean.isnan() | theirs.at_mean.isnan())
     if not bool(known.any()):
-        return []
+        return [], [f"{task}: no image has a label, so its numbers are not compared"]
     found = []
     if ours.correct is not None and theirs.correct is not None:
         found.append(accuracies(ours.correct[known] > 0, theirs.correct[known] > 0))
-    name, unit = f"distortion ({first.task.name})", first.task.distortion.unit
-    found.append(means(name, unit, ours.at_mean[known], theirs.at_mean[known]))
-    return found
+    distortions = first.task.distortion, second.task.distortion
+    of, other = (f"{each.unit} of {each.reads}" for each in distortions)
+    if of != other:
+        return found, [f"{task}: {of} and {other} have no difference, so they are not compared"]
+    unit = distortions[0].unit
+    found.append(means(f"distortion ({task})", unit, ours.at_mean[known], theirs.at_mean[known]))
+    return found, []
 
 
 def _differences(first: LoadedModel, second: LoadedModel) -> list[tuple[str, Any, Any]]:

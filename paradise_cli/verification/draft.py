@@ -66,7 +66,9 @@ def drafted(
             )
         numbers.append((found, _attack_command(called, settings, n)))
     said = _arguments(overrides, seed)
-    metrics = [_metric(each, command + said, seed, code) for each, command in numbers]
+    metrics = [
+        _metric(each, _task(each, loaded), command + said, seed, code) for each, command in numbers
+    ]
     return _card(loaded, before, metrics)
 
 
@@ -150,10 +152,19 @@ def _arguments(overrides: Sequence[str], seed: int) -> str:
     return settings + (f" --seed {seed}" if seed else "")
 
 
-def _metric(found: Measured, command: str, seed: int, code: str) -> dict[str, Any]:
+def _task(found: Measured, loaded: LoadedModel) -> str | None:
+    """The task that a number is of, where the model has several of that kind."""
+    classifies = [head.kind == "logits" for head in loaded.model.heads.values()]
+    return found.task if classifies.count(found.name != "distortion") > 1 else None
+
+
+def _metric(
+    found: Measured, task: str | None, command: str, seed: int, code: str
+) -> dict[str, Any]:
     low, high = found.interval
     metric = {
         "name": found.name,
+        **({"task": task} if task else {}),
         "value": _shown(found.value),
         "interval": [_shown(low), _shown(high)],
         **({"unit": found.unit} if found.unit else {}),

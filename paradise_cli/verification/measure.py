@@ -19,7 +19,9 @@ from paradise_cli.robustness.examples import open_examples
 
 @dataclass(frozen=True)
 class Measured:
-    """One number with its interval, and what it was measured on; `unit` is "" for shares."""
+    """One number with its interval, and what it was measured on; `unit` is "" for shares, `task`
+    None for a rate.
+    """
 
     name: MetricName
     value: float
@@ -27,6 +29,7 @@ class Measured:
     unit: str
     data: str
     n: int
+    task: str | None = None
     attack: Attack | None = None
 
 
@@ -62,13 +65,13 @@ def _numbers(found: Evaluation) -> list[Measured]:
 
 def _accuracy(found: Classification, data: str) -> Measured:
     share = found.top1
-    return Measured("accuracy", share.value, (share.low, share.high), "", data, found.n)
+    return Measured("accuracy", share.value, (share.low, share.high), "", data, found.n, found.task)
 
 
 def _mean_distortion(found: Distortion, data: str) -> Measured:
     half = NORMAL_95 * (found.sampled_error or 0.0)
     interval = found.sampled - half, found.sampled + half
-    return Measured("distortion", found.sampled, interval, found.unit, data, found.n)
+    return Measured("distortion", found.sampled, interval, found.unit, data, found.n, found.task)
 
 
 def robust_number(
@@ -77,6 +80,7 @@ def robust_number(
     overrides: Sequence[str],
     *,
     n: int,
+    head: str | None = None,
     device: str = "auto",
     out: Path | None = None,
     pulse: Pulse | None = None,
@@ -84,9 +88,10 @@ def robust_number(
     """Accuracy under attack on n of the test images, with Wilson's interval and the verdict.
 
     The images are those of `paradise attack --n`. Raises UsageError or ParadiseError for a model
-    that does not classify and for data that are not there.
+    that does not classify, or by several heads where none is named, and for data that are not
+    there.
     """
-    target = open_classifier(str(weights), device=device)
+    target = open_classifier(str(weights), device=device, head=head)
     examples = open_examples(target, n=n, overrides=overrides)
     report = attack_with(
         settings, target.function, examples.images, examples.labels,
@@ -96,6 +101,7 @@ def robust_number(
     words = {"norm": settings.norm, "verdict": report.verdict}
     attack = Attack.model_validate({"suite": settings.suite, "eps": settings.eps, **words})
     interval = share.low, share.high
+    n = len(report.rows)
     return Measured(
-        "robust accuracy", share.value, interval, "", examples.label, len(report.rows), attack
+        "robust accuracy", share.value, interval, "", examples.label, n, target.head, attack
     )

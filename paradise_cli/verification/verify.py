@@ -76,8 +76,7 @@ def verify(
     for metric in metrics:
         if metric.attack is None:
             measured = found[metric.seed, metric.label]
-            same = [each for each in measured if each.name == metric.name]
-            checks.append(_check(metric, same[0] if same else None))
+            checks.append(_check(metric, [each for each in measured if _is(each, metric)]))
         elif attacks:
             with pulses() as pulse:
                 again = _attacked(loaded, metric, there(metric.label), device, pulse)
@@ -110,19 +109,34 @@ def _attacked(
     overrides: Sequence[str],
     device: str,
     pulse: Pulse | None,
-) -> Measured:
+) -> list[Measured]:
     attack = metric.attack
     assert attack is not None, "only robust accuracies come here"
+    if metric.task not in (None, *loaded.model.heads):
+        return []
     settings = AttackSettings(
         eps=attack.eps, norm=attack.norm, suite=attack.suite, seed=metric.seed
     )
-    return robust_number(loaded.source, settings, overrides, n=metric.n, device=device, pulse=pulse)
+    again = robust_number(
+        loaded.source, settings, overrides, n=metric.n, head=metric.task, device=device,
+        pulse=pulse,
+    )  # fmt: skip
+    return [again]
 
 
-def _check(metric: Metric, found: Measured | None) -> Check:
-    """Whether a new measurement agrees with a card."""
-    if found is None:
+def _is(found: Measured, metric: Metric) -> bool:
+    """Whether a measured number may be that of the metric, which names no task if it is alone."""
+    return found.name == metric.name and metric.task in (None, found.task)
+
+
+def _check(metric: Metric, measured: Sequence[Measured]) -> Check:
+    """Whether the one new number that may be a card's agrees with it."""
+    if not measured:
         return Check(metric, None, False, "this model has no such number on these images")
+    if len(measured) > 1:
+        tasks = ", ".join(str(each.task) for each in measured)
+        return Check(metric, None, False, f"the card must say of which task this is: {tasks}")
+    (found,) = measured
     if (found.data, found.n) != (metric.data, metric.n):
         other = f"measured on {found.data}, n = {found.n:,}: other images than the card's"
         return Check(metric, found, False, other)

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from paradise_cli.build import build_model, build_objective
+from paradise_cli.build import build_info, build_model, build_objective
 from paradise_cli.cli import app
 from paradise_cli.cli.evaluate import print_evaluation
 from paradise_cli.core.errors import ParadiseError, UsageError
@@ -237,7 +237,7 @@ def test_the_rate_of_training_does_not_depend_on_the_order_of_images():
     mu = 20 * torch.eye(10)[torch.arange(1280) // 128]
     recipe = load_recipe("digits", ["train.batch_size=64"]).recipe
     q = DiagonalGaussian(mu, torch.ones_like(mu))
-    found = evaluation._training_rate(RATES["batch"](10), recipe, q, 0)
+    found = evaluation._training_rate(RATES["batch"](10), recipe, build_info(recipe), q, 0)
     assert found is not None
     assert found.nats == pytest.approx(math.log(10) - 9 / 128, abs=0.03)
 

@@ -18,6 +18,7 @@ _ROUNDING = 1e-3
 _SEAL = "seal"
 IMAGES = "images_sha256"
 """The key of a header that tells images and their labels from others."""
+_NAMES = {IMAGES: "images or labels", "code": "code of the classifier"}
 
 
 class Journal:
@@ -180,8 +181,8 @@ def compare(found: Mapping[str, Any], header: Mapping[str, Any], folder: Path, w
 
 def _difference(key: str, before: Any, now: Any) -> str:
     """`seed (0, now 1)`; of digests and lists, which tell nobody anything, the key alone."""
-    if key == IMAGES:
-        return "images or labels"
+    if key in _NAMES:
+        return _NAMES[key]
     told = ["none" if each is None else str(each) for each in (before, now)]
     plain = not isinstance(before, list | dict) and not isinstance(now, list | dict)
     return f"{key} ({told[0]}, now {told[1]})" if plain and len("".join(told)) < 60 else key

@@ -17,7 +17,6 @@ from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.session.inputs import (
     checked_examples,
     device_of,
-    fingerprint,
     images_digest,
 )
 from paradise_cli.attacks.session.subject import Subject
@@ -200,7 +199,7 @@ def _line(votes: Votes) -> dict[str, Any]:
 def _header(subject: Subject, settings: CertifySettings) -> dict[str, Any]:
     """What must be the same for votes on record to count."""
     return {
-        "classifier": fingerprint(subject),
+        **subject.identity,
         "images_sha256": images_digest(subject),
         # As text: numbers in a header may differ by rounding, and this one may not.
         "sigma": repr(settings.sigma),

@@ -548,6 +548,24 @@ def test_a_source_of_the_same_name_is_another_source(tmp_path: Path) -> None:
         )
 
 
+def test_so_is_one_that_predicts_the_same_with_other_weights_or_other_code(
+    tmp_path: Path,
+) -> None:
+    """Its predictions are those of the linear source, and its way to them another one."""
+    linear, images, labels, eps = problem()
+    source = balanced(3, 1)
+    retrained = balanced(3, 1)
+    retrained.weight = retrained.weight * torch.linspace(1, 1.001, 36)
+    assert torch.equal(source(images).argmax(1), retrained(images).argmax(1))
+    given: dict[str, Any] = {"suite": "transfer", "eps": 3 * eps, "out": tmp_path}
+    lines = []
+    for each in (source, retrained, lambda pixels: source(pixels.detach()), source):
+        judged(linear, images, labels, sources={"a": each}, **given)
+        lines.append((tmp_path / "ledger.jsonl").read_text().count("\n") - 1)
+    # Each makes its images anew, and the first finds its own on record.
+    assert lines == [N, 2 * N, 3 * N, 3 * N]
+
+
 def changed(path: Path, change: Callable[[bytes], bytes]) -> None:
     path.write_bytes(change(path.read_bytes()))
 

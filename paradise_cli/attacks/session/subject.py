@@ -1,6 +1,7 @@
 """What is attacked: one classifier and its images, examined once and never changed after that."""
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -19,7 +20,6 @@ from paradise_cli.attacks.engine.classifier import (
 )
 from paradise_cli.attacks.engine.compiled import compiled
 from paradise_cli.attacks.engine.examination import examine
-from paradise_cli.attacks.engine.introspection import weights_digest
 from paradise_cli.attacks.engine.jobs import digests, drawn_target, reached
 from paradise_cli.attacks.engine.own_code import own_code
 from paradise_cli.attacks.engine.passes import Passes
@@ -156,12 +156,14 @@ class TransferSource:
             behaviour = examine(function, images, subject.labels, compute.device, compute.precision)
         except ParadiseError as error:
             raise type(error)(f"source {name}: {error}") from error
+        before = own_code(function)
         classifier = _classifier(function, compute, behaviour, subject.classifier.passes)
         logits = classifier.judge(images).cpu()
-        # What answers at random has no predictions of its own: its weights must tell it apart.
-        predictions = hashlib.sha256(logits.argmax(1).numpy().tobytes()).hexdigest()
-        fingerprint = weights_digest(function) if behaviour.random else predictions
-        return cls(name, classifier, logits, fingerprint[:12])
+        code = code_of(function, behaviour, before)
+        # Few digits: a digest knows no rounding, and weights and code tell the rest.
+        known = [fingerprint(function, behaviour, logits, digits=2), code]
+        digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()
+        return cls(name, classifier, logits, digest[:12])
 
 
 def disagree(one: Tensor, other: Tensor) -> bool:

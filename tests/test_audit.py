@@ -489,3 +489,20 @@ def test_where_nothing_is_classified_rightly_the_audit_asks_nothing_of_an_empty_
     report = attack(viewed, images, (labels + 1) % 3, eps=0.05, suite="quick", audited=4)
     assert (report.clean_accuracy.value, report.robust_accuracy.value) == (0, 0)
     assert report.verdict == "undecided"
+
+
+def test_a_classifier_that_fails_far_from_its_images_costs_the_rows_that_go_there() -> None:
+    """The ball of the audit ends at EPS: rows 3 and 4 go further, and 15 from image to image."""
+    n = 20
+
+    def near_alone(pixels: Tensor) -> Tensor:
+        nearest = torch.cdist(pixels.flatten(1), IMAGES[:n].flatten(1), p=torch.inf).amin(1)
+        if bool((nearest > 1.5 * EPS).any()):
+            raise ValueError("too far away")
+        return LINEAR(pixels)
+
+    found = audit(
+        session_of(near_alone, n), EPS, white={}, black={}, rows=range(n), queries=20, draws=20
+    )
+    failed = {row.number for row in found.rows if "too far away" in row.measured}
+    assert failed == {3, 4, 15} and found.curve == ()

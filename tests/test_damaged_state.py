@@ -14,7 +14,8 @@ from torch.optim import SGD, Adam, Optimizer
 
 import paradise_cli
 from paradise_cli.attacks.session.ledger import Entry, FolderLedger, discard
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core import journal
+from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.randomness import generator
 from paradise_cli.core.storage import DIGEST, content_digest, load_tensors, save_tensors
 from paradise_cli.training.checkpoint import Best, Checkpoints, Saved, State
@@ -390,6 +391,32 @@ def test_a_line_of_a_ledger_that_is_no_entry_is_named(line: bytes, tmp_path: Pat
 def other(lines: list[bytes], **change: Any) -> list[bytes]:
     """The second entry says something else, which it might have said."""
     return [*lines[:2], json.dumps(json.loads(lines[2]) | change).encode(), *lines[3:]]
+
+
+@pytest.mark.parametrize("line", ['{"sigma": "0.25", "seed": 0}', "my own", "[]"])
+def test_a_fresh_start_removes_nothing_where_a_file_is_of_other_work(
+    line: str, tmp_path: Path
+) -> None:
+    """Of a certification, or somebody's own; other names are nobody's business."""
+    ledger_in(tmp_path)
+    (tmp_path / "ledger-1.jsonl").write_text(line + "\n")
+    for name in ("points of mine.f32", "points-1.f32", "ledger of mine.jsonl"):
+        (tmp_path / name).write_bytes(b"mine")
+    before = content(tmp_path)
+    message = refused(lambda: discard(tmp_path), tmp_path / "ledger-1.jsonl", tmp_path)
+    assert "would be removed, which this command did not make" in message
+    assert content(tmp_path) == before
+    (tmp_path / "ledger-1.jsonl").unlink()
+    discard(tmp_path)
+    gone = {tmp_path / name for name in ("ledger.jsonl", "points.f32", "ledger-1.jsonl")}
+    assert content(tmp_path).keys() == before.keys() - gone
+
+
+def test_nor_does_that_of_a_certification_remove_an_attack(tmp_path: Path) -> None:
+    path = ledger_in(tmp_path)
+    with pytest.raises(UsageError, match="would be removed, which this command did not make"):
+        journal.discard(tmp_path, "ledger", "certification", ("sigma",))
+    assert path.exists()
 
 
 EDITS: dict[str, Callable[[list[bytes]], list[bytes]]] = {

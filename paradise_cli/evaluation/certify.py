@@ -122,7 +122,7 @@ def certify_with(
         require_same({name.replace("_", " "): part for name, part in header.items()})
         if out is not None and is_main():
             if fresh:
-                discard(out, _LEDGER, _WHAT)
+                discard(out, _LEDGER, _WHAT, ("sigma",))
             votes = _recorded_votes(subject, settings, out, progress or _nobody)
         else:
             votes = _votes(subject, settings, [], progress or _nobody)

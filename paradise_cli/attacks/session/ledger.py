@@ -23,6 +23,7 @@ from paradise_cli.core.journal import (
     damaged,
     lock,
     parsed,
+    require_header,
     sealed,
     unsealed,
     whole_lines,
@@ -34,6 +35,7 @@ _WHAT = "attack"  # what the work is called in messages
 _NAME = re.compile(r"ledger(?:-([1-9][0-9]{0,5}))?\.jsonl")
 ATTACKS = "attacks"
 """The key of a header with a digest of the attacks' own code, which may change between calls."""
+_HEADER = ("shape", "seed")  # in that of every ledger of an attack, and of no other work
 _TURNED_RANDOM = "turned random"  # the label of an entry that is no attack's
 
 
@@ -122,15 +124,21 @@ class Ledger:
 
 
 def discard(folder: Path) -> None:
-    """Remove what ledgers have recorded in a folder; raises ParadiseError if one is in use."""
+    """Remove what ledgers have recorded in a folder; raises ParadiseError if one is in use, or a
+    file of that name is of other work.
+    """
+    paths = [path for path in folder.glob("ledger*.jsonl") if _NAME.fullmatch(path.name)]
     try:
-        # Nothing is removed before it is known that nobody writes there.
-        for path in folder.glob("ledger*.jsonl"):
+        # Nothing is removed before it is known whose all is, and that nobody writes there.
+        for path in paths:
             require_regular(path)
+            require_header(path, _HEADER)
             with path.open("ab") as lines:
                 lock(lines, folder, _WHAT)
-        # Points first: without a ledger they would be somebody else's.
-        for path in [*folder.glob("points*.f32"), *folder.glob("ledger*.jsonl")]:
+        for path in paths:
+            # Points first: without a ledger they would be somebody else's.
+            points = path.name.replace("ledger", "points").replace(".jsonl", ".f32")
+            (folder / points).unlink(missing_ok=True)
             path.unlink()
     except OSError as error:
         raise ParadiseError(

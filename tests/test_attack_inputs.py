@@ -765,5 +765,7 @@ def test_a_light_classifier_is_asked_about_more_images_at_a_time() -> None:
         subject = Subject.examine(lambda x, f=layer: f(x.flatten(1)), images, labels, "linf", given)
         found.append(subject.compute.width)
     assert found == [64, 42, 20]
-    asked = choose_compute(torch.device("cpu"), (28, 28), "fp32", batch_size=10)
-    assert asked.for_work(1.0).width == 20
+    # As wide whatever is asked for: of 100 images there are two batches of 64, and five of 20.
+    asked = choose_compute(torch.device("cpu"), (28, 28), "fp32", batch_size=100)
+    shapes = [(each.width, each.blocks) for each in (asked, asked.for_work(1.0))]
+    assert shapes == [(20, 5), (64, 2)]

@@ -49,9 +49,8 @@ def choose_compute(
     if batch_size is not None and not on_cpu:
         width, random_width = min(width, batch_size), min(random_width, batch_size)
     blocks = (worker_count() if on_cpu else 1) if batch_size is None else -(-batch_size // width)
-    # Who asks for a number of images gets it, however light the classifier.
-    widest = most if on_cpu and batch_size is None else None
-    return Compute(device, width, blocks, kind, compiled, random_width, widest)
+    widest = most if on_cpu else None
+    return Compute(device, width, blocks, kind, compiled, random_width, widest, batch_size)
 
 
 def checked_images(images: Tensor | NDArray[Any]) -> Tensor:

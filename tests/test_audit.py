@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from paradise_cli.attacks import attack
 from paradise_cli.attacks.audit import calibration, declare
 from paradise_cli.attacks.audit.audit import VERDICTS, Audit, AuditRow, Verdict, audit, judged
-from paradise_cli.attacks.audit.context import Case, Siblings
+from paradise_cli.attacks.audit.context import SQUARE_IMAGES, Case, Siblings
 from paradise_cli.attacks.audit.declare import Finding
-from paradise_cli.attacks.audit.evidence import Result
+from paradise_cli.attacks.audit.evidence import ERROR, Gap, Result, resolves
 from paradise_cli.attacks.audit.rows import ALL_ROWS
 from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.engine.surrogate import HeldNoise, Scaled, Smoothed
@@ -236,6 +236,27 @@ def test_rows_that_compare_attacks(
     case = Scripted(session_of(LINEAR), EPS, tuple(range(N)), {}, {})
     object.__setattr__(case, "script", script)
     assert examined(row, case)[0] == expected
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 16])
+def test_the_comparisons_of_a_row_share_its_error(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of row 4 can never be above its limit: at eps 0 nothing is broken."""
+    taken: list[float] = []
+
+    def result(gap: Gap) -> Result:
+        taken.append(1 / gap.shares)
+        return "pass"
+
+    monkeypatch.setattr(Gap, "result", property(result))
+    examined(number, case_of(LINEAR, n=20))
+    assert sum(taken) - (min(taken) if number == 4 else 0) == pytest.approx(1)
+
+
+def test_shares_leave_row_10_enough_to_pass_on_the_images_of_square() -> None:
+    assert resolves(SQUARE_IMAGES, 0.01, nested=True, error=4 / 5 * ERROR)
+    assert not resolves(SQUARE_IMAGES, 0.01, nested=True, error=ERROR / 2)
 
 
 @pytest.mark.parametrize(("followed", "expected"), [(0, "fail"), (5, "fail"), (10, "pass")])

@@ -107,12 +107,13 @@ def test_code_is_the_same_in_every_process_and_another_after_any_change_of_it(
     assert len({first, *others}) == 5
 
 
-def test_what_changes_with_every_call_is_no_part_of_a_classifier() -> None:
+def test_what_changes_with_a_call_or_a_process_is_no_part_of_a_classifier() -> None:
     class Counting:
         calls = 0
 
-        def __init__(self) -> None:
+        def __init__(self, device: str) -> None:
             self.seen: list[int] = []
+            self.device = device
 
         def __call__(self, images: Tensor) -> Tensor:
             Counting.calls += 1
@@ -120,8 +121,8 @@ def test_what_changes_with_every_call_is_no_part_of_a_classifier() -> None:
             return LINEAR(images)
 
     digests = []
-    for _ in range(2):
-        function = Counting()
+    for device in ("cuda:0", "cuda:1"):
+        function = Counting(device)
         function(IMAGES)
         before = own_code(function)
         function(IMAGES)

@@ -44,6 +44,7 @@ from paradise_cli.core.processes import (
     join,
     over_all_processes,
     rank,
+    require_same,
     together,
     world_size,
 )
@@ -276,7 +277,10 @@ class _Task:
 
 
 def _sources(subject: Subject, functions: Mapping[str, Function]) -> list[TransferSource]:
-    return [TransferSource.examine(name, each, subject) for name, each in functions.items()]
+    found = [TransferSource.examine(name, each, subject) for name, each in functions.items()]
+    # Runs are kept by it: with another one a process would not find those of the others.
+    require_same({f"source {source.name}": source.fingerprint for source in found})
+    return found
 
 
 def _siblings(

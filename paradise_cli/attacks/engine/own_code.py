@@ -1,6 +1,7 @@
 """The code behind a classifier, and the plain values beside it: what its weights do not tell."""
 
 import hashlib
+import re
 import sys
 import sysconfig
 from argparse import Namespace
@@ -30,6 +31,7 @@ from paradise_cli.attacks.engine.state_bytes import PLAIN, bytes_of
 _CONTENT = (Tensor, np.ndarray, set, frozenset, bytearray)
 _PROGRAMS = (GraphModule, ScriptModule)
 _KNOWN = ("torch", "torchvision", "numpy", "paradise_cli", *sys.stdlib_module_names)
+_DEVICE = re.compile(r"(cpu|cuda)(:[0-9]+)?")
 _MOST = 100_000  # parts that are looked at
 Named = list[tuple[str, Any]]
 
@@ -48,6 +50,8 @@ def own_code(function: Any) -> dict[str, bytes]:
     waiting: list[tuple[str, Any]] = [("", function)]
     while waiting and len(found) + len(heavy) < _MOST:
         path, part = waiting.pop()
+        if isinstance(part, str) and _DEVICE.fullmatch(part):
+            continue  # each of several processes may have another
         if isinstance(part, (*PLAIN, np.generic, torch.dtype)):
             found[path] = ADDRESS.sub("", repr(part)).encode(errors="backslashreplace")
         elif isinstance(part, _CONTENT):

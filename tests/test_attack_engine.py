@@ -311,3 +311,22 @@ def test_more_steps_and_nested_restarts_never_let_an_image_stand_again(
                     assert not (less & ~more).any()
         assert 0 < found[1, 1].sum() < found[12, 1].sum()
         assert found[7, 1].sum() <= found[7, 4].sum() < 24
+
+
+def test_a_lane_without_a_job_asks_about_no_image_that_nobody_gave() -> None:
+    """One job in eight lanes: all that is asked about lies within EPS of the image."""
+    asked = []
+
+    def watched(images: Tensor) -> Tensor:
+        asked.append(images.detach())
+        return three_eighths(images)
+
+    found = attacked(
+        ATTACKS["pgd"](Linf(EPS), steps=3),
+        watched,
+        torch.full((1, 1, 1, 1), 0.5),
+        torch.tensor([1]),
+        compute=Compute(torch.device("cpu"), width=8),
+    )
+    assert len(found) == 1 and {len(images) for images in asked} == {8}
+    assert min(float(images.min()) for images in asked) >= 0.5 - EPS - 1e-6

@@ -20,11 +20,14 @@ from torchvision.transforms import Normalize
 from paradise_cli.attacks import AttackReport, attack, run
 from paradise_cli.attacks.audit.audit import Audit
 from paradise_cli.attacks.audit.context import Siblings
+from paradise_cli.attacks.engine.classifier import Behaviour
+from paradise_cli.attacks.session.identity import fingerprint
 from paradise_cli.attacks.session.inputs import checked_images, checked_labels, choose_compute
 from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.attacks.session.suite import SUITES, Stage, Suite
 from paradise_cli.core.errors import ParadiseError, UsageError
+from paradise_cli.core.journal import compare
 from paradise_cli.core.randomness import generator
 from paradise_cli.perturbations.threat import Linf
 from paradise_cli.robustness.classifiers import NamedClassifier
@@ -492,8 +495,10 @@ def test_a_folder_belongs_to_one_classifier(tmp_path: Path) -> None:
     first = judged(linear, images, labels, eps=eps, out=tmp_path)
     assert same(first, judged(linear, images, labels, eps=eps, out=tmp_path))
     judged(linear, images, labels, eps=eps / 2, out=tmp_path)
-    rounded = answering(lambda logits: logits * (1 + 1e-6))
-    assert judged(rounded, images, labels, eps=eps, out=tmp_path).broken_by == first.broken_by
+    header = json.loads((tmp_path / "ledger.jsonl").read_text().splitlines()[0])
+    # Another machine adds up otherwise.
+    known = fingerprint(linear, Behaviour(3), linear(images) * (1 + 1e-6))
+    compare(header, {**header, "classifier": known}, tmp_path, "attack")
     for name, other in {
         "sharper": answering(lambda logits: 1000 * logits),
         "negated": answering(lambda logits: -logits),
@@ -503,7 +508,7 @@ def test_a_folder_belongs_to_one_classifier(tmp_path: Path) -> None:
         ),
         "more classes": balanced(10, 0),
     }.items():
-        with pytest.raises(ParadiseError, match="holds another attack, with other classifier:"):
+        with pytest.raises(ParadiseError, match="holds another attack, with other classifier"):
             pytest.fail(f"{name}: {judged(other, images, labels, eps=eps, out=tmp_path)}")
     with pytest.raises(
         ParadiseError, match=r"with other images or labels, seed \(0, now 1\): .* another folder"
@@ -512,7 +517,7 @@ def test_a_folder_belongs_to_one_classifier(tmp_path: Path) -> None:
     assert same(first, judged(linear, images, labels, eps=eps, out=tmp_path))
 
 
-def test_of_classifiers_that_answer_at_random_only_the_classes_are_compared(tmp_path: Path) -> None:
+def test_of_classifiers_that_answer_at_random_no_answers_are_compared(tmp_path: Path) -> None:
     linear, images, labels, eps = problem()
 
     class Noisy:
@@ -525,7 +530,7 @@ def test_of_classifiers_that_answer_at_random_only_the_classes_are_compared(tmp_
     for _ in range(2):
         report = judged(Noisy(), images[:3], labels[:3], eps=eps, out=tmp_path)
         assert "answers at random" in "".join(report.notes)
-    with pytest.raises(ParadiseError, match="with other classifier:"):
+    with pytest.raises(ParadiseError, match="with other classifier"):
         judged(linear, images[:3], labels[:3], eps=eps, out=tmp_path)
 
 
@@ -541,6 +546,24 @@ def test_a_source_of_the_same_name_is_another_source(tmp_path: Path) -> None:
             judged(linear, images, labels, **given),
             judged(linear, images, labels, out=tmp_path, **given),
         )
+
+
+def test_so_is_one_that_predicts_the_same_with_other_weights_or_other_code(
+    tmp_path: Path,
+) -> None:
+    """Its predictions are those of the linear source, and its way to them another one."""
+    linear, images, labels, eps = problem()
+    source = balanced(3, 1)
+    retrained = balanced(3, 1)
+    retrained.weight = retrained.weight * torch.linspace(1, 1.001, 36)
+    assert torch.equal(source(images).argmax(1), retrained(images).argmax(1))
+    given: dict[str, Any] = {"suite": "transfer", "eps": 3 * eps, "out": tmp_path}
+    lines = []
+    for each in (source, retrained, lambda pixels: source(pixels.detach()), source):
+        judged(linear, images, labels, sources={"a": each}, **given)
+        lines.append((tmp_path / "ledger.jsonl").read_text().count("\n") - 1)
+    # Each makes its images anew, and the first finds its own on record.
+    assert lines == [N, 2 * N, 3 * N, 3 * N]
 
 
 def changed(path: Path, change: Callable[[bytes], bytes]) -> None:
@@ -742,5 +765,7 @@ def test_a_light_classifier_is_asked_about_more_images_at_a_time() -> None:
         subject = Subject.examine(lambda x, f=layer: f(x.flatten(1)), images, labels, "linf", given)
         found.append(subject.compute.width)
     assert found == [64, 42, 20]
-    asked = choose_compute(torch.device("cpu"), (28, 28), "fp32", batch_size=10)
-    assert asked.for_work(1.0).width == 20
+    # As wide whatever is asked for: of 100 images there are two batches of 64, and five of 20.
+    asked = choose_compute(torch.device("cpu"), (28, 28), "fp32", batch_size=100)
+    shapes = [(each.width, each.blocks) for each in (asked, asked.for_work(1.0))]
+    assert shapes == [(20, 5), (64, 2)]

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from paradise_cli.attacks import attack
 from paradise_cli.attacks.audit import calibration, declare
 from paradise_cli.attacks.audit.audit import VERDICTS, Audit, AuditRow, Verdict, audit, judged
-from paradise_cli.attacks.audit.context import Case, Siblings
+from paradise_cli.attacks.audit.context import SQUARE_IMAGES, Case, Siblings
 from paradise_cli.attacks.audit.declare import Finding
-from paradise_cli.attacks.audit.evidence import Result
+from paradise_cli.attacks.audit.evidence import ERROR, Gap, Result, resolves
 from paradise_cli.attacks.audit.rows import ALL_ROWS
 from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.engine.surrogate import HeldNoise, Scaled, Smoothed
@@ -236,6 +236,27 @@ def test_rows_that_compare_attacks(
     case = Scripted(session_of(LINEAR), EPS, tuple(range(N)), {}, {})
     object.__setattr__(case, "script", script)
     assert examined(row, case)[0] == expected
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 16])
+def test_the_comparisons_of_a_row_share_its_error(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of row 4 can never be above its limit: at eps 0 nothing is broken."""
+    taken: list[float] = []
+
+    def result(gap: Gap) -> Result:
+        taken.append(1 / gap.shares)
+        return "pass"
+
+    monkeypatch.setattr(Gap, "result", property(result))
+    examined(number, case_of(LINEAR, n=20))
+    assert sum(taken) - (min(taken) if number == 4 else 0) == pytest.approx(1)
+
+
+def test_shares_leave_row_10_enough_to_pass_on_the_images_of_square() -> None:
+    assert resolves(SQUARE_IMAGES, 0.01, nested=True, error=4 / 5 * ERROR)
+    assert not resolves(SQUARE_IMAGES, 0.01, nested=True, error=ERROR / 2)
 
 
 @pytest.mark.parametrize(("followed", "expected"), [(0, "fail"), (5, "fail"), (10, "pass")])
@@ -489,3 +510,20 @@ def test_where_nothing_is_classified_rightly_the_audit_asks_nothing_of_an_empty_
     report = attack(viewed, images, (labels + 1) % 3, eps=0.05, suite="quick", audited=4)
     assert (report.clean_accuracy.value, report.robust_accuracy.value) == (0, 0)
     assert report.verdict == "undecided"
+
+
+def test_a_classifier_that_fails_far_from_its_images_costs_the_rows_that_go_there() -> None:
+    """The ball of the audit ends at EPS: rows 3 and 4 go further, and 15 from image to image."""
+    n = 20
+
+    def near_alone(pixels: Tensor) -> Tensor:
+        nearest = torch.cdist(pixels.flatten(1), IMAGES[:n].flatten(1), p=torch.inf).amin(1)
+        if bool((nearest > 1.5 * EPS).any()):
+            raise ValueError("too far away")
+        return LINEAR(pixels)
+
+    found = audit(
+        session_of(near_alone, n), EPS, white={}, black={}, rows=range(n), queries=20, draws=20
+    )
+    failed = {row.number for row in found.rows if "too far away" in row.measured}
+    assert failed == {3, 4, 15} and found.curve == ()

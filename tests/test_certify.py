@@ -289,11 +289,11 @@ def test_stopped_anywhere_it_goes_on_to_the_same_files(tmp_path: Path) -> None:
     save(found_by(three, out=tmp_path / "whole"), tmp_path / "whole")
     expected = contents(tmp_path / "whole")
     assert len(expected) == 4
-    counted = itertools.count()
+    # Looked at first, and then asked for one batch after another.
+    alive = itertools.chain(itertools.repeat(True, 40), [False], itertools.repeat(True))
 
     def dying(images: Tensor) -> Tensor:
-        # Looked at first, and then asked for one batch after another.
-        if next(counted) >= 40:
+        if not next(alive):
             raise KeyboardInterrupt
         return three(images)
 
@@ -304,7 +304,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_files(tmp_path: Path) -> None:
     kept = ledger.read_bytes().count(b"\n") - 1
     assert 0 < kept < 8
     seen: list[int] = []
-    found_by(three, out=folder, width=16, progress=seen.append)
+    found_by(dying, out=folder, width=16, progress=seen.append)
     # What was known is told at once, and counts in whole.
     assert seen[0] == kept * 170 and sum(seen) == 8 * 170
     # Cut off in the middle of a line, as a killed process leaves it.

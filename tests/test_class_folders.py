@@ -131,7 +131,11 @@ def test_names_are_carried_in_any_usual_form(
     assert found.classes == COLOURS and right(found) == 1
 
 
-@pytest.mark.parametrize("classes", [3, "bird", {}, {0: "bird", 2: "dog"}, np.eye(3)], ids=str)
+@pytest.mark.parametrize(
+    "classes",
+    [3, "bird", {}, {0: "bird", 2: "dog"}, {"0": ["n01", "bird"]}, {"0": {}}, np.eye(3)],
+    ids=str,
+)
 def test_what_are_no_names_tells_no_logits(
     animals: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, classes: object
 ) -> None:

@@ -14,7 +14,8 @@ from torch.optim import SGD, Adam, Optimizer
 
 import paradise_cli
 from paradise_cli.attacks.session.ledger import Entry, FolderLedger, discard
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core import journal
+from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.randomness import generator
 from paradise_cli.core.storage import DIGEST, content_digest, load_tensors, save_tensors
 from paradise_cli.training.checkpoint import Best, Checkpoints, Saved, State
@@ -392,6 +393,32 @@ def other(lines: list[bytes], **change: Any) -> list[bytes]:
     return [*lines[:2], json.dumps(json.loads(lines[2]) | change).encode(), *lines[3:]]
 
 
+@pytest.mark.parametrize("line", ['{"sigma": "0.25", "seed": 0}', "my own", "[]"])
+def test_a_fresh_start_removes_nothing_where_a_file_is_of_other_work(
+    line: str, tmp_path: Path
+) -> None:
+    """Of a certification, or somebody's own; other names are nobody's business."""
+    ledger_in(tmp_path)
+    (tmp_path / "ledger-1.jsonl").write_text(line + "\n")
+    for name in ("points of mine.f32", "points-1.f32", "ledger of mine.jsonl"):
+        (tmp_path / name).write_bytes(b"mine")
+    before = content(tmp_path)
+    message = refused(lambda: discard(tmp_path), tmp_path / "ledger-1.jsonl", tmp_path)
+    assert "would be removed, which this command did not make" in message
+    assert content(tmp_path) == before
+    (tmp_path / "ledger-1.jsonl").unlink()
+    discard(tmp_path)
+    gone = {tmp_path / name for name in ("ledger.jsonl", "points.f32", "ledger-1.jsonl")}
+    assert content(tmp_path).keys() == before.keys() - gone
+
+
+def test_nor_does_that_of_a_certification_remove_an_attack(tmp_path: Path) -> None:
+    path = ledger_in(tmp_path)
+    with pytest.raises(UsageError, match="would be removed, which this command did not make"):
+        journal.discard(tmp_path, "ledger", "certification", ("sigma",))
+    assert path.exists()
+
+
 EDITS: dict[str, Callable[[list[bytes]], list[bytes]]] = {
     "another image": lambda lines: other(lines, image=2),
     "another distance": lambda lines: other(lines, distance=0.0),
@@ -472,7 +499,7 @@ def test_points_that_are_not_as_they_were_written_are_made_again(
     points = tmp_path / "points.f32"
     points.write_bytes(change(points.read_bytes()))
     ledger = FolderLedger(tmp_path, HEADER)
-    assert ledger.spoiled == len(lost)
+    assert [line.split()[0] for line in ledger.warnings] == [str(len(lost))]
     known = [image for image in range(4) if ledger.runs("a", image)]
     assert known == [image for image in range(4) if image not in lost]
     for image in lost:
@@ -480,7 +507,7 @@ def test_points_that_are_not_as_they_were_written_are_made_again(
     ledger.close()
     again = FolderLedger(tmp_path, HEADER)
     again.close()
-    assert again.spoiled == 0
+    assert not again.warnings
     for image in (1, 3):
         entry = again.success("a", image)
         assert entry is not None and entry.point is not None
@@ -495,7 +522,7 @@ def test_lines_of_an_older_version_have_no_digests_and_are_kept(tmp_path: Path) 
     path.write_text("".join(json.dumps(each) + "\n" for each in [header, *older]))
     ledger = FolderLedger(tmp_path, HEADER)
     ledger.close()
-    assert all(ledger.runs("a", image) for image in range(4)) and ledger.spoiled == 0
+    assert all(ledger.runs("a", image) for image in range(4)) and not ledger.warnings
 
 
 # Weights.

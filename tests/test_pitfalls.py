@@ -29,7 +29,7 @@ from paradise_cli.evaluation.metrics import judge
 from paradise_cli.evaluation.posterior_files import read_posterior
 from paradise_cli.information.blahut_arimoto import blahut_arimoto
 from paradise_cli.information.known_sources import bernoulli
-from paradise_cli.perturbations.threat import Linf
+from paradise_cli.perturbations.threat import L2, Linf
 from tests.attack_cases import attacked, balanced, eps_that_fells_half, fallen
 
 ROOT = Path(__file__).parents[1]
@@ -238,6 +238,36 @@ def test_bytes_of_images_between_the_levels_are_rounded_towards_them() -> None:
     assert (found * 255 - (found * 255).round()).abs().max() < 1e-4
     away = (found - images).abs() * 255
     assert away.max() < 8.001 and away.min() > 7 - 0.001  # the last level before the face
+
+
+def test_bytes_of_short_changes_in_l2_move_towards_the_image_alone() -> None:
+    """1.6 levels become 2 and leave the ball, so that all change towards the image: 0.3 become 0,
+    where a level up would be further away than the point.
+    """
+    images = torch.full((1, 1, 1, 4), 100 / 255)
+    points = images + torch.tensor([1.6, 0.3, -0.3, 0.0]) / 255
+    threat = L2(float((points - images).norm()))
+    found = on_lattice(points, images, threat) * 255
+    assert found.round().flatten().tolist() == [101, 100, 100, 100]
+    # No 8-bit image lies in this ball around 100.4: what is nearest to the image is 100.
+    images, points = images + 0.4 / 255, images + 0.55 / 255
+    for near in (L2(0.3 / 255), Linf(0.3 / 255)):
+        found = on_lattice(points, images, near) * 255
+        assert found.round().flatten().tolist() == [100] * 4
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_bytes_outside_a_ball_that_holds_none_are_wrong_only_where_they_are_misread(
+    norm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images between the levels, and a ball too small for any attack: all are read rightly."""
+    monkeypatch.setattr(run, "audit", lambda *_, **__: Audit("not detected", (), (), ()))
+    monkeypatch.setitem(SUITES, "quick", Suite((Stage("fgsm"),)))
+    linear = balanced(3, 0)
+    images, _ = linear.problem(16, 0)
+    images = ((images * 255).round() + 0.4) / 255
+    report = attack(linear, images, linear(images).argmax(1), eps=1e-5, norm=norm, suite="quick")
+    assert report.robust_accuracy.value == report.lattice_accuracy.value == 1
 
 
 # Numbers

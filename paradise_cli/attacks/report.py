@@ -105,10 +105,10 @@ class AttackReport:
     `standing` bool [n] says which images are still classified correctly whatever was tried,
     `broken_by` what broke the others, and `adversarial` [n, C, H, W] holds what did (the image
     itself where nothing did), at distances [n] from the images and classified as `predicted` [n].
-    `lattice` are the same points as 8-bit images, inside the ball, `lattice_accuracy` the accuracy
-    on them. `unfinished` names attacks that the time budget cut short: images standing then are
-    only standing so far. A misclassified image counts as broken. Where robust accuracy is an
-    `estimate`, images outside its rows stood a cheaper suite alone.
+    `lattice` are the same points as 8-bit images, inside the ball where it holds any, and
+    `lattice_accuracy` the accuracy on them. `unfinished` names attacks that the time budget cut
+    short: images standing then are only standing so far. A misclassified image counts as broken.
+    Where robust accuracy is an `estimate`, images outside its rows stood a cheaper suite alone.
     """
 
     clean_accuracy: Proportion
@@ -263,14 +263,24 @@ def _of_sample(sample: Sample, broken: Set[int], n: int) -> Proportion:
 
 
 def on_lattice(points: Tensor, images: Tensor, threat: Threat) -> Tensor:
-    """The points [N, C, H, W] rounded to multiples of 1/255, inside the ball.
+    """The points [N, C, H, W] rounded to multiples of 1/255, inside the ball where it holds any.
 
-    Where the nearest multiple leaves the ball it is the next one towards the image.
+    Where the nearest multiple leaves the ball it is the next one towards the image, and where that
+    passes the image or still leaves the ball the one nearest to the image.
     """
     # To the nearest first, as any program would save the image.
-    nearest = (points * 255).round() / 255
-    inner = torch.where(nearest > images, (points * 255).floor() / 255, (points * 255).ceil() / 255)
-    inside = threat.contains(nearest, images).view(-1, 1, 1, 1)
-    if threat.name == "linf":  # each pixel stays or leaves on its own
-        inside = (nearest - images).abs() <= threat.eps + TOLERANCE
-    return torch.where(inside, nearest, inner)
+    nearest, home = (points * 255).round() / 255, (images * 255).round() / 255
+    above = points > images
+    inner = torch.where(above, (points * 255).floor(), (points * 255).ceil()) / 255
+    inner = torch.where(torch.where(above, inner < images, inner > images), home, inner)
+    found = torch.where(_inside(inner, images, threat), inner, home)
+    return torch.where(_inside(nearest, images, threat), nearest, found)
+
+
+def _inside(x: Tensor, images: Tensor, threat: Threat) -> Tensor:
+    """Whether each x [N, C, H, W] lies in the ball, [N, 1, 1, 1], or each pixel where each stays or
+    leaves on its own.
+    """
+    if threat.name == "linf":
+        return (x - images).abs() <= threat.eps + TOLERANCE
+    return threat.contains(x, images).view(-1, 1, 1, 1)

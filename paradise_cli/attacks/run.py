@@ -27,10 +27,9 @@ from paradise_cli.attacks.session.inputs import (
     checked_examples,
     choose_compute,
     device_of,
-    fingerprint,
     images_digest,
 )
-from paradise_cli.attacks.session.ledger import FolderLedger, Ledger, discard
+from paradise_cli.attacks.session.ledger import ATTACKS, FolderLedger, Ledger, discard
 from paradise_cli.attacks.session.phase import Pulse, Shard, TurnedRandom
 from paradise_cli.attacks.session.session import Session
 from paradise_cli.attacks.session.settings import AttackSettings
@@ -45,6 +44,7 @@ from paradise_cli.core.processes import (
     join,
     over_all_processes,
     rank,
+    require_same,
     together,
     world_size,
 )
@@ -160,11 +160,6 @@ def attack_with(
         siblings = _siblings(subject, beside.base, rows[: settings.audited], settings.audited)
         task = _Task(settings, suite, rows, sources, siblings, beside, shard, started)
         with closing(_ledger(subject, out, shard, fresh)) as ledger:
-            if ledger.spoiled:
-                (beside.tell or _nobody)(
-                    f"{ledger.spoiled} of the points on record in {out} are not as they were"
-                    " written: what led to them is attacked again"
-                )
             return task.carried_out(subject, ledger)
 
 
@@ -198,7 +193,7 @@ class _Task:
     def _report(self, subject: Subject, ledger: Ledger) -> AttackReport:
         """Search, audit, report; raises TurnedRandom."""
         settings, suite = self.settings, self.suite
-        hints = [*first_look(subject)]
+        hints = [*ledger.warnings, *first_look(subject)]
         for hint in hints:
             (self.beside.tell or _nobody)(hint)
         session = Session(subject, ledger, pulse=self.beside.pulse, shard=self.shard)
@@ -282,7 +277,10 @@ class _Task:
 
 
 def _sources(subject: Subject, functions: Mapping[str, Function]) -> list[TransferSource]:
-    return [TransferSource.examine(name, each, subject) for name, each in functions.items()]
+    found = [TransferSource.examine(name, each, subject) for name, each in functions.items()]
+    # Runs are kept by it: with another one a process would not find those of the others.
+    require_same({f"source {source.name}": source.fingerprint for source in found})
+    return found
 
 
 def _siblings(
@@ -328,13 +326,14 @@ def _ledger(subject: Subject, out: Path | None, shard: Shard, fresh: bool) -> Le
     compute = subject.compute
     header = {
         "shape": list(subject.images.shape[1:]),
-        "classifier": fingerprint(subject),
+        **subject.identity,
         "norm": subject.norm,
         "seed": subject.seed,
         "images_sha256": images_digest(subject),
         "width": compute.width,
         "precision": compute.precision,
         "compiled": compute.compiled,
+        ATTACKS: calibration.package_digest(),
     }
     return FolderLedger(out, header, writer=shard.rank)
 

@@ -50,7 +50,7 @@ def summarised(
     lattice = on_lattice(points, images, threat)
     # As sure as a success must be: of a random classifier one answer says little.
     answers = subject.classifier.confirm(lattice).cpu()
-    wrong = reached("fool", answers, labels, labels) | ~threat.contains(lattice, images)
+    wrong = reached("fool", answers, labels, labels)
     audit_found = _unless_unfinished(audit_found, session.unfinished)
     found_there = subject.classifier.judge(points).cpu()
     notes = _without_numbers(found_there, subject, broken_by)

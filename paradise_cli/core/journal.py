@@ -18,6 +18,7 @@ _ROUNDING = 1e-3
 _SEAL = "seal"
 IMAGES = "images_sha256"
 """The key of a header that tells images and their labels from others."""
+_NAMES = {IMAGES: "images or labels", "code": "code of the classifier"}
 
 
 class Journal:
@@ -83,13 +84,16 @@ class Journal:
             append(self._file, self._folder, json.dumps(dict(header)).encode() + b"\n")
 
 
-def discard(folder: Path, name: str, what: str) -> None:
-    """Remove a journal, if there is one; raises ParadiseError where it is in use."""
+def discard(folder: Path, name: str, what: str, keys: Collection[str]) -> None:
+    """Remove a journal, if there is one whose header has these keys; raises ParadiseError where it
+    is in use or of other work.
+    """
     path = folder / f"{name}.jsonl"
     require_regular(path)
     if not path.exists():
         return
     try:
+        require_header(path, keys)
         with path.open("ab") as file:
             lock(file, folder, what)
         path.unlink()
@@ -97,6 +101,20 @@ def discard(folder: Path, name: str, what: str) -> None:
         raise ParadiseError(
             f"cannot clear {folder}: {error.strerror}; choose another place"
         ) from error
+
+
+def require_header(path: Path, keys: Collection[str]) -> None:
+    """Raise UsageError for a file that does not begin with a header that has these keys."""
+    lines = whole_lines(path)
+    if not lines:  # whoever made it was killed before that line was whole
+        ours = path.read_bytes()[:2] in (b"", b"{", b'{"')
+    else:
+        ours = set(keys) <= (_object(lines[0]) or {}).keys()
+    if not ours:
+        raise UsageError(
+            f"{path} would be removed, which this command did not make: choose another --out, or"
+            " move it away"
+        )
 
 
 def lock(file: IO[bytes], folder: Path, what: str) -> None:
@@ -138,13 +156,18 @@ def unsealed(path: Path, number: int, line: bytes) -> dict[str, Any]:
 
 def parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
     """The object that a line holds; raises ParadiseError where it holds none."""
+    found = _object(line)
+    if found is None:
+        raise ParadiseError(damaged(path, number))
+    return found
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise ParadiseError(damaged(path, number))
-    return found
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _seal(entry: Mapping[str, Any], number: int) -> str:
@@ -154,10 +177,9 @@ def _seal(entry: Mapping[str, Any], number: int) -> str:
 
 def damaged(path: Path, number: int) -> str:
     """What is said of a line that cannot be read."""
-    return (
-        f"{path} is damaged in line {number}: choose another folder, or begin again in this one"
-        " (--fresh)"
-    )
+    # Whose a file is stands in its first line.
+    remedy = "move it away" if number == 1 else "begin again in this one (--fresh)"
+    return f"{path} is damaged in line {number}: choose another folder, or {remedy}"
 
 
 def compare(found: Mapping[str, Any], header: Mapping[str, Any], folder: Path, what: str) -> None:
@@ -180,8 +202,8 @@ def compare(found: Mapping[str, Any], header: Mapping[str, Any], folder: Path, w
 
 def _difference(key: str, before: Any, now: Any) -> str:
     """`seed (0, now 1)`; of digests and lists, which tell nobody anything, the key alone."""
-    if key == IMAGES:
-        return "images or labels"
+    if key in _NAMES:
+        return _NAMES[key]
     told = ["none" if each is None else str(each) for each in (before, now)]
     plain = not isinstance(before, list | dict) and not isinstance(now, list | dict)
     return f"{key} ({told[0]}, now {told[1]})" if plain and len("".join(told)) < 60 else key

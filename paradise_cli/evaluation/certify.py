@@ -17,7 +17,6 @@ from paradise_cli.attacks.engine.classifier import Function
 from paradise_cli.attacks.session.inputs import (
     checked_examples,
     device_of,
-    fingerprint,
     images_digest,
 )
 from paradise_cli.attacks.session.subject import Subject
@@ -123,7 +122,7 @@ def certify_with(
         require_same({name.replace("_", " "): part for name, part in header.items()})
         if out is not None and is_main():
             if fresh:
-                discard(out, _LEDGER, _WHAT)
+                discard(out, _LEDGER, _WHAT, ("sigma",))
             votes = _recorded_votes(subject, settings, out, progress or _nobody)
         else:
             votes = _votes(subject, settings, [], progress or _nobody)
@@ -200,7 +199,7 @@ def _line(votes: Votes) -> dict[str, Any]:
 def _header(subject: Subject, settings: CertifySettings) -> dict[str, Any]:
     """What must be the same for votes on record to count."""
     return {
-        "classifier": fingerprint(subject),
+        **subject.identity,
         "images_sha256": images_digest(subject),
         # As text: numbers in a header may differ by rounding, and this one may not.
         "sigma": repr(settings.sigma),

@@ -180,7 +180,10 @@ def _own_names(function: Function) -> tuple[str, ...] | None:
 
 def _by_number(names: Mapping[Any, Any]) -> list[Any] | None:
     """The names of {0: "cat", 1: "dog"} or {"cat": 0, "dog": 1} in order, None of another kind."""
-    for numbers in (names, {number: name for name, number in names.items()}):
+    # Lists, as in an index of names and words for them, are no numbers, nor keys.
+    numbered = ((number, name) for name, number in names.items())
+    inverse = {number: name for number, name in numbered if isinstance(number, int | np.integer)}
+    for numbers in (names, inverse):
         if set(numbers) == set(range(len(names))):
             return [numbers[number] for number in range(len(names))]
     return None

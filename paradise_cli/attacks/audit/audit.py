@@ -135,8 +135,9 @@ def audit(
         if late and finding.n:
             finding = Finding("inconclusive", f"{finding.measured} (time was up)", finding.n)
         found.append(_audit_row(row, finding))
-    # Row 4 has measured the curve already, unless it could not be measured.
-    points = tuple((level, case.accuracy(broken), case.n) for level, broken in case.curve)
+    # What row 4 has measured; where that failed it is not tried again, with no row to say so.
+    curve = vars(case).get("curve", ())
+    points = tuple((level, case.accuracy(broken), case.n) for level, broken in curve)
     behaviour = session.subject.behaviour
     verdict, evidence = judged(found, behaviour.batch_dependent, behaviour.difference)
     return Audit(verdict, evidence, tuple(found), points)

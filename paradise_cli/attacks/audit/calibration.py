@@ -86,7 +86,7 @@ def _conditions(session: Session, eps: float) -> dict[str, Any]:
     images.update(subject.labels.numpy().tobytes())
     return {
         "paradise": __version__,
-        "code": _code_digest(),
+        "code": package_digest(),
         "machine": describe(subject.compute.device),
         "width": subject.compute.width,
         "precision": subject.compute.precision,
@@ -100,11 +100,13 @@ def _conditions(session: Session, eps: float) -> dict[str, Any]:
 
 
 @cache
-def _code_digest() -> str:
-    """A digest of the attacks' own code: a checkout changes while its version stays."""
+def package_digest() -> str:
+    """A digest of the code that decides what attacks find: a checkout changes while its version
+    stays.
+    """
     package = Path(__file__).resolve().parents[2]
     digest = hashlib.sha256()
-    for folder in ("attacks", "perturbations", "core"):
+    for folder in ("attacks", "perturbations", "core", "information", "models"):
         for path in sorted((package / folder).rglob("*.py")):
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -212,15 +212,17 @@ class Case:
         """The share of the images that is classified correctly and not among these."""
         return len(self.correct - broken) / max(1, self.n)
 
-    def gap(self, a: Rows, b: Rows, limit: float, *, shares: int = 1) -> Gap:
+    def gap(self, a: Rows, b: Rows, limit: float, *, shares: float = 1) -> Gap:
         """How much lower accuracy is under a than under b."""
         # Paired: images on which both agree say nothing about the difference.
         return Gap(len(a - b), len(b - a), self.n, limit, shares)
 
-    def further(self, broken: Rows, limit: float, *, n: int | None = None) -> Gap:
+    def further(
+        self, broken: Rows, limit: float, *, n: int | None = None, shares: float = 1
+    ) -> Gap:
         """How much lower accuracy would be without these images, which stood until now."""
         # Nested: accuracy can only fall, so that the other side has no images of its own.
-        return Gap(len(broken), None, self.n if n is None else n, limit)
+        return Gap(len(broken), None, self.n if n is None else n, limit, shares)
 
     def on(self, session: Session, eps: float) -> "Case":
         """The same audit of all images of another session, of which no suite found anything."""

@@ -72,15 +72,15 @@ class Gap:
     """How many of n images only one and only the other attack broke, against a threshold on the
     difference.
 
-    `less` is None where the other breaks nothing that the first does not; `shares` of ERROR are to
-    be had.
+    `less` is None where the other breaks nothing that the first does not. The comparison takes one
+    of so many `shares` of ERROR.
     """
 
     more: int
     less: int | None
     n: int
     threshold: float
-    shares: int = 1
+    shares: float = 1
 
     @property
     def estimate(self) -> float:

@@ -79,7 +79,8 @@ def falling(case: Case, limit: float) -> Finding:
     rises = [case.gap(near, far, limit, shares=steps) for (_, near), (_, far) in pairwise(points)]
     end = points[-1][1]
     half = len(case.correct) / max(1, case.n) / 2
-    flat = Gap(len(case.correct - end), None, case.n, half)
+    # From eps 0 on accuracy cannot rise: the share of that step is to be had.
+    flat = Gap(len(case.correct - end), None, case.n, half, shares=steps)
     text = ", ".join(
         f"{case.accuracy(broken):.1%} at {case.words_for(eps)}" for eps, broken in points
     )
@@ -100,12 +101,12 @@ def convergence(case: Case, limit: float) -> Finding:
     # Only what stands against everything counts: the number reported is no single attack's.
     longer = case.broken_by("pgd", rows=case.standing, steps=2 * PGD_STEPS)
     again = case.broken_by("pgd", rows=case.standing, steps=PGD_STEPS, restarts=2)
-    result = together(case.further(longer, limit).result, case.further(again, limit).result)
+    gaps = [case.further(broken, limit, shares=2) for broken in (longer, again)]
     text = (
         f"of {case.n} images twice the steps broke {len(longer)} more,"
         f" twice the restarts {len(again)}"
     )
-    return Finding(result, text, case.n)
+    return Finding(together(*(gap.result for gap in gaps)), text, case.n)
 
 
 @row(
@@ -144,14 +145,15 @@ def scale(case: Case, limit: float, zero: float) -> Finding:
     for factor in SCALES:
         victim = case.subject.classifier_of(Scaled(case.subject.function, factor))
         broken = case.broken_by("pgd", victim=victim, tag=f" x{factor:g}", steps=COMPARISON_STEPS)
-        lower.append(case.gap(broken, own, limit, shares=len(SCALES)).result == "fail")
+        lower.append(case.gap(broken, own, limit, shares=6 * len(SCALES)).result == "fail")
         everywhere |= broken
         parts.append(f"{factor:g}: {case.accuracy(broken):.1%}")
-    # Four comparisons in which either side may win need 128 images before they can pass. Whether
-    # other scales break what stands against all gradients is one, and 74 images decide it.
-    further = case.further(case.standing & everywhere, limit)
+    # Four comparisons in which either side may win need many images before they can pass. Whether
+    # other scales break what stands against all gradients is one, and with two thirds of the error
+    # 74 images decide it.
+    further = case.further(case.standing & everywhere, limit, shares=3 / 2)
     beyond: Result = "fail" if any(lower) else further.result
-    vanished = Gap(_without_gradient(case), None, len(case.correct), zero)
+    vanished = Gap(_without_gradient(case), None, len(case.correct), zero, shares=6)
     # A precision is no defence, and another one brings the gradients back.
     cause = ", as small numbers are in float16" if case.subject.behaviour.half else ""
     text = (

@@ -43,6 +43,8 @@ class Compute:
     """
     widest: int | None = None
     """How many images of a light classifier may pass it together, if more than `width`."""
+    asked: int | None = None
+    """How many images were asked to be under way, if anybody did: `blocks` hold as many."""
 
     def for_work(self, operations: float) -> "Compute":
         """The same for a classifier that takes so many operations for an image."""
@@ -50,7 +52,8 @@ class Compute:
             return self
         # As wide as pays for the calls from Python and for what every call of a layer prepares.
         width = min(self.widest, max(self.width, int(_WORTH_A_CALL / operations)))
-        return replace(self, width=width)
+        blocks = self.blocks if self.asked is None else -(-self.asked // width)
+        return replace(self, width=width, blocks=blocks)
 
     def searching(self) -> "torch.autocast | nullcontext[None]":
         """What the search runs within."""

@@ -26,10 +26,11 @@ from paradise_cli.core.errors import ParadiseError
 
 T = TypeVar("T")
 
-_EMPTY = CellType()
+EMPTY = CellType()
 # What these hold is code, and code keeps nothing.
 _CODE = (type, ModuleType, BuiltinFunctionType, np.ufunc, np.dtype)
-_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+"""What an object that is printed says of its place in memory: another one in the next process."""
 _MOST = 100_000  # parts of a classifier; one with more is taken for one that may remember
 
 
@@ -101,8 +102,7 @@ def _structure(module: nn.Module) -> bytes:
     if text is None:  # a way to print of its own, which fails
         kinds = ((name, type(each).__qualname__) for name, each in module.named_modules())
         text = "\n".join(f"{name}: {kind}" for name, kind in kinds)
-    # An object that is printed has another address in the next process.
-    return _ADDRESS.sub("", text).encode(errors="backslashreplace")
+    return ADDRESS.sub("", text).encode(errors="backslashreplace")
 
 
 class Memory:
@@ -189,10 +189,10 @@ def _used_by(part: Any) -> list[Any]:
         return [part.func, *part.args, *part.keywords.values()]
     if not isinstance(part, FunctionType):
         return []
-    closed_over = [cell.cell_contents for cell in part.__closure__ or () if cell != _EMPTY]
+    closed_over = [cell.cell_contents for cell in part.__closure__ or () if cell != EMPTY]
     if _is_torchs(part.__module__ or ""):  # a decorator's wrapper, which closes over the function
         return closed_over
-    used = (part.__globals__.get(name) for name in _global_names(part.__code__))
+    used = (part.__globals__.get(name) for name in global_names(part.__code__))
     # What a library keeps in its globals is no classifier.
     own = [
         held
@@ -202,12 +202,12 @@ def _used_by(part: Any) -> list[Any]:
     return closed_over + own
 
 
-def _global_names(code: CodeType) -> list[str]:
+def global_names(code: CodeType) -> list[str]:
     """In the order in which they are used, also within comprehensions and inner functions."""
     names = [used.argval for used in get_instructions(code) if used.opname == "LOAD_GLOBAL"]
     for part in code.co_consts:
         if isinstance(part, CodeType):
-            names += _global_names(part)
+            names += global_names(part)
     return [*dict.fromkeys(names)]
 
 

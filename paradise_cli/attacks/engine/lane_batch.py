@@ -22,6 +22,7 @@ from paradise_cli.attacks.protocol.lanes import (
     input_gradient,
     kept,
 )
+from paradise_cli.core.machine import whole_batch
 
 
 def run_jobs(
@@ -79,10 +80,10 @@ class LaneStatus:
     found_loss: Tensor
 
     @classmethod
-    def idle(cls, blank: Tensor) -> "LaneStatus":
-        """No lane has a job; `blank` are images [width, C, H, W] to hold the places."""
-        no = torch.zeros(len(blank), dtype=torch.bool, device=blank.device)
-        return cls(no, no, no, no, blank, no.long(), no.float())
+    def idle(cls, images: Tensor) -> "LaneStatus":
+        """No lane has a job; `images` [width, C, H, W] hold the places."""
+        no = torch.zeros(len(images), dtype=torch.bool, device=images.device)
+        return cls(no, no, no, no, images, no.long(), no.float())
 
     def filled(self, active: Tensor, fresh: Tensor) -> "LaneStatus":
         """Jobs dropped and taken: `fresh` lanes have a new one."""
@@ -153,7 +154,8 @@ class _Blocks:
     side_by_side = True
 
     def __init__(self, search: Search[Attack], given: _Given) -> None:
-        self._blocks = [_Block(search, given) for _ in range(search.compute.blocks)]
+        blocks = search.compute.blocks if len(given.images) else 0  # lanes are never empty
+        self._blocks = [_Block(search, given) for _ in range(blocks)]
 
     def fill(self, queue: Queue) -> list["_Block"]:
         for block in self._blocks:
@@ -173,12 +175,14 @@ class _Block:
         self.jobs: dict[int, Job] = {}  # by lane
         self._taken: dict[int, int] = {}  # steps, by lane, as the host knows them
         width, device = self.compute.width, self.compute.device
-        blank = torch.zeros((width, *given.images.shape[1:]), device=device)
-        none = torch.zeros(width, dtype=torch.int64, device=device)
-        # Lanes without a job stay in the batch, whose shape is fixed, and ask about what was there.
-        self.lanes = Lanes(blank, blank, none, none, none, none)
+        # Lanes without a job stay in the batch, whose shape is fixed, and ask about what was there:
+        # at first a given image, as a classifier need not answer another one.
+        idle = whole_batch(given.images[:1], width).to(device)
+        label = whole_batch(given.labels[:1], width).to(device)
+        none = torch.zeros_like(label)
+        self.lanes = Lanes(idle, idle, label, none, none, none)
         self.state: State = {}
-        self.status = LaneStatus.idle(blank)
+        self.status = LaneStatus.idle(idle)
 
     def fill(self, queue: Queue) -> None:
         """Drop what no longer counts and give the free lanes the next jobs."""

@@ -1,7 +1,6 @@
 """What is attacked, and where: images and labels as they must be, the device, the batch shape."""
 
 import hashlib
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from paradise_cli.attacks.engine.batches import Compute
 from paradise_cli.attacks.engine.classifier import Function
-from paradise_cli.attacks.engine.introspection import modules_of, weights_digest
+from paradise_cli.attacks.engine.introspection import modules_of
 from paradise_cli.attacks.session.session import EOT_DRAWS
 from paradise_cli.attacks.session.subject import Subject
 from paradise_cli.core.arrays import as_int64, check_bytes, check_pixels, type_of
@@ -20,8 +19,6 @@ from paradise_cli.core.errors import ParadiseError
 from paradise_cli.core.given import plain_array
 from paradise_cli.core.machine import Precision, choose_device, choose_precision
 from paradise_cli.data.streaming import worker_count
-
-_FINGERPRINT = 12  # images, and classes, whose clean logits tell classifiers apart
 
 
 def choose_compute(
@@ -52,9 +49,8 @@ def choose_compute(
     if batch_size is not None and not on_cpu:
         width, random_width = min(width, batch_size), min(random_width, batch_size)
     blocks = (worker_count() if on_cpu else 1) if batch_size is None else -(-batch_size // width)
-    # Who asks for a number of images gets it, however light the classifier.
-    widest = most if on_cpu and batch_size is None else None
-    return Compute(device, width, blocks, kind, compiled, random_width, widest)
+    widest = most if on_cpu else None
+    return Compute(device, width, blocks, kind, compiled, random_width, widest, batch_size)
 
 
 def checked_images(images: Tensor | NDArray[Any]) -> Tensor:
@@ -93,24 +89,6 @@ def checked_examples(
     """Images float32 [N, C, H, W] in [0, 1] and their labels int64 [N], on the CPU."""
     pixels = checked_images(images)
     return pixels, checked_labels(labels, len(pixels))
-
-
-def fingerprint(subject: Subject) -> list[float | int | bool | str]:
-    """What tells one classifier from another: structure and weights of its torch modules, its clean
-    logits.
-
-    Logits are compared but for rounding, and left out for one that answers at random.
-    """
-    classes, weights = subject.behaviour.classes, weights_digest(subject.function)
-    if subject.behaviour.random:
-        return [classes, True, weights]
-    # Logits may be infinite, and shifted by a constant that no probability sees.
-    finite = subject.logits.double().nan_to_num(0.0, 0.0, 0.0)
-    centred = finite - finite.mean(1, keepdim=True)
-    scale = float(centred.square().mean().sqrt()) or 1.0
-    some = (centred[:_FINGERPRINT, :_FINGERPRINT] / scale).flatten()
-    rounded = [round(value, 5) for value in some.tolist()]
-    return [classes, False, weights, math.log(scale), *rounded]
 
 
 def images_digest(subject: Subject) -> str:

@@ -23,6 +23,7 @@ from paradise_cli.core.journal import (
     damaged,
     lock,
     parsed,
+    require_header,
     sealed,
     unsealed,
     whole_lines,
@@ -32,6 +33,9 @@ from paradise_cli.core.storage import require_regular
 
 _WHAT = "attack"  # what the work is called in messages
 _NAME = re.compile(r"ledger(?:-([1-9][0-9]{0,5}))?\.jsonl")
+ATTACKS = "attacks"
+"""The key of a header with a digest of the attacks' own code, which may change between calls."""
+_HEADER = ("shape", "seed")  # in that of every ledger of an attack, and of no other work
 _TURNED_RANDOM = "turned random"  # the label of an entry that is no attack's
 
 
@@ -74,11 +78,10 @@ class _Line(Strict):
 class Ledger:
     """Entries in memory, by attack, image and run.
 
-    `spoiled` is how many entries were on record with a point that is not as it was written: they
-    are forgotten.
+    `warnings` are lines for people on what was on record.
     """
 
-    spoiled = 0
+    warnings: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self._runs: dict[str, dict[int, dict[int, Entry]]] = {}
@@ -121,15 +124,21 @@ class Ledger:
 
 
 def discard(folder: Path) -> None:
-    """Remove what ledgers have recorded in a folder; raises ParadiseError if one is in use."""
+    """Remove what ledgers have recorded in a folder; raises ParadiseError if one is in use, or a
+    file of that name is of other work.
+    """
+    paths = [path for path in folder.glob("ledger*.jsonl") if _NAME.fullmatch(path.name)]
     try:
-        # Nothing is removed before it is known that nobody writes there.
-        for path in folder.glob("ledger*.jsonl"):
+        # Nothing is removed before it is known whose all is, and that nobody writes there.
+        for path in paths:
             require_regular(path)
+            require_header(path, _HEADER)
             with path.open("ab") as lines:
                 lock(lines, folder, _WHAT)
-        # Points first: without a ledger they would be somebody else's.
-        for path in [*folder.glob("points*.f32"), *folder.glob("ledger*.jsonl")]:
+        for path in paths:
+            # Points first: without a ledger they would be somebody else's.
+            points = path.name.replace("ledger", "points").replace(".jsonl", ".f32")
+            (folder / points).unlink(missing_ok=True)
             path.unlink()
     except OSError as error:
         raise ParadiseError(
@@ -142,7 +151,8 @@ class FolderLedger(Ledger):
 
     A line is written after its point with a digest of it. One that was cut off, or whose point is
     another one now, is forgotten: whenever the process or the machine dies, what the folder says is
-    true. The first line is the `header`, what the attack is; it holds the `shape` of an image.
+    true. The first line is the `header`, what the attack is; it holds the `shape` of an image, and
+    what it says of the code of the ATTACKS may be another.
     Several processes may share the folder, each as another `writer`; `settle` reads what the others
     wrote. Numbers of the header that are no integers may differ by 0.001. Raises ParadiseError
     where the folder holds another attack, is in use, damaged or not writable.
@@ -151,7 +161,7 @@ class FolderLedger(Ledger):
     def __init__(self, folder: Path, header: Mapping[str, Any], *, writer: int = 0) -> None:
         super().__init__()
         self._folder, self._header, self._writer = folder, dict(header), writer
-        self._size = math.prod(header["shape"])
+        self._size, self._other_attacks = math.prod(header["shape"]), False
         lines, points = self._path(writer), self._point_path(writer)
         for path in (lines, points):
             require_regular(path)
@@ -173,7 +183,16 @@ class FolderLedger(Ledger):
             raise
         # What was made again since stands behind them.
         known = [entry.run in self.runs(entry.label, entry.image) for entry in spoiled]
-        self.spoiled = known.count(False)
+        if count := known.count(False):
+            self.warnings += (
+                f"{count} of the points on record are not as they were written: what led to them is"
+                " attacked again",
+            )
+        if self._other_attacks and self._runs:
+            self.warnings += (
+                "what is on record was begun with other code of the attacks, and is not measured"
+                " again (--fresh measures all with this code)",
+            )
 
     def close(self) -> None:
         for file in self._files:
@@ -255,14 +274,17 @@ class FolderLedger(Ledger):
         path, points = self._path(writer), 0
         for number, line in enumerate(whole_lines(path), start=1):
             if number == 1:
-                compare(parsed(path, 1, line), self._header, self._folder, _WHAT)
+                found = parsed(path, 1, line)
+                ours = self._header.get(ATTACKS)
+                compare({**found, ATTACKS: ours}, self._header, self._folder, _WHAT)
+                self._other_attacks |= found.get(ATTACKS) != ours
                 continue
             entry_of_line = unsealed(path, number, line)
             try:
-                found = _Line.model_validate(entry_of_line)
-                if found.point not in (None, points):
+                row = _Line.model_validate(entry_of_line)
+                if row.point not in (None, points):
                     raise ValueError("points are numbered in the order of their lines")
-                entry, whole = self._entry(found, writer)
+                entry, whole = self._entry(row, writer)
             except (EOFError, FileNotFoundError):
                 # The machine died: a line came to the disk, and its point did not.
                 return

@@ -1,9 +1,10 @@
 """What is attacked: one classifier and its images, examined once and never changed after that."""
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -19,9 +20,10 @@ from paradise_cli.attacks.engine.classifier import (
 )
 from paradise_cli.attacks.engine.compiled import compiled
 from paradise_cli.attacks.engine.examination import examine
-from paradise_cli.attacks.engine.introspection import weights_digest
 from paradise_cli.attacks.engine.jobs import digests, drawn_target, reached
+from paradise_cli.attacks.engine.own_code import own_code
 from paradise_cli.attacks.engine.passes import Passes
+from paradise_cli.attacks.session.identity import Known, code_of, fingerprint
 from paradise_cli.core.errors import ParadiseError, UsageError
 
 
@@ -32,7 +34,8 @@ class Subject:
     Images are float32 [N, C, H, W] in [0, 1] with labels int64 [N], on the CPU. `logits` are the
     classifier's own of the clean images, [N, classes], and `correct`, bool [N], says which images
     it classifies correctly. `ids` tell images apart wherever they stand; with `seed` they decide
-    all noise. `turned_random`: it gave the same answer twice when it was examined, and not later.
+    all noise. `code` is as in `code_of`. `turned_random`: it gave the same answer twice when it was
+    examined, and not later.
     """
 
     function: Function
@@ -46,6 +49,7 @@ class Subject:
     logits: Tensor
     correct: Tensor
     ids: tuple[str, ...]
+    code: Known | None
     turned_random: bool = False
 
     @classmethod
@@ -65,6 +69,7 @@ class Subject:
         Raises UsageError or ParadiseError for a classifier or labels that cannot be attacked.
         """
         behaviour = examine(function, images, labels, compute.device, compute.precision)
+        before = own_code(function)
         if turned_random:
             # It may still give the same answers at the moment: what was seen once is believed.
             behaviour = replace(behaviour, random=True, batch_dependent=False)
@@ -86,7 +91,14 @@ class Subject:
         # By content: noise keyed so is the same wherever an image stands, and with whom.
         ids = tuple(digests(images))
         given = (function, images, labels, norm, compute, seed)
-        return cls(*given, behaviour, classifier, logits, correct, ids, turned_random)
+        code = code_of(function, behaviour, before)
+        return cls(*given, behaviour, classifier, logits, correct, ids, code, turned_random)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for what is on record to be of this classifier, as JSON values."""
+        known = fingerprint(self.function, self.behaviour, self.logits)
+        return {"classifier": known, "code": self.code}
 
     def as_random(self) -> "Subject":
         """The same, examined anew as one that answers at random."""
@@ -144,12 +156,14 @@ class TransferSource:
             behaviour = examine(function, images, subject.labels, compute.device, compute.precision)
         except ParadiseError as error:
             raise type(error)(f"source {name}: {error}") from error
+        before = own_code(function)
         classifier = _classifier(function, compute, behaviour, subject.classifier.passes)
         logits = classifier.judge(images).cpu()
-        # What answers at random has no predictions of its own: its weights must tell it apart.
-        predictions = hashlib.sha256(logits.argmax(1).numpy().tobytes()).hexdigest()
-        fingerprint = weights_digest(function) if behaviour.random else predictions
-        return cls(name, classifier, logits, fingerprint[:12])
+        code = code_of(function, behaviour, before)
+        # Few digits: a digest knows no rounding, and weights and code tell the rest.
+        known = [fingerprint(function, behaviour, logits, digits=2), code]
+        digest = hashlib.sha256(json.dumps(known).encode()).hexdigest()
+        return cls(name, classifier, logits, digest[:12])
 
 
 def disagree(one: Tensor, other: Tensor) -> bool:

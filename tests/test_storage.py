@@ -405,6 +405,16 @@ def test_every_writer_goes_through_one_door() -> None:
                 assert not (isinstance(owner, ast.Name) and owner.id == "os"), module
 
 
+def test_tied_weights_are_written_by_both_of_their_names(tmp_path: Path) -> None:
+    """Also parts of one memory: the format itself refuses two tensors that share it."""
+    weight = torch.arange(6.0).view(2, 3)
+    given = {"a": weight, "b": weight, "c": weight[1]}
+    save_tensors(tmp_path / "t.safetensors", given, {})
+    read, _ = load_tensors(tmp_path / "t.safetensors")
+    assert read.keys() == given.keys()
+    assert all(torch.equal(read[name], tensor) for name, tensor in given.items())
+
+
 def test_tensors_in_any_order_of_memory_come_back_as_they_were(tmp_path: Path) -> None:
     """safetensors.numpy writes arrays of Fortran's order in that order: plausible wrong numbers."""
     plain = torch.arange(24.0).reshape(2, 3, 4)

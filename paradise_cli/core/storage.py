@@ -225,7 +225,10 @@ def save_tensors(path: Path, tensors: dict[str, "torch.Tensor"], metadata: dict[
     text = json.dumps(metadata, sort_keys=True)
     if len(text) > MOST_METADATA:
         raise ParadiseError(f"cannot write {path}: {_too_much(text)}")
-    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Copies: the format refuses two tensors in the same memory, as tied weights are.
+    ready = {
+        name: each.detach().to("cpu", copy=True).contiguous() for name, each in tensors.items()
+    }
     with publish(path) as temporary, unhidden():
         save_file(ready, temporary, {METADATA_KEY: text})
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -404,7 +405,7 @@ def test_a_fresh_start_removes_nothing_where_a_file_is_of_other_work(
         (tmp_path / name).write_bytes(b"mine")
     before = content(tmp_path)
     message = refused(lambda: discard(tmp_path), tmp_path / "ledger-1.jsonl", tmp_path)
-    assert "would be removed, which this command did not make" in message
+    assert "was not made by this command" in message
     assert content(tmp_path) == before
     (tmp_path / "ledger-1.jsonl").unlink()
     discard(tmp_path)
@@ -412,9 +413,29 @@ def test_a_fresh_start_removes_nothing_where_a_file_is_of_other_work(
     assert content(tmp_path).keys() == before.keys() - gone
 
 
+@pytest.mark.parametrize("mine", ['{"mine": 1}', "[[1, 2], [3, 4]]"])
+def test_a_file_of_one_line_without_an_end_is_not_taken_for_a_torn_ledger(
+    mine: str, tmp_path: Path
+) -> None:
+    """A header that was cut off is the beginning of an object, and written anew."""
+    path = tmp_path / "ledger.jsonl"
+    path.write_text(mine)
+    for begin in (
+        lambda: journal.Journal(tmp_path, "ledger", HEADER, "certification"),
+        lambda: FolderLedger(tmp_path, HEADER),
+        lambda: discard(tmp_path),
+    ):
+        with pytest.raises(ParadiseError, match=re.escape(str(path))):
+            begin()
+        assert path.read_text() == mine
+    path.write_text(json.dumps(HEADER)[:9])
+    journal.Journal(tmp_path, "ledger", HEADER, "certification").close()
+    assert json.loads(path.read_text()) == HEADER
+
+
 def test_nor_does_that_of_a_certification_remove_an_attack(tmp_path: Path) -> None:
     path = ledger_in(tmp_path)
-    with pytest.raises(UsageError, match="would be removed, which this command did not make"):
+    with pytest.raises(UsageError, match="was not made by this command"):
         journal.discard(tmp_path, "ledger", "certification", ("sigma",))
     assert path.exists()
 

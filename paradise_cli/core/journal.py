@@ -18,6 +18,7 @@ _ROUNDING = 1e-3
 _SEAL = "seal"
 IMAGES = "images_sha256"
 """The key of a header that tells images and their labels from others."""
+_FOREIGN = "{} was not made by this command: choose another --out, or move it away"
 _NAMES = {IMAGES: "images or labels", "code": "code of the classifier"}
 
 
@@ -71,6 +72,7 @@ class Journal:
         self._file.close()
 
     def _read(self, header: Mapping[str, Any], what: str, retired: Collection[str]) -> None:
+        require_torn(self._path)
         lines = whole_lines(self._path)
         if lines:
             found = parsed(self._path, 1, lines[0])
@@ -105,16 +107,21 @@ def discard(folder: Path, name: str, what: str, keys: Collection[str]) -> None:
 
 def require_header(path: Path, keys: Collection[str]) -> None:
     """Raise UsageError for a file that does not begin with a header that has these keys."""
+    require_torn(path)
     lines = whole_lines(path)
-    if not lines:  # whoever made it was killed before that line was whole
-        ours = path.read_bytes()[:2] in (b"", b"{", b'{"')
-    else:
-        ours = set(keys) <= (_object(lines[0]) or {}).keys()
-    if not ours:
-        raise UsageError(
-            f"{path} would be removed, which this command did not make: choose another --out, or"
-            " move it away"
-        )
+    if lines and not set(keys) <= (_object(lines[0]) or {}).keys():
+        raise UsageError(_FOREIGN.format(path))
+
+
+def require_torn(path: Path) -> None:
+    """Raise UsageError for a file without a whole line that is no header either of which a killed
+    process wrote a part: that would be cut off as one.
+    """
+    content = path.read_bytes()
+    if b"\n" in content:
+        return
+    if content[:2] not in (b"", b"{", b'{"') or _object(content) is not None:
+        raise UsageError(_FOREIGN.format(path))
 
 
 def lock(file: IO[bytes], folder: Path, what: str) -> None:

@@ -24,6 +24,7 @@ from paradise_cli.core.journal import (
     lock,
     parsed,
     require_header,
+    require_torn,
     sealed,
     unsealed,
     whole_lines,
@@ -174,6 +175,7 @@ class FolderLedger(Ledger):
         self._lines = self._opened(lines)
         try:
             lock(self._lines, folder, _WHAT)
+            require_torn(lines)
             read = list(self._read(writer))
             # Only now: a folder of another attack stays as it is.
             self._points = self._opened(points)

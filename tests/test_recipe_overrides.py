@@ -28,6 +28,8 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
         ("model.backbone.hidden.0=3", ("model", "backbone", "hidden", 0), 3),
         ("data.root=some/where=else", ("data", "root"), "some/where=else"),
         ("data.root=", ("data", "root"), None),
+        ("data.root=photos#2", ("data", "root"), "photos#2"),
+        ("data.root='photos #2'", ("data", "root"), "photos #2"),
         ("name=on", ("name",), "on"),
         ("optim.schedule.name=cosine", ("optim", "schedule"), {"name": "cosine", "warmup": 0.0}),
         ("optim.schedule=cosine", ("optim", "schedule"), {"name": "cosine", "warmup": 0.0}),
@@ -112,6 +114,9 @@ def test_overrides_are_a_list_of_texts(write: Write, odd: Any) -> None:
             "data.augment.0.name: unknown augmentation 'flap'; did you mean 'flip'?",
         ),
         ("train={epochs: 1}", "train.batch_size: required, but missing"),
+        ("train.init=runs/photos #2", "train.init: `#` begins a comment in YAML"),
+        ("data.root=#1/photos", "data.root: `#` begins a comment in YAML"),
+        ('data.root="a" # why', "data.root: `#` begins a comment in YAML"),
     ],
 )
 def test_a_wrong_override_is_named(write: Write, override: str, line: str) -> None:

@@ -126,6 +126,8 @@ class Document:
             self.complain((), "expected key.path=value, as in train.epochs=3", place)
             return
         value = parse(raw, named, number)
+        if not value.problems and _has_comment(raw):
+            value.complain((), "`#` begins a comment in YAML, which a value has none of: quote it")
         if value.problems:
             for problem in value.problems:
                 self.complain((*path, problem.path) if problem.path else path, problem.text, place)
@@ -182,6 +184,14 @@ def show(value: Any, width: int = 60) -> str:
     """A value as it might be written, cut to a width."""
     text = repr(value) if isinstance(value, str) else json.dumps(value, default=str)
     return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _has_comment(text: str) -> bool:
+    """Whether a text that can be parsed has a `#` that belongs to no value."""
+    tokens = yaml.scan(text)
+    values = [t for t in tokens if isinstance(t, yaml.ScalarToken | yaml.TagToken)]
+    inside = {at for t in values for at in range(t.start_mark.index, t.end_mark.index)}
+    return any(character == "#" and at not in inside for at, character in enumerate(text))
 
 
 def parse(text: str, source: str, override: int = 0) -> Document:

@@ -13,6 +13,7 @@ from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.yaml import dump, parse
 from paradise_cli.recipe.check import RecipeError
 from paradise_cli.recipe.schema import MOST_LATENTS, load_recipe, parse_resolved
+from paradise_cli.recipe.tasks import named_tasks
 from tests.recipe_text import GOOD, Write, lines_of, write_recipe
 
 
@@ -404,3 +405,23 @@ def test_resolved_is_complete(write: Write) -> None:
     }
     assert set(resolved["train"]) == set(type(load_recipe("r.yaml").recipe.train).model_fields)
     assert parse(dump(resolved), "x").data == resolved
+
+
+@pytest.mark.parametrize(
+    ("tasks", "names"),
+    [
+        ((None, "cross_entropy"), ["cross_entropy_2", "cross_entropy"]),
+        ((None, None, None), ["cross_entropy", "cross_entropy_2", "cross_entropy_3"]),
+        ((None, "cross_entropy_2", None), ["cross_entropy", "cross_entropy_2", "cross_entropy_3"]),
+    ],
+)
+def test_the_name_that_a_task_was_given_is_its_own(
+    tasks: tuple[str | None, ...], names: list[str]
+) -> None:
+    listed = [
+        {"distortion": "cross_entropy", "head": "linear", "weight": 1 + at, "name": name}
+        for at, name in enumerate(tasks)
+    ]
+    found = named_tasks(load_recipe("digits", [f"objective.tasks={json.dumps(listed)}"]).recipe)
+    assert list(found) == names
+    assert [task.weight for task in found.values()] == [1 + at for at in range(len(tasks))]

@@ -2,21 +2,24 @@
 
 import hashlib
 import importlib
+import inspect
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from paradise_cli.cli import app
-from paradise_cli.core.errors import ParadiseError
+from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.registry import Registry
+from paradise_cli.recipe.components import OneOf
 from paradise_cli.recipe.imports import module_folders
-from paradise_cli.recipe.schema import load_recipe, parse_resolved
+from paradise_cli.recipe.schema import View, load_recipe, parse_resolved
 from tests.recipe_text import GOOD, Write, lines_of, write_recipe
 
 OUTSIDE = '''\
@@ -232,3 +235,30 @@ def test_the_registries_have_stable_names(module: str, names: list[str]) -> None
     room = importlib.import_module(f"paradise_cli.{module}")
     for name in names:
         assert isinstance(getattr(room, name), Registry) and name in room.__all__
+
+
+@pytest.mark.parametrize(
+    ("parameter", "annotation", "message"),
+    [
+        ("side", inspect.Parameter.empty, r"its setting 'side' has no type"),
+        ("side", "Tensr", r"type of a setting: name 'Tensr' is not defined"),
+        ("side", torch.Tensor, r"type of a setting: Unable to generate pydantic-core schema"),
+        *[(name, int, rf"a setting cannot be called '{name}'")
+          for name in ("name", "around", "parts", "hyper", "model_dump", "_x")],
+    ],
+)  # fmt: skip
+def test_a_setting_that_recipes_cannot_have_is_named(
+    parameter: str, annotation: Any, message: str
+) -> None:
+    """Also one that would get a value of its section, or take an attribute of it."""
+
+    def factory(**given: Any) -> None: ...
+
+    kept = inspect.Parameter(parameter, inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
+    factory.__signature__ = inspect.Signature([kept])  # type: ignore[attr-defined]
+    typed = annotation is not inspect.Parameter.empty
+    factory.__annotations__ = {parameter: annotation} if typed else {}
+    registry: Registry[Any] = Registry("sampler")
+    registry.register(factory)
+    with pytest.raises(UsageError, match=f"sampler 'factory': {message}"):
+        OneOf(registry).model(View, "factory")

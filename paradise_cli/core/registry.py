@@ -84,12 +84,21 @@ class Registry(Generic[T]):
             return
 
     def hyper_parameters(self, name: str) -> dict[str, tuple[object, object]]:
-        """Type and default (`inspect.Parameter.empty` if required) of each hyper-parameter."""
+        """Type and default (`inspect.Parameter.empty` if required) of each hyper-parameter.
+
+        Raises UsageError for one without a type, and for a type that is not defined.
+        """
         factory = self[name]
-        # With the bounds of `Annotated`, which a recipe is checked against.
-        hints = get_type_hints(factory, include_extras=True)
-        return {
-            p.name: (hints[p.name], p.default)
-            for p in inspect.signature(factory).parameters.values()
-            if p.kind is p.KEYWORD_ONLY
-        }
+        try:
+            # With the bounds of `Annotated`, which a recipe is checked against.
+            hints = get_type_hints(factory, include_extras=True)
+        except NameError as error:
+            raise UsageError(f"{self.kind} '{name}': type of a setting: {error}") from error
+        parameters = inspect.signature(factory).parameters.values()
+        found = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+        if untyped := sorted(found.keys() - hints.keys()):
+            raise UsageError(
+                f"{self.kind} '{name}': its setting '{untyped[0]}' has no type, which recipes are"
+                f" checked by; write `{untyped[0]}: int`, or what it is"
+            )
+        return {parameter: (hints[parameter], default) for parameter, default in found.items()}

@@ -17,6 +17,7 @@ from pydantic import (
     TypeAdapter,
     create_model,
 )
+from pydantic.errors import PydanticSchemaGenerationError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
@@ -77,6 +78,7 @@ HeadName: TypeAlias = Annotated[
 class Configured(Strict):
     """A factory's name and hyper-parameters."""
 
+    handed: ClassVar[tuple[str, ...]] = ()  # fields that are the factory's too
     hyper_names: ClassVar[tuple[str, ...]] = ()
     parts: ClassVar[dict[str, Registry[Any]]] = {}  # hyper-parameters that list components
 
@@ -165,16 +167,30 @@ def _component_model(
             # Not of its own kind: its schema would hold itself, without end.
             kind = Annotated[list[Annotated[Component, OneOf(nested, but=name)]], *notes]
         # What the section declares itself, as `lr`, keeps the bounds declared there.
-        if parameter not in base.model_fields:
+        if parameter not in getattr(base, "handed", ()):
+            _require_free(base, f"{registry.kind} '{name}'", parameter)
             own[parameter] = (kind, ... if default is inspect.Parameter.empty else default)
     title = f"{registry.kind}_{name}".replace(" ", "_")
     paragraphs = (inspect.getdoc(registry[name]) or title).split("\n\n")
     # Where a docstring's lines break is no part of the schema.
     document = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
-    model: type[BaseModel] = create_model(title, __base__=base, __doc__=document, **own)
+    try:
+        model: type[BaseModel] = create_model(title, __base__=base, __doc__=document, **own)
+    except PydanticSchemaGenerationError as error:
+        said = str(error).split(". Set ")[0]
+        raise UsageError(f"{registry.kind} '{name}': type of a setting: {said}") from error
     model.hyper_names = tuple(hyper)  # type: ignore[attr-defined]
     model.parts = parts  # type: ignore[attr-defined]
     return model
+
+
+def _require_free(base: type[BaseModel], component: str, parameter: str) -> None:
+    """Raise UsageError for a setting whose name the section of a recipe needs for itself."""
+    if parameter.startswith("_") or parameter in base.model_fields or hasattr(base, parameter):
+        raise UsageError(
+            f"{component}: a setting cannot be called '{parameter}', as recipes have that name"
+            " already or keep it back: choose another"
+        )
 
 
 def unwrap(kind: Any) -> tuple[Any, OneOf | None]:

@@ -157,13 +157,12 @@ class Objective(Strict):
 class Optim(Component):
     """An optimiser, its learning rate over time, and gradient clipping."""
 
+    handed = ("lr",)
     lr: Positive = Field(description="Learning rate, multiplied by the schedule's factor")
     schedule: Annotated[Component, OneOf(SCHEDULES)] = Field(
         {"name": "constant"}, validate_default=True
     )
-    clip: Positive | None = Field(
-        None, description="Largest norm of the gradient; null: no clipping"
-    )
+    clip: Positive | None = Field(None, description="Largest norm of the gradient; null: any")
 
 
 class Averaging(Strict):

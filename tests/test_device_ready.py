@@ -311,7 +311,7 @@ def test_a_step_compiles_whole_and_once(rate: str, monkeypatch: pytest.MonkeyPat
         [
             "objective.alpha=1",
             "objective.matching={distance: {name: l1}, gamma: 1}",
-            "views=[image, image]",
+            "views=[image, {name: corner, eps: 0.1}]",
         ],
     ],
     ids=["distortion alone", "all terms"],

@@ -164,9 +164,12 @@ def test_matching_is_the_distance_between_the_two_posteriors() -> None:
     assert terms["matching_scale_free"] > 0
 
 
-def test_matching_of_one_view_with_itself_is_zero() -> None:
-    step, batch = step_of("views=[image, image]", PM)
-    assert float(terms_of(step, batch, step.views(batch, 0))["matching"]) == 0
+def test_matching_of_the_same_pixels_is_zero_but_for_outputs_of_other_noise() -> None:
+    step, batch = step_of(CORNERS, PM)
+    assert float(terms_of(step, batch, [batch.images] * 2)["matching"]) == 0
+    outputs = "objective.matching={of: outputs, distance: kl, gamma: 1}"
+    step, batch = step_of("views=[image, image]", outputs)
+    assert float(terms_of(step, batch, step.views(batch, 0))["matching"]) > 0
 
 
 def test_distortion_is_taken_on_the_views_that_a_task_names() -> None:
@@ -228,6 +231,46 @@ BAD = {
     "a view with itself": (
         [CORNERS, "objective.matching={between: [1, 1], distance: l1, gamma: 1}"],
         "a view does not differ from itself",
+    ),
+    "the image with itself": (
+        ["views=[image, image]", PM],
+        "objective.matching.between: views 0 and 1 show the same pixels: name two that differ",
+    ),
+    "the image with a composition that leaves it alone": (
+        ["views=[image, {name: composition, of: [image, image]}]", PM],
+        "objective.matching.between: views 0 and 1 show the same pixels",
+    ),
+    "a view with what shows it again": (
+        [
+            "views=[image, {name: corner, eps: 0.1}, {name: image, around: 1},"
+            " {name: image, around: 2}]",
+            "objective.matching={between: [1, 3], distance: l1, gamma: 1}",
+        ],
+        "objective.matching.between: views 1 and 3 show the same pixels",
+    ),
+    "outputs without noise, of the same pixels": (
+        [
+            "views=[image, {name: image, around: 0}]",
+            "objective.matching={of: outputs, distance: kl, gamma: 1}",
+            "model.stochastic=false",
+            "objective.alpha=0",
+        ],
+        "objective.matching.between: views 0 and 1 show the same pixels",
+    ),
+    "linearity between the same pixels": (
+        ["views=[image, {name: image, around: 0}]", "objective.linearity={gamma: 1}"],
+        "objective.linearity.between: an image lies on its own tangent: name two views",
+    ),
+    "a pair of views of the same pixels": (
+        [
+            "views=[image, {name: composition, of: [image]}]",
+            "objective.tasks=[{distortion: info_nce, head: {name: projection, hidden: [8]}}]",
+        ],
+        "objective.tasks.0.views: info_nce lies between two views, and these show the same pixels",
+    ),
+    "an image around a later view": (
+        ["views=[image, {name: image, around: 1}]", PM],
+        "views.1.around: should be the number of an earlier view (got 1); allowed: 0 to 0",
     ),
     "a task on no view": (
         ["objective.tasks=[{distortion: cross_entropy, head: linear, views: [3]}]"],
@@ -362,6 +405,16 @@ def test_what_does_not_go_together_is_refused(case: str) -> None:
         load_recipe("digits", overrides)
     assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_same_pixels_may_be_compared_where_something_else_differs() -> None:
+    other = "objective.matching={distance: l1, gamma: 1, partner: other}"
+    corner = "views=[{name: corner, eps: 0.1}, {name: image, around: 0}, image]"
+    for overrides in (
+        ["views=[image, image]", other],
+        [corner, "objective.matching={between: [1, 2], distance: l1, gamma: 1}"],
+    ):
+        load_recipe("digits", overrides)
 
 
 def test_views_of_what_is_no_picture_are_refused() -> None:

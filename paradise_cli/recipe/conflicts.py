@@ -11,7 +11,7 @@ from paradise_cli.information.distances import DISTANCES, Distance
 from paradise_cli.information.gaussian import DiagonalGaussian
 from paradise_cli.objective.distortions import DISTORTIONS, Distortion
 from paradise_cli.recipe.components import Component
-from paradise_cli.recipe.views import only_images, samplers
+from paradise_cli.recipe.views import only_images, root, samplers
 
 if TYPE_CHECKING:
     from paradise_cli.recipe.schema import Matching, Recipe, Task
@@ -114,9 +114,12 @@ def _in_tasks(recipe: "Recipe") -> Conflicts:
         if views is not None and len(set(views)) < len(views):
             yield (*path, "views"), f"names a view twice (got {views}): each number once"
         seen = range(len(recipe.views)) if views is None else views
-        if _distortion(objective.tasks[index]).between and len(set(seen)) != 2:
-            name = objective.tasks[index].distortion.name
-            yield (*path, "views"), f"{name} lies between two views: the recipe must name two"
+        if _distortion(task).between:
+            lies = f"{task.distortion.name} lies between two views"
+            if len(set(seen)) != 2:
+                yield (*path, "views"), f"{lies}: the recipe must name two"
+            elif len({root(recipe, number) for number in seen}) != 2:
+                yield (*path, "views"), f"{lies}, and these show the same pixels"
 
 
 def _in_views(recipe: "Recipe") -> Conflicts:
@@ -152,9 +155,15 @@ def _in_matching(recipe: "Recipe") -> Conflicts:
     if matching.of == "outputs" and not _classifies(recipe):
         problem = "outputs are those of a task with labels, and this recipe has none; use posterior"
         yield (*path, "of"), problem
-    alone = matching.between[0] == matching.between[1] and matching.partner == "same"
-    if alone and matching.distance.name != "norm":
-        yield (*path, "between"), "a view does not differ from itself: name two views"
+    if matching.partner == "same" and matching.distance.name != "norm":
+        one, other = matching.between
+        # Of the same pixels, the outputs still differ by the latent noise of each view.
+        noisy = matching.of == "outputs" and recipe.model.stochastic
+        if one == other:
+            yield (*path, "between"), "a view does not differ from itself: name two views"
+        elif root(recipe, one) == root(recipe, other) and not noisy:
+            problem = f"views {one} and {other} show the same pixels: name two that differ"
+            yield (*path, "between"), problem
 
 
 def _in_linearity(recipe: "Recipe") -> Conflicts:
@@ -166,7 +175,8 @@ def _in_linearity(recipe: "Recipe") -> Conflicts:
     if _distortion(recipe.objective.tasks[0]).between:
         problem = "is of the first task's loss, which has to be a loss of one view"
         yield path, problem
-    if linearity.between[0] == linearity.between[1]:
+    one, other = linearity.between
+    if root(recipe, one) == root(recipe, other):
         yield (*path, "between"), "an image lies on its own tangent: name two views"
     if recipe.train.compile:
         problem = "objective.linearity needs second derivatives, which are not compiled: use false"

@@ -22,6 +22,23 @@ def samplers(view: Component, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Com
             yield from samplers(part, (*path, name, index))
 
 
+def root(recipe: "Recipe", number: int) -> int | None:
+    """The number of the view that shows the pixels of this one first; None: the image does."""
+    while number < len(recipe.views) and _unchanged(recipe.views[number]):
+        around = recipe.views[number].around
+        # Around none that was drawn before, which is a mistake of its own.
+        if around is not None and around >= number:
+            break
+        if around is None:
+            return None
+        number = around
+    return number
+
+
+def _unchanged(view: Component) -> bool:
+    return all(part.name == "image" for _, part in samplers(view))
+
+
 def watches(recipe: "Recipe") -> bool:
     """Whether a training is about more than the images as they are, and is watched for it."""
     return not only_images(recipe) or recipe.train.validate is not None
@@ -29,7 +46,7 @@ def watches(recipe: "Recipe") -> bool:
 
 def only_images(recipe: "Recipe") -> bool:
     """Whether the model sees the images as they are, and nothing else."""
-    return all(part.name == "image" for view in recipe.views for _, part in samplers(view))
+    return all(_unchanged(view) for view in recipe.views)
 
 
 def watched_radius(recipe: "Recipe") -> float | None:

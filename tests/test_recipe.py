@@ -1,6 +1,7 @@
 """Recipes: the schema, the place of every mistake, and stored recipes."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.yaml import dump, parse
+from paradise_cli.perturbations.samplers import SAMPLERS, Sampler
 from paradise_cli.recipe.check import RecipeError
 from paradise_cli.recipe.schema import MOST_LATENTS, load_recipe, parse_resolved
 from paradise_cli.recipe.tasks import named_tasks
@@ -30,6 +32,41 @@ def test_a_good_recipe_loads_with_its_defaults(write: Write) -> None:
     assert recipe.optim.hyper == {"lr": 1e-3, "beta1": 0.9, "beta2": 0.999, "weight_decay": 0.0}
     assert recipe.optim.schedule.name == "constant"
     assert recipe.train.seed == 0 and recipe.data.validation == 0.1
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "meant"),
+    [
+        (list[float], "[1/4, 2]", [0.25, 2.0]),
+        (tuple[float, float], "[1/4, 3/4]", (0.25, 0.75)),
+        (tuple[str, float], "[1/4, 3/4]", ("1/4", 0.75)),
+        (tuple[float, ...], "[1/4, 1, 3/4]", (0.25, 1.0, 0.75)),
+        (Sequence[float], "[1/4, 3/4]", [0.25, 0.75]),
+        (dict[str, float], "{low: 1/4, high: 3/4}", {"low": 0.25, "high": 0.75}),
+        (dict[str, list[float] | None], "{low: [1/4], high: null}", {"low": [0.25], "high": None}),
+    ],
+    ids=str,
+)
+def test_fractions_are_numbers_in_every_collection_of_numbers(
+    monkeypatch: pytest.MonkeyPatch, kind: Any, written: str, meant: object
+) -> None:
+    def listing(*, values: Any) -> Sampler:
+        return SAMPLERS["image"]()
+
+    listing.__annotations__["values"] = kind
+    # By a name of its own: a component's schema is kept by that.
+    monkeypatch.setattr(SAMPLERS, "_factories", SAMPLERS._factories | {str(kind): listing})
+    (view,) = load_recipe("digits", [f"views=[{{name: '{kind}', values: {written}}}]"]).recipe.views
+    assert view.hyper == {"values": meant}
+
+
+def test_values_behind_the_last_one_of_a_pair_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def pair(*, values: tuple[float, float]) -> Sampler:
+        return SAMPLERS["image"]()
+
+    monkeypatch.setattr(SAMPLERS, "_factories", SAMPLERS._factories | {"pair": pair})
+    with pytest.raises(RecipeError, match=r"views\.0\.values: has too many entries"):
+        load_recipe("digits", ["views=[{name: pair, values: [1/4, 3/4, 1/2]}]"])
 
 
 MISTAKES = [  # (text to replace, replacement, where and what the message says)

@@ -3,7 +3,7 @@
 import inspect
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, Union, get_args, get_origin
@@ -222,14 +222,30 @@ def expand(kind: Any, value: Any) -> Any:
         # Of an unknown component only the section's own fields are known.
         if isinstance(value, dict):
             kind = choice.model(kind, value.get(choice.key)) or kind
-    if isinstance(value, list) and get_origin(kind) is list:
-        return [expand(get_args(kind)[0], item) for item in value]
+    if isinstance(value, list) and _holds(kind, Collection):
+        return [expand(_kind_of_item(kind, index), item) for index, item in enumerate(value)]
+    if isinstance(value, dict) and _holds(kind, Mapping):
+        return {key: expand(get_args(kind)[-1], item) for key, item in value.items()}
     if isinstance(value, dict) and _is_model(kind):
         kinds = {key: field.rebuild_annotation() for key, field in kind.model_fields.items()}
         return {
             key: expand(kinds[key], item) if key in kinds else item for key, item in value.items()
         }
     return value
+
+
+def _kind_of_item(kind: Any, index: int) -> Any:
+    """The annotation of an item of a collection; None behind the last one of a tuple."""
+    kinds = get_args(kind)
+    if get_origin(kind) is tuple and ... not in kinds:
+        return kinds[index] if index < len(kinds) else None
+    return kinds[0]
+
+
+def _holds(kind: Any, collection: type) -> bool:
+    """Whether an annotation such as list[float] is of a class of collections."""
+    origin = get_origin(kind)
+    return inspect.isclass(origin) and issubclass(origin, collection)
 
 
 def _number(text: str) -> float | str:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from paradise_cli.cli import app
 from paradise_cli.core.errors import ParadiseError, UsageError
 from paradise_cli.core.registry import Registry
+from paradise_cli.models import BACKBONES
 from paradise_cli.recipe.components import OneOf
 from paradise_cli.recipe.imports import module_folders
 from paradise_cli.recipe.schema import View, load_recipe, parse_resolved
@@ -186,6 +187,61 @@ def test_what_an_imported_module_sets_for_the_process_is_put_back(
     assert len(lines) == 1 and "'setting_two' fails while it is imported: ZeroDiv" in lines[0]
     assert "setting_one" in sys.modules
     assert Path.cwd() == tmp_path and torch.get_default_dtype() == torch.float32
+
+
+MENDED = """\
+import whole_one
+from paradise_cli.models import BACKBONES
+
+BACKBONES.register(whole_one.handed_on)
+
+@BACKBONES.register
+def alien(in_shape, *, hidden: list[int]):
+    return None
+"""
+WHOLE = """\
+from paradise_cli.models import BACKBONES
+
+def handed_on(in_shape):
+    return None
+
+@BACKBONES.register
+def registered_on_the_way(in_shape):
+    return None
+"""
+
+
+def test_a_module_that_failed_is_imported_once_it_is_mended(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BACKBONES, "_factories", dict(BACKBONES._factories))
+    before = set(BACKBONES)
+    (tmp_path / "whole_one.py").write_text(WHOLE)
+    failing = tmp_path / "mended_one.py"
+    failing.write_text(f"{MENDED}\nraise SystemExit\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    path = write(with_imports("[mended_one]"))
+    # Twice alike: the second time as well it is the user's own line that fails.
+    assert lines_of(path) == lines_of(path)
+    assert lines_of(path)[0].endswith(f"SystemExit:  ({failing}:10)")
+    # What it imported is whole: Python would not run that again.
+    assert set(BACKBONES) - before == {"handed_on", "registered_on_the_way"}
+    failing.write_text(MENDED)
+    assert load_recipe(path).recipe.model.backbone.name == "alien"
+    assert set(BACKBONES) - before == {"alien", "handed_on", "registered_on_the_way"}
+
+
+def test_two_modules_never_register_one_name(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BACKBONES, "_factories", dict(BACKBONES._factories))
+    for name in ("first_one", "second_one"):
+        (tmp_path / f"{name}.py").write_text(WHOLE.replace("registered_on_the_way", "alien"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (line,) = lines_of(write(with_imports("[first_one, second_one]")))
+    assert "imports.1: module 'second_one' fails" in line
+    assert "ValueError: backbone 'alien' is registered twice" in line
+    assert BACKBONES["alien"].__module__ == "first_one"
 
 
 def test_an_override_names_modules_too(write: Write) -> None:

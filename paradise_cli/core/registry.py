@@ -2,8 +2,11 @@
 
 import difflib
 import inspect
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Generic, ParamSpec, TypeVar, get_type_hints
+from contextlib import contextmanager
+from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints
+from weakref import WeakSet
 
 from paradise_cli.core.errors import UsageError
 
@@ -36,6 +39,24 @@ def _plain(word: str) -> str:
     return word.lower().replace("-", "_")
 
 
+_REGISTRIES: WeakSet["Registry[Any]"] = WeakSet()
+
+
+@contextmanager
+def failed_put_back() -> Iterator[None]:
+    """Undo what a module has registered where it raises while it is imported."""
+    before = {registry: set(registry) for registry in _REGISTRIES}
+    try:
+        yield
+    except BaseException:
+        for registry, known in before.items():
+            for name in set(registry) - known:
+                # A module that was imported on the way is whole, and Python runs it only once.
+                if registry[name].__module__ not in sys.modules:
+                    del registry._factories[name]
+        raise
+
+
 class Registry(Generic[T]):
     """Factories of one kind of component by name.
 
@@ -46,12 +67,13 @@ class Registry(Generic[T]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._factories: dict[str, Callable[..., T]] = {}
+        _REGISTRIES.add(self)
 
     def register(self, factory: Callable[P, T]) -> Callable[P, T]:
         """Add a factory under its function name; raises ValueError for a name already taken."""
         name = factory.__name__
         # In silence the later one would win, and a recipe mean another thing in another process.
-        if name in self._factories:
+        if self._factories.get(name, factory) is not factory:
             raise ValueError(f"{self.kind} '{name}' is registered twice")
         self._factories[name] = factory
         return factory

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
+from paradise_cli.core.registry import failed_put_back
 from paradise_cli.core.storage import file_digest
 from paradise_cli.core.user_code import settings_put_back
 from paradise_cli.core.yaml import Document
@@ -33,7 +34,7 @@ def _problem(name: str, source: str) -> str | None:
     if not all(part.isidentifier() for part in name.split(".")):
         return f"'{name}' is not the name of a module; write it as in `import`: my_package.heads"
     try:
-        with settings_put_back():
+        with settings_put_back(), failed_put_back():
             importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or f"{name}.".startswith(f"{error.name}."):
